@@ -1,0 +1,627 @@
+//! One producer, one consumer, records of varying size in one ring of bytes, written and read in
+//! place; when it is full, the producer waits.
+//!
+//! # Guarantees
+//! As for `spsc`: a commit is visible at once, nothing is lost, torn or read twice but the record
+//! in hand of a killed consumer, `Full` is exact, no call waits or allocates. And:
+//! - A record is one contiguous run of bytes, 8-byte aligned, whatever the ring's end.
+//! - It may be reserved at its largest size and committed at its real one.
+//!
+//! # Refuses
+//! A record above the largest size that the creator chose: an error at once, nothing changed.
+//!
+//! # Memory
+//! ```text
+//! data  0                                     ring            ring + largest
+//!       | records, one after another ...      | slack         |
+//!                                   [len|payload ~~~~~~~~]      a record may run into the slack;
+//!       ~~~~~~~~~[len|payload]                                  the next starts at (its end - ring)
+//!
+//! record  0  length word: payload length << 8 | 1; zero is never a record
+//!         8  payload, then up to 7 bytes to the next multiple of 8
+//! ```
+//! Positions count bytes from zero, always a multiple of 8. A record takes `8 + len` bytes, rounded
+//! up to 8, of *position*, even where part of it lies in the slack: the bytes at the ring's start
+//! that it would have covered stay unused for that lap. So there are no padding records, no mirror
+//! mapping, and one subtraction tells the free space.
+//!
+//! # Words
+//! | word | written by | read by | ordering, and what it pairs with |
+//! |---|---|---|---|
+//! | `tail` | producer, each commit | consumer | release *(commit)* → acquire in the consumer's look |
+//! | `head` | consumer, each release | producer, when it may be full | release *(release)* → acquire in the producer's look |
+//! | length word, payload | producer, in `[tail, head + ring)` | consumer, in `[head, tail)` | by the two pairs above |
+//!
+//! # Why it is right
+//! As for `spsc`: the two pairs exclude each side from the other's bytes. That the slack does not
+//! break it: a record of `n` bytes is written only when `n` bytes of position are free, so neither
+//! the bytes up to the ring's end, nor those at its start that the record skips, hold anything
+//! unread; and the slack belongs to the one record of each lap that crosses the ring's end, which
+//! is released before a record one lap later can be reserved there.
+//!
+//! A length word is in the consumer's hands from the acquire on; it is still read once, and checked
+//! against what was committed, since a stranger may have scribbled: `Corrupt`, and nothing worse.
+//!
+//! # Source
+//! Ring as in `spsc`; the slack instead of a wrap marker is ours.
+
+use core::ops::{Deref, DerefMut};
+
+use crate::error::{Corrupt, Error};
+use crate::lease::Lease;
+use crate::mem::{self, Area};
+use crate::seat::Peer;
+use crate::sync::{AtomicU64, Ordering};
+use crate::wait::Slip;
+
+/// Bytes of a record's length word.
+pub const PREFIX: u64 = 8;
+/// The low byte of a length word that belongs to a message.
+const MESSAGE: u64 = 1;
+
+/// How many bytes of the ring a payload of `len` bytes takes.
+#[inline]
+pub const fn record_size(len: u64) -> u64 {
+    (PREFIX + len).next_multiple_of(8)
+}
+
+/// The shared words of a channel and its bytes, as both ends see them.
+pub struct Ring<'m> {
+    /// All before it is committed.
+    pub tail: &'m AtomicU64,
+    /// All before it is released.
+    pub head: &'m AtomicU64,
+    /// The records.
+    pub area: Area<'m>,
+    /// Records committed (its producer) or released (its consumer): for people.
+    pub messages: &'m AtomicU64,
+}
+
+impl Ring<'_> {
+    fn resume(&self) -> Result<(u64, u64), Error> {
+        // Acquire twice: a new handle must see all that its predecessor and its peer did.
+        let head = self.head.load(Ordering::Acquire);
+        let tail = self.tail.load(Ordering::Acquire);
+        mem::resumable(head, tail, self.area.ring())?;
+        for (word, found) in [("head", head), ("tail", tail)] {
+            if found % 8 != 0 {
+                return Err(Corrupt {
+                    word,
+                    found,
+                    expected: found & !7,
+                }
+                .into());
+            }
+        }
+        Ok((tail, head))
+    }
+
+    fn largest_payload(&self) -> u64 {
+        self.area.largest() - PREFIX
+    }
+}
+
+/// The writing end.
+pub struct Producer<'m> {
+    ring: Ring<'m>,
+    /// Ours alone; `ring.tail` is its published copy.
+    tail: u64,
+    /// The tail may go up to here unasked.
+    limit: &'m Lease,
+    messages: u64,
+    slip: Slip,
+    peer: Peer<'m>,
+}
+
+impl<'m> Producer<'m> {
+    /// Takes the writing end, going on at the committed tail.
+    ///
+    /// # Safety
+    /// No other producer of this ring exists until this one is gone.
+    pub unsafe fn new(ring: Ring<'m>, peer: Peer<'m>, limit: &'m mut Lease) -> Result<Self, Error> {
+        let (tail, head) = ring.resume()?;
+        limit.set(head + ring.area.ring());
+        let messages = ring.messages.load(Ordering::Relaxed);
+        Ok(Producer {
+            ring,
+            tail,
+            limit,
+            messages,
+            slip: Slip::default(),
+            peer,
+        })
+    }
+
+    /// Appends a record with `payload`: `Full`, `Disconnected`, `TooLarge`, `Corrupt`.
+    #[inline]
+    pub fn try_push(&mut self, payload: &[u8]) -> Result<(), Error> {
+        self.ensure(payload.len())?;
+        // SAFETY: `ensure` saw room for the record behind the tail, and only we write there.
+        unsafe { self.write(self.tail, payload) };
+        self.publish(record_size(payload.len() as u64), 1);
+        Ok(())
+    }
+
+    /// Appends as many of `payloads` as fit, published as one, and says how many those were.
+    ///
+    /// Takes no item from the iterator that it cannot place, so it wants one that can be peeked.
+    /// An oversize record ends the batch; alone at its start it is an error.
+    pub fn try_push_iter<'a, I>(
+        &mut self,
+        payloads: &mut core::iter::Peekable<I>,
+    ) -> Result<usize, Error>
+    where
+        I: Iterator<Item = &'a [u8]>,
+    {
+        let (mut size, mut count) = (0, 0);
+        while let Some(payload) = payloads.peek() {
+            match self.ensure_behind(size, payload.len()) {
+                Ok(()) => {}
+                Err(error) if count == 0 => return Err(error),
+                Err(_) => break,
+            }
+            // SAFETY: `ensure_behind` saw room at tail + size, and only we write there.
+            unsafe { self.write(self.tail + size, payload) };
+            size += record_size(payload.len() as u64);
+            count += 1;
+            payloads.next();
+        }
+        if count > 0 {
+            self.publish(size, count);
+        }
+        Ok(count as usize)
+    }
+
+    /// Makes sure that a record of `len` payload bytes fits, without taking the space.
+    #[inline]
+    pub fn ensure(&mut self, len: usize) -> Result<(), Error> {
+        self.ensure_behind(0, len)
+    }
+
+    /// As `ensure`, for a record that starts `skip` bytes behind the tail.
+    #[inline]
+    fn ensure_behind(&mut self, skip: u64, len: usize) -> Result<(), Error> {
+        if len as u64 > self.ring.largest_payload() {
+            return Err(Error::TooLarge {
+                asked: len as u64,
+                max: self.ring.largest_payload(),
+            });
+        }
+        let wanted = skip + record_size(len as u64);
+        if self.limit.get().saturating_sub(self.tail) >= wanted {
+            Ok(())
+        } else {
+            self.look(wanted)
+        }
+    }
+
+    /// Reserves a record of at most `len` payload bytes, to be written in place.
+    #[inline]
+    pub fn try_reserve(&mut self, len: usize) -> Result<Reservation<'_, 'm>, Error> {
+        self.ensure(len)?;
+        Ok(Reservation {
+            producer: self,
+            len,
+        })
+    }
+
+    /// # Safety
+    /// A record of that size fits at `position`, in space that is free and ours.
+    #[inline]
+    unsafe fn write(&self, position: u64, payload: &[u8]) {
+        // SAFETY: the caller's promise.
+        let bytes = unsafe { self.ring.area.payload_mut(position, payload.len()) };
+        bytes.copy_from_slice(payload);
+        // SAFETY: the caller's promise.
+        unsafe {
+            self.ring
+                .area
+                .store(position, (payload.len() as u64) << 8 | MESSAGE)
+        };
+    }
+
+    /// *Commit*: everything up to the new tail belongs to the consumer.
+    #[inline]
+    fn publish(&mut self, size: u64, messages: u64) {
+        self.tail += size;
+        // Release: pairs with the acquire in `Consumer::look`; the records come before it.
+        self.ring.tail.store(self.tail, Ordering::Release);
+        self.messages += messages;
+        self.ring.messages.store(self.messages, Ordering::Relaxed);
+    }
+
+    /// The rare question: how far is the consumer really? An error if fewer than `wanted` bytes are
+    /// free.
+    #[cold]
+    #[inline(never)]
+    fn look(&mut self, wanted: u64) -> Result<(), Error> {
+        if !self.limit.alive() {
+            return Err(Error::Forked);
+        }
+        self.slip.pause();
+        let before = self.limit.get().saturating_sub(self.tail);
+        let free = self.free()?;
+        let ring = self.ring.area.ring();
+        self.slip.found(free - before.min(free), wanted, ring / 4);
+        if free >= wanted {
+            return Ok(());
+        }
+        match self.peer.end(self.tail)? {
+            // It may have released more just before it left.
+            Some(_) if self.free()? >= wanted => Ok(()),
+            Some(end) => Err(Error::Disconnected(end)),
+            None => Err(Error::Full),
+        }
+    }
+
+    /// Reads the consumer's position, moves the lease, and says how many bytes are free.
+    fn free(&mut self) -> Result<u64, Error> {
+        let ring = self.ring.area.ring();
+        // Acquire: pairs with the release in `Consumer::release`; its reads come before our writes.
+        let head = self.ring.head.load(Ordering::Acquire);
+        let used = mem::distance(head, self.tail, ring, "head")?;
+        self.limit.set(head + ring);
+        Ok(ring - used)
+    }
+
+    /// Bytes of the ring that are committed and not released yet, length words included, exactly.
+    pub fn len(&self) -> Result<usize, Error> {
+        let head = self.ring.head.load(Ordering::Acquire);
+        Ok(mem::distance(head, self.tail, self.ring.area.ring(), "head")? as usize)
+    }
+
+    /// The bytes that the ring holds, length words included.
+    pub fn capacity(&self) -> usize {
+        self.ring.area.ring() as usize
+    }
+
+    /// The largest payload of one record, in bytes.
+    pub fn max_record(&self) -> usize {
+        self.ring.largest_payload() as usize
+    }
+
+    /// The bytes ever committed here, by all producers.
+    pub fn position(&self) -> u64 {
+        self.tail
+    }
+
+    /// What is known of the consumer.
+    pub fn peer(&mut self) -> &mut Peer<'m> {
+        &mut self.peer
+    }
+}
+
+/// A record reserved by a producer. Dropped without a commit it changes nothing.
+#[must_use = "dropping a reservation discards it; commit() publishes"]
+pub struct Reservation<'p, 'm> {
+    producer: &'p mut Producer<'m>,
+    len: usize,
+}
+
+impl Reservation<'_, '_> {
+    /// Publishes the record with the first `len` bytes, and gives up the rest of the space.
+    ///
+    /// # Panics
+    /// If `len` is more than was reserved, as for a slice.
+    #[inline]
+    pub fn commit(self, len: usize) {
+        assert!(
+            len <= self.len,
+            "commit of {len} bytes of a reservation of {}",
+            self.len
+        );
+        // SAFETY: the record lies in space that `ensure` saw free, and only we write there.
+        unsafe {
+            self.producer
+                .ring
+                .area
+                .store(self.producer.tail, (len as u64) << 8 | MESSAGE)
+        };
+        self.producer.publish(record_size(len as u64), 1);
+    }
+
+    /// Gives the space up: the same as dropping the reservation.
+    #[inline]
+    pub fn discard(self) {}
+}
+
+impl Deref for Reservation<'_, '_> {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        // SAFETY: the record lies in space that `ensure` saw free, and only we write there.
+        unsafe {
+            self.producer
+                .ring
+                .area
+                .payload(self.producer.tail, self.len)
+        }
+    }
+}
+
+impl DerefMut for Reservation<'_, '_> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as in `deref`, and `&mut self` borrows it once.
+        unsafe {
+            self.producer
+                .ring
+                .area
+                .payload_mut(self.producer.tail, self.len)
+        }
+    }
+}
+
+/// The reading end.
+pub struct Consumer<'m> {
+    ring: Ring<'m>,
+    /// Ours alone; `ring.head` is its published copy, exact after every release.
+    head: u64,
+    /// The head may go up to here unasked.
+    limit: &'m Lease,
+    messages: u64,
+    slip: Slip,
+    peer: Peer<'m>,
+}
+
+impl<'m> Consumer<'m> {
+    /// Takes the reading end, going on at the released head.
+    ///
+    /// # Safety
+    /// No other consumer of this ring exists until this one is gone.
+    pub unsafe fn new(ring: Ring<'m>, peer: Peer<'m>, limit: &'m mut Lease) -> Result<Self, Error> {
+        let (tail, head) = ring.resume()?;
+        limit.set(tail);
+        let messages = ring.messages.load(Ordering::Relaxed);
+        Ok(Consumer {
+            ring,
+            head,
+            limit,
+            messages,
+            slip: Slip::default(),
+            peer,
+        })
+    }
+
+    /// The oldest record, in place: `Empty`, `Disconnected` (empty, and no producer), `Corrupt`.
+    #[inline]
+    pub fn try_read(&mut self) -> Result<Record<'_, 'm>, Error> {
+        self.ensure()?;
+        let len = self.length(self.head)?;
+        Ok(Record {
+            consumer: self,
+            len,
+        })
+    }
+
+    /// Up to `max` records, in place: at least one, or an error.
+    #[inline]
+    pub fn try_read_batch(&mut self, max: usize) -> Result<Records<'_, 'm>, Error> {
+        self.ensure()?;
+        let end = self.head;
+        Ok(Records {
+            consumer: self,
+            end,
+            count: 0,
+            max,
+        })
+    }
+
+    /// Copies the oldest record into `out`, and says its length. A record longer than `out` is
+    /// `TooLarge` and stays.
+    #[inline]
+    pub fn try_pop(&mut self, out: &mut [u8]) -> Result<usize, Error> {
+        let record = self.try_read()?;
+        let len = record.len();
+        match out.get_mut(..len) {
+            Some(out) => out.copy_from_slice(&record),
+            None => {
+                record.keep();
+                return Err(Error::TooLarge {
+                    asked: len as u64,
+                    max: out.len() as u64,
+                });
+            }
+        }
+        Ok(len)
+    }
+
+    /// Makes sure that there is a record, without taking it.
+    #[inline]
+    pub fn ensure(&mut self) -> Result<(), Error> {
+        if self.head < self.limit.get() {
+            Ok(())
+        } else {
+            self.look()
+        }
+    }
+
+    /// The checked payload length of the committed record at `position`.
+    #[inline]
+    fn length(&self, position: u64) -> Result<usize, Error> {
+        let word = self.ring.area.load(position);
+        let len = word >> 8;
+        let room = self
+            .limit
+            .get()
+            .saturating_sub(position)
+            .min(self.ring.area.largest());
+        // `room` is at least 8 behind `ensure`, so `room - PREFIX` is the longest that fits. The
+        // second half holds the sum below 2^57: it cannot overflow.
+        if word & 0xff == MESSAGE && record_size(len) <= room {
+            return Ok(len as usize);
+        }
+        let expected = room.saturating_sub(PREFIX) << 8 | MESSAGE;
+        Err(Corrupt {
+            word: "record length",
+            found: word,
+            expected,
+        }
+        .into())
+    }
+
+    /// *Release*: everything before the new head may be written again.
+    #[inline]
+    fn release(&mut self, size: u64, messages: u64) {
+        self.head += size;
+        // Release: pairs with the acquire in `Producer::free`; our reads come before it.
+        self.ring.head.store(self.head, Ordering::Release);
+        self.messages += messages;
+        self.ring.messages.store(self.messages, Ordering::Relaxed);
+    }
+
+    /// The rare question: how far is the producer really?
+    #[cold]
+    #[inline(never)]
+    fn look(&mut self) -> Result<(), Error> {
+        if !self.limit.alive() {
+            return Err(Error::Forked);
+        }
+        self.slip.pause();
+        let found = self.committed()?;
+        let one = self.next_size();
+        self.slip.found(found, one, self.ring.area.ring() / 4);
+        if found > 0 {
+            return Ok(());
+        }
+        match self.peer.end(self.head)? {
+            // It may have committed more just before it left.
+            Some(_) if self.committed()? > 0 => Ok(()),
+            Some(end) => Err(Error::Disconnected(end)),
+            None => Err(Error::Empty),
+        }
+    }
+
+    /// The size of the record at the head, for `Slip`, which only has to tell one from several.
+    fn next_size(&self) -> u64 {
+        if self.head < self.limit.get() {
+            record_size(self.ring.area.load(self.head) >> 8)
+        } else {
+            0
+        }
+    }
+
+    /// Reads the producer's position, moves the lease, and says how many bytes are there.
+    fn committed(&mut self) -> Result<u64, Error> {
+        // Acquire: pairs with the release in `Producer::publish`; its writes come before our reads.
+        let tail = self.ring.tail.load(Ordering::Acquire);
+        let bytes = mem::distance(self.head, tail, self.ring.area.ring(), "tail")?;
+        if bytes % 8 != 0 {
+            return Err(Corrupt {
+                word: "tail",
+                found: tail,
+                expected: tail & !7,
+            }
+            .into());
+        }
+        self.limit.set(tail);
+        Ok(bytes)
+    }
+
+    /// Bytes of the ring that are committed and not released yet, length words included, exactly.
+    pub fn len(&self) -> Result<usize, Error> {
+        let tail = self.ring.tail.load(Ordering::Acquire);
+        Ok(mem::distance(self.head, tail, self.ring.area.ring(), "tail")? as usize)
+    }
+
+    /// The bytes that the ring holds, length words included.
+    pub fn capacity(&self) -> usize {
+        self.ring.area.ring() as usize
+    }
+
+    /// The largest payload of one record, in bytes.
+    pub fn max_record(&self) -> usize {
+        self.ring.largest_payload() as usize
+    }
+
+    /// The bytes ever released here, by all consumers.
+    pub fn position(&self) -> u64 {
+        self.head
+    }
+
+    /// What is known of the producer.
+    pub fn peer(&mut self) -> &mut Peer<'m> {
+        &mut self.peer
+    }
+}
+
+/// A record read in place. Dropping it releases it.
+pub struct Record<'c, 'm> {
+    consumer: &'c mut Consumer<'m>,
+    len: usize,
+}
+
+impl Record<'_, '_> {
+    /// Releases the record: the same as dropping it.
+    #[inline]
+    pub fn release(self) {}
+
+    /// Leaves the record where it is, to be read again.
+    #[inline]
+    pub fn keep(self) {
+        core::mem::forget(self);
+    }
+}
+
+impl Deref for Record<'_, '_> {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        // SAFETY: `length` found the record within what is committed; not written until released.
+        unsafe {
+            self.consumer
+                .ring
+                .area
+                .payload(self.consumer.head, self.len)
+        }
+    }
+}
+
+impl Drop for Record<'_, '_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.consumer.release(record_size(self.len as u64), 1);
+    }
+}
+
+/// A run of records read in place, one after another, released together when this is dropped:
+/// those that were returned, and no others.
+pub struct Records<'c, 'm> {
+    consumer: &'c mut Consumer<'m>,
+    end: u64,
+    count: u64,
+    max: usize,
+}
+
+impl Records<'_, '_> {
+    /// The next record, or nothing: no more are committed, or `max` have been returned.
+    /// (No `Iterator`: what it returns must not outlive `self`.)
+    #[allow(clippy::should_implement_trait)]
+    #[inline]
+    pub fn next(&mut self) -> Result<Option<&[u8]>, Error> {
+        if self.count >= self.max as u64 || self.end >= self.consumer.limit.get() {
+            return Ok(None);
+        }
+        let (start, len) = (self.end, self.consumer.length(self.end)?);
+        self.end += record_size(len as u64);
+        self.count += 1;
+        // SAFETY: `length` found the record within what is committed; not written until released.
+        Ok(Some(unsafe { self.consumer.ring.area.payload(start, len) }))
+    }
+
+    /// Releases the records that were returned: the same as dropping the batch.
+    #[inline]
+    pub fn release(self) {}
+}
+
+impl Drop for Records<'_, '_> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.count > 0 {
+            self.consumer
+                .release(self.end - self.consumer.head, self.count);
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! The protocols of slipring, over memory that somebody else provides.
+//!
+//! No operating system, no allocation, no `std`: what is here runs in a driver or in firmware as
+//! well as under the `slipring` crate, which adds memory, liveness, waiting and the handles that
+//! most programs want.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `sync` | the only import of atomics (loom's in a model) |
+//! | `error` | what can go wrong |
+//! | `payload` | which types may cross, and their fingerprints |
+//! | `layout` | the memory format: header, seat lines, role pages |
+//! | `mem` | from positions to payload bytes |
+//! | `lease` | how far a handle may go unasked; what fork leaves of it |
+//! | `seat` | generations, ends, what one end knows of the other |
+//! | `wait` | slip; the seam of the wake-up protocol |
+//! | `spsc`, `bytes` | the protocols |
+//!
+//! Each imports only from those above it; the protocols do not know each other.
+#![no_std]
+
+#[doc(hidden)]
+pub use zerocopy;
+
+pub mod bytes;
+mod error;
+pub mod layout;
+mod lease;
+pub mod mem;
+pub mod payload;
+pub mod seat;
+pub mod spsc;
+pub mod sync;
+mod wait;
+
+pub use error::{Corrupt, End, Error, PushError};
+pub use lease::Lease;
+pub use payload::{Payload, Schema};

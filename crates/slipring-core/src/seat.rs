@@ -1,0 +1,236 @@
+//! The words of a seat: who holds it, how the last holder left, and what its peer knows of that.
+//!
+//! Whether a seat is held *now* only the kernel knows (its lock; see `slipring::seat`). The words
+//! here say what a lock cannot: which generation of holder this is, and how one that left did so.
+//!
+//! ```text
+//! life  63                     8 7      0
+//!       | generation           | state  |    0 never held   1 held   2 finished   3 aborted
+//! ```
+//!
+//! *Died* is no state: nobody is left to write it. It is `held` with the lock free, looked at in
+//! this order: the word, the lock, the word again with the same generation.
+//!
+//! **Ends.** An end belongs to one generation of producer. A consumer handle that was told of it
+//! takes note at its next call, or when it is dropped, by storing the generation in its own line;
+//! from then on that end is history, and a later consumer waits for the next producer instead.
+//! A *finished* end outlives the seat's next taker, which copies it to `last_end` with its
+//! position; the ends of producers that aborted or died do not: their successor goes on.
+
+use crate::error::{Corrupt, End};
+use crate::layout::SeatLine;
+use crate::sync::Ordering;
+
+/// A seat's `life` word, taken apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Life {
+    /// How many holders this seat has had, the present one included.
+    pub generation: u64,
+    /// What the latest of them is doing.
+    pub state: State,
+}
+
+/// The state in a `life` word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Nobody has held the seat yet.
+    Never,
+    /// Held; or its holder died, which only the seat's lock tells.
+    Held,
+    /// The last holder left in an orderly way.
+    Finished,
+    /// The last holder left before it was done.
+    Aborted,
+}
+
+impl Life {
+    fn from_word(word: u64) -> Result<Life, Corrupt> {
+        let state = match word & 0xff {
+            0 => State::Never,
+            1 => State::Held,
+            2 => State::Finished,
+            3 => State::Aborted,
+            _ => {
+                return Err(Corrupt {
+                    word: "life",
+                    found: word,
+                    expected: word & !0xff | 3,
+                });
+            }
+        };
+        Ok(Life {
+            generation: word >> 8,
+            state,
+        })
+    }
+
+    fn word(self) -> u64 {
+        self.generation << 8 | self.state as u64
+    }
+
+    /// How this holder left, if it said so.
+    pub fn end(self) -> Option<End> {
+        match self.state {
+            State::Never | State::Held => None,
+            State::Finished => Some(End::Finished),
+            State::Aborted => Some(End::Aborted),
+        }
+    }
+}
+
+impl SeatLine {
+    /// The seat's `life` as it is now.
+    pub fn life(&self) -> Result<Life, Corrupt> {
+        // Acquire: pairs with the releases in `take` and `leave`, so that all that the last holder
+        // stored before it left is seen by whoever sees that it left.
+        Life::from_word(self.life.load(Ordering::Acquire))
+    }
+
+    /// Makes the caller, who holds the seat's lock, its next generation, and returns that.
+    ///
+    /// `position` is where the seat's role stands: if the last holder finished, there it ended.
+    /// Killed between any two of these stores, the taker has changed nothing that the next one
+    /// would not store again.
+    pub fn take(&self, position: u64) -> Result<u64, Corrupt> {
+        let last = self.life()?;
+        if last.state == State::Finished {
+            self.last_end_position.store(position, Ordering::Relaxed);
+            self.last_end.store(last.word(), Ordering::Relaxed);
+        }
+        let generation = last.generation + 1;
+        // Release: pairs with the acquire in `life`; publishes `last_end` and its position.
+        self.life.store(
+            Life {
+                generation,
+                state: State::Held,
+            }
+            .word(),
+            Ordering::Release,
+        );
+        Ok(generation)
+    }
+
+    /// Whether a finished stream of an earlier holder still waits for `consumer` to take note of
+    /// its end.
+    pub fn unread_end(&self, consumer: &SeatLine) -> bool {
+        let last = self.last_end.load(Ordering::Relaxed) >> 8;
+        // Acquire: pairs with the release in `Peer::acknowledge`.
+        last > consumer.acknowledged.load(Ordering::Acquire)
+    }
+
+    /// Says how generation `generation` leaves. The caller still holds the seat's lock.
+    pub fn leave(&self, generation: u64, end: End) {
+        let state = match end {
+            End::Finished => State::Finished,
+            End::Aborted | End::Died => State::Aborted,
+        };
+        // Release: pairs with the acquire in `life`; all that was committed comes before the end.
+        self.life
+            .store(Life { generation, state }.word(), Ordering::Release);
+    }
+}
+
+/// What one handle knows of the handle at the other end.
+pub struct Peer<'m> {
+    line: &'m SeatLine,
+    /// Where a consumer takes note of its producer's ends; nothing for a producer.
+    notes: Option<&'m SeatLine>,
+    /// The ends of generations up to this one are history.
+    known: u64,
+    /// The generation whose end this handle was told of last.
+    told: u64,
+    /// The generation that was found dead, by its lock.
+    dead: u64,
+}
+
+impl<'m> Peer<'m> {
+    /// The producer, as the consumer in seat `mine` sees it: ends that no consumer has taken note
+    /// of are still news.
+    pub fn producer(line: &'m SeatLine, mine: &'m SeatLine) -> Peer<'m> {
+        let known = mine.acknowledged.load(Ordering::Relaxed);
+        Peer {
+            line,
+            notes: Some(mine),
+            known,
+            told: 0,
+            dead: 0,
+        }
+    }
+
+    /// The consumer, as a producer sees it: that an earlier one left is history.
+    ///
+    /// `alive` says whether the seat is held now, for all that the kernel knows.
+    pub fn consumer(line: &'m SeatLine, alive: bool) -> Result<Peer<'m>, Corrupt> {
+        let life = line.life()?;
+        let present = alive && life.state == State::Held;
+        let known = life.generation.saturating_sub(u64::from(present));
+        Ok(Peer {
+            line,
+            notes: None,
+            known,
+            told: 0,
+            dead: 0,
+        })
+    }
+
+    /// The peer's `life`, if it may be that it died without anybody having noticed yet.
+    pub fn suspect(&self) -> Result<Option<Life>, Corrupt> {
+        let life = self.line.life()?;
+        let unknown = life.generation > self.known && life.generation != self.dead;
+        Ok((life.state == State::Held && unknown).then_some(life))
+    }
+
+    /// Notes that `suspect`'s generation is dead: its lock was free, and its life the same after.
+    pub fn died(&mut self, suspect: Life) {
+        self.dead = suspect.generation;
+    }
+
+    /// Whether a peer is seated whose end this handle has not been told of.
+    pub fn present(&self) -> Result<bool, Corrupt> {
+        let life = self.line.life()?;
+        Ok(life.state == State::Held && life.generation != self.dead)
+    }
+
+    /// The end that this handle is to be told of, its ring being at `position` and empty (full).
+    ///
+    /// Being asked again after an answer counts as having taken note of it. The caller looks at the
+    /// ring once more before it believes the answer: the peer may have used it just before it left.
+    pub fn end(&mut self, position: u64) -> Result<Option<End>, Corrupt> {
+        let life = self.line.life()?;
+        self.acknowledge();
+        let end = match life.end() {
+            None if life.state == State::Held && life.generation == self.dead => Some(End::Died),
+            None => return Ok(self.last_end(position)),
+            end => end,
+        };
+        let news = life.generation > self.known || life.generation == self.told;
+        if news {
+            self.told = life.generation;
+        }
+        Ok(end.filter(|_| news))
+    }
+
+    /// The finished end of an earlier generation, whose successor already sits there.
+    fn last_end(&mut self, position: u64) -> Option<End> {
+        self.notes?;
+        // Relaxed: published by the successor's `life`, which `end` has acquired.
+        let last = Life::from_word(self.line.last_end.load(Ordering::Relaxed)).ok()?;
+        let there = self.line.last_end_position.load(Ordering::Relaxed) == position;
+        let news = last.state == State::Finished && last.generation > self.known && there;
+        if news {
+            self.told = last.generation;
+        }
+        news.then_some(End::Finished)
+    }
+
+    /// Takes note of the end that this handle was told of: from now on it is history for others.
+    pub fn acknowledge(&mut self) {
+        if self.told > self.known {
+            self.known = self.told;
+            if let Some(notes) = self.notes {
+                // Release: all that the consumer released comes before its note.
+                notes.acknowledged.store(self.known, Ordering::Release);
+            }
+        }
+    }
+}

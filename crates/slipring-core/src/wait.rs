@@ -1,0 +1,75 @@
+//! Waiting, as far as the protocols themselves need it.
+//!
+//! Today a blocked call polls (`slipring::waiting`), and what is here is *slip*: the pause that
+//! keeps a ring from running empty (or full) all the time.
+//!
+//! # Slip
+//!
+//! Plain version: when the private copy of the peer's position is used up, look at the shared one.
+//! A consumer that is a little faster than its producer then finds one message at each look, and
+//! every message costs a transfer of two cache lines in both directions: ten times slower than
+//! two sides that stay some lines apart. So a side that keeps finding *little, at once* pauses a
+//! little before its next look, and lets the other side get ahead (temporal slipping, as in
+//! Giacomoni, Moseley and Vachharajani, *FastForward*, 2008). The pause doubles up to [`MOST`].
+//!
+//! A round trip must not pay for that. It looks alike (one message, found soon), but a pause gains
+//! it nothing: where a longer pause still finds a single message, nobody is streaming. Then, and
+//! whenever a look finds nothing, the pause is over, and the next try is put off: for twice as many
+//! looks each time that it was in vain.
+
+use crate::sync::pause;
+
+/// The longest pause, in processor pauses.
+const MOST: u32 = 32;
+/// A pause of this length that gathers a single message gathers nothing.
+const VAIN: u32 = 3;
+/// The longest that a new try is put off, in looks.
+const LONGEST_REST: u32 = 1024;
+
+/// The pause of one side before it looks at the other's position.
+#[derive(Default)]
+pub(crate) struct Slip {
+    pauses: u32,
+    misses: u32,
+    /// Looks until the next try.
+    rest: u32,
+    /// What `rest` starts from next time.
+    next_rest: u32,
+}
+
+impl Slip {
+    /// Lets the peer get ahead. To be called before a look.
+    #[inline]
+    pub(crate) fn pause(&self) {
+        for _ in 0..self.pauses {
+            pause();
+        }
+    }
+
+    /// Takes note of what a look has found: `gained` messages (or bytes), of which `one` is a
+    /// single message and `few` are little.
+    #[inline]
+    pub(crate) fn found(&mut self, gained: u64, one: u64, few: u64) {
+        if gained == 0 {
+            self.misses = self.misses.saturating_add(1);
+            self.pauses = 0;
+            return;
+        }
+        let soon = self.misses <= 2;
+        self.misses = 0;
+        if self.rest > 0 {
+            self.rest -= 1;
+        } else if !soon {
+            self.pauses = 0;
+        } else if gained <= one && self.pauses >= VAIN {
+            self.pauses = 0;
+            self.next_rest = (self.next_rest * 2 + 1).min(LONGEST_REST);
+            self.rest = self.next_rest;
+        } else if gained < few {
+            self.pauses = (self.pauses * 2 + 1).min(MOST);
+            if gained > one {
+                self.next_rest = 0;
+            }
+        }
+    }
+}

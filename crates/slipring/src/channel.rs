@@ -1,0 +1,385 @@
+//! What all kinds share: the builder, and the channel as memory that roles are taken of.
+
+use std::marker::PhantomData;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use slipring_core::Schema;
+use slipring_core::layout::{Geometry, Header, METADATA};
+
+use crate::error::{Error, SchemaMismatch};
+use crate::name::Name;
+use crate::region::{Borrowed, HugePages, Pages, Plan, Region};
+use crate::seat::{Role, Seat};
+
+/// A kind of channel: which handles it has. Sealed; the kinds are slipring's.
+pub trait Kind: sealed::Sealed {
+    /// The writing handle.
+    type Producer;
+    /// The reading handle.
+    type Consumer;
+
+    /// The payload's schema, for kinds that carry a type.
+    #[doc(hidden)]
+    fn schema() -> Option<Schema>;
+    #[doc(hidden)]
+    fn producer(seat: SeatToken) -> Result<Self::Producer, Error>;
+    #[doc(hidden)]
+    fn consumer(seat: SeatToken) -> Result<Self::Consumer, Error>;
+}
+
+pub(crate) mod sealed {
+    pub trait Sealed {}
+}
+
+/// A seat, in a trait that the outside can see but not call.
+pub struct SeatToken(pub(crate) Seat);
+
+/// How a channel is to be made, or what is expected of one that exists.
+///
+/// The same for every kind; see the kinds' own pages for how to begin one.
+#[derive(Clone)]
+pub struct Builder<K> {
+    pub(crate) geometry: Geometry,
+    metadata: Result<[u8; METADATA], usize>,
+    huge: HugePages,
+    mode: u32,
+    exact: bool,
+    patience: Duration,
+    kind: PhantomData<fn() -> K>,
+}
+
+impl<K: Kind> Builder<K> {
+    pub(crate) fn with(geometry: Geometry) -> Self {
+        Builder {
+            geometry,
+            metadata: Ok([0; METADATA]),
+            huge: HugePages::Off,
+            mode: 0o600,
+            exact: false,
+            patience: Duration::from_secs(1),
+            kind: PhantomData,
+        }
+    }
+
+    /// Up to 256 bytes for the channel's users, kept in its header, padded with zeros. Fixed once
+    /// the channel is made; more is an error then (`Metadata`).
+    #[must_use]
+    pub fn metadata(mut self, bytes: &[u8]) -> Self {
+        let mut metadata = [0; METADATA];
+        self.metadata = match metadata.get_mut(..bytes.len()) {
+            Some(front) => {
+                front.copy_from_slice(bytes);
+                Ok(metadata)
+            }
+            None => Err(bytes.len()),
+        };
+        self
+    }
+
+    /// Asks for huge pages for the data part. If there are none it is made with ordinary pages, and
+    /// [`Channel::pages`] says so and why.
+    #[must_use]
+    pub fn huge_pages(mut self, size: HugePages) -> Self {
+        self.huge = size;
+        self
+    }
+
+    /// The permissions of a named channel's files, as for `chmod` (default 0o600: the owner alone).
+    /// Taking a role needs read and write, looking on needs read. The directory above must let
+    /// others in as well: the default one does not, so set `SLIPRING_DIR` for channels to share.
+    #[must_use]
+    pub fn mode(mut self, mode: u32) -> Self {
+        self.mode = mode & 0o666;
+        self
+    }
+
+    /// Makes it an error (`Geometry`) to open a channel with another geometry than this builder's.
+    /// Without it, what exists wins; only kind and payload must match.
+    #[must_use]
+    pub fn exact(mut self) -> Self {
+        self.exact = true;
+        self
+    }
+
+    /// How long to wait for another process that is repairing a dead holder's seat, before
+    /// `Recovering` (default one second; a repair takes microseconds).
+    #[must_use]
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    /// Makes a new named channel; `AlreadyExists` if there is one, which is not touched.
+    pub fn create(&self, name: &str) -> Result<Channel<K>, Error> {
+        let region = Region::create(&Name::new(name)?, &self.plan()?)?;
+        self.channel(region)
+    }
+
+    /// Opens a named channel; `NotFound` if there is none.
+    pub fn open(&self, name: &str) -> Result<Channel<K>, Error> {
+        let region = Region::open(&Name::new(name)?)?;
+        self.channel(region)
+    }
+
+    /// Opens a named channel, or makes it: either side may come first.
+    pub fn open_or_create(&self, name: &str) -> Result<Channel<K>, Error> {
+        let plan = self.plan()?;
+        let name = Name::new(name)?;
+        loop {
+            match Region::open(&name) {
+                Err(Error::NotFound { .. }) => match Region::create(&name, &plan) {
+                    // Somebody made it in between, or made and removed it: look again.
+                    Err(Error::AlreadyExists { .. }) => {}
+                    made => return self.channel(made?),
+                },
+                opened => return self.channel(opened?),
+            }
+        }
+    }
+
+    /// Takes the writing role of a named channel, which is made if it does not exist.
+    pub fn producer(&self, name: &str) -> Result<K::Producer, Error> {
+        K::producer(SeatToken(self.seat(name, Role::Producer)?))
+    }
+
+    /// Takes the reading role of a named channel, which is made if it does not exist.
+    pub fn consumer(&self, name: &str) -> Result<K::Consumer, Error> {
+        K::consumer(SeatToken(self.seat(name, Role::Consumer)?))
+    }
+
+    fn seat(&self, name: &str, role: Role) -> Result<Seat, Error> {
+        loop {
+            let channel = self.open_or_create(name)?;
+            // Nothing: the channel was removed (and perhaps remade) before we sat down.
+            if let Some(seat) = Seat::take(&channel.region, role, self.patience)? {
+                return Ok(seat);
+            }
+        }
+    }
+
+    /// Makes a channel in memory of this process alone, for its threads, and takes both roles.
+    pub fn channel_pair(&self) -> Result<(K::Producer, K::Consumer), Error> {
+        let channel = self.heap()?;
+        Ok((channel.producer()?, channel.consumer()?))
+    }
+
+    /// Makes a channel in memory of this process alone.
+    pub fn heap(&self) -> Result<Channel<K>, Error> {
+        let region = Region::heap(&self.plan()?)?;
+        self.channel(region)
+    }
+
+    /// Makes a channel without a name, in two sealed memfds, for a child or to be sent over a Unix
+    /// socket: see [`Channel::descriptors`] and [`from_fds`](Self::from_fds).
+    pub fn memfd(&self) -> Result<Channel<K>, Error> {
+        let region = Region::memfd(&self.plan()?)?;
+        self.channel(region)
+    }
+
+    /// The channel in two descriptors that another process made with [`memfd`](Self::memfd).
+    /// Anything but memfds sealed against resizing is `BadDescriptor`. Needs /proc.
+    pub fn from_fds(&self, control: OwnedFd, data: OwnedFd) -> Result<Channel<K>, Error> {
+        self.channel(Region::from_fds(control, data)?)
+    }
+
+    /// The bytes that the control part of such a channel takes.
+    pub fn control_len(&self) -> usize {
+        self.geometry.control_len()
+    }
+
+    /// The bytes that the data part of such a channel takes.
+    pub fn data_len(&self) -> u64 {
+        self.geometry.data_len()
+    }
+
+    /// Makes a channel in the caller's memory, whose contents are lost.
+    ///
+    /// # Safety
+    /// Both parts are valid for reads and writes until the last handle and the channel are dropped,
+    /// nothing else in any process uses them but slipring (or what keeps to FORMAT.md), and their
+    /// addresses meet the alignment that [`Borrowed`] names.
+    pub unsafe fn format_in(&self, memory: Borrowed) -> Result<Channel<K>, Error> {
+        let plan = self.plan()?;
+        // SAFETY: the caller's promise.
+        self.channel(unsafe { Region::format_in(memory, &plan) }?)
+    }
+
+    /// The channel that somebody made in this memory with [`format_in`](Self::format_in).
+    ///
+    /// # Safety
+    /// As for [`format_in`](Self::format_in).
+    pub unsafe fn attach_in(&self, memory: Borrowed) -> Result<Channel<K>, Error> {
+        // SAFETY: the caller's promise.
+        self.channel(unsafe { Region::attach_in(memory) }?)
+    }
+
+    fn plan(&self) -> Result<Plan, Error> {
+        let metadata = self.metadata.map_err(|found| Error::Metadata {
+            found,
+            max: METADATA,
+        })?;
+        self.geometry
+            .check()
+            .map_err(|error| self.in_words(error))?;
+        Ok(Plan {
+            geometry: self.geometry,
+            schema: K::schema(),
+            metadata,
+            huge: self.huge,
+            mode: self.mode,
+        })
+    }
+
+    /// The largest record is a slot size to the core; here a user chose it.
+    fn in_words(&self, error: slipring_core::Error) -> Error {
+        match error {
+            slipring_core::Error::Corrupt(corrupt) if corrupt.word == "slot_size" => {
+                Error::MaxRecord {
+                    found: self.geometry.slot_size,
+                    max: self.geometry.capacity - 8,
+                }
+            }
+            error => error.into(),
+        }
+    }
+
+    /// Checks that a region is what this builder speaks of.
+    fn channel(&self, region: Region) -> Result<Channel<K>, Error> {
+        let header = &region.header;
+        let (found, asked) = (&header.geometry, &self.geometry);
+        if found.kind != asked.kind {
+            return Err(Error::Kind {
+                found: found.kind.name(),
+                expected: asked.kind.name(),
+            });
+        }
+        if let Some(schema) = K::schema() {
+            let same = header.fingerprint == schema.fingerprint
+                && found.slot_size == asked.slot_size
+                && found.slot_align == asked.slot_align;
+            if !same {
+                return Err(Error::Schema(Box::new(mismatch(header, &schema))));
+            }
+        }
+        if self.exact {
+            let figures = [
+                ("capacity", found.capacity, asked.capacity),
+                ("slot size", found.slot_size, asked.slot_size),
+            ];
+            for (word, found, expected) in figures {
+                if found != expected {
+                    return Err(Error::Geometry {
+                        word,
+                        found,
+                        expected,
+                    });
+                }
+            }
+        }
+        Ok(Channel {
+            region: Arc::new(region),
+            patience: self.patience,
+            kind: PhantomData,
+        })
+    }
+}
+
+fn mismatch(header: &Header, schema: &Schema) -> SchemaMismatch {
+    let name = schema_name(header);
+    SchemaMismatch {
+        found: (
+            name,
+            header.schema_version,
+            header.geometry.slot_size,
+            header.fingerprint,
+        ),
+        expected: (
+            schema.name.into(),
+            schema.version.into(),
+            schema.size as u64,
+            schema.fingerprint,
+        ),
+    }
+}
+
+/// The payload's name in a header, made printable: a stranger may have written it.
+pub(crate) fn schema_name(header: &Header) -> String {
+    let end = header
+        .schema_name
+        .iter()
+        .position(|byte| *byte == 0)
+        .unwrap_or(header.schema_name.len());
+    String::from_utf8_lossy(&header.schema_name[..end])
+        .escape_debug()
+        .to_string()
+}
+
+/// A channel: its memory, of which the roles can be taken. Holds no seat itself.
+#[derive(Clone)]
+pub struct Channel<K> {
+    pub(crate) region: Arc<Region>,
+    patience: Duration,
+    kind: PhantomData<fn() -> K>,
+}
+
+impl<K: Kind> Channel<K> {
+    /// Takes the writing role: `RoleTaken` while another handle in any process has it.
+    pub fn producer(&self) -> Result<K::Producer, Error> {
+        K::producer(SeatToken(self.seat(Role::Producer)?))
+    }
+
+    /// Takes the reading role: `RoleTaken` while another handle in any process has it.
+    pub fn consumer(&self) -> Result<K::Consumer, Error> {
+        K::consumer(SeatToken(self.seat(Role::Consumer)?))
+    }
+
+    fn seat(&self, role: Role) -> Result<Seat, Error> {
+        Seat::take(&self.region, role, self.patience)?.ok_or_else(|| self.removed())
+    }
+
+    fn removed(&self) -> Error {
+        let place = self
+            .region
+            .files
+            .as_ref()
+            .and_then(|files| files.place.as_ref());
+        match place {
+            Some(place) => place.name.not_found(),
+            None => Error::NeedsProc,
+        }
+    }
+
+    /// The 256 bytes that the channel's creator left for its users.
+    pub fn metadata(&self) -> &[u8; METADATA] {
+        &self.region.header.metadata
+    }
+
+    /// The channel's shape.
+    pub fn geometry(&self) -> Geometry {
+        self.region.header.geometry
+    }
+
+    /// Which pages the data part has, and whether that is what was asked for.
+    pub fn pages(&self) -> &Pages {
+        &self.region.pages
+    }
+
+    /// The descriptors of the control and the data part, for a child process or a Unix socket.
+    /// Nothing for memory without files. They are close-on-exec.
+    pub fn descriptors(&self) -> Option<(BorrowedFd<'_>, BorrowedFd<'_>)> {
+        self.region.descriptors()
+    }
+
+    /// What everybody may know of the channel: see [`crate::inspect`].
+    pub fn stat(&self) -> Result<crate::inspect::Stat, Error> {
+        crate::inspect::of_region(&self.region)
+    }
+
+    /// Removes a named channel: `InUse` while a seat of it is held. Memory that somebody still has
+    /// mapped stays until they let go. Does nothing for a channel without a name.
+    pub fn remove(&self) -> Result<(), Error> {
+        self.region.remove()
+    }
+}

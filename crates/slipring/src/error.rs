@@ -1,0 +1,409 @@
+//! The one error type: what was found, what was expected, and what to do about it.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use slipring_core::{Corrupt, End};
+
+/// What a call on a channel, or the making or opening of one, can end with.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// No space for what was asked; nothing was changed. Only from `try_` calls.
+    #[error("the channel is full; try again when the consumer has released something")]
+    Full,
+    /// Nothing to read now. Only from `try_` calls.
+    #[error("the channel is empty; try again when the producer has committed something")]
+    Empty,
+    /// The timeout of a `_timeout` call passed; nothing was changed.
+    #[error("timed out: the channel stayed full (or empty) for the whole time")]
+    TimedOut,
+    /// The peer is gone, and what it committed has been read (or the ring it no longer reads is
+    /// full). A successor may come: see `wait_for_producer` and `wait_for_consumer`.
+    #[error("the peer is gone: it {0}")]
+    Disconnected(End),
+    /// More than the channel can ever hold at once: bytes of a record, or slots.
+    #[error("{asked} is more than this channel ever takes at once; at most {max} fit")]
+    TooLarge {
+        /// What was asked for, in bytes or slots.
+        asked: u64,
+        /// The most that is possible.
+        max: u64,
+    },
+    /// The handle was copied by `fork`.
+    #[error("this handle was copied by fork and is inert; attach anew in the child")]
+    Forked,
+    /// A word in shared memory is impossible: some peer, or a stranger, wrote it.
+    #[error("the channel is corrupt: {0}; remove it and create it again")]
+    Corrupt(Corrupt),
+
+    /// The memory or file is no channel.
+    #[error("not a channel: {what} begins with {found:#018x} where a channel has \"SLIPRING\"")]
+    NotAChannel {
+        /// The file, or the memory.
+        what: Box<str>,
+        /// Its first eight bytes.
+        found: u64,
+    },
+    /// A channel of another format version.
+    #[error(
+        "the channel has format version {found}, this program speaks version {expected}; use \
+         programs of one release, or remove the channel and create it again"
+    )]
+    Version {
+        /// The version in the header.
+        found: u64,
+        /// The version that this program speaks.
+        expected: u64,
+    },
+    /// A channel of another kind.
+    #[error("the channel is of kind `{found}`, this program asked for `{expected}`")]
+    Kind {
+        /// The kind of the channel.
+        found: &'static str,
+        /// The kind that was asked for.
+        expected: &'static str,
+    },
+    /// A channel of another payload type.
+    #[error("{0}")]
+    Schema(Box<SchemaMismatch>),
+    /// `exact()` was asked for, and the channel that exists has another geometry.
+    #[error(
+        "the channel exists with {word} {found}, this program insists on {expected}; remove it, or \
+         open it without exact()"
+    )]
+    Geometry {
+        /// Which figure differs.
+        word: &'static str,
+        /// The figure of the channel.
+        found: u64,
+        /// The figure that was asked for.
+        expected: u64,
+    },
+    /// The memory or file is shorter than the channel in it.
+    #[error(
+        "truncated: the {part} part has {found} bytes, the channel needs {expected}; remove it and create it again"
+    )]
+    Truncated {
+        /// `control` or `data`.
+        part: &'static str,
+        /// Its length in bytes.
+        found: u64,
+        /// The length that is needed, in bytes.
+        expected: u64,
+    },
+    /// Borrowed memory that does not begin where a channel can.
+    #[error("the {part} memory must begin at a multiple of {expected} bytes")]
+    Misaligned {
+        /// `control` or `data`.
+        part: &'static str,
+        /// The alignment in bytes.
+        expected: u64,
+    },
+    /// A capacity that no channel can have.
+    #[error("{found} is no capacity: use a power of two from {min} to {max}{}", nearest(*found, *min, *max))]
+    Capacity {
+        /// What was asked for, in slots or bytes.
+        found: u64,
+        /// The smallest possible.
+        min: u64,
+        /// The largest possible.
+        max: u64,
+    },
+    /// A largest record that does not fit the ring.
+    #[error(
+        "the largest record may have 8 to {max} bytes in this ring, {found} were asked for; use a larger ring"
+    )]
+    MaxRecord {
+        /// What was asked for, in bytes.
+        found: u64,
+        /// The most that this ring allows, in bytes.
+        max: u64,
+    },
+    /// More user metadata than the header holds.
+    #[error("the header holds {max} bytes of user metadata, {found} were given")]
+    Metadata {
+        /// The bytes given.
+        found: usize,
+        /// The bytes that fit.
+        max: usize,
+    },
+
+    /// A name that breaks the rule.
+    #[error(
+        "`{name}` is no channel name: {why}; a name is `topic` or `domain/topic`, each part 1 to 64 of the characters A-Z a-z 0-9 . _ - and not beginning with a dot"
+    )]
+    BadName {
+        /// The name, made printable.
+        name: Box<str>,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// No such channel.
+    #[error("no channel `{name}` in {dir}; create it first, or look at `slipring ls`")]
+    NotFound {
+        /// The name.
+        name: Box<str>,
+        /// The directory that was searched.
+        dir: Box<Path>,
+    },
+    /// `create` found a channel of that name. It was not touched.
+    #[error("channel `{name}` exists in {dir}; open it, or remove it first (`slipring rm {name}`)")]
+    AlreadyExists {
+        /// The name.
+        name: Box<str>,
+        /// The directory.
+        dir: Box<Path>,
+    },
+    /// The directory for named channels does not exist.
+    #[error(
+        "the directory {dir} for named channels does not exist; create it, or change SLIPRING_DIR"
+    )]
+    NoDirectory {
+        /// The directory.
+        dir: Box<Path>,
+    },
+    /// The default directory for named channels belongs to somebody else or is open to others.
+    #[error(
+        "{dir} is not safe for named channels: {found}; expected a directory of yours with mode 0700 (or set SLIPRING_DIR)"
+    )]
+    UnsafeDirectory {
+        /// The directory.
+        dir: Box<Path>,
+        /// What is wrong with it.
+        found: Box<str>,
+    },
+    /// The kernel refused access.
+    #[error("no permission to {what}; ask its owner, or create the channel with a wider mode()")]
+    Permission {
+        /// What was refused, with the path.
+        what: Box<str>,
+    },
+    /// The memory or file system cannot hold the channel.
+    #[error("no space for {needed} bytes: {what}; use a smaller capacity, or make room")]
+    NoSpace {
+        /// Bytes asked for.
+        needed: u64,
+        /// Where.
+        what: Box<str>,
+    },
+
+    /// Somebody else holds the role.
+    #[error("the {role} of this channel is taken{}; there is one at a time", holder(*pid))]
+    RoleTaken {
+        /// `producer` or `consumer`.
+        role: &'static str,
+        /// The holder's process id as it wrote it itself (a hint), or 0.
+        pid: u64,
+    },
+    /// Somebody is repairing the seat of a dead holder, and did not finish in time.
+    #[error("the {role}'s seat is under repair by another process; try again in a moment")]
+    Recovering {
+        /// `producer` or `consumer`.
+        role: &'static str,
+    },
+    /// The channel cannot be removed while somebody uses it.
+    #[error("channel `{name}` is in use: its {role} is held{}; stop it first", holder(*pid))]
+    InUse {
+        /// The name.
+        name: Box<str>,
+        /// The role that is held.
+        role: &'static str,
+        /// The holder's process id as it wrote it itself (a hint), or 0.
+        pid: u64,
+    },
+    /// A passed descriptor cannot be reopened without /proc.
+    #[error("a passed channel needs /proc mounted (to open its own description of the memory)")]
+    NeedsProc,
+    /// A descriptor that was passed is not what a channel is made of.
+    #[error("the passed {part} descriptor is {found}, expected {expected}")]
+    BadDescriptor {
+        /// `control` or `data`.
+        part: &'static str,
+        /// What it is.
+        found: Box<str>,
+        /// What it should be.
+        expected: &'static str,
+    },
+    /// Any other refusal of the operating system.
+    #[error("cannot {what}: {source}")]
+    Os {
+        /// What was attempted, with the path.
+        what: Box<str>,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// Two payload definitions that differ.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SchemaMismatch {
+    /// The channel's payload: name, version, bytes, fingerprint.
+    pub found: (String, u64, u64, u128),
+    /// This program's payload.
+    pub expected: (String, u64, u64, u128),
+}
+
+impl fmt::Display for SchemaMismatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (name, version, size, print) = &self.found;
+        write!(
+            f,
+            "the channel carries `{name}` version {version} ({size} bytes, fingerprint {print:032x}), "
+        )?;
+        let (name, version, size, print) = &self.expected;
+        write!(
+            f,
+            "this program uses `{name}` version {version} ({size} bytes, fingerprint {print:032x}); "
+        )?;
+        write!(f, "both sides must use one definition")
+    }
+}
+
+fn holder(pid: u64) -> String {
+    if pid == 0 {
+        String::new()
+    } else {
+        format!(" (by process {pid}, it says)")
+    }
+}
+
+fn nearest(found: u64, min: u64, max: u64) -> String {
+    match found.checked_next_power_of_two() {
+        Some(next) if next != found && next >= min && next <= max => {
+            format!("; {next} is the next")
+        }
+        _ => String::new(),
+    }
+}
+
+impl Error {
+    /// Sorts what the system said into the errors that a caller can act on.
+    pub(crate) fn os(what: impl fmt::Display, errno: rustix::io::Errno) -> Error {
+        use rustix::io::Errno;
+        let what = what.to_string().into_boxed_str();
+        match errno {
+            Errno::ACCESS | Errno::PERM | Errno::ROFS => Error::Permission { what },
+            _ => Error::Os {
+                what,
+                source: errno.into(),
+            },
+        }
+    }
+
+    /// As [`os`](Self::os), for a call that needs `needed` bytes of memory.
+    pub(crate) fn space(what: impl fmt::Display, needed: u64, errno: rustix::io::Errno) -> Error {
+        use rustix::io::Errno;
+        match errno {
+            Errno::NOSPC | Errno::NOMEM | Errno::DQUOT | Errno::FBIG | Errno::FAULT => {
+                Error::NoSpace {
+                    needed,
+                    what: what.to_string().into_boxed_str(),
+                }
+            }
+            errno => Error::os(what, errno),
+        }
+    }
+
+    /// Puts a name to the memory that was found to be no channel.
+    pub(crate) fn about(self, path: &Path) -> Error {
+        match self {
+            Error::NotAChannel { found, .. } => Error::NotAChannel {
+                what: path.display().to_string().into_boxed_str(),
+                found,
+            },
+            other => other,
+        }
+    }
+}
+
+impl From<slipring_core::Error> for Error {
+    fn from(error: slipring_core::Error) -> Error {
+        use slipring_core::Error as Core;
+        match error {
+            Core::Full => Error::Full,
+            Core::Empty => Error::Empty,
+            Core::Disconnected(end) => Error::Disconnected(end),
+            Core::TooLarge { asked, max } => Error::TooLarge { asked, max },
+            Core::Forked => Error::Forked,
+            Core::Corrupt(corrupt) => Error::Corrupt(corrupt),
+            Core::NotAChannel { found } => Error::NotAChannel {
+                what: "the memory".into(),
+                found,
+            },
+            Core::Version { found, expected } => Error::Version { found, expected },
+            Core::Truncated {
+                part,
+                found,
+                expected,
+            } => Error::Truncated {
+                part,
+                found,
+                expected,
+            },
+            Core::Misaligned { part, expected } => Error::Misaligned { part, expected },
+            Core::Capacity { found, min, max } => Error::Capacity { found, min, max },
+            // The core is of this workspace; whatever it adds is a kind of corruption until named.
+            other => Error::Os {
+                what: "use the channel".into(),
+                source: io::Error::other(other.to_string()),
+            },
+        }
+    }
+}
+
+impl From<Corrupt> for Error {
+    fn from(corrupt: Corrupt) -> Error {
+        Error::Corrupt(corrupt)
+    }
+}
+
+/// A push that failed gives its value back.
+pub struct PushError<T> {
+    /// What was to be pushed.
+    pub value: T,
+    /// Why it was not.
+    pub error: Error,
+}
+
+impl<T> fmt::Debug for PushError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PushError")
+            .field("error", &self.error)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<T> fmt::Display for PushError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl<T> std::error::Error for PushError<T> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        std::error::Error::source(&self.error)
+    }
+}
+
+impl<T> From<PushError<T>> for Error {
+    fn from(failed: PushError<T>) -> Error {
+        failed.error
+    }
+}
+
+impl<T> From<slipring_core::PushError<T>> for PushError<T> {
+    #[inline]
+    fn from(failed: slipring_core::PushError<T>) -> PushError<T> {
+        PushError {
+            value: failed.value,
+            error: failed.error.into(),
+        }
+    }
+}
+
+/// A path in an error.
+pub(crate) fn path(path: impl Into<PathBuf>) -> Box<Path> {
+    path.into().into_boxed_path()
+}

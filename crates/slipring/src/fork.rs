@@ -1,0 +1,120 @@
+//! What a fork must not break: seats are not inherited, and handles in the child are inert.
+//!
+//! Two means. A *lease page* is a private page that the kernel wipes in a forked child, so that
+//! the figure on it by which a handle may run unasked is zero there. And a mutex, taken by every
+//! fork (through `pthread_atfork`) and by whoever takes a seat, so that no child is born between
+//! the moment a descriptor holds a seat's lock and the moment it is closed.
+
+use std::cell::UnsafeCell;
+use std::ptr::NonNull;
+use std::sync::Once;
+
+use rustix::mm::{Advice, MapFlags, ProtFlags};
+use slipring_core::Lease;
+
+use crate::error::Error;
+
+struct ForkMutex(UnsafeCell<libc::pthread_mutex_t>);
+
+// SAFETY: a mutex is made to be shared; it is only touched through the pthread calls below.
+unsafe impl Sync for ForkMutex {}
+
+static MUTEX: ForkMutex = ForkMutex(UnsafeCell::new(libc::PTHREAD_MUTEX_INITIALIZER));
+static REGISTER: Once = Once::new();
+
+unsafe extern "C" {
+    fn pthread_atfork(
+        prepare: Option<unsafe extern "C" fn()>,
+        parent: Option<unsafe extern "C" fn()>,
+        child: Option<unsafe extern "C" fn()>,
+    ) -> libc::c_int;
+}
+
+unsafe extern "C" fn lock() {
+    // SAFETY: a static, initialised mutex.
+    unsafe { libc::pthread_mutex_lock(MUTEX.0.get()) };
+}
+
+unsafe extern "C" fn unlock() {
+    // SAFETY: called by the thread that holds the mutex: after `lock`, or after fork's prepare.
+    unsafe { libc::pthread_mutex_unlock(MUTEX.0.get()) };
+}
+
+/// While this lives, nobody forks (with `fork`; a raw `clone` is outside the promise).
+pub(crate) struct NoFork(());
+
+impl NoFork {
+    pub(crate) fn begin() -> NoFork {
+        REGISTER.call_once(|| {
+            // SAFETY: the three are async-signal-safe enough for atfork: they take or free a mutex.
+            // Refused only without memory; then a concurrent fork may keep a seat held, no worse.
+            unsafe { pthread_atfork(Some(lock), Some(unlock), Some(unlock)) };
+        });
+        // SAFETY: unlocked by `drop`, on this thread (`NoFork` is not sent: it lives in one call).
+        unsafe { lock() };
+        NoFork(())
+    }
+}
+
+impl Drop for NoFork {
+    fn drop(&mut self) {
+        // SAFETY: `begin` locked it on this thread.
+        unsafe { unlock() };
+    }
+}
+
+/// A page of this process alone that a forked child finds full of zeros, with one lease on it.
+pub(crate) struct LeasePage(NonNull<Lease>);
+
+// SAFETY: the page belongs to one handle; the lease's words are atomics.
+unsafe impl Send for LeasePage {}
+// SAFETY: as above.
+unsafe impl Sync for LeasePage {}
+
+impl LeasePage {
+    pub(crate) fn new() -> Result<LeasePage, Error> {
+        let len = rustix::param::page_size();
+        let fail = |errno| Error::space("map a lease page", len as u64, errno);
+        let flags = MapFlags::PRIVATE;
+        // SAFETY: a fresh anonymous mapping at an address of the kernel's choice.
+        let page = unsafe {
+            rustix::mm::mmap_anonymous(
+                std::ptr::null_mut(),
+                len,
+                ProtFlags::READ | ProtFlags::WRITE,
+                flags,
+            )
+        }
+        .map_err(fail)?;
+        // SAFETY: the mapping just made, whole. In the child it will read as zeros: a valid Lease.
+        let wiped = unsafe { rustix::mm::madvise(page, len, Advice::LinuxWipeOnFork) };
+        let page = LeasePage(NonNull::new(page.cast()).unwrap_or(NonNull::dangling()));
+        wiped.map_err(fail)?;
+        // SAFETY: mapped writable, page-aligned, and nobody else knows it yet.
+        unsafe { page.0.write(Lease::new()) };
+        Ok(page)
+    }
+
+    /// The lease, for the handle that this page was made for.
+    ///
+    /// # Safety
+    /// Called once, and what it returns is not used after the page is dropped.
+    pub(crate) unsafe fn lease(&self) -> &'static mut Lease {
+        let mut lease = self.0;
+        // SAFETY: a page-aligned page of zeros is a valid Lease; the caller promises the rest.
+        unsafe { lease.as_mut() }
+    }
+
+    /// Whether this is the process that made the handle, not a forked child.
+    pub(crate) fn alive(&self) -> bool {
+        // SAFETY: mapped until drop, and made of atomics, so a shared look is always fine.
+        unsafe { self.0.as_ref() }.alive()
+    }
+}
+
+impl Drop for LeasePage {
+    fn drop(&mut self) {
+        // SAFETY: the page that `new` mapped; a forked child has its own copy of the mapping.
+        let _ = unsafe { rustix::mm::munmap(self.0.as_ptr().cast(), rustix::param::page_size()) };
+    }
+}

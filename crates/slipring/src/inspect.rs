@@ -1,0 +1,181 @@
+//! Looking at channels without disturbing anybody: no seat is taken, no word is written.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::Ordering;
+
+use slipring_core::layout::{Control, Geometry, Header, LINE, SEATS};
+use slipring_core::seat::State;
+
+use crate::clock;
+use crate::error::Error;
+use crate::lock;
+use crate::name::Name;
+use crate::region::{Files, Mapping, Region, named};
+use crate::seat::Role;
+
+/// A seat, as far as one can see from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SeatState {
+    /// Nobody has held it yet.
+    Never,
+    /// Somebody holds it. (Without kernel locks: somebody did not leave it.)
+    Held,
+    /// Its last holder finished.
+    Finished,
+    /// Its last holder left before it was done.
+    Aborted,
+    /// Its last holder died.
+    Died,
+}
+
+impl SeatState {
+    /// The state in one word.
+    pub fn name(self) -> &'static str {
+        match self {
+            SeatState::Never => "never",
+            SeatState::Held => "held",
+            SeatState::Finished => "finished",
+            SeatState::Aborted => "aborted",
+            SeatState::Died => "died",
+        }
+    }
+}
+
+/// What can be known of a seat. All but `state` is what its holder wrote: a hint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SeatStat {
+    /// Which role.
+    pub role: Role,
+    /// Who holds it, or how the last holder left.
+    pub state: SeatState,
+    /// How many holders it has had.
+    pub generation: u64,
+    /// The latest holder's process id.
+    pub pid: u64,
+    /// Nanoseconds since the holder last gave a sign of life.
+    pub heartbeat_age: u64,
+    /// Producer: all before it is committed. Consumer: all before it is released. In slots or bytes.
+    pub position: u64,
+    /// Messages committed or released. (For `spsc` the same as `position`.)
+    pub messages: u64,
+}
+
+/// What can be known of a channel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stat {
+    /// The channel's shape.
+    pub geometry: Geometry,
+    /// The payload's name; empty for `bytes`.
+    pub schema_name: String,
+    /// The header, as it was made.
+    pub header: Header,
+    /// Committed and not yet released, in slots or bytes; at most the capacity.
+    pub len: u64,
+    /// The seats: producer, then consumer.
+    pub seats: Vec<SeatStat>,
+}
+
+/// The names of all channels in the directory for named channels, sorted.
+pub fn list() -> Result<Vec<Name>, Error> {
+    named::list()
+}
+
+/// Looks at a named channel. It is mapped read-only, and no lock is taken.
+pub fn stat(name: &str) -> Result<Stat, Error> {
+    let name = Name::new(name)?;
+    let (file, mapping, data_len) = named::inspect(&name)?;
+    let control = view(&mapping)?;
+    let header = control.read(data_len)?;
+    look(control, &header, Some(&file))
+}
+
+/// Removes a named channel: `InUse` while a seat of it is held. What is no valid channel any more
+/// (a corrupt one) is removed as well.
+pub fn remove(name: &str) -> Result<(), Error> {
+    named::remove(&Name::new(name)?)
+}
+
+pub(crate) fn of_region(region: &Region) -> Result<Stat, Error> {
+    look(
+        region.control(),
+        &region.header,
+        region.files.as_ref().map(|files| &files.control),
+    )
+}
+
+/// The process id that a seat's holder wrote, or 0.
+pub(crate) fn holder(files: &Files, seat: usize) -> u64 {
+    let len = SEATS + (seat + 1) * LINE;
+    let pid = Mapping::shared(files.control.as_fd(), len, false)
+        .ok()
+        .and_then(|mapping| {
+            mapping.populate(false).ok()?;
+            Some(view(&mapping).ok()?.seat(seat).pid.load(Ordering::Relaxed))
+        });
+    pid.unwrap_or(0)
+}
+
+fn view(mapping: &Mapping) -> Result<Control<'_>, Error> {
+    // SAFETY: mapped, and populated, for its whole length while borrowed; only loads follow.
+    Ok(unsafe { Control::new(mapping.base(), mapping.len()) }?)
+}
+
+fn look(control: Control<'_>, header: &Header, file: Option<&OwnedFd>) -> Result<Stat, Error> {
+    let geometry = header.geometry;
+    let seats =
+        [Role::Producer, Role::Consumer].map(|role| look_at_seat(control, &geometry, role, file));
+    let [producer, consumer] = seats;
+    let (producer, consumer) = (producer?, consumer?);
+    let len = producer
+        .position
+        .saturating_sub(consumer.position)
+        .min(geometry.capacity);
+    Ok(Stat {
+        geometry,
+        schema_name: crate::channel::schema_name(header),
+        header: *header,
+        len,
+        seats: vec![producer, consumer],
+    })
+}
+
+fn look_at_seat(
+    control: Control<'_>,
+    geometry: &Geometry,
+    role: Role,
+    file: Option<&OwnedFd>,
+) -> Result<SeatStat, Error> {
+    let seat = role.seat();
+    let line = control.seat(seat);
+    let page = control.role(geometry, seat);
+    let life = line.life()?;
+    let state = match life.state {
+        State::Never => SeatState::Never,
+        State::Finished => SeatState::Finished,
+        State::Aborted => SeatState::Aborted,
+        // The word, the lock, the word again.
+        State::Held => match file.map(|file| lock::is_held(file.as_fd(), SEATS + seat * LINE)) {
+            Some(false) if line.life()? == life => SeatState::Died,
+            _ => SeatState::Held,
+        },
+    };
+    let beat = line.heartbeat.load(Ordering::Relaxed);
+    let position = page.position.0.load(Ordering::Acquire);
+    let messages = match geometry.kind {
+        slipring_core::layout::Kind::Spsc => position,
+        slipring_core::layout::Kind::Bytes => page.counters.messages.load(Ordering::Relaxed),
+    };
+    Ok(SeatStat {
+        role,
+        state,
+        generation: life.generation,
+        pid: line.pid.load(Ordering::Relaxed),
+        heartbeat_age: if beat == 0 {
+            0
+        } else {
+            clock::since_boot().saturating_sub(beat)
+        },
+        position,
+        messages,
+    })
+}

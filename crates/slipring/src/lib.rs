@@ -1,0 +1,47 @@
+//! Messages between threads and processes of one host, through shared memory: no daemon, no system
+//! call on the busy path, and nothing lost when somebody is killed.
+//!
+//! Three questions name every channel: who writes, who reads, what happens when it is full?
+//!
+//! | kind | writers | readers | when full | payload |
+//! |---|---|---|---|---|
+//! | [`spsc`] | one | one | wait | fixed-size `T` |
+//! | [`bytes`] | one | one | wait | records of varying size |
+//!
+//! One builder, one set of verbs and one error type serve all kinds: `push` and `pop` copy,
+//! `reserve` → `commit` and `read` → release work in place; `try_x` never waits, `x` waits,
+//! `x_timeout` waits for so long. Linux, x86-64 and other little-endian machines of 64 bits.
+#![deny(unsafe_code)]
+
+#[allow(unsafe_code)]
+pub mod bytes;
+#[allow(unsafe_code)]
+mod channel;
+mod clock;
+mod error;
+#[allow(unsafe_code)]
+mod fork;
+#[allow(unsafe_code)]
+pub mod inspect;
+#[allow(unsafe_code)]
+mod lock;
+mod name;
+#[allow(unsafe_code)]
+mod region;
+#[allow(unsafe_code)]
+mod seat;
+#[allow(unsafe_code)]
+pub mod spsc;
+mod waiting;
+
+pub use channel::{Builder, Channel, Kind};
+pub use error::{Error, PushError, SchemaMismatch};
+pub use name::{Name, directory};
+pub use region::{Borrowed, HugePages, Pages, PoolState, pools, reserve};
+pub use seat::Role;
+pub use slipring_core::layout::Geometry;
+pub use slipring_core::{Corrupt, End, Payload, Schema, payload};
+pub use slipring_derive::Payload;
+
+#[doc(hidden)]
+pub use slipring_core::zerocopy;

@@ -1,0 +1,37 @@
+//! Private memory, for channels between the threads of one process.
+
+use super::map::{Mapping, refuse_absurd};
+use super::{Pages, Plan, Region, huge};
+use crate::error::Error;
+
+impl Region {
+    /// A fresh channel in private memory.
+    pub(crate) fn heap(plan: &Plan) -> Result<Region, Error> {
+        plan.geometry.check().map_err(Error::from)?;
+        let control = private(plan.geometry.control_len(), huge::HugePages::Off)?;
+        let needed = plan.geometry.data_len() as usize;
+        let (data, pages) =
+            huge::with_fallback(plan.huge, |size| private(size.round(needed), size))?;
+        Region::format(control, data, None, pages, plan)
+    }
+}
+
+fn private(len: usize, huge: huge::HugePages) -> Result<Mapping, Error> {
+    let fail = |errno| Error::space("memory of this machine", len as u64, errno);
+    refuse_absurd(len).map_err(fail)?;
+    let mapping = Mapping::private(len, huge).map_err(fail)?;
+    mapping.wish_huge();
+    mapping.populate(true).map_err(fail)?;
+    Ok(mapping)
+}
+
+impl Pages {
+    /// Ordinary pages, nothing else asked for.
+    pub(crate) fn base() -> Pages {
+        Pages {
+            asked: huge::HugePages::Off,
+            got: huge::HugePages::Off,
+            reason: None,
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! Mappings: the only calls of `mmap` for channel memory, and how it is made safe to touch.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::ptr::NonNull;
+
+use rustix::fs::FallocateFlags;
+use rustix::io::Errno;
+use rustix::mm::{Advice, MapFlags, ProtFlags};
+
+use super::HugePages;
+
+/// A mapped stretch of memory; unmapped when dropped, unless it is the caller's.
+pub(crate) struct Mapping {
+    base: NonNull<u8>,
+    len: usize,
+    owned: bool,
+}
+
+// SAFETY: an address range; what may be done in it is the business of those who use it.
+unsafe impl Send for Mapping {}
+// SAFETY: as above.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    /// The caller's memory, to be left alone at the end.
+    pub(crate) fn borrowed(memory: NonNull<[u8]>) -> Mapping {
+        Mapping {
+            base: memory.cast(),
+            len: memory.len(),
+            owned: false,
+        }
+    }
+
+    /// Fresh private memory, zeroed.
+    pub(crate) fn private(len: usize, huge: HugePages) -> Result<Mapping, Errno> {
+        let flags = MapFlags::PRIVATE | huge.map_flags();
+        let protection = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: a fresh mapping at an address of the kernel's choice harms nobody.
+        let base =
+            unsafe { rustix::mm::mmap_anonymous(std::ptr::null_mut(), len, protection, flags) }?;
+        Ok(Mapping::owned(base, len))
+    }
+
+    /// The first `len` bytes of a file, shared.
+    pub(crate) fn shared(
+        file: BorrowedFd<'_>,
+        len: usize,
+        writable: bool,
+    ) -> Result<Mapping, Errno> {
+        let write = if writable {
+            ProtFlags::WRITE
+        } else {
+            ProtFlags::empty()
+        };
+        // SAFETY: a fresh mapping at an address of the kernel's choice. That the file may change
+        // under it is the subject of this whole crate: atomics, and checked copies.
+        let base = unsafe {
+            rustix::mm::mmap(
+                std::ptr::null_mut(),
+                len,
+                ProtFlags::READ | write,
+                MapFlags::SHARED,
+                file,
+                0,
+            )
+        }?;
+        Ok(Mapping::owned(base, len))
+    }
+
+    fn owned(base: *mut std::ffi::c_void, len: usize) -> Mapping {
+        // mmap never returns null without MAP_FIXED.
+        Mapping {
+            base: NonNull::new(base.cast()).unwrap_or(NonNull::dangling()),
+            len,
+            owned: true,
+        }
+    }
+
+    pub(crate) fn base(&self) -> NonNull<u8> {
+        self.base
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Asks for transparent huge pages where a mapping is large enough to gain by them. A wish.
+    pub(crate) fn wish_huge(&self) {
+        if self.len >= 2 << 20 {
+            // SAFETY: advice on a mapping of ours changes no content.
+            let _ = unsafe {
+                rustix::mm::madvise(self.base.as_ptr().cast(), self.len, Advice::LinuxHugepage)
+            };
+        }
+    }
+
+    /// Backs every page now. What is not there (a truncated file, a full file system) is an error
+    /// here, and never a signal later.
+    pub(crate) fn populate(&self, writable: bool) -> Result<(), Errno> {
+        let advice = if writable {
+            Advice::LinuxPopulateWrite
+        } else {
+            Advice::LinuxPopulateRead
+        };
+        loop {
+            // SAFETY: populating a mapping of ours changes no content.
+            match unsafe { rustix::mm::madvise(self.base.as_ptr().cast(), self.len, advice) } {
+                Err(Errno::INTR | Errno::AGAIN) => {}
+                // Linux before 5.14 does not know the advice; the pages then come one by one.
+                Err(Errno::INVAL) => return Ok(()),
+                other => return other,
+            }
+        }
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        if self.owned {
+            // SAFETY: the whole of a mapping that we made and that nobody uses any more.
+            let _ = unsafe { rustix::mm::munmap(self.base.as_ptr().cast(), self.len) };
+        }
+    }
+}
+
+/// Gives a file its length, mapped and with every page backed: the only way to make channel files.
+///
+/// The order matters. Populating first lets the kernel use transparent huge pages, which it can
+/// only through a mapping; `fallocate` then backs whatever that left, and answers `NOSPC` where
+/// `ftruncate` alone would let the first touch end in SIGBUS.
+pub(crate) fn backed(file: impl AsFd, len: usize) -> Result<Mapping, Errno> {
+    let file = file.as_fd();
+    refuse_absurd(len)?;
+    rustix::fs::ftruncate(file, len as u64)?;
+    let mapping = Mapping::shared(file, len, true)?;
+    mapping.wish_huge();
+    if let Err(errno) = mapping.populate(true) {
+        return Err(if errno == Errno::FAULT {
+            Errno::NOSPC
+        } else {
+            errno
+        });
+    }
+    loop {
+        match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, len as u64) {
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+            Ok(()) => return Ok(mapping),
+        }
+    }
+}
+
+/// A memfd has no file system to say that it is full, and private memory is promised before it
+/// exists: without this the answer to an absurd size would come from the OOM killer.
+pub(crate) fn refuse_absurd(len: usize) -> Result<(), Errno> {
+    let info = rustix::system::sysinfo();
+    let unit = (info.mem_unit as u64).max(1);
+    let total = (info.totalram as u64 + info.totalswap as u64).saturating_mul(unit);
+    if len as u64 > total {
+        Err(Errno::NOMEM)
+    } else {
+        Ok(())
+    }
+}

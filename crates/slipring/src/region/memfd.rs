@@ -1,0 +1,106 @@
+//! Memory without a name: two memfds, to be inherited by a child or passed over a Unix socket.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::fs::{MemfdFlags, SealFlags};
+use rustix::io::Errno;
+
+use super::map::{Mapping, backed};
+use super::{Files, HugePages, Pages, Plan, Region, huge};
+use crate::error::Error;
+
+/// Against a peer that resizes the file under us. Holes can still be punched: then what was there
+/// reads as zeros, which no protocol takes for a message.
+const SEALS: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW);
+
+impl Region {
+    /// A fresh channel in two memfds.
+    pub(crate) fn memfd(plan: &Plan) -> Result<Region, Error> {
+        plan.geometry.check().map_err(Error::from)?;
+        let (control_file, control) = create(
+            "slipring-control",
+            plan.geometry.control_len(),
+            HugePages::Off,
+        )?;
+        let needed = plan.geometry.data_len() as usize;
+        let ((data_file, data), pages) = huge::with_fallback(plan.huge, |size| {
+            create("slipring-data", size.round(needed), size)
+        })?;
+        let files = Files {
+            control: control_file,
+            data: data_file,
+            place: None,
+        };
+        Region::format(control, data, Some(files), pages, plan)
+    }
+
+    /// The channel in two descriptors that somebody passed. They must be memfds that nobody can
+    /// resize any more; whatever else they are is refused.
+    pub(crate) fn from_fds(control: OwnedFd, data: OwnedFd) -> Result<Region, Error> {
+        check("control", &control)?;
+        check("data", &data)?;
+        // A description of our own: what was passed shares its sender's, and with it all locks.
+        let (control, data) = (fresh_description(&control)?, fresh_description(&data)?);
+        let control_map = map(&control)?;
+        let data_map = map(&data)?;
+        let pages = Pages::of(data.as_fd());
+        let files = Files {
+            control,
+            data,
+            place: None,
+        };
+        Region::attach(control_map, data_map, Some(files), pages)
+    }
+}
+
+/// Another description of the same file, which shares no locks with the first.
+pub(crate) fn fresh_description(file: &OwnedFd) -> Result<OwnedFd, Error> {
+    use std::os::fd::AsRawFd;
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::CLOEXEC;
+    match rustix::fs::open(&path, flags, rustix::fs::Mode::empty()) {
+        Ok(file) => Ok(file),
+        Err(Errno::NOENT | Errno::NOTDIR) => Err(Error::NeedsProc),
+        Err(errno) => Err(Error::os("reopen the channel's descriptor", errno)),
+    }
+}
+
+fn create(name: &str, len: usize, huge: HugePages) -> Result<(OwnedFd, Mapping), Error> {
+    let fail = |errno| Error::space(format_args!("a memfd ({name})"), len as u64, errno);
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING | huge.memfd_flags();
+    let file = rustix::fs::memfd_create(name, flags).map_err(fail)?;
+    let mapping = backed(&file, len).map_err(fail)?;
+    rustix::fs::fcntl_add_seals(&file, SEALS).map_err(fail)?;
+    Ok((file, mapping))
+}
+
+fn map(file: &OwnedFd) -> Result<Mapping, Error> {
+    let stat =
+        rustix::fs::fstat(file).map_err(|errno| Error::os("look at a passed descriptor", errno))?;
+    let len = stat.st_size as usize;
+    let fail = |errno| Error::space("a passed channel", len as u64, errno);
+    let mapping = Mapping::shared(file.as_fd(), len, true).map_err(fail)?;
+    mapping.wish_huge();
+    mapping.populate(true).map_err(fail)?;
+    Ok(mapping)
+}
+
+fn check(part: &'static str, file: &OwnedFd) -> Result<(), Error> {
+    let expected = "a memfd sealed against resizing (F_SEAL_SHRINK and F_SEAL_GROW)";
+    let bad = |found: &str| {
+        Err(Error::BadDescriptor {
+            part,
+            found: found.into(),
+            expected,
+        })
+    };
+    match rustix::fs::fcntl_get_seals(file) {
+        Ok(seals) if !seals.contains(SEALS) => bad("a memfd that can still be resized"),
+        Ok(_) => match rustix::fs::fstat(file) {
+            Ok(stat) if stat.st_size == 0 => bad("an empty memfd"),
+            Ok(_) => Ok(()),
+            Err(errno) => Err(Error::os("look at a passed descriptor", errno)),
+        },
+        Err(_) => bad("no memfd"),
+    }
+}

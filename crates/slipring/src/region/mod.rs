@@ -1,0 +1,199 @@
+//! A region: the memory of one channel, control and data, however it was come by.
+//!
+//! | made by | control, data | seats held through | survives its makers |
+//! |---|---|---|---|
+//! | `heap` | private mappings | a word in the seat line | no |
+//! | `memfd` | two sealed memfds | kernel locks | while somebody holds a descriptor |
+//! | `named` | two files in a directory | kernel locks | until it is removed |
+//! | `borrowed` | the caller's memory | a word in the seat line | as the caller decides |
+
+mod heap;
+mod huge;
+mod map;
+mod memfd;
+pub(crate) mod named;
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use slipring_core::layout::{Control, Geometry, Header, Identity, METADATA};
+use slipring_core::{Schema, layout};
+
+pub use huge::{HugePages, Pages, PoolState, pools, reserve};
+pub(crate) use map::Mapping;
+pub(crate) use memfd::fresh_description;
+
+use crate::error::Error;
+use named::Place;
+
+/// What a region is to be made with.
+#[derive(Clone)]
+pub(crate) struct Plan {
+    pub(crate) geometry: Geometry,
+    pub(crate) schema: Option<Schema>,
+    pub(crate) metadata: [u8; METADATA],
+    pub(crate) huge: HugePages,
+    pub(crate) mode: u32,
+}
+
+/// A channel's memory, validated, with a private copy of its header.
+pub(crate) struct Region {
+    control: Mapping,
+    data: Mapping,
+    pub(crate) header: Header,
+    pub(crate) files: Option<Files>,
+    pub(crate) pages: Pages,
+}
+
+/// The files behind a region that has some.
+pub(crate) struct Files {
+    /// The *watch* description: it asks about locks and never takes one.
+    pub(crate) control: OwnedFd,
+    pub(crate) data: OwnedFd,
+    /// Where a named channel has its name; nothing for a passed one.
+    pub(crate) place: Option<Place>,
+}
+
+impl Region {
+    /// The region of two mappings that hold a formatted channel.
+    fn attach(
+        control: Mapping,
+        data: Mapping,
+        files: Option<Files>,
+        pages: Pages,
+    ) -> Result<Region, Error> {
+        let header = view(&control)?.read(data.len() as u64)?;
+        Ok(Region {
+            control,
+            data,
+            header,
+            files,
+            pages,
+        })
+    }
+
+    /// Formats two fresh mappings, and makes a region of them.
+    fn format(
+        control: Mapping,
+        data: Mapping,
+        files: Option<Files>,
+        pages: Pages,
+        plan: &Plan,
+    ) -> Result<Region, Error> {
+        let view = view(&control)?;
+        let header = view.format(
+            &plan.geometry,
+            plan.schema.as_ref(),
+            identity(),
+            &plan.metadata,
+            data.len() as u64,
+        )?;
+        Ok(Region {
+            control,
+            data,
+            header,
+            files,
+            pages,
+        })
+    }
+
+    /// Formats memory of the caller's.
+    ///
+    /// # Safety
+    /// See `Builder::format_in`.
+    pub(crate) unsafe fn format_in(memory: Borrowed, plan: &Plan) -> Result<Region, Error> {
+        // SAFETY: the caller's promise.
+        let (control, data) = unsafe { memory.mappings() }?;
+        Region::format(control, data, None, Pages::base(), plan)
+    }
+
+    /// The channel in memory of the caller's.
+    ///
+    /// # Safety
+    /// See `Builder::attach_in`.
+    pub(crate) unsafe fn attach_in(memory: Borrowed) -> Result<Region, Error> {
+        // SAFETY: the caller's promise.
+        let (control, data) = unsafe { memory.mappings() }?;
+        Region::attach(control, data, None, Pages::base())
+    }
+
+    /// The control part. The lifetime is a loan: handles keep the region alive beside it.
+    pub(crate) fn control(&self) -> Control<'static> {
+        // SAFETY: mapped for as long as the region lives; every handle holds an `Arc` of that.
+        let control = unsafe { Control::new(self.control.base(), self.control.len()) };
+        match control {
+            Ok(control) => control,
+            Err(_) => unreachable!("the same memory passed the same checks in attach"),
+        }
+    }
+
+    /// The start of the data part.
+    pub(crate) fn data(&self) -> std::ptr::NonNull<u8> {
+        self.data.base()
+    }
+
+    pub(crate) fn geometry(&self) -> &Geometry {
+        &self.header.geometry
+    }
+
+    /// Whether the kernel says that this seat is held; nothing where no file is.
+    pub(crate) fn held(&self, seat: usize) -> Option<bool> {
+        let files = self.files.as_ref()?;
+        Some(crate::lock::is_held(
+            files.control.as_fd(),
+            layout::SEATS + seat * layout::LINE,
+        ))
+    }
+
+    pub(crate) fn descriptors(&self) -> Option<(BorrowedFd<'_>, BorrowedFd<'_>)> {
+        let files = self.files.as_ref()?;
+        Some((files.control.as_fd(), files.data.as_fd()))
+    }
+}
+
+fn view(control: &Mapping) -> Result<Control<'_>, Error> {
+    // SAFETY: mapped for `len` bytes while borrowed; accessed through its atomics only.
+    Ok(unsafe { Control::new(control.base(), control.len()) }?)
+}
+
+/// Memory of the caller's for the two parts of a channel.
+#[derive(Clone, Copy, Debug)]
+pub struct Borrowed {
+    /// The control part: `Builder::control_len` bytes, at a multiple of 128.
+    pub control: std::ptr::NonNull<[u8]>,
+    /// The data part: `Builder::data_len` bytes, at a multiple of 64 and of the payload's alignment.
+    pub data: std::ptr::NonNull<[u8]>,
+}
+
+impl Borrowed {
+    /// # Safety
+    /// Both parts stay valid for as long as any handle lives.
+    unsafe fn mappings(self) -> Result<(Mapping, Mapping), Error> {
+        const DATA_ALIGN: usize = 64;
+        if self.data.cast::<u8>().as_ptr().addr() % DATA_ALIGN != 0 {
+            return Err(Error::Misaligned {
+                part: "data",
+                expected: DATA_ALIGN as u64,
+            });
+        }
+        Ok((
+            Mapping::borrowed(self.control),
+            Mapping::borrowed(self.data),
+        ))
+    }
+}
+
+/// A new channel's identity: this boot, and a number that no other creation has.
+fn identity() -> Identity {
+    let mut unique = [0; 16];
+    // Without random numbers (an early boot) pid and time must do: it tells two creations apart.
+    if rustix::rand::getrandom(&mut unique, rustix::rand::GetRandomFlags::empty()) != Ok(16) {
+        let now = crate::clock::since_boot();
+        unique[..8].copy_from_slice(&now.to_le_bytes());
+        unique[8..12].copy_from_slice(&std::process::id().to_le_bytes());
+    }
+    Identity {
+        boot: crate::clock::boot_id(),
+        unique: u128::from_le_bytes(unique),
+        created: crate::clock::now(),
+    }
+}

@@ -1,0 +1,357 @@
+//! Seats: who holds a role, found out from the kernel, which frees a dead holder's locks.
+//!
+//! A seat has two bytes in the control file, at the offset of its seat line: *held* (+0) and *under
+//! repair* (+1). They are locked, never written. To take a seat:
+//!
+//! 1. With forks held off, open a fresh description of the control file. (A passed descriptor
+//!    shares its sender's description, and with it every lock.)
+//! 2. Lock *repair*, then *held*. *Repair* locked by another: wait for it, then `Recovering`.
+//!    *Held* locked: `RoleTaken`.
+//! 3. Map one page through the description and close it: the mapping keeps the lock, no number in
+//!    the descriptor table is left for others to inherit or to close. Where the file system does
+//!    not keep the lock then (overlayfs), lock again and keep the descriptor.
+//! 4. See that the name still leads to this file; else somebody removed the channel: start again.
+//! 5. Repair what the last holder left, become the next generation, unlock *repair*.
+//!
+//! Where no file is (heap, borrowed memory), a word in the seat line refuses a second taker, and
+//! nothing ever tells that its holder died.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use rustix::mm::{Advice, MapFlags, ProtFlags};
+use slipring_core::layout::{LINE, PAGE, RolePage, SEATS, SeatLine};
+use slipring_core::seat::Peer;
+use slipring_core::{End, Lease};
+
+use crate::clock;
+use crate::error::Error;
+use crate::fork::{LeasePage, NoFork};
+use crate::lock;
+use crate::region::{Files, Region};
+
+/// One of the two ends of a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// The end that writes.
+    Producer,
+    /// The end that reads.
+    Consumer,
+}
+
+impl Role {
+    /// The role's name, as a user writes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Role::Producer => "producer",
+            Role::Consumer => "consumer",
+        }
+    }
+
+    /// The number of its seat: producers come first.
+    pub(crate) fn seat(self) -> usize {
+        match self {
+            Role::Producer => 0,
+            Role::Consumer => 1,
+        }
+    }
+
+    pub(crate) fn other(self) -> Role {
+        match self {
+            Role::Producer => Role::Consumer,
+            Role::Consumer => Role::Producer,
+        }
+    }
+}
+
+/// A held seat. Dropping it leaves: finished, or aborted while panicking.
+pub(crate) struct Seat {
+    pub(crate) region: Arc<Region>,
+    pub(crate) role: Role,
+    generation: u64,
+    lease: LeasePage,
+    hold: Hold,
+    aborted: bool,
+}
+
+/// What keeps a seat held.
+enum Hold {
+    /// A mapping through the description that has the lock.
+    Mapping(NonNull<std::ffi::c_void>),
+    /// The description itself. (Inherited by a forked child, which then holds the seat as well: the
+    /// price of a file system that drops a lock while a mapping still needs it.)
+    Descriptor { _locked: OwnedFd },
+    /// The `owner` word.
+    Word,
+}
+
+// SAFETY: the mapping is an address to be unmapped once; the rest may be sent and shared anyway.
+unsafe impl Send for Hold {}
+// SAFETY: as above; nothing reads through the address.
+unsafe impl Sync for Hold {}
+
+/// Why a seat could not be taken just now.
+enum Busy {
+    Held,
+    Repair,
+    /// The name leads elsewhere by now.
+    Gone,
+    Failed(Error),
+}
+
+impl From<Error> for Busy {
+    fn from(error: Error) -> Busy {
+        Busy::Failed(error)
+    }
+}
+
+impl Seat {
+    /// Takes the seat of `role`, waiting up to `patience` for a repair that is under way.
+    /// Nothing if the name leads to another channel by now.
+    pub(crate) fn take(
+        region: &Arc<Region>,
+        role: Role,
+        patience: Duration,
+    ) -> Result<Option<Seat>, Error> {
+        let lease = LeasePage::new()?;
+        let until = Instant::now().checked_add(patience);
+        loop {
+            let attempt = match &region.files {
+                None => Seat::take_word(region, role),
+                Some(files) => Seat::take_lock(region, files, role),
+            };
+            match attempt {
+                Ok((generation, hold)) => {
+                    return Ok(Some(Seat {
+                        region: region.clone(),
+                        role,
+                        generation,
+                        lease,
+                        hold,
+                        aborted: false,
+                    }));
+                }
+                Err(Busy::Gone) => return Ok(None),
+                Err(Busy::Failed(error)) => return Err(error),
+                Err(Busy::Held) => {
+                    let pid = region
+                        .control()
+                        .seat(role.seat())
+                        .pid
+                        .load(Ordering::Relaxed);
+                    return Err(Error::RoleTaken {
+                        role: role.name(),
+                        pid,
+                    });
+                }
+                Err(Busy::Repair) if until.is_some_and(|until| Instant::now() >= until) => {
+                    return Err(Error::Recovering { role: role.name() });
+                }
+                // A repair takes microseconds, and no wake-up tells of its end.
+                Err(Busy::Repair) => std::thread::sleep(Duration::from_micros(100)),
+            }
+        }
+    }
+
+    fn take_word(region: &Region, role: Role) -> Result<(u64, Hold), Busy> {
+        let line = region.control().seat(role.seat());
+        // Acquire and release: this taker comes after all that the last holder did.
+        if line
+            .owner
+            .compare_exchange(0, 1, Ordering::AcqRel, Ordering::Acquire)
+            .is_err()
+        {
+            return Err(Busy::Held);
+        }
+        Ok((sit_down(region, role)?, Hold::Word))
+    }
+
+    fn take_lock(region: &Region, files: &Files, role: Role) -> Result<(u64, Hold), Busy> {
+        let _no_fork = NoFork::begin();
+        let held = SEATS + role.seat() * LINE;
+        let repairing = files.fresh()?;
+        if !lock::try_lock(repairing.as_fd(), held + 1) {
+            return Err(Busy::Repair);
+        }
+        let holding = files.fresh()?;
+        if !lock::try_lock(holding.as_fd(), held) {
+            // Not `RoleTaken` if it was removed meanwhile: then the name leads elsewhere.
+            return Err(if files.current() {
+                Busy::Held
+            } else {
+                Busy::Gone
+            });
+        }
+        if !files.current() {
+            return Err(Busy::Gone);
+        }
+        let mapping = map_page(&holding)?;
+        drop(holding);
+        let hold = if lock::is_held(files.control.as_fd(), held) {
+            Hold::Mapping(mapping)
+        } else {
+            unmap_page(mapping);
+            let locked = files.fresh()?;
+            if !lock::try_lock(locked.as_fd(), held) {
+                return Err(Busy::Held);
+            }
+            Hold::Descriptor { _locked: locked }
+        };
+        let generation = sit_down(region, role);
+        if generation.is_err() {
+            hold.release(region, role);
+        }
+        // `repairing` is closed here, and with it the seat's repair is over.
+        Ok((generation?, hold))
+    }
+
+    /// The line of this seat.
+    pub(crate) fn line(&self) -> &'static SeatLine {
+        self.region.control().seat(self.role.seat())
+    }
+
+    /// The role page of this seat.
+    pub(crate) fn page(&self) -> &'static RolePage {
+        self.region
+            .control()
+            .role(self.region.geometry(), self.role.seat())
+    }
+
+    /// The role page of the seat at the other end.
+    pub(crate) fn peer_page(&self) -> &'static RolePage {
+        self.region
+            .control()
+            .role(self.region.geometry(), self.role.other().seat())
+    }
+
+    /// The line of the seat at the other end.
+    pub(crate) fn peer_line(&self) -> &'static SeatLine {
+        self.region.control().seat(self.role.other().seat())
+    }
+
+    /// What this seat's handle starts out knowing of the other end.
+    pub(crate) fn peer(&self) -> Result<Peer<'static>, Error> {
+        match self.role {
+            Role::Consumer => Ok(Peer::producer(self.peer_line(), self.line())),
+            Role::Producer => Ok(Peer::consumer(self.peer_line(), self.peer_held())?),
+        }
+    }
+
+    /// Whether the other seat is held, for all that can be known.
+    pub(crate) fn peer_held(&self) -> bool {
+        self.region.held(self.role.other().seat()).unwrap_or(true)
+    }
+
+    /// # Safety
+    /// Called once, and what it returns is not used after the seat is dropped.
+    pub(crate) unsafe fn lease(&self) -> &'static mut Lease {
+        // SAFETY: the caller's promise.
+        unsafe { self.lease.lease() }
+    }
+
+    /// Whether this is the process that took the seat, not a forked child of it.
+    pub(crate) fn ours(&self) -> bool {
+        self.lease.alive()
+    }
+
+    /// Gives a sign of life, for people.
+    pub(crate) fn beat(&self) {
+        if self.ours() {
+            self.line()
+                .heartbeat
+                .store(clock::since_boot(), Ordering::Relaxed);
+        }
+    }
+
+    /// From now on, leaving means that this end did not finish.
+    pub(crate) fn abort(&mut self) {
+        self.aborted = true;
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        if !self.ours() {
+            return;
+        }
+        let end = if self.aborted || std::thread::panicking() {
+            End::Aborted
+        } else {
+            End::Finished
+        };
+        self.line().leave(self.generation, end);
+        self.hold.release(&self.region, self.role);
+    }
+}
+
+impl Hold {
+    fn release(&self, region: &Region, role: Role) {
+        match self {
+            Hold::Mapping(mapping) => unmap_page(*mapping),
+            Hold::Descriptor { .. } => {}
+            // Release: pairs with the acquire of the next taker's exchange.
+            Hold::Word => region
+                .control()
+                .seat(role.seat())
+                .owner
+                .store(0, Ordering::Release),
+        }
+    }
+}
+
+/// Repairs what the last holder left, and becomes the next generation.
+///
+/// `spsc` and `bytes` keep nothing that would need mending: what was not committed never was, and
+/// what was not released is read again.
+fn sit_down(region: &Region, role: Role) -> Result<u64, Error> {
+    let line = region.control().seat(role.seat());
+    let page = region.control().role(region.geometry(), role.seat());
+    let (pid, start, namespace) = clock::process();
+    line.pid.store(pid, Ordering::Relaxed);
+    line.start_time.store(start, Ordering::Relaxed);
+    line.pid_namespace.store(namespace, Ordering::Relaxed);
+    line.heartbeat.store(clock::since_boot(), Ordering::Relaxed);
+    Ok(line.take(page.position.0.load(Ordering::Acquire))?)
+}
+
+impl Files {
+    fn fresh(&self) -> Result<OwnedFd, Error> {
+        match &self.place {
+            Some(place) => place.fresh(),
+            None => crate::region::fresh_description(&self.control),
+        }
+    }
+
+    /// Whether the channel's name (if it has one) still leads to these files.
+    fn current(&self) -> bool {
+        self.place
+            .as_ref()
+            .is_none_or(|place| place.still(&self.control))
+    }
+}
+
+/// One page of the control file, through `file`, that no forked child inherits.
+fn map_page(file: &OwnedFd) -> Result<NonNull<std::ffi::c_void>, Error> {
+    let fail = |errno| Error::space("a page for the seat's lock", PAGE as u64, errno);
+    let flags = MapFlags::SHARED | MapFlags::NORESERVE;
+    // SAFETY: a fresh mapping at an address of the kernel's choice; it is never accessed.
+    let page =
+        unsafe { rustix::mm::mmap(std::ptr::null_mut(), PAGE, ProtFlags::READ, flags, file, 0) };
+    let page = NonNull::new(page.map_err(fail)?).unwrap_or(NonNull::dangling());
+    // SAFETY: advice on the page just mapped.
+    match unsafe { rustix::mm::madvise(page.as_ptr(), PAGE, Advice::LinuxDontFork) } {
+        Ok(()) => Ok(page),
+        Err(errno) => {
+            unmap_page(page);
+            Err(fail(errno))
+        }
+    }
+}
+
+fn unmap_page(page: NonNull<std::ffi::c_void>) {
+    // SAFETY: a page that `map_page` mapped, unmapped once, and never accessed.
+    let _ = unsafe { rustix::mm::munmap(page.as_ptr(), PAGE) };
+}

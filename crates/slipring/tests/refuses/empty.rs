@@ -1,0 +1,7 @@
+use slipring::Payload;
+
+#[derive(Payload, Clone, Copy)]
+#[repr(C)]
+struct Nothing {}
+
+fn main() {}

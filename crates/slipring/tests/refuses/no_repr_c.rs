@@ -1,0 +1,8 @@
+use slipring::Payload;
+
+#[derive(Payload, Clone, Copy)]
+struct Tick {
+    seq: u64,
+}
+
+fn main() {}

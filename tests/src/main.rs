@@ -1,0 +1,2 @@
+//! The other process of a test.
+fn main() {}
