@@ -26,18 +26,14 @@
 //! mapping, and one subtraction tells the free space.
 //!
 //! # Words
-//! | word | written by | read by | ordering, and what it pairs with |
-//! |---|---|---|---|
-//! | `tail` | producer, each commit | consumer | release *(commit)* → acquire in the consumer's look |
-//! | `head` | consumer, each release | producer, when it may be full | release *(release)* → acquire in the producer's look |
-//! | length word, payload | producer, in `[tail, head + ring)` | consumer, in `[head, tail)` | by the two pairs above |
+//! `tail` and `head`, in bytes, and the records between them. Who may touch which bytes when, with
+//! which ordering, and why that is right: see `cursor.rs`, which moves both positions.
 //!
-//! # Why it is right
-//! As for `spsc`: the two pairs exclude each side from the other's bytes. That the slack does not
-//! break it: a record of `n` bytes is written only when `n` bytes of position are free, so neither
-//! the bytes up to the ring's end, nor those at its start that the record skips, hold anything
-//! unread; and the slack belongs to the one record of each lap that crosses the ring's end, which
-//! is released before a record one lap later can be reserved there.
+//! # Why the slack does not break it
+//! A record of `n` bytes is written only when `n` bytes of position are free, so neither the bytes
+//! up to the ring's end, nor those at its start that the record skips, hold anything unread; and the
+//! slack belongs to the one record of each lap that crosses the ring's end, which is released before
+//! a record one lap later can be reserved there.
 //!
 //! A length word is in the consumer's hands from the acquire on; it is still read once, and checked
 //! against what was committed, since a stranger may have scribbled: `Corrupt`, and nothing worse.
@@ -47,12 +43,12 @@
 
 use core::ops::{Deref, DerefMut};
 
+use crate::cursor::{Reader, Words, Writer};
 use crate::error::{Corrupt, Error};
 use crate::lease::Lease;
-use crate::mem::{self, Area};
+use crate::mem::Area;
 use crate::seat::Peer;
 use crate::sync::{AtomicU64, Ordering};
-use crate::wait::Slip;
 
 /// Bytes of a record's length word.
 pub const PREFIX: u64 = 8;
@@ -77,40 +73,44 @@ pub struct Ring<'m> {
     pub messages: &'m AtomicU64,
 }
 
-impl Ring<'_> {
-    fn resume(&self) -> Result<(u64, u64), Error> {
-        // Acquire twice: a new handle must see all that its predecessor and its peer did.
-        let head = self.head.load(Ordering::Acquire);
-        let tail = self.tail.load(Ordering::Acquire);
-        mem::resumable(head, tail, self.area.ring())?;
-        for (word, found) in [("head", head), ("tail", tail)] {
-            if found % 8 != 0 {
-                return Err(Corrupt {
-                    word,
-                    found,
-                    expected: found & !7,
-                }
-                .into());
-            }
-        }
-        Ok((tail, head))
+impl<'m> Ring<'m> {
+    fn split(self) -> (Words<'m>, Area<'m>, Count<'m>) {
+        let words = Words {
+            tail: self.tail,
+            head: self.head,
+            capacity: self.area.ring(),
+            unit: 8,
+        };
+        (
+            words,
+            self.area,
+            Count {
+                word: self.messages,
+                count: self.messages.load(Ordering::Relaxed),
+            },
+        )
     }
+}
 
-    fn largest_payload(&self) -> u64 {
-        self.area.largest() - PREFIX
+/// Messages so far, for people: one writer, so a private count and a plain store.
+struct Count<'m> {
+    word: &'m AtomicU64,
+    count: u64,
+}
+
+impl Count<'_> {
+    #[inline]
+    fn add(&mut self, messages: u64) {
+        self.count = self.count.wrapping_add(messages);
+        self.word.store(self.count, Ordering::Relaxed);
     }
 }
 
 /// The writing end.
 pub struct Producer<'m> {
-    ring: Ring<'m>,
-    /// Ours alone; `ring.tail` is its published copy.
-    tail: u64,
-    /// The tail may go up to here unasked.
-    limit: &'m Lease,
-    messages: u64,
-    slip: Slip,
-    peer: Peer<'m>,
+    writer: Writer<'m>,
+    area: Area<'m>,
+    messages: Count<'m>,
 }
 
 impl<'m> Producer<'m> {
@@ -118,17 +118,12 @@ impl<'m> Producer<'m> {
     ///
     /// # Safety
     /// No other producer of this ring exists until this one is gone.
-    pub unsafe fn new(ring: Ring<'m>, peer: Peer<'m>, limit: &'m mut Lease) -> Result<Self, Error> {
-        let (tail, head) = ring.resume()?;
-        limit.set(head + ring.area.ring());
-        let messages = ring.messages.load(Ordering::Relaxed);
+    pub unsafe fn new(ring: Ring<'m>, peer: Peer<'m>, lease: &'m mut Lease) -> Result<Self, Error> {
+        let (words, area, messages) = ring.split();
         Ok(Producer {
-            ring,
-            tail,
-            limit,
+            writer: Writer::new(words, peer, lease)?,
+            area,
             messages,
-            slip: Slip::default(),
-            peer,
         })
     }
 
@@ -137,7 +132,7 @@ impl<'m> Producer<'m> {
     pub fn try_push(&mut self, payload: &[u8]) -> Result<(), Error> {
         self.ensure(payload.len())?;
         // SAFETY: `ensure` saw room for the record behind the tail, and only we write there.
-        unsafe { self.write(self.tail, payload) };
+        unsafe { self.write(self.writer.at(), payload) };
         self.publish(record_size(payload.len() as u64), 1);
         Ok(())
     }
@@ -161,7 +156,7 @@ impl<'m> Producer<'m> {
                 Err(_) => break,
             }
             // SAFETY: `ensure_behind` saw room at tail + size, and only we write there.
-            unsafe { self.write(self.tail + size, payload) };
+            unsafe { self.write(self.writer.at() + size, payload) };
             size += record_size(payload.len() as u64);
             count += 1;
             payloads.next();
@@ -181,18 +176,14 @@ impl<'m> Producer<'m> {
     /// As `ensure`, for a record that starts `skip` bytes behind the tail.
     #[inline]
     fn ensure_behind(&mut self, skip: u64, len: usize) -> Result<(), Error> {
-        if len as u64 > self.ring.largest_payload() {
+        if len as u64 > self.area.largest_payload() {
             return Err(Error::TooLarge {
                 asked: len as u64,
-                max: self.ring.largest_payload(),
+                max: self.area.largest_payload(),
             });
         }
         let wanted = skip + record_size(len as u64);
-        if self.limit.get().saturating_sub(self.tail) >= wanted {
-            Ok(())
-        } else {
-            self.look(wanted)
-        }
+        self.writer.ensure(wanted)
     }
 
     /// Reserves a record of at most `len` payload bytes, to be written in place.
@@ -210,84 +201,49 @@ impl<'m> Producer<'m> {
     #[inline]
     unsafe fn write(&self, position: u64, payload: &[u8]) {
         // SAFETY: the caller's promise.
-        let bytes = unsafe { self.ring.area.payload_mut(position, payload.len()) };
+        let bytes = unsafe { self.area.payload_mut(position, payload.len()) };
         bytes.copy_from_slice(payload);
         // SAFETY: the caller's promise.
         unsafe {
-            self.ring
-                .area
+            self.area
                 .store(position, (payload.len() as u64) << 8 | MESSAGE)
         };
     }
 
-    /// *Commit*: everything up to the new tail belongs to the consumer.
     #[inline]
     fn publish(&mut self, size: u64, messages: u64) {
-        self.tail += size;
-        // Release: pairs with the acquire in `Consumer::look`; the records come before it.
-        self.ring.tail.store(self.tail, Ordering::Release);
-        self.messages += messages;
-        self.ring.messages.store(self.messages, Ordering::Relaxed);
-    }
-
-    /// The rare question: how far is the consumer really? An error if fewer than `wanted` bytes are
-    /// free.
-    #[cold]
-    #[inline(never)]
-    fn look(&mut self, wanted: u64) -> Result<(), Error> {
-        if !self.limit.alive() {
-            return Err(Error::Forked);
-        }
-        self.slip.pause();
-        let before = self.limit.get().saturating_sub(self.tail);
-        let free = self.free()?;
-        let ring = self.ring.area.ring();
-        self.slip.found(free - before.min(free), wanted, ring / 4);
-        if free >= wanted {
-            return Ok(());
-        }
-        match self.peer.end(self.tail)? {
-            // It may have released more just before it left.
-            Some(_) if self.free()? >= wanted => Ok(()),
-            Some(end) => Err(Error::Disconnected(end)),
-            None => Err(Error::Full),
-        }
-    }
-
-    /// Reads the consumer's position, moves the lease, and says how many bytes are free.
-    fn free(&mut self) -> Result<u64, Error> {
-        let ring = self.ring.area.ring();
-        // Acquire: pairs with the release in `Consumer::release`; its reads come before our writes.
-        let head = self.ring.head.load(Ordering::Acquire);
-        let used = mem::distance(head, self.tail, ring, "head")?;
-        self.limit.set(head + ring);
-        Ok(ring - used)
+        self.writer.commit(size);
+        self.messages.add(messages);
     }
 
     /// Bytes of the ring that are committed and not released yet, length words included, exactly.
     pub fn len(&self) -> Result<usize, Error> {
-        let head = self.ring.head.load(Ordering::Acquire);
-        Ok(mem::distance(head, self.tail, self.ring.area.ring(), "head")? as usize)
+        Ok(self.writer.len()? as usize)
+    }
+
+    /// Whether every committed record is released.
+    pub fn is_empty(&self) -> Result<bool, Error> {
+        Ok(self.len()? == 0)
     }
 
     /// The bytes that the ring holds, length words included.
     pub fn capacity(&self) -> usize {
-        self.ring.area.ring() as usize
+        self.area.ring() as usize
     }
 
     /// The largest payload of one record, in bytes.
     pub fn max_record(&self) -> usize {
-        self.ring.largest_payload() as usize
+        self.area.largest_payload() as usize
     }
 
     /// The bytes ever committed here, by all producers.
     pub fn position(&self) -> u64 {
-        self.tail
+        self.writer.at()
     }
 
     /// What is known of the consumer.
     pub fn peer(&mut self) -> &mut Peer<'m> {
-        &mut self.peer
+        &mut self.writer.peer
     }
 }
 
@@ -313,9 +269,8 @@ impl Reservation<'_, '_> {
         // SAFETY: the record lies in space that `ensure` saw free, and only we write there.
         unsafe {
             self.producer
-                .ring
                 .area
-                .store(self.producer.tail, (len as u64) << 8 | MESSAGE)
+                .store(self.producer.writer.at(), (len as u64) << 8 | MESSAGE)
         };
         self.producer.publish(record_size(len as u64), 1);
     }
@@ -333,9 +288,8 @@ impl Deref for Reservation<'_, '_> {
         // SAFETY: the record lies in space that `ensure` saw free, and only we write there.
         unsafe {
             self.producer
-                .ring
                 .area
-                .payload(self.producer.tail, self.len)
+                .payload(self.producer.writer.at(), self.len)
         }
     }
 }
@@ -346,23 +300,19 @@ impl DerefMut for Reservation<'_, '_> {
         // SAFETY: as in `deref`, and `&mut self` borrows it once.
         unsafe {
             self.producer
-                .ring
                 .area
-                .payload_mut(self.producer.tail, self.len)
+                .payload_mut(self.producer.writer.at(), self.len)
         }
     }
 }
 
 /// The reading end.
 pub struct Consumer<'m> {
-    ring: Ring<'m>,
-    /// Ours alone; `ring.head` is its published copy, exact after every release.
-    head: u64,
-    /// The head may go up to here unasked.
-    limit: &'m Lease,
-    messages: u64,
-    slip: Slip,
-    peer: Peer<'m>,
+    reader: Reader<'m>,
+    area: Area<'m>,
+    messages: Count<'m>,
+    /// The size of the record that was released last.
+    last: u64,
 }
 
 impl<'m> Consumer<'m> {
@@ -370,17 +320,13 @@ impl<'m> Consumer<'m> {
     ///
     /// # Safety
     /// No other consumer of this ring exists until this one is gone.
-    pub unsafe fn new(ring: Ring<'m>, peer: Peer<'m>, limit: &'m mut Lease) -> Result<Self, Error> {
-        let (tail, head) = ring.resume()?;
-        limit.set(tail);
-        let messages = ring.messages.load(Ordering::Relaxed);
+    pub unsafe fn new(ring: Ring<'m>, peer: Peer<'m>, lease: &'m mut Lease) -> Result<Self, Error> {
+        let (words, area, messages) = ring.split();
         Ok(Consumer {
-            ring,
-            head,
-            limit,
+            reader: Reader::new(words, peer, lease)?,
+            area,
             messages,
-            slip: Slip::default(),
-            peer,
+            last: 0,
         })
     }
 
@@ -388,7 +334,7 @@ impl<'m> Consumer<'m> {
     #[inline]
     pub fn try_read(&mut self) -> Result<Record<'_, 'm>, Error> {
         self.ensure()?;
-        let len = self.length(self.head)?;
+        let len = self.length(self.reader.at())?;
         Ok(Record {
             consumer: self,
             len,
@@ -399,7 +345,7 @@ impl<'m> Consumer<'m> {
     #[inline]
     pub fn try_read_batch(&mut self, max: usize) -> Result<Records<'_, 'm>, Error> {
         self.ensure()?;
-        let end = self.head;
+        let end = self.reader.at();
         Ok(Records {
             consumer: self,
             end,
@@ -430,23 +376,19 @@ impl<'m> Consumer<'m> {
     /// Makes sure that there is a record, without taking it.
     #[inline]
     pub fn ensure(&mut self) -> Result<(), Error> {
-        if self.head < self.limit.get() {
-            Ok(())
-        } else {
-            self.look()
-        }
+        self.reader.ensure(self.last)
     }
 
     /// The checked payload length of the committed record at `position`.
     #[inline]
     fn length(&self, position: u64) -> Result<usize, Error> {
-        let word = self.ring.area.load(position);
+        let word = self.area.load(position);
         let len = word >> 8;
         let room = self
-            .limit
-            .get()
+            .reader
+            .end()
             .saturating_sub(position)
-            .min(self.ring.area.largest());
+            .min(self.area.largest());
         // `room` is at least 8 behind `ensure`, so `room - PREFIX` is the longest that fits. The
         // second half holds the sum below 2^57: it cannot overflow.
         if word & 0xff == MESSAGE && record_size(len) <= room {
@@ -461,88 +403,41 @@ impl<'m> Consumer<'m> {
         .into())
     }
 
-    /// *Release*: everything before the new head may be written again.
     #[inline]
     fn release(&mut self, size: u64, messages: u64) {
-        self.head += size;
-        // Release: pairs with the acquire in `Producer::free`; our reads come before it.
-        self.ring.head.store(self.head, Ordering::Release);
-        self.messages += messages;
-        self.ring.messages.store(self.messages, Ordering::Relaxed);
-    }
-
-    /// The rare question: how far is the producer really?
-    #[cold]
-    #[inline(never)]
-    fn look(&mut self) -> Result<(), Error> {
-        if !self.limit.alive() {
-            return Err(Error::Forked);
-        }
-        self.slip.pause();
-        let found = self.committed()?;
-        let one = self.next_size();
-        self.slip.found(found, one, self.ring.area.ring() / 4);
-        if found > 0 {
-            return Ok(());
-        }
-        match self.peer.end(self.head)? {
-            // It may have committed more just before it left.
-            Some(_) if self.committed()? > 0 => Ok(()),
-            Some(end) => Err(Error::Disconnected(end)),
-            None => Err(Error::Empty),
-        }
-    }
-
-    /// The size of the record at the head, for `Slip`, which only has to tell one from several.
-    fn next_size(&self) -> u64 {
-        if self.head < self.limit.get() {
-            record_size(self.ring.area.load(self.head) >> 8)
-        } else {
-            0
-        }
-    }
-
-    /// Reads the producer's position, moves the lease, and says how many bytes are there.
-    fn committed(&mut self) -> Result<u64, Error> {
-        // Acquire: pairs with the release in `Producer::publish`; its writes come before our reads.
-        let tail = self.ring.tail.load(Ordering::Acquire);
-        let bytes = mem::distance(self.head, tail, self.ring.area.ring(), "tail")?;
-        if bytes % 8 != 0 {
-            return Err(Corrupt {
-                word: "tail",
-                found: tail,
-                expected: tail & !7,
-            }
-            .into());
-        }
-        self.limit.set(tail);
-        Ok(bytes)
+        self.reader.release(size);
+        self.messages.add(messages);
+        self.last = size;
     }
 
     /// Bytes of the ring that are committed and not released yet, length words included, exactly.
     pub fn len(&self) -> Result<usize, Error> {
-        let tail = self.ring.tail.load(Ordering::Acquire);
-        Ok(mem::distance(self.head, tail, self.ring.area.ring(), "tail")? as usize)
+        Ok(self.reader.len()? as usize)
+    }
+
+    /// Whether every committed record is released.
+    pub fn is_empty(&self) -> Result<bool, Error> {
+        Ok(self.len()? == 0)
     }
 
     /// The bytes that the ring holds, length words included.
     pub fn capacity(&self) -> usize {
-        self.ring.area.ring() as usize
+        self.area.ring() as usize
     }
 
     /// The largest payload of one record, in bytes.
     pub fn max_record(&self) -> usize {
-        self.ring.largest_payload() as usize
+        self.area.largest_payload() as usize
     }
 
     /// The bytes ever released here, by all consumers.
     pub fn position(&self) -> u64 {
-        self.head
+        self.reader.at()
     }
 
     /// What is known of the producer.
     pub fn peer(&mut self) -> &mut Peer<'m> {
-        &mut self.peer
+        &mut self.reader.peer
     }
 }
 
@@ -572,9 +467,8 @@ impl Deref for Record<'_, '_> {
         // SAFETY: `length` found the record within what is committed; not written until released.
         unsafe {
             self.consumer
-                .ring
                 .area
-                .payload(self.consumer.head, self.len)
+                .payload(self.consumer.reader.at(), self.len)
         }
     }
 }
@@ -601,14 +495,14 @@ impl Records<'_, '_> {
     #[allow(clippy::should_implement_trait)]
     #[inline]
     pub fn next(&mut self) -> Result<Option<&[u8]>, Error> {
-        if self.count >= self.max as u64 || self.end >= self.consumer.limit.get() {
+        if self.count >= self.max as u64 || self.end >= self.consumer.reader.end() {
             return Ok(None);
         }
         let (start, len) = (self.end, self.consumer.length(self.end)?);
         self.end += record_size(len as u64);
         self.count += 1;
         // SAFETY: `length` found the record within what is committed; not written until released.
-        Ok(Some(unsafe { self.consumer.ring.area.payload(start, len) }))
+        Ok(Some(unsafe { self.consumer.area.payload(start, len) }))
     }
 
     /// Releases the records that were returned: the same as dropping the batch.
@@ -621,7 +515,7 @@ impl Drop for Records<'_, '_> {
     fn drop(&mut self) {
         if self.count > 0 {
             self.consumer
-                .release(self.end - self.consumer.head, self.count);
+                .release(self.end - self.consumer.reader.at(), self.count);
         }
     }
 }

@@ -9,11 +9,13 @@
 //! | `sync` | the only import of atomics (loom's in a model) |
 //! | `error` | what can go wrong |
 //! | `payload` | which types may cross, and their fingerprints |
+//! | `geometry` | the shape of a channel |
 //! | `layout` | the memory format: header, seat lines, role pages |
 //! | `mem` | from positions to payload bytes |
 //! | `lease` | how far a handle may go unasked; what fork leaves of it |
 //! | `seat` | generations, ends, what one end knows of the other |
 //! | `wait` | slip; the seam of the wake-up protocol |
+//! | `cursor` | the two positions of a ring, and how each side learns of the other's |
 //! | `spsc`, `bytes` | the protocols |
 //!
 //! Each imports only from those above it; the protocols do not know each other.
@@ -23,7 +25,9 @@
 pub use zerocopy;
 
 pub mod bytes;
+mod cursor;
 mod error;
+mod geometry;
 pub mod layout;
 mod lease;
 pub mod mem;

@@ -7,44 +7,9 @@
 use core::marker::PhantomData;
 use core::ptr::NonNull;
 
-use crate::error::Corrupt;
-
 /// A loom cell for each unit of payload memory.
 #[cfg(loom)]
 pub type Shadow<'m> = &'m [loom::cell::UnsafeCell<()>];
-
-/// How far `to` is ahead of `from`, where more than `max` cannot be.
-///
-/// A peer's position is a hint: loaded once, checked here, used only as the checked local copy.
-#[inline]
-pub fn distance(from: u64, to: u64, max: u64, word: &'static str) -> Result<u64, Corrupt> {
-    let ahead = to.wrapping_sub(from);
-    if ahead <= max {
-        Ok(ahead)
-    } else {
-        Err(Corrupt {
-            word,
-            found: to,
-            expected: from.wrapping_add(max),
-        })
-    }
-}
-
-/// No handle starts at or beyond this position: from here it could not go on for long without
-/// wrapping. (At 10^9 messages a second it is 584 years away.)
-const LAST: u64 = u64::MAX - (1 << 48);
-
-/// Refuses a head and a tail from which no handle can go on.
-pub fn resumable(head: u64, tail: u64, max: u64) -> Result<(), Corrupt> {
-    if head > LAST {
-        return Err(Corrupt {
-            word: "head",
-            found: head,
-            expected: LAST,
-        });
-    }
-    distance(head, tail, max, "tail").map(|_| ())
-}
 
 /// The slots of a ring of `T`: a power of two of them, one after another.
 pub struct Slots<'m, T> {
@@ -216,6 +181,12 @@ impl<'m> Area<'m> {
     #[inline]
     pub fn largest(&self) -> u64 {
         self.largest
+    }
+
+    /// The largest payload of one record, in bytes.
+    #[inline]
+    pub fn largest_payload(&self) -> u64 {
+        self.largest - 8
     }
 
     /// The word of a record that starts at `position`.

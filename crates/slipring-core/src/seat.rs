@@ -130,6 +130,13 @@ impl SeatLine {
     }
 }
 
+/// The end of a generation, of which a handle has not been told yet.
+#[derive(Clone, Copy, Debug)]
+pub struct News {
+    generation: u64,
+    end: End,
+}
+
 /// What one handle knows of the handle at the other end.
 pub struct Peer<'m> {
     line: &'m SeatLine,
@@ -193,9 +200,10 @@ impl<'m> Peer<'m> {
 
     /// The end that this handle is to be told of, its ring being at `position` and empty (full).
     ///
-    /// Being asked again after an answer counts as having taken note of it. The caller looks at the
-    /// ring once more before it believes the answer: the peer may have used it just before it left.
-    pub fn end(&mut self, position: u64) -> Result<Option<End>, Corrupt> {
+    /// Being asked again after it was told counts as having taken note of it. The caller looks at
+    /// the ring once more before it believes the answer, since the peer may have used it just
+    /// before it left, and passes on what it believes with [`tell`](Self::tell).
+    pub fn end(&mut self, position: u64) -> Result<Option<News>, Corrupt> {
         let life = self.line.life()?;
         self.acknowledge();
         let end = match life.end() {
@@ -204,23 +212,29 @@ impl<'m> Peer<'m> {
             end => end,
         };
         let news = life.generation > self.known || life.generation == self.told;
-        if news {
-            self.told = life.generation;
-        }
-        Ok(end.filter(|_| news))
+        Ok(end.filter(|_| news).map(|end| News {
+            generation: life.generation,
+            end,
+        }))
     }
 
     /// The finished end of an earlier generation, whose successor already sits there.
-    fn last_end(&mut self, position: u64) -> Option<End> {
+    fn last_end(&mut self, position: u64) -> Option<News> {
         self.notes?;
         // Relaxed: published by the successor's `life`, which `end` has acquired.
         let last = Life::from_word(self.line.last_end.load(Ordering::Relaxed)).ok()?;
         let there = self.line.last_end_position.load(Ordering::Relaxed) == position;
         let news = last.state == State::Finished && last.generation > self.known && there;
-        if news {
-            self.told = last.generation;
-        }
-        news.then_some(End::Finished)
+        news.then_some(News {
+            generation: last.generation,
+            end: End::Finished,
+        })
+    }
+
+    /// From now on this handle was told of that end.
+    pub fn tell(&mut self, news: News) -> End {
+        self.told = news.generation;
+        news.end
     }
 
     /// Takes note of the end that this handle was told of: from now on it is history for others.

@@ -12,31 +12,18 @@
 //! position read from the other side is checked, and an impossible one is `Corrupt`.
 //!
 //! # Words
-//! Positions count messages from zero and are masked only where they meet a slot.
-//!
-//! | word | written by | read by | ordering, and what it pairs with |
-//! |---|---|---|---|
-//! | `tail` | producer, each commit | consumer | release *(commit)* → acquire in the consumer's look |
-//! | `head` | consumer, each release | producer, when it may be full | release *(release)* → acquire in the producer's look |
-//! | slots | producer, in `[tail, head + capacity)` | consumer, in `[head, tail)` | by the two pairs above |
-//!
-//! # Why it is right
-//! *Commit*: the slot is written before `tail` is released, and a consumer reads it only after it
-//! acquired a `tail` beyond it; so it reads what was written, and never a slot's older content.
-//! *Release*: the consumer reads the slot before `head` is released, and the producer writes there
-//! again only after it acquired that `head`. Each side owns its own position (a private copy, never
-//! read back from memory) and keeps the other's in its [`Lease`]: how far it may go unasked.
+//! `tail` and `head`, in messages, and the slots between them. Who may touch which when, with which
+//! ordering, and why that is right: see `cursor.rs`, which moves both positions.
 //!
 //! # Source
-//! Lamport, *Proving the correctness of multiprocess programs* (1977); private copies of the other
-//! side's position as in Lee et al., *MCRingBuffer* (2010), though every commit is published.
+//! Lamport's ring, with private copies of the peer's position.
 
+use crate::cursor::{Reader, Words, Writer};
 use crate::error::{Error, PushError};
 use crate::lease::Lease;
-use crate::mem::{self, Slots};
+use crate::mem::Slots;
 use crate::seat::Peer;
-use crate::sync::{AtomicU64, Ordering};
-use crate::wait::Slip;
+use crate::sync::AtomicU64;
 
 /// The shared words of a channel and its slots, as both ends see them.
 pub struct Ring<'m, T> {
@@ -48,26 +35,25 @@ pub struct Ring<'m, T> {
     pub slots: Slots<'m, T>,
 }
 
-impl<T> Ring<'_, T> {
-    /// The position at which a producer, or a consumer, goes on, if the two words are possible.
-    fn resume(&self) -> Result<(u64, u64), Error> {
-        // Acquire twice: a new handle must see all that its predecessor and its peer did.
-        let head = self.head.load(Ordering::Acquire);
-        let tail = self.tail.load(Ordering::Acquire);
-        mem::resumable(head, tail, self.slots.capacity())?;
-        Ok((tail, head))
+impl<'m, T> Ring<'m, T> {
+    fn split(self) -> (Words<'m>, Slots<'m, T>) {
+        let capacity = self.slots.capacity();
+        (
+            Words {
+                tail: self.tail,
+                head: self.head,
+                capacity,
+                unit: 1,
+            },
+            self.slots,
+        )
     }
 }
 
 /// The writing end.
 pub struct Producer<'m, T> {
-    ring: Ring<'m, T>,
-    /// Ours alone; `ring.tail` is its published copy.
-    tail: u64,
-    /// The tail may go up to here unasked.
-    limit: &'m Lease,
-    slip: Slip,
-    peer: Peer<'m>,
+    writer: Writer<'m>,
+    slots: Slots<'m, T>,
 }
 
 impl<'m, T: Copy> Producer<'m, T> {
@@ -78,47 +64,31 @@ impl<'m, T: Copy> Producer<'m, T> {
     pub unsafe fn new(
         ring: Ring<'m, T>,
         peer: Peer<'m>,
-        limit: &'m mut Lease,
+        lease: &'m mut Lease,
     ) -> Result<Self, Error> {
-        let (tail, head) = ring.resume()?;
-        limit.set(head + ring.slots.capacity());
+        let (words, slots) = ring.split();
         Ok(Producer {
-            ring,
-            tail,
-            limit,
-            slip: Slip::default(),
-            peer,
+            writer: Writer::new(words, peer, lease)?,
+            slots,
         })
     }
 
     /// Appends `value`, or gives it back: `Full`, `Disconnected` (full, and no consumer), `Corrupt`.
     #[inline]
     pub fn try_push(&mut self, value: T) -> Result<(), PushError<T>> {
-        if self.tail >= self.limit.get() {
-            if let Err(error) = self.look(1) {
-                return Err(PushError { value, error });
-            }
+        if let Err(error) = self.writer.ensure(1) {
+            return Err(PushError { value, error });
         }
         // SAFETY: head <= tail < head + capacity: the slot is released, and only we write.
-        unsafe { self.ring.slots.write(self.tail, value) };
-        self.publish(1);
+        unsafe { self.slots.write(self.writer.at(), value) };
+        self.writer.commit(1);
         Ok(())
     }
 
     /// Makes sure that `count` slots are free, without taking them.
     #[inline]
     pub fn ensure(&mut self, count: usize) -> Result<(), Error> {
-        if self.ready() >= count as u64 {
-            Ok(())
-        } else {
-            self.look(count as u64)
-        }
-    }
-
-    /// How many slots are known to be free, without a look at the consumer's position.
-    #[inline]
-    fn ready(&self) -> u64 {
-        self.limit.get().saturating_sub(self.tail)
+        self.writer.ensure(count as u64)
     }
 
     /// Reserves `count` slots, all or nothing, to be written in place.
@@ -140,11 +110,11 @@ impl<'m, T: Copy> Producer<'m, T> {
             return Ok(0);
         };
         // SAFETY: `best_effort` saw that many free slots, and only we write.
-        let (front, back) = unsafe { self.ring.slots.slices_mut(self.tail, count) };
+        let (front, back) = unsafe { self.slots.slices_mut(self.writer.at(), count) };
         let (first, rest) = values[..count].split_at(front.len());
         front.copy_from_slice(first);
         back.copy_from_slice(rest);
-        self.publish(count as u64);
+        self.writer.commit(count as u64);
         Ok(count)
     }
 
@@ -159,11 +129,11 @@ impl<'m, T: Copy> Producer<'m, T> {
         let mut count = 0;
         for value in values.take(room) {
             // SAFETY: `best_effort` saw `room` free slots, `count` is below it, and only we write.
-            unsafe { self.ring.slots.write(self.tail + count, value) };
+            unsafe { self.slots.write(self.writer.at() + count, value) };
             count += 1;
         }
         if count > 0 {
-            self.publish(count);
+            self.writer.commit(count);
         }
         Ok(count as usize)
     }
@@ -174,82 +144,36 @@ impl<'m, T: Copy> Producer<'m, T> {
         if wanted == 0 {
             return Ok(None);
         }
-        let wanted = wanted.min(self.capacity());
-        if self.ready() < wanted as u64 {
-            match self.look(wanted as u64) {
-                Err(error) if self.ready() == 0 => return Err(error),
-                _ => {}
-            }
+        let wanted = wanted.min(self.capacity()) as u64;
+        match self.writer.ensure(wanted) {
+            Err(error) if self.writer.known() == 0 => Err(error),
+            _ => Ok(Some(wanted.min(self.writer.known()) as usize)),
         }
-        Ok(Some(wanted.min(self.ready() as usize)))
-    }
-
-    /// *Commit*: everything up to the new tail belongs to the consumer.
-    #[inline]
-    fn publish(&mut self, count: u64) {
-        self.tail += count;
-        // Release: pairs with the acquire in `Consumer::look`; the slots come before it.
-        self.ring.tail.store(self.tail, Ordering::Release);
-    }
-
-    /// The rare question: how far is the consumer really? An error if fewer than `count` are free.
-    #[cold]
-    #[inline(never)]
-    fn look(&mut self, count: u64) -> Result<(), Error> {
-        if !self.limit.alive() {
-            return Err(Error::Forked);
-        }
-        let capacity = self.ring.slots.capacity();
-        if count > capacity {
-            return Err(Error::TooLarge {
-                asked: count,
-                max: capacity,
-            });
-        }
-        self.slip.pause();
-        let before = self.ready();
-        let free = self.free()?;
-        self.slip.found(free - before.min(free), 1, capacity / 4);
-        if free >= count {
-            return Ok(());
-        }
-        match self.peer.end(self.tail)? {
-            // It may have released more just before it left.
-            Some(_) if self.free()? >= count => Ok(()),
-            Some(end) => Err(Error::Disconnected(end)),
-            None => Err(Error::Full),
-        }
-    }
-
-    /// Reads the consumer's position, moves the lease, and says how many slots are free.
-    fn free(&mut self) -> Result<u64, Error> {
-        let capacity = self.ring.slots.capacity();
-        // Acquire: pairs with the release in `Consumer::release`; its reads come before our writes.
-        let head = self.ring.head.load(Ordering::Acquire);
-        let used = mem::distance(head, self.tail, capacity, "head")?;
-        self.limit.set(head + capacity);
-        Ok(capacity - used)
     }
 
     /// Committed messages that are not released yet, exactly.
     pub fn len(&self) -> Result<usize, Error> {
-        let head = self.ring.head.load(Ordering::Acquire);
-        Ok(mem::distance(head, self.tail, self.ring.slots.capacity(), "head")? as usize)
+        Ok(self.writer.len()? as usize)
+    }
+
+    /// Whether every committed message is released.
+    pub fn is_empty(&self) -> Result<bool, Error> {
+        Ok(self.len()? == 0)
     }
 
     /// How many messages the ring holds.
     pub fn capacity(&self) -> usize {
-        self.ring.slots.capacity() as usize
+        self.slots.capacity() as usize
     }
 
     /// The number of messages ever committed here, by all producers.
     pub fn position(&self) -> u64 {
-        self.tail
+        self.writer.at()
     }
 
     /// What is known of the consumer.
     pub fn peer(&mut self) -> &mut Peer<'m> {
-        &mut self.peer
+        &mut self.writer.peer
     }
 }
 
@@ -287,9 +211,8 @@ impl<T: Copy> Reservation<'_, '_, T> {
         // SAFETY: the slot lies in [tail, tail + count), all free, and only we write.
         unsafe {
             self.producer
-                .ring
                 .slots
-                .write(self.producer.tail + index as u64, value)
+                .write(self.producer.writer.at() + index as u64, value)
         }
     }
 
@@ -300,9 +223,8 @@ impl<T: Copy> Reservation<'_, '_, T> {
         // SAFETY: [tail, tail + count) is free, only we write, and `&mut self` borrows them once.
         unsafe {
             self.producer
-                .ring
                 .slots
-                .slices_mut(self.producer.tail, self.count)
+                .slices_mut(self.producer.writer.at(), self.count)
         }
     }
 
@@ -318,7 +240,7 @@ impl<T: Copy> Reservation<'_, '_, T> {
             self.count
         );
         if count > 0 {
-            self.producer.publish(count as u64);
+            self.producer.writer.commit(count as u64);
         }
     }
 
@@ -329,13 +251,8 @@ impl<T: Copy> Reservation<'_, '_, T> {
 
 /// The reading end.
 pub struct Consumer<'m, T> {
-    ring: Ring<'m, T>,
-    /// Ours alone; `ring.head` is its published copy, exact after every release.
-    head: u64,
-    /// The head may go up to here unasked.
-    limit: &'m Lease,
-    slip: Slip,
-    peer: Peer<'m>,
+    reader: Reader<'m>,
+    slots: Slots<'m, T>,
 }
 
 impl<'m, T: Copy> Consumer<'m, T> {
@@ -346,45 +263,29 @@ impl<'m, T: Copy> Consumer<'m, T> {
     pub unsafe fn new(
         ring: Ring<'m, T>,
         peer: Peer<'m>,
-        limit: &'m mut Lease,
+        lease: &'m mut Lease,
     ) -> Result<Self, Error> {
-        let (tail, head) = ring.resume()?;
-        limit.set(tail);
+        let (words, slots) = ring.split();
         Ok(Consumer {
-            ring,
-            head,
-            limit,
-            slip: Slip::default(),
-            peer,
+            reader: Reader::new(words, peer, lease)?,
+            slots,
         })
     }
 
     /// Takes the oldest message: `Empty`, `Disconnected` (empty, and no producer), `Corrupt`.
     #[inline]
     pub fn try_pop(&mut self) -> Result<T, Error> {
-        if self.head >= self.limit.get() {
-            self.look()?;
-        }
+        self.reader.ensure(1)?;
         // SAFETY: head < tail, acquired: the slot is committed, and not written until we release.
-        let value = unsafe { self.ring.slots.read(self.head) };
-        self.release(1);
+        let value = unsafe { self.slots.read(self.reader.at()) };
+        self.reader.release(1);
         Ok(value)
     }
 
     /// Makes sure that there is a message, without taking it.
     #[inline]
     pub fn ensure(&mut self) -> Result<(), Error> {
-        if self.ready() > 0 {
-            Ok(())
-        } else {
-            self.look()
-        }
-    }
-
-    /// How many messages are known to be there, without a look at the producer's position.
-    #[inline]
-    fn ready(&self) -> u64 {
-        self.limit.get().saturating_sub(self.head)
+        self.reader.ensure(1)
     }
 
     /// Up to `max` messages in place: at least one, or an error.
@@ -404,11 +305,11 @@ impl<'m, T: Copy> Consumer<'m, T> {
         let count = self.best_effort(out.len())?;
         if count > 0 {
             // SAFETY: `best_effort` saw that many committed slots; they are ours until released.
-            let (front, back) = unsafe { self.ring.slots.slices(self.head, count) };
+            let (front, back) = unsafe { self.slots.slices(self.reader.at(), count) };
             let (first, rest) = out[..count].split_at_mut(front.len());
             first.copy_from_slice(front);
             rest.copy_from_slice(back);
-            self.release(count as u64);
+            self.reader.release(count as u64);
         }
         Ok(count)
     }
@@ -421,66 +322,32 @@ impl<'m, T: Copy> Consumer<'m, T> {
         if wanted > 0 {
             self.ensure()?;
         }
-        Ok((wanted as u64).min(self.ready()) as usize)
-    }
-
-    /// *Release*: everything before the new head may be written again.
-    #[inline]
-    fn release(&mut self, count: u64) {
-        self.head += count;
-        // Release: pairs with the acquire in `Producer::free`; our reads come before it.
-        self.ring.head.store(self.head, Ordering::Release);
-    }
-
-    /// The rare question: how far is the producer really?
-    #[cold]
-    #[inline(never)]
-    fn look(&mut self) -> Result<(), Error> {
-        if !self.limit.alive() {
-            return Err(Error::Forked);
-        }
-        self.slip.pause();
-        let found = self.committed()?;
-        self.slip.found(found, 1, self.ring.slots.capacity() / 4);
-        if found > 0 {
-            return Ok(());
-        }
-        match self.peer.end(self.head)? {
-            // It may have committed more just before it left.
-            Some(_) if self.committed()? > 0 => Ok(()),
-            Some(end) => Err(Error::Disconnected(end)),
-            None => Err(Error::Empty),
-        }
-    }
-
-    /// Reads the producer's position, moves the lease, and says how many messages are there.
-    fn committed(&mut self) -> Result<u64, Error> {
-        // Acquire: pairs with the release in `Producer::publish`; its writes come before our reads.
-        let tail = self.ring.tail.load(Ordering::Acquire);
-        let count = mem::distance(self.head, tail, self.ring.slots.capacity(), "tail")?;
-        self.limit.set(tail);
-        Ok(count)
+        Ok((wanted as u64).min(self.reader.known()) as usize)
     }
 
     /// Committed messages that are not released yet, exactly.
     pub fn len(&self) -> Result<usize, Error> {
-        let tail = self.ring.tail.load(Ordering::Acquire);
-        Ok(mem::distance(self.head, tail, self.ring.slots.capacity(), "tail")? as usize)
+        Ok(self.reader.len()? as usize)
+    }
+
+    /// Whether every committed message is released.
+    pub fn is_empty(&self) -> Result<bool, Error> {
+        Ok(self.len()? == 0)
     }
 
     /// How many messages the ring holds.
     pub fn capacity(&self) -> usize {
-        self.ring.slots.capacity() as usize
+        self.slots.capacity() as usize
     }
 
     /// The number of messages ever released here, by all consumers.
     pub fn position(&self) -> u64 {
-        self.head
+        self.reader.at()
     }
 
     /// What is known of the producer.
     pub fn peer(&mut self) -> &mut Peer<'m> {
-        &mut self.peer
+        &mut self.reader.peer
     }
 }
 
@@ -509,9 +376,8 @@ impl<T: Copy> Messages<'_, '_, T> {
         // SAFETY: [head, head + count) is committed, and not written until we release.
         unsafe {
             self.consumer
-                .ring
                 .slots
-                .slices(self.consumer.head, self.count)
+                .slices(self.consumer.reader.at(), self.count)
         }
     }
 
@@ -541,7 +407,7 @@ impl<T: Copy> Drop for Messages<'_, '_, T> {
     #[inline]
     fn drop(&mut self) {
         if self.count > 0 {
-            self.consumer.release(self.count as u64);
+            self.consumer.reader.release(self.count as u64);
         }
     }
 }

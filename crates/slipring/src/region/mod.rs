@@ -7,6 +7,7 @@
 //! | `named` | two files in a directory | kernel locks | until it is removed |
 //! | `borrowed` | the caller's memory | a word in the seat line | as the caller decides |
 
+mod files;
 mod heap;
 mod huge;
 mod map;
@@ -23,7 +24,7 @@ pub(crate) use map::Mapping;
 pub(crate) use memfd::fresh_description;
 
 use crate::error::Error;
-use named::Place;
+pub(crate) use files::Place;
 
 /// What a region is to be made with.
 #[derive(Clone)]
@@ -169,7 +170,13 @@ impl Borrowed {
     /// Both parts stay valid for as long as any handle lives.
     unsafe fn mappings(self) -> Result<(Mapping, Mapping), Error> {
         const DATA_ALIGN: usize = 64;
-        if self.data.cast::<u8>().as_ptr().addr() % DATA_ALIGN != 0 {
+        if !self
+            .data
+            .cast::<u8>()
+            .as_ptr()
+            .addr()
+            .is_multiple_of(DATA_ALIGN)
+        {
             return Err(Error::Misaligned {
                 part: "data",
                 expected: DATA_ALIGN as u64,

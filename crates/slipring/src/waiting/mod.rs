@@ -135,7 +135,7 @@ struct Pace {
 impl Pace {
     fn rest<C: Waits>(&mut self, core: &mut C, seat: &Seat, until: Until) -> Result<(), Error> {
         self.turns = self.turns.saturating_add(1);
-        if self.turns < SPINS && self.turns % 64 != 0 {
+        if self.turns < SPINS && !self.turns.is_multiple_of(64) {
             std::hint::spin_loop();
             return Ok(());
         }

@@ -1,0 +1,292 @@
+//! The two ends of a ring, as far as positions go: who may touch what, and how each side learns of
+//! the other. `spsc` counts slots with it, `bytes` counts bytes; what lies there is their business.
+//!
+//! # Words
+//! | word | written by | read by | ordering, and what it pairs with |
+//! |---|---|---|---|
+//! | `tail` | the writer, at each commit | the reader | release *(commit)* → acquire *(the reader's look)* |
+//! | `head` | the reader, at each release | the writer, when it may be full | release *(release)* → acquire *(the writer's look)* |
+//! | memory | the writer, in `[tail, head + capacity)` | the reader, in `[head, tail)` | by the two pairs above |
+//!
+//! # Why it is right
+//! *Commit*: memory is written before `tail` is released, and read only after a `tail` beyond it was
+//! acquired; so the reader sees what was written, and never what lay there before. *Release*: memory
+//! is read before `head` is released, and written again only after that `head` was acquired.
+//!
+//! Each side owns its own position, a private copy that is never read back, and keeps what it knows
+//! of the other's in its [`Lease`]: how far it may go unasked. It asks again only when the lease
+//! says *possibly full* or *possibly empty*; the answer then is exact, since both positions are
+//! published at every step.
+//!
+//! # Source
+//! Lamport, *Proving the correctness of multiprocess programs* (1977); private copies of the other
+//! side's position as in Lee et al., *MCRingBuffer* (2010), though every commit is published.
+
+use crate::error::{Corrupt, Error};
+use crate::lease::Lease;
+use crate::seat::Peer;
+use crate::sync::{AtomicU64, Ordering};
+use crate::wait::Slip;
+
+/// No handle starts beyond this position: from here it could not go on for long without wrapping.
+/// (At 10^9 messages a second it is 584 years away.)
+const LAST: u64 = u64::MAX - (1 << 48);
+
+/// The words that both ends share, and how positions count.
+pub(crate) struct Words<'m> {
+    pub(crate) tail: &'m AtomicU64,
+    pub(crate) head: &'m AtomicU64,
+    /// How far the tail may be ahead of the head.
+    pub(crate) capacity: u64,
+    /// Every position is a multiple of this power of two.
+    pub(crate) unit: u64,
+}
+
+impl Words<'_> {
+    /// How far `tail` is ahead of `head`, of which one is ours and the other, `found`, a hint:
+    /// loaded once, checked here, and used only as the checked local copy.
+    #[inline]
+    fn distance(
+        &self,
+        head: u64,
+        tail: u64,
+        word: &'static str,
+        found: u64,
+    ) -> Result<u64, Corrupt> {
+        let ahead = tail.wrapping_sub(head);
+        if ahead <= self.capacity && ahead & (self.unit - 1) == 0 {
+            return Ok(ahead);
+        }
+        let expected = if found == tail {
+            head.wrapping_add(self.capacity)
+        } else {
+            tail
+        };
+        Err(Corrupt {
+            word,
+            found,
+            expected,
+        })
+    }
+
+    /// The positions at which a new writer and a new reader go on, if the two words are possible.
+    fn resume(&self) -> Result<(u64, u64), Error> {
+        // Acquire twice: a new handle must see all that its predecessor and its peer did.
+        let head = self.head.load(Ordering::Acquire);
+        let tail = self.tail.load(Ordering::Acquire);
+        if head > LAST || head & (self.unit - 1) != 0 {
+            return Err(Corrupt {
+                word: "head",
+                found: head,
+                expected: LAST,
+            }
+            .into());
+        }
+        self.distance(head, tail, "tail", tail)?;
+        Ok((tail, head))
+    }
+}
+
+/// The writing side: the positions from `at` on are its to fill, as far as they are free.
+pub(crate) struct Writer<'m> {
+    words: Words<'m>,
+    /// Ours alone; `tail` is its published copy.
+    at: u64,
+    /// `at` may go up to here unasked.
+    limit: &'m Lease,
+    slip: Slip,
+    pub(crate) peer: Peer<'m>,
+}
+
+impl<'m> Writer<'m> {
+    pub(crate) fn new(
+        words: Words<'m>,
+        peer: Peer<'m>,
+        limit: &'m mut Lease,
+    ) -> Result<Self, Error> {
+        let (at, head) = words.resume()?;
+        limit.set(head + words.capacity);
+        Ok(Writer {
+            words,
+            at,
+            limit,
+            slip: Slip::default(),
+            peer,
+        })
+    }
+
+    #[inline]
+    pub(crate) fn at(&self) -> u64 {
+        self.at
+    }
+
+    /// How much is known to be free, without a look at the reader's position.
+    #[inline]
+    pub(crate) fn known(&self) -> u64 {
+        self.limit.get().saturating_sub(self.at)
+    }
+
+    /// Makes sure that `wanted` is free: `Full`, `Disconnected` (and full), `TooLarge`, `Corrupt`.
+    #[inline]
+    pub(crate) fn ensure(&mut self, wanted: u64) -> Result<(), Error> {
+        if self.known() >= wanted {
+            Ok(())
+        } else {
+            self.look(wanted)
+        }
+    }
+
+    /// *Commit*: everything up to the new tail belongs to the reader.
+    #[inline]
+    pub(crate) fn commit(&mut self, amount: u64) {
+        self.at += amount;
+        // Release: pairs with the acquire in `Reader::filled`; what was written comes before it.
+        self.words.tail.store(self.at, Ordering::Release);
+    }
+
+    /// The rare question: how far is the reader really?
+    #[cold]
+    #[inline(never)]
+    fn look(&mut self, wanted: u64) -> Result<(), Error> {
+        if !self.limit.alive() {
+            return Err(Error::Forked);
+        }
+        if wanted > self.words.capacity {
+            return Err(Error::TooLarge {
+                asked: wanted,
+                max: self.words.capacity,
+            });
+        }
+        self.slip.pause();
+        let before = self.known();
+        let free = self.free()?;
+        self.slip
+            .found(free.saturating_sub(before), wanted, self.words.capacity / 4);
+        if free >= wanted {
+            return Ok(());
+        }
+        match self.peer.end(self.at)? {
+            // It may have released more just before it left.
+            Some(_) if self.free()? >= wanted => Ok(()),
+            Some(news) => Err(Error::Disconnected(self.peer.tell(news))),
+            None => Err(Error::Full),
+        }
+    }
+
+    /// Reads the reader's position, renews the lease, and says how much is free.
+    fn free(&mut self) -> Result<u64, Error> {
+        // Acquire: pairs with the release in `Reader::release`; its reads come before our writes.
+        let head = self.words.head.load(Ordering::Acquire);
+        let used = self.words.distance(head, self.at, "head", head)?;
+        self.limit.set(head + self.words.capacity);
+        Ok(self.words.capacity - used)
+    }
+
+    /// What is committed and not released, exactly.
+    pub(crate) fn len(&self) -> Result<u64, Error> {
+        let head = self.words.head.load(Ordering::Acquire);
+        Ok(self.words.distance(head, self.at, "head", head)?)
+    }
+}
+
+/// The reading side: the positions from `at` on are its to read, as far as they are committed.
+pub(crate) struct Reader<'m> {
+    words: Words<'m>,
+    /// Ours alone; `head` is its published copy, exact after every release.
+    at: u64,
+    /// `at` may go up to here unasked.
+    limit: &'m Lease,
+    slip: Slip,
+    pub(crate) peer: Peer<'m>,
+}
+
+impl<'m> Reader<'m> {
+    pub(crate) fn new(
+        words: Words<'m>,
+        peer: Peer<'m>,
+        limit: &'m mut Lease,
+    ) -> Result<Self, Error> {
+        let (tail, at) = words.resume()?;
+        limit.set(tail);
+        Ok(Reader {
+            words,
+            at,
+            limit,
+            slip: Slip::default(),
+            peer,
+        })
+    }
+
+    #[inline]
+    pub(crate) fn at(&self) -> u64 {
+        self.at
+    }
+
+    /// Up to where it is known to be committed, without a look at the writer's position.
+    #[inline]
+    pub(crate) fn end(&self) -> u64 {
+        self.limit.get()
+    }
+
+    /// How much is known to be committed, without a look at the writer's position.
+    #[inline]
+    pub(crate) fn known(&self) -> u64 {
+        self.limit.get().saturating_sub(self.at)
+    }
+
+    /// Makes sure that something is there: `Empty`, `Disconnected` (and empty), `Corrupt`.
+    ///
+    /// `message` is the size of a single message, near enough to tell one from several.
+    #[inline]
+    pub(crate) fn ensure(&mut self, message: u64) -> Result<(), Error> {
+        if self.known() > 0 {
+            Ok(())
+        } else {
+            self.look(message)
+        }
+    }
+
+    /// *Release*: everything before the new head may be written again.
+    #[inline]
+    pub(crate) fn release(&mut self, amount: u64) {
+        self.at += amount;
+        // Release: pairs with the acquire in `Writer::free`; our reads come before it.
+        self.words.head.store(self.at, Ordering::Release);
+    }
+
+    /// The rare question: how far is the writer really?
+    #[cold]
+    #[inline(never)]
+    fn look(&mut self, message: u64) -> Result<(), Error> {
+        if !self.limit.alive() {
+            return Err(Error::Forked);
+        }
+        self.slip.pause();
+        let found = self.filled()?;
+        self.slip.found(found, message, self.words.capacity / 4);
+        if found > 0 {
+            return Ok(());
+        }
+        match self.peer.end(self.at)? {
+            // It may have committed more just before it left.
+            Some(_) if self.filled()? > 0 => Ok(()),
+            Some(news) => Err(Error::Disconnected(self.peer.tell(news))),
+            None => Err(Error::Empty),
+        }
+    }
+
+    /// Reads the writer's position, renews the lease, and says how much is there.
+    fn filled(&mut self) -> Result<u64, Error> {
+        // Acquire: pairs with the release in `Writer::commit`; its writes come before our reads.
+        let tail = self.words.tail.load(Ordering::Acquire);
+        let filled = self.words.distance(self.at, tail, "tail", tail)?;
+        self.limit.set(tail);
+        Ok(filled)
+    }
+
+    /// What is committed and not released, exactly.
+    pub(crate) fn len(&self) -> Result<u64, Error> {
+        let tail = self.words.tail.load(Ordering::Acquire);
+        Ok(self.words.distance(self.at, tail, "tail", tail)?)
+    }
+}

@@ -1,0 +1,134 @@
+//! The shape of a channel: from a few figures to where everything lies, and which figures are
+//! refused.
+//!
+//! Figures may come from a user or from a header that a stranger wrote, so nothing here overflows
+//! or panics, and [`Geometry::check`] comes before all else.
+
+use crate::error::{Corrupt, Error};
+use crate::layout::{LINE, PAGE, SEATS};
+
+/// The most bytes that the data part may have.
+const MAX_DATA: u64 = 1 << 46;
+
+/// The kind of a channel, by its number in the header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u64)]
+pub enum Kind {
+    /// One producer, one consumer, fixed-size payloads.
+    Spsc = 1,
+    /// One producer, one consumer, records of varying size.
+    Bytes = 2,
+}
+
+impl Kind {
+    /// The kind with this number in the header.
+    pub fn from_number(number: u64) -> Option<Kind> {
+        match number {
+            1 => Some(Kind::Spsc),
+            2 => Some(Kind::Bytes),
+            _ => None,
+        }
+    }
+
+    /// The kind's name, as a user writes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Spsc => "spsc",
+            Kind::Bytes => "bytes",
+        }
+    }
+}
+
+/// The shape of a channel: all that is needed to know where everything lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Geometry {
+    /// The kind.
+    pub kind: Kind,
+    /// Slots (`spsc`), or bytes that positions go round in (`bytes`). A power of two.
+    pub capacity: u64,
+    /// Bytes of a slot (`spsc`), or of the largest record with its length word (`bytes`).
+    pub slot_size: u64,
+    /// The alignment that a slot needs, in bytes.
+    pub slot_align: u64,
+    /// Producer seats.
+    pub producers: u64,
+    /// Consumer seats.
+    pub consumers: u64,
+}
+
+impl Geometry {
+    /// The seats of both sides together.
+    pub fn seats(&self) -> usize {
+        (self.producers + self.consumers) as usize
+    }
+
+    /// Where the role pages begin in the control part.
+    pub fn roles_offset(&self) -> usize {
+        (SEATS + self.seats() * LINE).next_multiple_of(PAGE)
+    }
+
+    /// Bytes of the control part.
+    pub fn control_len(&self) -> usize {
+        self.roles_offset() + self.seats() * PAGE
+    }
+
+    /// Bytes of the data part; nothing for a shape beyond all bounds.
+    fn checked_data_len(&self) -> Option<u64> {
+        let len = match self.kind {
+            Kind::Spsc => self.capacity.checked_mul(self.slot_size)?,
+            Kind::Bytes => self.capacity.checked_add(self.slot_size)?,
+        };
+        (len <= MAX_DATA).then_some(len)
+    }
+
+    /// Bytes of the data part.
+    pub fn data_len(&self) -> u64 {
+        self.checked_data_len().unwrap_or(u64::MAX)
+    }
+
+    /// Refuses a shape that no channel can have.
+    pub fn check(&self) -> Result<(), Error> {
+        let word = |word, found, expected| {
+            Err(Error::Corrupt(Corrupt {
+                word,
+                found,
+                expected,
+            }))
+        };
+        let (min, max) = match self.kind {
+            Kind::Spsc => (1, MAX_DATA / self.slot_size.max(1)),
+            Kind::Bytes => (64, MAX_DATA / 2),
+        };
+        let max = max.checked_ilog2().map_or(0, |bits| 1 << bits);
+        if !self.capacity.is_power_of_two() || self.capacity < min || self.capacity > max {
+            return Err(Error::Capacity {
+                found: self.capacity,
+                min,
+                max,
+            });
+        }
+        if !self.slot_align.is_power_of_two() || self.slot_align > PAGE as u64 {
+            return word("slot_align", self.slot_align, PAGE as u64);
+        }
+        if !self.slot_size.is_multiple_of(self.slot_align) {
+            return word(
+                "slot_size",
+                self.slot_size,
+                self.slot_size.next_multiple_of(self.slot_align),
+            );
+        }
+        if self.kind == Kind::Bytes && (self.slot_size < 16 || self.slot_size > self.capacity) {
+            return word("slot_size", self.slot_size, self.capacity);
+        }
+        if self.producers != 1 {
+            return word("producers", self.producers, 1);
+        }
+        if self.consumers != 1 {
+            return word("consumers", self.consumers, 1);
+        }
+        match self.checked_data_len() {
+            Some(_) => Ok(()),
+            None => word("capacity", self.capacity, MAX_DATA / self.slot_size.max(1)),
+        }
+    }
+}

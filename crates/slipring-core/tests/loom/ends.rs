@@ -1,0 +1,182 @@
+//! Leaving: an end is told after all that came before it, once, and to those whom it concerns.
+
+use slipring_core::seat::Peer;
+use slipring_core::{End, Error};
+
+use crate::{Memory, both, model, until};
+
+const FINISHED: Result<u64, Error> = Err(Error::Disconnected(End::Finished));
+
+#[test]
+fn finished_producer_is_drained_first() {
+    model(|| {
+        both(
+            Memory::slots(2),
+            |memory| {
+                memory.spsc_producer(|mut tx| {
+                    tx.try_push(1).unwrap();
+                    tx.try_push(2).unwrap();
+                });
+                memory.producer.leave(1, End::Finished);
+            },
+            |memory| {
+                memory.spsc_consumer(|mut rx| {
+                    assert_eq!(until(|| rx.try_pop()), Ok(1));
+                    assert_eq!(until(|| rx.try_pop()), Ok(2));
+                    assert_eq!(until(|| rx.try_pop()), FINISHED);
+                    assert_eq!(until(|| rx.try_pop()), FINISHED);
+                });
+            },
+        );
+    });
+}
+
+#[test]
+fn finished_producer_of_records_is_drained_first() {
+    model(|| {
+        both(
+            Memory::records(16),
+            |memory| {
+                memory.bytes_producer(|mut tx| tx.try_push(b"last").unwrap());
+                memory.producer.leave(1, End::Aborted);
+            },
+            |memory| {
+                memory.bytes_consumer(|mut rx| {
+                    let mut out = [0; 8];
+                    assert_eq!(until(|| rx.try_pop(&mut out)), Ok(4));
+                    assert_eq!(&out[..4], b"last");
+                    let end = until(|| rx.try_pop(&mut out));
+                    assert_eq!(end, Err(Error::Disconnected(End::Aborted)));
+                });
+            },
+        );
+    });
+}
+
+#[test]
+fn space_released_before_leaving_is_used_first() {
+    model(|| {
+        both(
+            Memory::slots(1),
+            |memory| {
+                memory.spsc_consumer(|mut rx| assert_eq!(until(|| rx.try_pop()), Ok(1)));
+                memory.consumer.leave(1, End::Finished);
+            },
+            |memory| {
+                memory.spsc_producer(|mut tx| {
+                    let mut push = |value| until(|| tx.try_push(value).map_err(|e| e.error));
+                    assert_eq!(push(1), Ok(()));
+                    assert_eq!(push(2), Ok(()));
+                    assert_eq!(push(3), Err(Error::Disconnected(End::Finished)));
+                });
+            },
+        );
+    });
+}
+
+/// The consumer looks at the ring, then at the seat, then at the ring again. What it finds there is
+/// no end yet: if it leaves now, its successor must still be told.
+#[test]
+fn end_that_nobody_was_told_of_is_no_history() {
+    model(|| {
+        let memory = Memory::slots(2);
+        both(
+            memory.clone(),
+            |memory| {
+                memory.spsc_producer(|mut tx| tx.try_push(1).unwrap());
+                memory.producer.leave(1, End::Finished);
+            },
+            |memory| {
+                memory.spsc_consumer(|mut rx| {
+                    assert_eq!(until(|| rx.try_pop()), Ok(1));
+                    rx.peer().acknowledge(); // as a handle does when it is dropped
+                });
+                memory.consumer.leave(1, End::Aborted);
+            },
+        );
+        memory.consumer.take(1).unwrap();
+        memory.spsc_consumer(|mut rx| assert_eq!(rx.try_pop(), FINISHED));
+    });
+}
+
+#[test]
+fn successor_publishes_the_end_before_it() {
+    model(|| {
+        let memory = Memory::slots(1);
+        memory.producer.leave(1, End::Finished);
+        both(
+            memory,
+            |memory| {
+                memory.producer.take(0).unwrap();
+            },
+            |memory| {
+                // Whatever of the two it sees, the end is there, and nobody was told of it yet.
+                memory.spsc_consumer(|mut rx| {
+                    assert_eq!(rx.try_pop(), FINISHED);
+                    assert_eq!(rx.try_pop().is_err(), true);
+                });
+            },
+        );
+    });
+}
+
+#[test]
+fn acknowledged_end_means_an_empty_ring() {
+    model(|| {
+        let memory = Memory::slots(1);
+        memory.spsc_producer(|mut tx| tx.try_push(1).unwrap());
+        memory.producer.leave(1, End::Finished);
+        both(
+            memory,
+            |memory| {
+                memory.spsc_consumer(|mut rx| {
+                    assert_eq!(rx.try_pop(), Ok(1));
+                    assert_eq!(rx.try_pop(), FINISHED);
+                    rx.peer().acknowledge();
+                });
+            },
+            |memory| {
+                assert_eq!(memory.producer.take(1), Ok(2));
+                let mut patience = 0;
+                while memory.producer.unread_end(&memory.consumer) {
+                    loom::thread::yield_now();
+                    patience += 1;
+                    assert!(patience < 100, "the note never came");
+                }
+                memory.spsc_producer(|mut tx| {
+                    assert_eq!(tx.len(), Ok(0));
+                    assert!(tx.try_push(2).is_ok());
+                });
+            },
+        );
+    });
+}
+
+#[test]
+fn history_stays_history_for_a_new_handle() {
+    model(|| {
+        let memory = Memory::slots(1);
+        memory.producer.leave(1, End::Finished);
+        memory.spsc_consumer(|mut rx| {
+            assert_eq!(rx.try_pop(), FINISHED);
+            rx.peer().acknowledge();
+        });
+        memory.spsc_consumer(|mut rx| assert_eq!(rx.try_pop(), Err(Error::Empty)));
+        both(
+            memory,
+            |memory| {
+                memory.producer.take(0).unwrap();
+                memory.spsc_producer(|mut tx| tx.try_push(7).unwrap());
+                memory.producer.leave(2, End::Finished);
+            },
+            |memory| {
+                let peer = Peer::producer(&memory.producer, &memory.consumer);
+                drop(peer);
+                memory.spsc_consumer(|mut rx| {
+                    assert_eq!(until(|| rx.try_pop()), Ok(7));
+                    assert_eq!(until(|| rx.try_pop()), FINISHED);
+                });
+            },
+        );
+    });
+}

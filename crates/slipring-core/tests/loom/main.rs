@@ -1,0 +1,157 @@
+//! Loom models of the shipped protocol code: every interleaving, and every stale value that the
+//! orderings allow, of a few messages between two threads.
+//!
+//! ```text
+//! RUSTFLAGS="--cfg loom" cargo test -p slipring-core --test loom --release
+//! ```
+//!
+//! The memory is made of loom's atomics; payload bytes are real memory with a shadow of loom cells
+//! (see `mem.rs`), so that two accesses which nothing orders are a failed model even where the
+//! values happen to be right. Which ordering is held by which model: `verify/README.md`, written
+//! by `verify/orderings.py`, which weakens each in turn.
+//!
+//! Not to be modelled here: death, kernel locks, `membarrier`, and SeqCst accesses (loom takes them
+//! for acquire and release).
+#![cfg(loom)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod bytes;
+mod ends;
+mod spsc;
+
+use std::cell::UnsafeCell;
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use slipring_core::layout::SeatLine;
+use slipring_core::mem::{Area, Slots};
+use slipring_core::seat::Peer;
+use slipring_core::sync::AtomicU64;
+use slipring_core::{Error, Lease, bytes as core_bytes, spsc as core_spsc};
+
+/// A preemption is a switch of threads that neither of them asked for. Three of them, besides the
+/// switches at each wait, have shown every weakened ordering that can be shown.
+const PREEMPTIONS: usize = 3;
+
+fn model(body: impl Fn() + Send + Sync + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(PREEMPTIONS);
+    builder.check(body);
+}
+
+/// Runs `first` on a thread of its own and `second` on this one, and waits for both.
+fn both<M: Send + Sync + 'static>(
+    memory: Arc<M>,
+    first: impl FnOnce(&M) + Send + 'static,
+    second: impl FnOnce(&M),
+) {
+    let other = memory.clone();
+    let thread = loom::thread::spawn(move || first(&other));
+    second(&memory);
+    thread.join().unwrap();
+}
+
+/// Asks again, giving way to the other thread, as long as the answer is `Full` or `Empty`.
+fn until<T>(mut ask: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
+    loop {
+        match ask() {
+            Err(Error::Full | Error::Empty) => loom::thread::yield_now(),
+            answer => return answer,
+        }
+    }
+}
+
+/// The shared memory of a channel, as a test makes it: words, two seats, and payload bytes.
+struct Memory {
+    tail: AtomicU64,
+    head: AtomicU64,
+    messages: [AtomicU64; 2],
+    producer: SeatLine,
+    consumer: SeatLine,
+    words: Box<[UnsafeCell<u64>]>,
+    shadow: Box<[loom::cell::UnsafeCell<()>]>,
+    /// Of `bytes`: the length of the ring, less than the words by the slack.
+    ring: u64,
+}
+
+// SAFETY: loom's atomics and cells, and payload words that only the protocol under test touches,
+// on threads that loom runs one at a time.
+unsafe impl Sync for Memory {}
+// SAFETY: as above.
+unsafe impl Send for Memory {}
+
+impl Memory {
+    /// An `spsc` ring of `capacity` words, both seats taken.
+    fn slots(capacity: usize) -> Arc<Memory> {
+        Memory::at(capacity, 0, 0)
+    }
+
+    /// A `bytes` ring with a slack of the same length, both seats taken.
+    fn records(ring: u64) -> Arc<Memory> {
+        Memory::at(ring as usize / 4, ring, 0)
+    }
+
+    fn at(words: usize, ring: u64, position: u64) -> Arc<Memory> {
+        let memory = Memory {
+            tail: AtomicU64::new(position),
+            head: AtomicU64::new(position),
+            messages: Default::default(),
+            producer: SeatLine::default(),
+            consumer: SeatLine::default(),
+            words: (0..words).map(|_| UnsafeCell::new(0)).collect(),
+            shadow: (0..words).map(|_| Default::default()).collect(),
+            ring,
+        };
+        memory.producer.take(position).unwrap();
+        memory.consumer.take(position).unwrap();
+        Arc::new(memory)
+    }
+
+    fn base<T>(&self) -> NonNull<T> {
+        NonNull::new(self.words.as_ptr().cast_mut().cast()).unwrap()
+    }
+
+    fn spsc(&self) -> core_spsc::Ring<'_, u64> {
+        core_spsc::Ring {
+            tail: &self.tail,
+            head: &self.head,
+            // SAFETY: so many words, all initialised, for as long as `self` is borrowed.
+            slots: unsafe { Slots::new(self.base(), self.words.len() as u64, &self.shadow) },
+        }
+    }
+
+    fn bytes(&self, role: usize) -> core_bytes::Ring<'_> {
+        let slack = self.words.len() as u64 * 8 - self.ring;
+        core_bytes::Ring {
+            tail: &self.tail,
+            head: &self.head,
+            // SAFETY: ring and slack, all initialised, for as long as `self` is borrowed.
+            area: unsafe { Area::new(self.base(), self.ring, slack, &self.shadow) },
+            messages: &self.messages[role],
+        }
+    }
+
+    fn spsc_producer<R>(&self, body: impl FnOnce(core_spsc::Producer<'_, u64>) -> R) -> R {
+        let (peer, mut lease) = (Peer::consumer(&self.consumer, true).unwrap(), Lease::new());
+        // SAFETY: each model has one producer at a time.
+        body(unsafe { core_spsc::Producer::new(self.spsc(), peer, &mut lease) }.unwrap())
+    }
+
+    fn spsc_consumer<R>(&self, body: impl FnOnce(core_spsc::Consumer<'_, u64>) -> R) -> R {
+        let (peer, mut lease) = (Peer::producer(&self.producer, &self.consumer), Lease::new());
+        // SAFETY: each model has one consumer at a time.
+        body(unsafe { core_spsc::Consumer::new(self.spsc(), peer, &mut lease) }.unwrap())
+    }
+
+    fn bytes_producer<R>(&self, body: impl FnOnce(core_bytes::Producer<'_>) -> R) -> R {
+        let (peer, mut lease) = (Peer::consumer(&self.consumer, true).unwrap(), Lease::new());
+        // SAFETY: each model has one producer at a time.
+        body(unsafe { core_bytes::Producer::new(self.bytes(0), peer, &mut lease) }.unwrap())
+    }
+
+    fn bytes_consumer<R>(&self, body: impl FnOnce(core_bytes::Consumer<'_>) -> R) -> R {
+        let (peer, mut lease) = (Peer::producer(&self.producer, &self.consumer), Lease::new());
+        // SAFETY: each model has one consumer at a time.
+        body(unsafe { core_bytes::Consumer::new(self.bytes(1), peer, &mut lease) }.unwrap())
+    }
+}

@@ -1,0 +1,134 @@
+//! `spsc`: what was committed is read in order, once, whole; what was released is free again.
+
+use slipring_core::{Error, spsc};
+
+use crate::{Memory, both, model, until};
+
+fn push(tx: &mut spsc::Producer<'_, u64>, value: u64) {
+    until(|| tx.try_push(value).map_err(|failed| failed.error)).unwrap();
+}
+
+fn pop(rx: &mut spsc::Consumer<'_, u64>) -> u64 {
+    until(|| rx.try_pop()).unwrap()
+}
+
+#[test]
+fn capacity_one_hands_over_one_at_a_time() {
+    model(|| {
+        both(
+            Memory::slots(1),
+            |memory| memory.spsc_producer(|mut tx| (1..=3).for_each(|value| push(&mut tx, value))),
+            |memory| {
+                memory.spsc_consumer(|mut rx| {
+                    let seen = [pop(&mut rx), pop(&mut rx), pop(&mut rx)];
+                    assert_eq!(seen, [1, 2, 3]);
+                    assert_eq!(rx.try_pop(), Err(Error::Empty));
+                });
+            },
+        );
+    });
+}
+
+#[test]
+fn capacity_two_wraps_in_order() {
+    model(|| {
+        both(
+            Memory::slots(2),
+            |memory| memory.spsc_producer(|mut tx| (1..=4).for_each(|value| push(&mut tx, value))),
+            |memory| {
+                memory.spsc_consumer(|mut rx| {
+                    (1..=4).for_each(|value| assert_eq!(pop(&mut rx), value));
+                    assert_eq!(rx.len(), Ok(0));
+                });
+            },
+        );
+    });
+}
+
+#[test]
+fn partial_commit_shows_what_was_committed_and_no_more() {
+    model(|| {
+        both(
+            Memory::slots(2),
+            |memory| {
+                memory.spsc_producer(|mut tx| {
+                    let mut slots = tx.try_reserve(2).unwrap();
+                    slots.write(0, 1);
+                    slots.write(1, 666);
+                    slots.commit(1);
+                    tx.try_reserve(1).unwrap().discard();
+                    let mut slots = until(|| tx.ensure(2)).and_then(|()| tx.try_reserve(2)).unwrap();
+                    let (front, back) = slots.as_mut_slices();
+                    (front[0], back[0]) = (2, 3);
+                    slots.commit(2);
+                });
+            },
+            |memory| {
+                memory.spsc_consumer(|mut rx| {
+                    let mut seen: Vec<u64> = Vec::new();
+                    while seen.len() < 3 {
+                        until(|| rx.ensure()).unwrap();
+                        seen.extend(rx.try_read(2).unwrap().iter());
+                    }
+                    assert_eq!(seen, [1, 2, 3]);
+                });
+            },
+        );
+    });
+}
+
+#[test]
+fn batches_may_be_released_in_part() {
+    model(|| {
+        both(
+            Memory::slots(2),
+            |memory| {
+                memory.spsc_producer(|mut tx| {
+                    let mut rest = &[1, 2, 3, 4][..];
+                    while !rest.is_empty() {
+                        rest = &rest[until(|| tx.try_push_slice(rest)).unwrap()..];
+                    }
+                });
+            },
+            |memory| {
+                memory.spsc_consumer(|mut rx| {
+                    let mut next = 1;
+                    while next <= 4 {
+                        until(|| rx.ensure()).unwrap();
+                        let messages = rx.try_read(2).unwrap();
+                        let found: Vec<u64> = messages.iter().copied().collect();
+                        assert!(found == [next] || found == [next, next + 1], "{found:?}");
+                        messages.release(1);
+                        next += 1;
+                    }
+                });
+            },
+        );
+    });
+}
+
+#[test]
+fn producer_that_joins_late_waits_for_the_reader_of_each_slot() {
+    model(|| {
+        let memory = Memory::slots(1);
+        memory.spsc_producer(|mut tx| push(&mut tx, 1));
+        both(
+            memory,
+            // Made while the consumer is reading: the head that it finds must bring the reads.
+            |memory| memory.spsc_producer(|mut tx| push(&mut tx, 2)),
+            |memory| memory.spsc_consumer(|mut rx| assert_eq!([pop(&mut rx), pop(&mut rx)], [1, 2])),
+        );
+    });
+}
+
+#[test]
+fn consumer_that_joins_late_sees_what_the_tail_promises() {
+    model(|| {
+        both(
+            Memory::slots(2),
+            |memory| memory.spsc_producer(|mut tx| (1..=2).for_each(|value| push(&mut tx, value))),
+            // Made while the producer writes: the tail that it finds must bring the slots.
+            |memory| memory.spsc_consumer(|mut rx| assert_eq!([pop(&mut rx), pop(&mut rx)], [1, 2])),
+        );
+    });
+}
