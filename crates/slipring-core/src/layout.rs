@@ -45,6 +45,8 @@ pub const SEATS: usize = 1024;
 
 #[cfg(not(target_endian = "little"))]
 compile_error!("the format is little-endian; a big-endian host would need its own reading of it");
+#[cfg(not(target_pointer_width = "64"))]
+compile_error!("positions meet memory as indices of 64 bits");
 #[cfg(not(target_has_atomic = "64"))]
 compile_error!("positions are 64-bit atomics");
 

@@ -58,6 +58,8 @@ pub struct SeatStat {
     pub position: u64,
     /// Messages committed or released. (For `spsc` the same as `position`.)
     pub messages: u64,
+    /// How often a call of a holder found the channel full (producer) or empty (consumer), and waited.
+    pub waits: u64,
 }
 
 /// What can be known of a channel.
@@ -177,5 +179,6 @@ fn look_at_seat(
         },
         position,
         messages,
+        waits: page.counters.waits.load(Ordering::Relaxed),
     })
 }

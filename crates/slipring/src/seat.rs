@@ -266,6 +266,16 @@ impl Seat {
         }
     }
 
+    /// Counts a call that had to wait, for people.
+    pub(crate) fn count_wait(&self) {
+        let waits = &self.page().counters.waits;
+        // One writer: a load and a store, no read-modify-write.
+        waits.store(
+            waits.load(Ordering::Relaxed).wrapping_add(1),
+            Ordering::Relaxed,
+        );
+    }
+
     /// From now on, leaving means that this end did not finish.
     pub(crate) fn abort(&mut self) {
         self.aborted = true;

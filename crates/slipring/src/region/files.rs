@@ -264,36 +264,6 @@ pub(super) fn open_data(dir: &OwnedFd, name: &Name, control: &OwnedFd) -> Result
     }
 }
 
-pub(super) fn map_part(
-    part: &'static str,
-    file: &OwnedFd,
-    name: &Name,
-    writable: bool,
-) -> Result<Mapping, Error> {
-    let what = || shown(name).join(part).display().to_string();
-    let stat = rustix::fs::fstat(file)
-        .map_err(|errno| Error::os(format_args!("look at {}", what()), errno))?;
-    let len = stat.st_size as u64;
-    if len == 0 {
-        return Err(Error::Truncated {
-            part,
-            found: 0,
-            expected: slipring_core::layout::PAGE as u64,
-        });
-    }
-    let mapping = Mapping::shared(file.as_fd(), len as usize, writable)
-        .map_err(|errno| Error::space(what(), len, errno))?;
-    mapping.wish_huge();
-    mapping.populate(writable).map_err(|errno| match errno {
-        Errno::FAULT => Error::NoSpace {
-            needed: len,
-            what: format!("{} has holes that cannot be filled", what()).into(),
-        },
-        errno => Error::space(what(), len, errno),
-    })?;
-    Ok(mapping)
-}
-
 /// Removes the data file, and what it links to if that is a huge page file of ours.
 pub(super) fn remove_data(dir: &OwnedFd) {
     if let Ok(target) = rustix::fs::readlinkat(dir, DATA, Vec::new()) {

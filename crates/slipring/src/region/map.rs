@@ -1,6 +1,7 @@
 //! Mappings: the only calls of `mmap` for channel memory, and how it is made safe to touch.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 use std::ptr::NonNull;
 
 use rustix::fs::FallocateFlags;
@@ -8,6 +9,7 @@ use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 
 use super::HugePages;
+use crate::error::Error;
 
 /// A mapped stretch of memory; unmapped when dropped, unless it is the caller's.
 pub(crate) struct Mapping {
@@ -121,6 +123,52 @@ impl Drop for Mapping {
             let _ = unsafe { rustix::mm::munmap(self.base.as_ptr().cast(), self.len) };
         }
     }
+}
+
+/// The length of a channel's file, in bytes.
+pub(crate) fn file_len(file: &OwnedFd, shown: &Path) -> Result<usize, Error> {
+    match rustix::fs::fstat(file) {
+        Ok(stat) => Ok(stat.st_size as usize),
+        Err(errno) => Err(Error::os(
+            format_args!("look at {}", shown.display()),
+            errno,
+        )),
+    }
+}
+
+/// Maps the first `len` bytes of a file that somebody else made, every page of them backed.
+pub(crate) fn existing(
+    file: &OwnedFd,
+    len: usize,
+    writable: bool,
+    shown: &Path,
+) -> Result<Mapping, Error> {
+    let fail = |errno| Error::space(shown.display(), len as u64, errno);
+    if len == 0 {
+        let expected = slipring_core::layout::PAGE as u64;
+        return Err(Error::Truncated {
+            part: "control",
+            found: 0,
+            expected,
+        });
+    }
+    refuse_absurd(len).map_err(fail)?;
+    let mapping = Mapping::shared(file.as_fd(), len, writable).map_err(fail)?;
+    mapping.wish_huge();
+    mapping.populate(writable).map_err(|errno| match errno {
+        Errno::FAULT => {
+            let what = format!(
+                "{} was cut short, or has holes that find no space",
+                shown.display()
+            );
+            Error::NoSpace {
+                needed: len as u64,
+                what: what.into(),
+            }
+        }
+        errno => fail(errno),
+    })?;
+    Ok(mapping)
 }
 
 /// Gives a file its length, mapped and with every page backed: the only way to make channel files.

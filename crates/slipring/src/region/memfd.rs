@@ -1,12 +1,13 @@
 //! Memory without a name: two memfds, to be inherited by a child or passed over a Unix socket.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
+use std::path::Path;
 
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::io::Errno;
 
 use super::map::{Mapping, backed};
-use super::{Files, HugePages, Pages, Plan, Region, huge};
+use super::{Files, HugePages, Plan, Region, huge};
 use crate::error::Error;
 
 /// Against a peer that resizes the file under us. Holes can still be punched: then what was there
@@ -41,15 +42,12 @@ impl Region {
         check("data", &data)?;
         // A description of our own: what was passed shares its sender's, and with it all locks.
         let (control, data) = (fresh_description(&control)?, fresh_description(&data)?);
-        let control_map = map(&control)?;
-        let data_map = map(&data)?;
-        let pages = Pages::of(data.as_fd());
         let files = Files {
             control,
             data,
             place: None,
         };
-        Region::attach(control_map, data_map, Some(files), pages)
+        Region::attach(files, Path::new("(passed)"))
     }
 }
 
@@ -72,17 +70,6 @@ fn create(name: &str, len: usize, huge: HugePages) -> Result<(OwnedFd, Mapping),
     let mapping = backed(&file, len).map_err(fail)?;
     rustix::fs::fcntl_add_seals(&file, SEALS).map_err(fail)?;
     Ok((file, mapping))
-}
-
-fn map(file: &OwnedFd) -> Result<Mapping, Error> {
-    let stat =
-        rustix::fs::fstat(file).map_err(|errno| Error::os("look at a passed descriptor", errno))?;
-    let len = stat.st_size as usize;
-    let fail = |errno| Error::space("a passed channel", len as u64, errno);
-    let mapping = Mapping::shared(file.as_fd(), len, true).map_err(fail)?;
-    mapping.wish_huge();
-    mapping.populate(true).map_err(fail)?;
-    Ok(mapping)
 }
 
 fn check(part: &'static str, file: &OwnedFd) -> Result<(), Error> {

@@ -15,6 +15,7 @@ mod memfd;
 pub(crate) mod named;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
 use slipring_core::layout::{Control, Geometry, Header, Identity, METADATA};
 use slipring_core::{Schema, layout};
@@ -25,6 +26,9 @@ pub(crate) use memfd::fresh_description;
 
 use crate::error::Error;
 pub(crate) use files::Place;
+
+/// No control part of any kind is longer, in bytes.
+const MAX_CONTROL: usize = 1 << 20;
 
 /// What a region is to be made with.
 #[derive(Clone)]
@@ -55,19 +59,24 @@ pub(crate) struct Files {
 }
 
 impl Region {
-    /// The region of two mappings that hold a formatted channel.
-    fn attach(
-        control: Mapping,
-        data: Mapping,
-        files: Option<Files>,
-        pages: Pages,
-    ) -> Result<Region, Error> {
-        let header = view(&control)?.read(data.len() as u64)?;
+    /// The channel in two files that somebody made. Its header is validated against what the files
+    /// really have before the data part is mapped: no more of that than the channel needs.
+    fn attach(files: Files, shown: &Path) -> Result<Region, Error> {
+        let pages = Pages::of(files.data.as_fd());
+        let control_len = map::file_len(&files.control, shown)?.min(MAX_CONTROL);
+        let control = map::existing(&files.control, control_len, true, &shown.join("control"))?;
+        let data_len = map::file_len(&files.data, shown)?;
+        let header = view(&control)?.read(data_len as u64)?;
+        let needed = pages
+            .got
+            .round(header.geometry.data_len() as usize)
+            .min(data_len);
+        let data = map::existing(&files.data, needed, true, &shown.join("data"))?;
         Ok(Region {
             control,
             data,
             header,
-            files,
+            files: Some(files),
             pages,
         })
     }
@@ -114,7 +123,14 @@ impl Region {
     pub(crate) unsafe fn attach_in(memory: Borrowed) -> Result<Region, Error> {
         // SAFETY: the caller's promise.
         let (control, data) = unsafe { memory.mappings() }?;
-        Region::attach(control, data, None, Pages::base())
+        let header = view(&control)?.read(data.len() as u64)?;
+        Ok(Region {
+            control,
+            data,
+            header,
+            files: None,
+            pages: Pages::base(),
+        })
     }
 
     /// The control part. The lifetime is a loan: handles keep the region alive beside it.

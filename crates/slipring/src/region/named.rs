@@ -11,10 +11,10 @@ use rustix::fs::{AtFlags, FlockOperation, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use super::files::{
-    CONTROL, DATA, Place, base, create_huge, create_part, entries, exists, make_dir, map_part,
-    open_at, open_data, open_dir, open_part, parent_of, remove_data, shown, temporary,
+    CONTROL, DATA, Place, base, create_huge, create_part, entries, exists, make_dir, open_at,
+    open_data, open_dir, open_part, parent_of, remove_data, shown, temporary,
 };
-use super::map::Mapping;
+use super::map::{self, Mapping};
 use super::{Files, HugePages, Pages, Plan, Region, huge};
 use crate::error::{Error, path};
 use crate::lock;
@@ -48,9 +48,6 @@ impl Region {
         let dir = open_dir(&parent, name)?;
         let control_file = open_part(dir.as_fd(), CONTROL, name, OFlags::RDWR)?;
         let data_file = open_data(&dir, name, &control_file)?;
-        let control = map_part(CONTROL, &control_file, name, true)?;
-        let data = map_part(DATA, &data_file, name, true)?;
-        let pages = Pages::of(data_file.as_fd());
         let place = Place {
             name: name.clone(),
             dir,
@@ -62,7 +59,7 @@ impl Region {
             data: data_file,
             place: Some(place),
         };
-        Region::attach(control, data, Some(files), pages).map_err(|error| error.about(&shown))
+        Region::attach(files, &shown).map_err(|error| error.about(&shown))
     }
 
     /// Removes a named channel that nobody holds a seat of.
@@ -165,13 +162,11 @@ pub(crate) fn inspect(name: &Name) -> Result<(OwnedFd, Mapping, u64), Error> {
     let parent = parent_of(name, None)?;
     let dir = open_dir(&parent, name)?;
     let control = open_part(dir.as_fd(), CONTROL, name, OFlags::RDONLY)?;
-    let mapping = map_part(CONTROL, &control, name, false)?;
-    let data = rustix::fs::statat(&dir, DATA, AtFlags::empty()).map_err(|errno| {
-        Error::os(
-            format_args!("look at {}/{DATA}", shown(name).display()),
-            errno,
-        )
-    })?;
+    let shown = shown(name);
+    let len = map::file_len(&control, &shown)?.min(super::MAX_CONTROL);
+    let mapping = map::existing(&control, len, false, &shown.join(CONTROL))?;
+    let data = rustix::fs::statat(&dir, DATA, AtFlags::empty())
+        .map_err(|errno| Error::os(format_args!("look at {}/{DATA}", shown.display()), errno))?;
     Ok((control, mapping, data.st_size as u64))
 }
 

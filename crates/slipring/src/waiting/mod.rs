@@ -88,6 +88,9 @@ pub(crate) fn wait<C: Waits>(
             Err(Core::Full | Core::Empty) => {}
             done => return Ok(done?),
         }
+        if pace.turns == 0 {
+            seat.count_wait();
+        }
         pace.rest(core, seat, until)?;
     }
 }

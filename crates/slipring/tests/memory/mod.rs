@@ -1,0 +1,127 @@
+//! A channel in memory of the test's own: every word within reach, and a fence around the data that
+//! no handle may touch, whatever the words say.
+#![allow(dead_code)] // Each test file uses a part of it.
+
+use std::cell::UnsafeCell;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use slipring::{Borrowed, Builder, Channel, Error, Geometry, Kind};
+use slipring_core::layout::{LINE, PAGE, SEATS};
+
+const FENCE: u8 = 0xf5;
+
+/// As many bytes as the strictest alignment asks for.
+#[repr(C, align(128))]
+struct Line(UnsafeCell<[u8; LINE]>);
+
+/// The two parts of a channel, the data between two fences.
+pub(crate) struct Memory {
+    control: Box<[Line]>,
+    control_len: usize,
+    data: Box<[Line]>,
+    data_len: usize,
+}
+
+// SAFETY: only addresses; who touches what behind them is up to the channel in it and its test.
+unsafe impl Sync for Memory {}
+
+fn lines(bytes: usize, fill: u8) -> Box<[Line]> {
+    let line = || Line(UnsafeCell::new([fill; LINE]));
+    (0..bytes.div_ceil(LINE)).map(|_| line()).collect()
+}
+
+impl Memory {
+    /// Zeroed memory for a channel such as `builder` makes.
+    pub(crate) fn of<K: Kind>(builder: &Builder<K>) -> Memory {
+        Memory::new(builder.control_len(), builder.data_len() as usize)
+    }
+
+    /// Zeroed memory of so many bytes.
+    pub(crate) fn new(control_len: usize, data_len: usize) -> Memory {
+        let memory = Memory {
+            control: lines(control_len, 0),
+            control_len,
+            data: lines(LINE + data_len + LINE, FENCE),
+            data_len,
+        };
+        // SAFETY: inside `data`, which nobody else knows yet.
+        unsafe { memory.data_start().write_bytes(0, data_len) };
+        memory
+    }
+
+    fn data_start(&self) -> *mut u8 {
+        self.data
+            .as_ptr()
+            .cast_mut()
+            .cast::<u8>()
+            .wrapping_add(LINE)
+    }
+
+    /// What `format_in` and `attach_in` take.
+    pub(crate) fn borrowed(&self) -> Borrowed {
+        let part =
+            |start: *mut u8, len| NonNull::slice_from_raw_parts(NonNull::new(start).unwrap(), len);
+        Borrowed {
+            control: part(self.control.as_ptr().cast_mut().cast(), self.control_len),
+            data: part(self.data_start(), self.data_len),
+        }
+    }
+
+    /// Makes a channel here.
+    pub(crate) fn format<K: Kind>(&self, builder: &Builder<K>) -> Result<Channel<K>, Error> {
+        // SAFETY: of the lengths given, aligned, and the tests drop their handles before it.
+        unsafe { builder.format_in(self.borrowed()) }
+    }
+
+    /// The channel that is here.
+    pub(crate) fn attach<K: Kind>(&self, builder: &Builder<K>) -> Result<Channel<K>, Error> {
+        // SAFETY: as in `format`.
+        unsafe { builder.attach_in(self.borrowed()) }
+    }
+
+    /// The word at `offset` bytes into the control part.
+    pub(crate) fn control(&self, offset: usize) -> &AtomicU64 {
+        assert!(offset % 8 == 0 && offset + 8 <= self.control_len);
+        let word = self.control.as_ptr().cast::<u8>().wrapping_add(offset);
+        // SAFETY: in bounds and aligned by the assertion; all words there are accessed as atomics.
+        unsafe { &*word.cast::<AtomicU64>() }
+    }
+
+    /// The word at `offset` bytes into the data part. Not while another thread uses the channel.
+    pub(crate) fn set_data(&self, offset: usize, value: u64) {
+        assert!(offset % 8 == 0 && offset + 8 <= self.data_len);
+        // SAFETY: in bounds and aligned by the assertion; on the only thread, between two calls.
+        unsafe { self.data_start().add(offset).cast::<u64>().write(value) };
+    }
+
+    /// The position word of a seat: the producer's is 0, the consumer's 1.
+    pub(crate) fn position(&self, geometry: &Geometry, seat: usize) -> &AtomicU64 {
+        self.control(geometry.roles_offset() + seat * PAGE)
+    }
+
+    /// A word of a seat's line.
+    pub(crate) fn seat(&self, seat: usize, offset: usize) -> &AtomicU64 {
+        self.control(SEATS + seat * LINE + offset)
+    }
+
+    /// Both positions, as if so much had gone through.
+    pub(crate) fn start_at(&self, geometry: &Geometry, position: u64) {
+        for seat in [0, 1] {
+            self.position(geometry, seat)
+                .store(position, Ordering::Relaxed);
+        }
+    }
+
+    /// That nobody wrote beyond the data.
+    #[track_caller]
+    pub(crate) fn assert_fences_stand(&self) {
+        let all = self.data.len() * LINE;
+        let inside = LINE..LINE + self.data_len;
+        let bytes = self.data.as_ptr().cast::<u8>();
+        for at in (0..all).filter(|at| !inside.contains(at)) {
+            // SAFETY: in bounds; nobody has the fences' addresses.
+            assert_eq!(unsafe { bytes.add(at).read() }, FENCE, "byte {at} of {all}");
+        }
+    }
+}
