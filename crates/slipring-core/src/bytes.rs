@@ -58,7 +58,8 @@ const MESSAGE: u64 = 1;
 /// How many bytes of the ring a payload of `len` bytes takes.
 #[inline]
 pub const fn record_size(len: u64) -> u64 {
-    (PREFIX + len).next_multiple_of(8)
+    // Saturating: a length that no channel takes stays one.
+    len.saturating_add(PREFIX + 7) & !7
 }
 
 /// The shared words of a channel and its bytes, as both ends see them.
@@ -117,7 +118,8 @@ impl<'m> Producer<'m> {
     /// Takes the writing end, going on at the committed tail.
     ///
     /// # Safety
-    /// No other producer of this ring exists until this one is gone.
+    /// `ring` is the one that the other end has, too; nothing but the two ends writes its words or its
+    /// payloads; no other producer of it exists until this one is gone.
     pub unsafe fn new(ring: Ring<'m>, peer: Peer<'m>, lease: &'m mut Lease) -> Result<Self, Error> {
         let (words, area, messages) = ring.split();
         Ok(Producer {
@@ -266,6 +268,9 @@ impl Reservation<'_, '_> {
             "commit of {len} bytes of a reservation of {}",
             self.len
         );
+        if !self.producer.writer.ours() {
+            return;
+        }
         // SAFETY: the record lies in space that `ensure` saw free, and only we write there.
         unsafe {
             self.producer
@@ -319,7 +324,8 @@ impl<'m> Consumer<'m> {
     /// Takes the reading end, going on at the released head.
     ///
     /// # Safety
-    /// No other consumer of this ring exists until this one is gone.
+    /// `ring` is the one that the other end has, too; nothing but the two ends writes its words or its
+    /// payloads; no other consumer of it exists until this one is gone.
     pub unsafe fn new(ring: Ring<'m>, peer: Peer<'m>, lease: &'m mut Lease) -> Result<Self, Error> {
         let (words, area, messages) = ring.split();
         Ok(Consumer {
@@ -382,7 +388,8 @@ impl<'m> Consumer<'m> {
     /// The checked payload length of the committed record at `position`.
     #[inline]
     fn length(&self, position: u64) -> Result<usize, Error> {
-        let word = self.area.load(position);
+        // SAFETY: below what was acquired, and released only by us.
+        let word = unsafe { self.area.load(position) };
         let len = word >> 8;
         let room = self
             .reader
@@ -476,7 +483,9 @@ impl Deref for Record<'_, '_> {
 impl Drop for Record<'_, '_> {
     #[inline]
     fn drop(&mut self) {
-        self.consumer.release(record_size(self.len as u64), 1);
+        if self.consumer.reader.ours() {
+            self.consumer.release(record_size(self.len as u64), 1);
+        }
     }
 }
 
@@ -513,7 +522,7 @@ impl Records<'_, '_> {
 impl Drop for Records<'_, '_> {
     #[inline]
     fn drop(&mut self) {
-        if self.count > 0 {
+        if self.count > 0 && self.consumer.reader.ours() {
             self.consumer
                 .release(self.end - self.consumer.reader.at(), self.count);
         }

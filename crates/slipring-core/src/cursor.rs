@@ -53,8 +53,11 @@ impl Words<'_> {
         word: &'static str,
         found: u64,
     ) -> Result<u64, Corrupt> {
-        let ahead = tail.wrapping_sub(head);
-        if ahead <= self.capacity && ahead & (self.unit - 1) == 0 {
+        // Checked: positions never go round, so a head beyond the tail is rubbish at any distance.
+        if let Some(ahead) = tail.checked_sub(head)
+            && ahead <= self.capacity
+            && ahead & (self.unit - 1) == 0
+        {
             return Ok(ahead);
         }
         let expected = if found == tail {
@@ -118,6 +121,13 @@ impl<'m> Writer<'m> {
     #[inline]
     pub(crate) fn at(&self) -> u64 {
         self.at
+    }
+
+    /// Whether this is the handle that took the seat. A forked copy must not finish a guard: those
+    /// are asked for once, so no lease stands between them and the shared position.
+    #[inline]
+    pub(crate) fn ours(&self) -> bool {
+        self.limit.alive()
     }
 
     /// How much is known to be free, without a look at the reader's position.
@@ -184,6 +194,9 @@ impl<'m> Writer<'m> {
 
     /// What is committed and not released, exactly.
     pub(crate) fn len(&self) -> Result<u64, Error> {
+        if !self.limit.alive() {
+            return Err(Error::Forked);
+        }
         let head = self.words.head.load(Ordering::Acquire);
         Ok(self.words.distance(head, self.at, "head", head)?)
     }
@@ -220,6 +233,13 @@ impl<'m> Reader<'m> {
     #[inline]
     pub(crate) fn at(&self) -> u64 {
         self.at
+    }
+
+    /// Whether this is the handle that took the seat. A forked copy must not finish a guard: those
+    /// are asked for once, so no lease stands between them and the shared position.
+    #[inline]
+    pub(crate) fn ours(&self) -> bool {
+        self.limit.alive()
     }
 
     /// Up to where it is known to be committed, without a look at the writer's position.
@@ -286,6 +306,9 @@ impl<'m> Reader<'m> {
 
     /// What is committed and not released, exactly.
     pub(crate) fn len(&self) -> Result<u64, Error> {
+        if !self.limit.alive() {
+            return Err(Error::Forked);
+        }
         let tail = self.words.tail.load(Ordering::Acquire);
         Ok(self.words.distance(self.at, tail, "tail", tail)?)
     }

@@ -110,11 +110,14 @@ impl Geometry {
         if !self.slot_align.is_power_of_two() || self.slot_align > PAGE as u64 {
             return word("slot_align", self.slot_align, PAGE as u64);
         }
-        if !self.slot_size.is_multiple_of(self.slot_align) {
+        if self.kind == Kind::Bytes && self.slot_align != 8 {
+            return word("slot_align", self.slot_align, 8);
+        }
+        if self.slot_size == 0 || !self.slot_size.is_multiple_of(self.slot_align) {
             return word(
                 "slot_size",
                 self.slot_size,
-                self.slot_size.next_multiple_of(self.slot_align),
+                self.slot_size & !(self.slot_align - 1),
             );
         }
         if self.kind == Kind::Bytes && (self.slot_size < 16 || self.slot_size > self.capacity) {

@@ -6,6 +6,7 @@
 
 use core::marker::PhantomData;
 use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 /// A loom cell for each unit of payload memory.
 #[cfg(loom)]
@@ -189,31 +190,41 @@ impl<'m> Area<'m> {
         self.largest - 8
     }
 
-    /// The word of a record that starts at `position`.
+    /// Where the record of `position` starts.
     #[inline]
-    fn word(&self, position: u64) -> NonNull<u64> {
+    fn record(&self, position: u64) -> NonNull<u8> {
         let offset = (position & self.mask & !7) as usize;
         // SAFETY: offset < ring, and `new` was promised at least that many bytes behind `base`.
-        unsafe { self.base.add(offset) }.cast()
+        unsafe { self.base.add(offset) }
+    }
+
+    /// The length word of the record at `position`: always `core`'s atomic, since the model sees it
+    /// through the shadow.
+    #[inline]
+    fn word(&self, position: u64) -> &'m AtomicU64 {
+        // SAFETY: `record` is in bounds by at least 8 bytes, 8-byte aligned, and only ever accessed
+        // as such a word while it is a record's start.
+        unsafe { self.record(position).cast::<AtomicU64>().as_ref() }
     }
 
     /// Loads the length word of the record at `position`: once, whatever a peer does meanwhile.
+    ///
+    /// # Safety
+    /// A record that was committed starts there, and is not released.
     #[inline]
-    pub fn load(&self, position: u64) -> u64 {
+    pub unsafe fn load(&self, position: u64) -> u64 {
         self.touch(position, 0, 8);
-        // SAFETY: `word` is in bounds and 8-byte aligned; volatile, so read exactly once.
-        unsafe { self.word(position).read_volatile() }
+        self.word(position).load(Ordering::Relaxed)
     }
 
     /// Stores the length word of the record at `position`.
     ///
     /// # Safety
-    /// No other role touches that record now.
+    /// No other role touches that record now: where a record starts now, payload may have been.
     #[inline]
     pub unsafe fn store(&self, position: u64, word: u64) {
         self.touch_mut(position, 0, 8);
-        // SAFETY: `word` is in bounds and aligned; the caller excludes all others.
-        unsafe { self.word(position).write_volatile(word) }
+        self.word(position).store(word, Ordering::Relaxed)
     }
 
     /// The first `len` payload bytes of the record at `position`.
@@ -225,12 +236,7 @@ impl<'m> Area<'m> {
         self.touch(position, 8, len);
         debug_assert!(len as u64 + 8 <= self.largest);
         // SAFETY: a record starts below `ring` and takes at most `largest`: inside the area.
-        unsafe {
-            core::slice::from_raw_parts(
-                self.word(position).as_ptr().cast::<u8>().wrapping_add(8),
-                len,
-            )
-        }
+        unsafe { core::slice::from_raw_parts(self.record(position).as_ptr().wrapping_add(8), len) }
     }
 
     /// As [`payload`](Self::payload), for writing.
@@ -241,7 +247,7 @@ impl<'m> Area<'m> {
     pub unsafe fn payload_mut<'a>(&self, position: u64, len: usize) -> &'a mut [u8] {
         self.touch_mut(position, 8, len);
         debug_assert!(len as u64 + 8 <= self.largest);
-        let first = self.word(position).as_ptr().cast::<u8>().wrapping_add(8);
+        let first = self.record(position).as_ptr().wrapping_add(8);
         // SAFETY: a record starts below `ring` and takes at most `largest`: inside the area.
         unsafe { core::slice::from_raw_parts_mut(first, len) }
     }

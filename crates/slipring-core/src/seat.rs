@@ -15,11 +15,17 @@
 //! takes note at its next call, or when it is dropped, by storing the generation in its own line;
 //! from then on that end is history, and a later consumer waits for the next producer instead.
 //! A *finished* end outlives the seat's next taker, which copies it to `last_end` with its
-//! position; the ends of producers that aborted or died do not: their successor goes on.
+//! position, and is told before the end of any successor; the ends of producers that aborted or
+//! died do not: their successor goes on.
 
 use crate::error::{Corrupt, End};
 use crate::layout::SeatLine;
-use crate::sync::Ordering;
+use crate::sync::{Ordering, fence};
+
+/// How often a word that keeps changing is looked at again: nobody sits down so often.
+const PATIENCE: u32 = 1000;
+/// No seat has had so many holders.
+const MOST: u64 = (1 << 56) - 1;
 
 /// A seat's `life` word, taken apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +52,14 @@ pub enum State {
 impl Life {
     fn from_word(word: u64) -> Result<Life, Corrupt> {
         let state = match word & 0xff {
+            // A seat that nobody held has had no holders, and no other has had so many.
+            _ if (word >> 8 == 0) != (word == 0) || word >> 8 == MOST => {
+                return Err(Corrupt {
+                    word: "life",
+                    found: word,
+                    expected: (MOST - 1) << 8 | 3,
+                });
+            }
             0 => State::Never,
             1 => State::Held,
             2 => State::Finished,
@@ -94,8 +108,13 @@ impl SeatLine {
     pub fn take(&self, position: u64) -> Result<u64, Corrupt> {
         let last = self.life()?;
         if last.state == State::Finished {
+            // A seqlock whose odd value is zero: `last_end` speaks of the position next to it.
+            self.last_end.store(0, Ordering::Relaxed);
+            // Release fence: pairs with the acquire fence in `finished`; zero comes first.
+            fence(Ordering::Release);
             self.last_end_position.store(position, Ordering::Relaxed);
-            self.last_end.store(last.word(), Ordering::Relaxed);
+            // Release: pairs with the acquire in `finished`; the position comes before.
+            self.last_end.store(last.word(), Ordering::Release);
         }
         let generation = last.generation + 1;
         // Release: pairs with the acquire in `life`; publishes `last_end` and its position.
@@ -110,12 +129,26 @@ impl SeatLine {
         Ok(generation)
     }
 
+    /// The latest generation that finished and was succeeded, and the position at which it did.
+    fn finished(&self) -> Option<(u64, u64)> {
+        // Acquire: pairs with the release in `take`.
+        let word = self.last_end.load(Ordering::Acquire);
+        let position = self.last_end_position.load(Ordering::Relaxed);
+        // Acquire fence: pairs with the release fence in `take`; a position of a later end would
+        // show its zero, or the end itself, here.
+        fence(Ordering::Acquire);
+        let same = self.last_end.load(Ordering::Relaxed) == word;
+        let life = Life::from_word(word).ok()?;
+        (same && life.state == State::Finished).then_some((life.generation, position))
+    }
+
     /// Whether a finished stream of an earlier holder still waits for `consumer` to take note of
     /// its end.
     pub fn unread_end(&self, consumer: &SeatLine) -> bool {
-        let last = self.last_end.load(Ordering::Relaxed) >> 8;
         // Acquire: pairs with the release in `Peer::acknowledge`.
-        last > consumer.acknowledged.load(Ordering::Acquire)
+        let acknowledged = consumer.acknowledged.load(Ordering::Acquire);
+        self.finished()
+            .is_some_and(|(generation, _)| generation > acknowledged)
     }
 
     /// Says how generation `generation` leaves. The caller still holds the seat's lock.
@@ -166,10 +199,22 @@ impl<'m> Peer<'m> {
 
     /// The consumer, as a producer sees it: that an earlier one left is history.
     ///
-    /// `alive` says whether the seat is held now, for all that the kernel knows.
-    pub fn consumer(line: &'m SeatLine, alive: bool) -> Result<Peer<'m>, Corrupt> {
-        let life = line.life()?;
-        let present = alive && life.state == State::Held;
+    /// `alive` asks the kernel whether the seat is held now, as far as that can be known.
+    pub fn consumer(
+        line: &'m SeatLine,
+        mut alive: impl FnMut() -> bool,
+    ) -> Result<Peer<'m>, Corrupt> {
+        // The word, the lock, the word again: else one that sits down in between is taken for
+        // history, and its end will never be news.
+        let (mut life, mut held) = (line.life()?, alive());
+        for _ in 0..PATIENCE {
+            let after = line.life()?;
+            if after == life {
+                break;
+            }
+            (life, held) = (after, alive());
+        }
+        let present = held && life.state == State::Held;
         let known = life.generation.saturating_sub(u64::from(present));
         Ok(Peer {
             line,
@@ -195,7 +240,8 @@ impl<'m> Peer<'m> {
     /// Whether a peer is seated whose end this handle has not been told of.
     pub fn present(&self) -> Result<bool, Corrupt> {
         let life = self.line.life()?;
-        Ok(life.state == State::Held && life.generation != self.dead)
+        let alive = life.generation > self.known && life.generation != self.dead;
+        Ok(life.state == State::Held && alive)
     }
 
     /// The end that this handle is to be told of, its ring being at `position` and empty (full).
@@ -206,9 +252,20 @@ impl<'m> Peer<'m> {
     pub fn end(&mut self, position: u64) -> Result<Option<News>, Corrupt> {
         let life = self.line.life()?;
         self.acknowledge();
+        if self.known > life.generation {
+            let (found, expected) = (self.known, life.generation);
+            return Err(Corrupt {
+                word: "acknowledged",
+                found,
+                expected,
+            });
+        }
+        // An earlier end comes first, also if its successor has left by now.
+        if let Some(news) = self.last_end(position) {
+            return Ok(Some(news));
+        }
         let end = match life.end() {
             None if life.state == State::Held && life.generation == self.dead => Some(End::Died),
-            None => return Ok(self.last_end(position)),
             end => end,
         };
         let news = life.generation > self.known || life.generation == self.told;
@@ -218,15 +275,12 @@ impl<'m> Peer<'m> {
         }))
     }
 
-    /// The finished end of an earlier generation, whose successor already sits there.
-    fn last_end(&mut self, position: u64) -> Option<News> {
+    /// The finished end of an earlier generation that has a successor.
+    fn last_end(&self, position: u64) -> Option<News> {
         self.notes?;
-        // Relaxed: published by the successor's `life`, which `end` has acquired.
-        let last = Life::from_word(self.line.last_end.load(Ordering::Relaxed)).ok()?;
-        let there = self.line.last_end_position.load(Ordering::Relaxed) == position;
-        let news = last.state == State::Finished && last.generation > self.known && there;
-        news.then_some(News {
-            generation: last.generation,
+        let (generation, there) = self.line.finished()?;
+        (generation > self.known && there == position).then_some(News {
+            generation,
             end: End::Finished,
         })
     }

@@ -60,7 +60,8 @@ impl<'m, T: Copy> Producer<'m, T> {
     /// Takes the writing end, going on at the committed tail.
     ///
     /// # Safety
-    /// No other producer of this ring exists until this one is gone, and every bit pattern is a `T`.
+    /// `ring` is the one that the other end has, too; nothing but the two ends writes its words or its
+    /// payloads; no other producer of it exists until this one is gone, and every bit pattern is a `T`.
     pub unsafe fn new(
         ring: Ring<'m, T>,
         peer: Peer<'m>,
@@ -239,7 +240,7 @@ impl<T: Copy> Reservation<'_, '_, T> {
             "commit of {count} slots of a reservation of {}",
             self.count
         );
-        if count > 0 {
+        if count > 0 && self.producer.writer.ours() {
             self.producer.writer.commit(count as u64);
         }
     }
@@ -259,7 +260,8 @@ impl<'m, T: Copy> Consumer<'m, T> {
     /// Takes the reading end, going on at the released head.
     ///
     /// # Safety
-    /// No other consumer of this ring exists until this one is gone, and every bit pattern is a `T`.
+    /// `ring` is the one that the other end has, too; nothing but the two ends writes its words or its
+    /// payloads; no other consumer of it exists until this one is gone, and every bit pattern is a `T`.
     pub unsafe fn new(
         ring: Ring<'m, T>,
         peer: Peer<'m>,
@@ -406,7 +408,7 @@ impl<T: Copy> Messages<'_, '_, T> {
 impl<T: Copy> Drop for Messages<'_, '_, T> {
     #[inline]
     fn drop(&mut self) {
-        if self.count > 0 {
+        if self.count > 0 && self.consumer.reader.ours() {
             self.consumer.reader.release(self.count as u64);
         }
     }

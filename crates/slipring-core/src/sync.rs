@@ -2,10 +2,10 @@
 //! model. A protocol file that names `core::sync::atomic` itself is a bug.
 
 #[cfg(not(loom))]
-pub use core::sync::atomic::{AtomicU64, Ordering};
+pub use core::sync::atomic::{AtomicU64, Ordering, fence};
 
 #[cfg(loom)]
-pub use loom::sync::atomic::{AtomicU64, Ordering};
+pub use loom::sync::atomic::{AtomicU64, Ordering, fence};
 
 /// Tells the processor (or the model) that this thread is waiting for another one.
 #[inline]

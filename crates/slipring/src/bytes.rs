@@ -86,18 +86,20 @@ impl Kind for Bytes {
         None
     }
 
-    fn producer(SeatToken(seat): SeatToken) -> Result<Producer, Error> {
+    fn producer(SeatToken(mut seat): SeatToken) -> Result<Producer, Error> {
         let (ring, peer) = (ring(&seat, seat.page(), seat.peer_page()), seat.peer()?);
         // SAFETY: `seat` makes us the only producer; the lease is taken once, and both it and the
         // ring are used no longer than `seat` lives beside them.
         let core = unsafe { core::Producer::new(ring, peer, lease(&seat)) }?;
+        seat.settle();
         Ok(Producer { core, seat })
     }
 
-    fn consumer(SeatToken(seat): SeatToken) -> Result<Consumer, Error> {
+    fn consumer(SeatToken(mut seat): SeatToken) -> Result<Consumer, Error> {
         let (ring, peer) = (ring(&seat, seat.peer_page(), seat.page()), seat.peer()?);
         // SAFETY: as in `producer`, for the consumer.
         let core = unsafe { core::Consumer::new(ring, peer, lease(&seat)) }?;
+        seat.settle();
         Ok(Consumer { core, seat })
     }
 }

@@ -39,7 +39,6 @@ pub struct SeatToken(pub(crate) Seat);
 /// How a channel is to be made, or what is expected of one that exists.
 ///
 /// The same for every kind; see the kinds' own pages for how to begin one.
-#[derive(Clone)]
 pub struct Builder<K> {
     pub(crate) geometry: Geometry,
     metadata: Result<[u8; METADATA], usize>,
@@ -48,6 +47,13 @@ pub struct Builder<K> {
     exact: bool,
     patience: Duration,
     kind: PhantomData<fn() -> K>,
+}
+
+// By hand: a derive would ask that the kind, which is only a name, can be cloned.
+impl<K> Clone for Builder<K> {
+    fn clone(&self) -> Self {
+        Builder { ..*self }
+    }
 }
 
 impl<K: Kind> Builder<K> {
@@ -87,7 +93,8 @@ impl<K: Kind> Builder<K> {
     }
 
     /// The permissions of a named channel's files, as for `chmod` (default 0o600: the owner alone).
-    /// Taking a role needs read and write, looking on needs read. The directory above must let
+    /// Taking a role needs read and write, looking on needs read. (Who may read can also lock a seat's
+    /// byte, and so keep others from the role.) The directory above must let
     /// others in as well: the default one does not, so set `SLIPRING_DIR` for channels to share.
     #[must_use]
     pub fn mode(mut self, mode: u32) -> Self {
@@ -317,11 +324,17 @@ pub(crate) fn schema_name(header: &Header) -> String {
 }
 
 /// A channel: its memory, of which the roles can be taken. Holds no seat itself.
-#[derive(Clone)]
 pub struct Channel<K> {
     pub(crate) region: Arc<Region>,
     patience: Duration,
     kind: PhantomData<fn() -> K>,
+}
+
+impl<K> Clone for Channel<K> {
+    fn clone(&self) -> Self {
+        let region = self.region.clone();
+        Channel { region, ..*self }
+    }
 }
 
 impl<K: Kind> Channel<K> {

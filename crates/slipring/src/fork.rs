@@ -7,7 +7,7 @@
 
 use std::cell::UnsafeCell;
 use std::ptr::NonNull;
-use std::sync::Once;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 use slipring_core::Lease;
@@ -20,7 +20,20 @@ struct ForkMutex(UnsafeCell<libc::pthread_mutex_t>);
 unsafe impl Sync for ForkMutex {}
 
 static MUTEX: ForkMutex = ForkMutex(UnsafeCell::new(libc::PTHREAD_MUTEX_INITIALIZER));
-static REGISTER: Once = Once::new();
+static REGISTERED: AtomicBool = AtomicBool::new(false);
+
+/// Before `main`, and so before any thread: a fork under way would miss handlers registered later.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static AT_START: extern "C" fn() = register;
+
+extern "C" fn register() {
+    if !REGISTERED.swap(true, Ordering::Relaxed) {
+        // SAFETY: the three take or free one mutex, which is all that a fork handler may do. Refused
+        // only without memory; then a concurrent fork may keep a seat held, no worse.
+        unsafe { pthread_atfork(Some(lock), Some(unlock), Some(unlock)) };
+    }
+}
 
 unsafe extern "C" {
     fn pthread_atfork(
@@ -45,11 +58,7 @@ pub(crate) struct NoFork(());
 
 impl NoFork {
     pub(crate) fn begin() -> NoFork {
-        REGISTER.call_once(|| {
-            // SAFETY: the three are async-signal-safe enough for atfork: they take or free a mutex.
-            // Refused only without memory; then a concurrent fork may keep a seat held, no worse.
-            unsafe { pthread_atfork(Some(lock), Some(unlock), Some(unlock)) };
-        });
+        register();
         // SAFETY: unlocked by `drop`, on this thread (`NoFork` is not sent: it lives in one call).
         unsafe { lock() };
         NoFork(())

@@ -3,14 +3,14 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::Ordering;
 
-use slipring_core::layout::{Control, Geometry, Header, LINE, SEATS};
+use slipring_core::layout::{Control, Geometry, Header, LINE, PAGE, SEATS};
 use slipring_core::seat::State;
 
 use crate::clock;
 use crate::error::Error;
 use crate::lock;
 use crate::name::Name;
-use crate::region::{Files, Mapping, Region, named};
+use crate::region::{Mapping, Region, named};
 use crate::seat::Role;
 
 /// A seat, as far as one can see from outside.
@@ -106,14 +106,15 @@ pub(crate) fn of_region(region: &Region) -> Result<Stat, Error> {
 }
 
 /// The process id that a seat's holder wrote, or 0.
-pub(crate) fn holder(files: &Files, seat: usize) -> u64 {
-    let len = SEATS + (seat + 1) * LINE;
-    let pid = Mapping::shared(files.control.as_fd(), len, false)
-        .ok()
-        .and_then(|mapping| {
-            mapping.populate(false).ok()?;
-            Some(view(&mapping).ok()?.seat(seat).pid.load(Ordering::Relaxed))
-        });
+pub(crate) fn holder(control: &OwnedFd, seat: usize) -> u64 {
+    // Whole pages: less is no control part to `view`.
+    let len = (SEATS + (seat + 1) * LINE).next_multiple_of(PAGE);
+    let there = rustix::fs::fstat(control).is_ok_and(|stat| stat.st_size >= len as i64);
+    let mapping = there.then(|| Mapping::shared(control.as_fd(), len, false).ok());
+    let pid = mapping.flatten().and_then(|mapping| {
+        mapping.populate(false).ok()?;
+        Some(view(&mapping).ok()?.seat(seat).pid.load(Ordering::Relaxed))
+    });
     pid.unwrap_or(0)
 }
 
@@ -156,10 +157,17 @@ fn look_at_seat(
         State::Finished => SeatState::Finished,
         State::Aborted => SeatState::Aborted,
         // The word, the lock, the word again.
-        State::Held => match file.map(|file| lock::is_held(file.as_fd(), SEATS + seat * LINE)) {
-            Some(false) if line.life()? == life => SeatState::Died,
-            _ => SeatState::Held,
-        },
+        State::Held => {
+            let held = match file {
+                Some(file) => lock::is_held(file.as_fd(), SEATS + seat * LINE)?,
+                None => true,
+            };
+            if !held && line.life()? == life {
+                SeatState::Died
+            } else {
+                SeatState::Held
+            }
+        }
     };
     let beat = line.heartbeat.load(Ordering::Relaxed);
     let position = page.position.0.load(Ordering::Acquire);

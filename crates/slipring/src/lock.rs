@@ -2,37 +2,58 @@
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-/// Tries to lock byte `byte` of the file, for this description.
-pub(crate) fn try_lock(file: BorrowedFd<'_>, byte: usize) -> bool {
-    command(file, byte, libc::F_OFD_SETLK, libc::F_WRLCK).is_some()
+use rustix::io::Errno;
+
+use crate::error::Error;
+
+/// Tries to lock byte `byte` of the file, for this description: false if another has it.
+pub(crate) fn try_lock(file: BorrowedFd<'_>, byte: usize) -> Result<bool, Error> {
+    set(file, byte, 1)
+}
+
+/// Tries to lock every byte of the file, for this description: false if another has any.
+pub(crate) fn try_lock_all(file: BorrowedFd<'_>) -> Result<bool, Error> {
+    set(file, 0, 0)
+}
+
+fn set(file: BorrowedFd<'_>, byte: usize, len: usize) -> Result<bool, Error> {
+    match command(file, byte, len, libc::F_OFD_SETLK) {
+        Ok(_) => Ok(true),
+        Err(Errno::AGAIN | Errno::ACCESS) => Ok(false),
+        Err(errno) => Err(Error::os("lock a seat (F_OFD_SETLK)", errno)),
+    }
 }
 
 /// Whether another description than this one holds a lock on byte `byte`.
-pub(crate) fn is_held(file: BorrowedFd<'_>, byte: usize) -> bool {
-    command(file, byte, libc::F_OFD_GETLK, libc::F_WRLCK).is_some_and(|kind| kind != libc::F_UNLCK)
+pub(crate) fn is_held(file: BorrowedFd<'_>, byte: usize) -> Result<bool, Error> {
+    match command(file, byte, 1, libc::F_OFD_GETLK) {
+        Ok(kind) => Ok(kind != libc::F_UNLCK),
+        Err(errno) => Err(Error::os("ask for a seat's lock (F_OFD_GETLK)", errno)),
+    }
 }
 
-/// One `fcntl`; what it left in the lock's kind, or nothing if it was refused.
+/// One `fcntl` for an exclusive lock; what it left in the lock's kind.
 fn command(
     file: BorrowedFd<'_>,
     byte: usize,
+    len: usize,
     command: libc::c_int,
-    kind: libc::c_int,
-) -> Option<libc::c_int> {
+) -> Result<libc::c_int, Errno> {
     // SAFETY: a struct of integers; zero is right for what is not set below (and l_pid must be).
     let mut lock: libc::flock = unsafe { std::mem::zeroed() };
-    lock.l_type = kind as libc::c_short;
+    lock.l_type = libc::F_WRLCK as libc::c_short;
     lock.l_whence = libc::SEEK_SET as libc::c_short;
     lock.l_start = byte as libc::off_t;
-    lock.l_len = 1;
+    lock.l_len = len as libc::off_t;
     loop {
         // SAFETY: an open descriptor, and a lock structure of ours that outlives the call.
         let result = unsafe { libc::fcntl(file.as_raw_fd(), command, &raw mut lock) };
         if result == 0 {
-            return Some(libc::c_int::from(lock.l_type));
+            return Ok(libc::c_int::from(lock.l_type));
         }
-        if std::io::Error::last_os_error().kind() != std::io::ErrorKind::Interrupted {
-            return None;
+        match Errno::from_io_error(&std::io::Error::last_os_error()) {
+            Some(Errno::INTR) => {}
+            errno => return Err(errno.unwrap_or(Errno::IO)),
         }
     }
 }

@@ -8,8 +8,8 @@
 //! 2. Lock *repair*, then *held*. *Repair* locked by another: wait for it, then `Recovering`.
 //!    *Held* locked: `RoleTaken`.
 //! 3. Map one page through the description and close it: the mapping keeps the lock, no number in
-//!    the descriptor table is left for others to inherit or to close. Where the file system does
-//!    not keep the lock then (overlayfs), lock again and keep the descriptor.
+//!    the descriptor table is left for others to inherit or to close. On file systems that may not
+//!    keep the lock then (overlayfs does not), keep the descriptor instead.
 //! 4. See that the name still leads to this file; else somebody removed the channel: start again.
 //! 5. Repair what the last holder left, become the next generation, unlock *repair*.
 //!
@@ -31,7 +31,7 @@ use crate::clock;
 use crate::error::Error;
 use crate::fork::{LeasePage, NoFork};
 use crate::lock;
-use crate::region::{Files, Region};
+use crate::region::{Files, Place, Region};
 
 /// One of the two ends of a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -67,7 +67,8 @@ impl Role {
     }
 }
 
-/// A held seat. Dropping it leaves: finished, or aborted while panicking.
+/// A held seat. Dropping it leaves: finished, or aborted while panicking or before the handle that
+/// it was taken for was made (`settle`).
 pub(crate) struct Seat {
     pub(crate) region: Arc<Region>,
     pub(crate) role: Role,
@@ -131,7 +132,7 @@ impl Seat {
                         generation,
                         lease,
                         hold,
-                        aborted: false,
+                        aborted: true,
                     }));
                 }
                 Err(Busy::Gone) => return Ok(None),
@@ -166,18 +167,32 @@ impl Seat {
         {
             return Err(Busy::Held);
         }
-        Ok((sit_down(region, role)?, Hold::Word))
+        let generation = sit_down(region, role, clock::process());
+        if generation.is_err() {
+            Hold::Word.release(region, role);
+        }
+        Ok((generation?, Hold::Word))
     }
 
     fn take_lock(region: &Region, files: &Files, role: Role) -> Result<(u64, Hold), Busy> {
+        let us = clock::process();
+        let stays = files.lock_outlives_descriptor()?;
+        // From here on as little as can be: every fork of this process waits for us.
         let _no_fork = NoFork::begin();
         let held = SEATS + role.seat() * LINE;
-        let repairing = files.fresh()?;
-        if !lock::try_lock(repairing.as_fd(), held + 1) {
+        // No file where the name leads elsewhere: it was removed.
+        let fresh = || {
+            files.fresh().map_err(|error| match files.current() {
+                true => Busy::Failed(error),
+                false => Busy::Gone,
+            })
+        };
+        let repairing = fresh()?;
+        if !lock::try_lock(repairing.as_fd(), held + 1)? {
             return Err(Busy::Repair);
         }
-        let holding = files.fresh()?;
-        if !lock::try_lock(holding.as_fd(), held) {
+        let holding = fresh()?;
+        if !lock::try_lock(holding.as_fd(), held)? {
             // Not `RoleTaken` if it was removed meanwhile: then the name leads elsewhere.
             return Err(if files.current() {
                 Busy::Held
@@ -188,19 +203,12 @@ impl Seat {
         if !files.current() {
             return Err(Busy::Gone);
         }
-        let mapping = map_page(&holding)?;
-        drop(holding);
-        let hold = if lock::is_held(files.control.as_fd(), held) {
-            Hold::Mapping(mapping)
+        let hold = if stays {
+            Hold::Mapping(map_page(&holding)?)
         } else {
-            unmap_page(mapping);
-            let locked = files.fresh()?;
-            if !lock::try_lock(locked.as_fd(), held) {
-                return Err(Busy::Held);
-            }
-            Hold::Descriptor { _locked: locked }
+            Hold::Descriptor { _locked: holding }
         };
-        let generation = sit_down(region, role);
+        let generation = sit_down(region, role, us);
         if generation.is_err() {
             hold.release(region, role);
         }
@@ -236,13 +244,21 @@ impl Seat {
     pub(crate) fn peer(&self) -> Result<Peer<'static>, Error> {
         match self.role {
             Role::Consumer => Ok(Peer::producer(self.peer_line(), self.line())),
-            Role::Producer => Ok(Peer::consumer(self.peer_line(), self.peer_held())?),
+            Role::Producer => {
+                let alive = || self.peer_held().unwrap_or(true);
+                Ok(Peer::consumer(self.peer_line(), alive)?)
+            }
         }
     }
 
     /// Whether the other seat is held, for all that can be known.
-    pub(crate) fn peer_held(&self) -> bool {
-        self.region.held(self.role.other().seat()).unwrap_or(true)
+    pub(crate) fn peer_held(&self) -> Result<bool, Error> {
+        Ok(self.region.held(self.role.other().seat())?.unwrap_or(true))
+    }
+
+    /// The handle is made: from now on leaving means that this end finished.
+    pub(crate) fn settle(&mut self) {
+        self.aborted = false;
     }
 
     /// # Safety
@@ -316,10 +332,10 @@ impl Hold {
 ///
 /// `spsc` and `bytes` keep nothing that would need mending: what was not committed never was, and
 /// what was not released is read again.
-fn sit_down(region: &Region, role: Role) -> Result<u64, Error> {
+fn sit_down(region: &Region, role: Role, us: (u64, u64, u64)) -> Result<u64, Error> {
     let line = region.control().seat(role.seat());
     let page = region.control().role(region.geometry(), role.seat());
-    let (pid, start, namespace) = clock::process();
+    let (pid, start, namespace) = us;
     line.pid.store(pid, Ordering::Relaxed);
     line.start_time.store(start, Ordering::Relaxed);
     line.pid_namespace.store(namespace, Ordering::Relaxed);
@@ -335,11 +351,24 @@ impl Files {
         }
     }
 
+    /// Whether a lock stays for as long as a mapping made through its description does.
+    ///
+    /// By name, not by trial: what a trial sees may be a copy of the descriptor that another thread's
+    /// `posix_spawn` is just about to close.
+    fn lock_outlives_descriptor(&self) -> Result<bool, Error> {
+        const TMPFS: u64 = 0x0102_1994; // memfds, too
+        const EXT: u64 = 0xef53;
+        const XFS: u64 = 0x5846_5342;
+        const BTRFS: u64 = 0x9123_683e;
+        match rustix::fs::fstatfs(&self.control) {
+            Ok(stat) => Ok([TMPFS, EXT, XFS, BTRFS].contains(&(stat.f_type as u64))),
+            Err(errno) => Err(Error::os("look at the channel's file system", errno)),
+        }
+    }
+
     /// Whether the channel's name (if it has one) still leads to these files.
     fn current(&self) -> bool {
-        self.place
-            .as_ref()
-            .is_none_or(|place| place.still(&self.control))
+        self.place.as_ref().is_none_or(Place::still)
     }
 }
 

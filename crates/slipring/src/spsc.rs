@@ -67,6 +67,12 @@ pub fn channel<T: Payload>(capacity: usize) -> Result<(Producer<T>, Consumer<T>)
 impl<T: Payload> Builder<T> {
     /// A channel of `capacity` slots: a power of two, from 1. Checked when the channel is made.
     pub fn new(capacity: usize) -> Builder<T> {
+        const {
+            assert!(
+                align_of::<T>() <= layout::PAGE,
+                "a payload's alignment is at most 4096 bytes"
+            );
+        }
         channel::Builder::with(Geometry {
             kind: layout::Kind::Spsc,
             capacity: capacity as u64,
@@ -88,18 +94,20 @@ impl<T: Payload> Kind for Spsc<T> {
         Some(T::SCHEMA)
     }
 
-    fn producer(SeatToken(seat): SeatToken) -> Result<Producer<T>, Error> {
+    fn producer(SeatToken(mut seat): SeatToken) -> Result<Producer<T>, Error> {
         let (ring, peer) = (ring(&seat, seat.page(), seat.peer_page()), seat.peer()?);
         // SAFETY: `seat` makes us the only producer, `T: Payload` accepts any bits; the lease is
         // taken once, and both it and the ring are used no longer than `seat` lives beside them.
         let core = unsafe { core::Producer::new(ring, peer, lease(&seat)) }?;
+        seat.settle();
         Ok(Producer { core, seat })
     }
 
-    fn consumer(SeatToken(seat): SeatToken) -> Result<Consumer<T>, Error> {
+    fn consumer(SeatToken(mut seat): SeatToken) -> Result<Consumer<T>, Error> {
         let (ring, peer) = (ring(&seat, seat.peer_page(), seat.page()), seat.peer()?);
         // SAFETY: as in `producer`, for the consumer.
         let core = unsafe { core::Consumer::new(ring, peer, lease(&seat)) }?;
+        seat.settle();
         Ok(Consumer { core, seat })
     }
 }
@@ -227,7 +235,8 @@ impl<T: Payload> Producer<T> {
     }
 
     /// Appends as many of the iterator's values as there is room for, published as one, and says how
-    /// many. No value is taken that finds no place.
+    /// many. No value is taken that finds no place; pass `&mut iterator` to go on with the rest.
+    /// `Full` if there is no room at all, whether or not there are values.
     #[inline]
     pub fn try_push_iter<I: IntoIterator<Item = T>>(&mut self, values: I) -> Result<usize, Error> {
         Ok(self.core.try_push_iter(&mut values.into_iter())?)
@@ -239,17 +248,16 @@ impl<T: Payload> Producer<T> {
         &mut self,
         values: I,
     ) -> Result<usize, (usize, Error)> {
-        let mut values = values.into_iter();
+        let mut values = values.into_iter().peekable();
         let mut written = 0;
-        loop {
+        // No room is waited for that nobody wants.
+        while values.peek().is_some() {
             self.ensure(1, Until::Forever)
                 .map_err(|error| (written, error))?;
-            match self.core.try_push_iter(&mut values) {
-                Ok(0) => return Ok(written),
-                Ok(count) => written += count,
-                Err(error) => return Err((written, error.into())),
-            }
+            let count = self.core.try_push_iter(&mut values);
+            written += count.map_err(|error| (written, error.into()))?;
         }
+        Ok(written)
     }
 
     /// Messages committed and not yet released, exactly.
@@ -352,7 +360,9 @@ impl<T: Payload> Consumer<T> {
     /// As [`try_read`](Self::try_read), waiting until there is a message.
     #[inline]
     pub fn read(&mut self, max: usize) -> Result<Messages<'_, 'static, T>, Error> {
-        self.ensure(Until::Forever)?;
+        if max > 0 {
+            self.ensure(Until::Forever)?;
+        }
         Ok(self.core.try_read(max)?)
     }
 
@@ -362,7 +372,9 @@ impl<T: Payload> Consumer<T> {
         max: usize,
         timeout: Duration,
     ) -> Result<Messages<'_, 'static, T>, Error> {
-        self.ensure(Until::after(timeout))?;
+        if max > 0 {
+            self.ensure(Until::after(timeout))?;
+        }
         Ok(self.core.try_read(max)?)
     }
 
@@ -375,7 +387,9 @@ impl<T: Payload> Consumer<T> {
 
     /// As [`try_pop_slice`](Self::try_pop_slice), waiting until there is a message.
     pub fn pop_slice(&mut self, out: &mut [T]) -> Result<usize, Error> {
-        self.ensure(Until::Forever)?;
+        if !out.is_empty() {
+            self.ensure(Until::Forever)?;
+        }
         Ok(self.core.try_pop_slice(out)?)
     }
 

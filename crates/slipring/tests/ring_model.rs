@@ -175,7 +175,7 @@ where
             },
             Op::Probe => {
                 assert_eq!(tx.try_reserve(room).unwrap().len(), room);
-                assert_eq!(tx.try_reserve(room + 1).is_err(), true);
+                assert!(tx.try_reserve(room + 1).is_err());
             }
             Op::Rejoin(_) if popped > LAST => {} // it would be refused: see below
             Op::Rejoin(true) => {

@@ -104,10 +104,14 @@ fn late_joiners_see_what_the_positions_promise() {
         memory.bytes_producer(|mut tx| push(&mut tx, b"first"));
         both(
             memory,
-            |memory| memory.bytes_producer(|mut tx| push(&mut tx, b"second")),
+            |memory| {
+                memory.bytes_producer(|mut tx| push(&mut tx, b"second"));
+                memory.any_turn();
+            },
             |memory| {
                 memory.bytes_consumer(|mut rx| {
                     assert_eq!(pop(&mut rx), b"first");
+                    memory.any_turn();
                     assert_eq!(pop(&mut rx), b"second");
                 });
             },

@@ -26,27 +26,33 @@ use std::sync::Arc;
 use slipring_core::layout::SeatLine;
 use slipring_core::mem::{Area, Slots};
 use slipring_core::seat::Peer;
-use slipring_core::sync::AtomicU64;
+use slipring_core::sync::{AtomicU64, Ordering};
 use slipring_core::{Error, Lease, bytes as core_bytes, spsc as core_spsc};
 
 /// A preemption is a switch of threads that neither of them asked for. Three of them, besides the
-/// switches at each wait, have shown every weakened ordering that can be shown.
+/// switches at each wait, show every weakened ordering that can be shown, in a second; all of them
+/// (`LOOM_MAX_PREEMPTIONS=99`) show no more and take a minute.
 const PREEMPTIONS: usize = 3;
 
 fn model(body: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(PREEMPTIONS);
+    builder.preemption_bound.get_or_insert(PREEMPTIONS);
     builder.check(body);
 }
 
-/// Runs `first` on a thread of its own and `second` on this one, and waits for both.
-fn both<M: Send + Sync + 'static>(
-    memory: Arc<M>,
-    first: impl FnOnce(&M) + Send + 'static,
-    second: impl FnOnce(&M),
+/// Runs `first` on a thread of its own and `second` on this one, in every order in which they may
+/// begin, and waits for both.
+fn both(
+    memory: Arc<Memory>,
+    first: impl FnOnce(&Memory) + Send + 'static,
+    second: impl FnOnce(&Memory),
 ) {
     let other = memory.clone();
-    let thread = loom::thread::spawn(move || first(&other));
+    let thread = loom::thread::spawn(move || {
+        other.any_turn();
+        first(&other);
+    });
+    memory.any_turn();
     second(&memory);
     thread.join().unwrap();
 }
@@ -72,6 +78,7 @@ struct Memory {
     shadow: Box<[loom::cell::UnsafeCell<()>]>,
     /// Of `bytes`: the length of the ring, less than the words by the slack.
     ring: u64,
+    turns: AtomicU64,
 }
 
 // SAFETY: loom's atomics and cells, and payload words that only the protocol under test touches,
@@ -101,10 +108,19 @@ impl Memory {
             words: (0..words).map(|_| UnsafeCell::new(0)).collect(),
             shadow: (0..words).map(|_| Default::default()).collect(),
             ring,
+            turns: AtomicU64::new(0),
         };
         memory.producer.take(position).unwrap();
         memory.consumer.take(position).unwrap();
         Arc::new(memory)
+    }
+
+    /// A point at which the other thread may take over. Loom looks for a race only between an access
+    /// and the one before it to the same word: a thread that loads a word and then stores it (as a
+    /// handle does that resumes there) hides what others did before its load. Relaxed, so that it
+    /// orders nothing in the model itself.
+    fn any_turn(&self) {
+        self.turns.fetch_add(1, Ordering::Relaxed);
     }
 
     fn base<T>(&self) -> NonNull<T> {
@@ -132,7 +148,10 @@ impl Memory {
     }
 
     fn spsc_producer<R>(&self, body: impl FnOnce(core_spsc::Producer<'_, u64>) -> R) -> R {
-        let (peer, mut lease) = (Peer::consumer(&self.consumer, true).unwrap(), Lease::new());
+        let (peer, mut lease) = (
+            Peer::consumer(&self.consumer, || true).unwrap(),
+            Lease::new(),
+        );
         // SAFETY: each model has one producer at a time.
         body(unsafe { core_spsc::Producer::new(self.spsc(), peer, &mut lease) }.unwrap())
     }
@@ -144,7 +163,10 @@ impl Memory {
     }
 
     fn bytes_producer<R>(&self, body: impl FnOnce(core_bytes::Producer<'_>) -> R) -> R {
-        let (peer, mut lease) = (Peer::consumer(&self.consumer, true).unwrap(), Lease::new());
+        let (peer, mut lease) = (
+            Peer::consumer(&self.consumer, || true).unwrap(),
+            Lease::new(),
+        );
         // SAFETY: each model has one producer at a time.
         body(unsafe { core_bytes::Producer::new(self.bytes(0), peer, &mut lease) }.unwrap())
     }

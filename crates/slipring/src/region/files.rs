@@ -35,15 +35,10 @@ impl Place {
         open_part(self.dir.as_fd(), CONTROL, &self.name, OFlags::RDWR)
     }
 
-    /// Whether the name still leads to this control file: it may have been removed and remade
+    /// Whether the name still leads to this directory: it may have been removed and remade
     /// since we opened it.
-    pub(crate) fn still(&self, control: &OwnedFd) -> bool {
-        let path = format!("{}/{CONTROL}", self.name.topic());
-        let there = rustix::fs::statat(&self.parent, &path, AtFlags::SYMLINK_NOFOLLOW);
-        match (there, rustix::fs::fstat(control)) {
-            (Ok(there), Ok(ours)) => same_file(&there, &ours),
-            _ => false,
-        }
+    pub(crate) fn still(&self) -> bool {
+        leads_to(&self.parent, self.name.topic(), &self.dir)
     }
 }
 
@@ -136,7 +131,11 @@ pub(super) fn make_dir(parent: BorrowedFd<'_>, name: &str, mode: u32) -> Result<
     }
     // Who may read a part may list the directory; the umask has no say in what the caller chose.
     let search = (mode & 0o444) >> 2 | mode | 0o700;
-    rustix::fs::chmodat(parent, name, Mode::from_raw_mode(search), AtFlags::empty()).map_err(fail)
+    match rustix::fs::chmodat(parent, name, Mode::from_raw_mode(search), AtFlags::empty()) {
+        // Swept by another creator in this instant: whoever opens it next finds out.
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(errno) => Err(fail(errno)),
+    }
 }
 
 pub(super) fn open_at(parent: impl AsFd, name: &str) -> Result<OwnedFd, Errno> {
@@ -153,6 +152,31 @@ pub(super) fn open_dir(parent: &OwnedFd, name: &Name) -> Result<OwnedFd, Error> 
         },
         errno => Error::os(format_args!("open {}", shown(name).display()), errno),
     })
+}
+
+/// Opens the channel's directory, and what `look` wants of it. Again, if it was removed (and perhaps
+/// remade) while we looked: an error then is about files that the name does not lead to any more.
+pub(super) fn look_in<R>(
+    parent: &OwnedFd,
+    name: &Name,
+    look: impl Fn(&OwnedFd) -> Result<R, Error>,
+) -> Result<(OwnedFd, R), Error> {
+    loop {
+        let dir = open_dir(parent, name)?;
+        match look(&dir) {
+            Err(_) if !leads_to(parent, name.topic(), &dir) => {}
+            looked => return looked.map(|found| (dir, found)),
+        }
+    }
+}
+
+/// Whether the name in `parent` is (still) this directory's.
+pub(super) fn leads_to(parent: &OwnedFd, name: &str, dir: &OwnedFd) -> bool {
+    let there = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW);
+    match (there, rustix::fs::fstat(dir)) {
+        (Ok(there), Ok(ours)) => same_file(&there, &ours),
+        _ => false,
+    }
 }
 
 pub(super) fn exists(parent: &OwnedFd, topic: &str) -> bool {
@@ -249,14 +273,17 @@ pub(super) fn open_data(dir: &OwnedFd, name: &Name, control: &OwnedFd) -> Result
         return open_part(dir.as_fd(), DATA, name, OFlags::RDWR);
     };
     let what = || format!("open {} (a huge page file)", target.to_string_lossy());
-    let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    // Looked at before it is opened: opening a device may already do something.
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = rustix::fs::open(&target, flags, Mode::empty())
         .map_err(|errno| Error::os(what(), errno))?;
     regular(&file, DATA, name)?;
     let kind = rustix::fs::fstatfs(&file).map_or(0, |stat| stat.f_type as u64);
     let owner = |file: &OwnedFd| rustix::fs::fstat(file).map(|stat| stat.st_uid);
     match (owner(&file), owner(control)) {
-        (Ok(a), Ok(b)) if a == b && kind == huge::HUGETLBFS_MAGIC => Ok(file),
+        (Ok(a), Ok(b)) if a == b && kind == huge::HUGETLBFS_MAGIC => {
+            super::fresh_description(&file)
+        }
         _ => Err(Error::NotAChannel {
             what: target.to_string_lossy().into(),
             found: 0,
@@ -270,10 +297,13 @@ pub(super) fn remove_data(dir: &OwnedFd) {
         let target = Path::new(std::ffi::OsStr::new(target.to_str().unwrap_or(""))).to_path_buf();
         let ours = target
             .file_name()
-            .is_some_and(|name| name.to_string_lossy().starts_with("slipring-"));
+            .is_some_and(|name| name.to_string_lossy().starts_with("slipring-"))
+            && target.is_absolute();
         let huge = rustix::fs::statfs(&target)
             .is_ok_and(|stat| stat.f_type as u64 == huge::HUGETLBFS_MAGIC);
-        if ours && huge {
+        let owner = |stat: Result<Stat, Errno>| stat.map(|stat| stat.st_uid).ok();
+        let same = owner(rustix::fs::lstat(&target)) == owner(rustix::fs::fstat(dir));
+        if ours && huge && same {
             let _ = rustix::fs::unlink(&target);
         }
     }

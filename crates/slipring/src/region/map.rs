@@ -8,7 +8,7 @@ use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 
-use super::HugePages;
+use super::{Files, HugePages};
 use crate::error::Error;
 
 /// A mapped stretch of memory; unmapped when dropped, unless it is the caller's.
@@ -134,6 +134,23 @@ pub(crate) fn file_len(file: &OwnedFd, shown: &Path) -> Result<usize, Error> {
             errno,
         )),
     }
+}
+
+/// Refuses a channel whose two parts are one file: payloads would lie over the header.
+pub(super) fn refuse_one_file(files: &Files, shown: &Path) -> Result<(), Error> {
+    let look = |file: &OwnedFd| {
+        rustix::fs::fstat(file)
+            .map_err(|errno| Error::os(format_args!("look at {}", shown.display()), errno))
+    };
+    let (control, data) = (look(&files.control)?, look(&files.data)?);
+    if (control.st_dev, control.st_ino) == (data.st_dev, data.st_ino) {
+        return Err(Error::BadDescriptor {
+            part: "data",
+            found: "the same file as the control part".into(),
+            expected: "a file of its own",
+        });
+    }
+    Ok(())
 }
 
 /// Maps the first `len` bytes of a file that somebody else made, every page of them backed.

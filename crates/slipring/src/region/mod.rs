@@ -63,6 +63,7 @@ impl Region {
     /// really have before the data part is mapped: no more of that than the channel needs.
     fn attach(files: Files, shown: &Path) -> Result<Region, Error> {
         let pages = Pages::of(files.data.as_fd());
+        map::refuse_one_file(&files, shown)?;
         let control_len = map::file_len(&files.control, shown)?.min(MAX_CONTROL);
         let control = map::existing(&files.control, control_len, true, &shown.join("control"))?;
         let data_len = map::file_len(&files.data, shown)?;
@@ -112,7 +113,7 @@ impl Region {
     /// See `Builder::format_in`.
     pub(crate) unsafe fn format_in(memory: Borrowed, plan: &Plan) -> Result<Region, Error> {
         // SAFETY: the caller's promise.
-        let (control, data) = unsafe { memory.mappings() }?;
+        let (control, data) = unsafe { memory.mappings(plan.geometry.slot_align) }?;
         Region::format(control, data, None, Pages::base(), plan)
     }
 
@@ -122,8 +123,16 @@ impl Region {
     /// See `Builder::attach_in`.
     pub(crate) unsafe fn attach_in(memory: Borrowed) -> Result<Region, Error> {
         // SAFETY: the caller's promise.
-        let (control, data) = unsafe { memory.mappings() }?;
+        let (control, data) = unsafe { memory.mappings(1) }?;
         let header = view(&control)?.read(data.len() as u64)?;
+        let align = header.geometry.slot_align;
+        if !(data.base().as_ptr().addr() as u64).is_multiple_of(align) {
+            let part = "data";
+            return Err(Error::Misaligned {
+                part,
+                expected: align,
+            });
+        }
         Ok(Region {
             control,
             data,
@@ -153,12 +162,12 @@ impl Region {
     }
 
     /// Whether the kernel says that this seat is held; nothing where no file is.
-    pub(crate) fn held(&self, seat: usize) -> Option<bool> {
-        let files = self.files.as_ref()?;
-        Some(crate::lock::is_held(
-            files.control.as_fd(),
-            layout::SEATS + seat * layout::LINE,
-        ))
+    pub(crate) fn held(&self, seat: usize) -> Result<Option<bool>, Error> {
+        let Some(files) = self.files.as_ref() else {
+            return Ok(None);
+        };
+        let byte = layout::SEATS + seat * layout::LINE;
+        crate::lock::is_held(files.control.as_fd(), byte).map(Some)
     }
 
     pub(crate) fn descriptors(&self) -> Option<(BorrowedFd<'_>, BorrowedFd<'_>)> {
@@ -184,18 +193,12 @@ pub struct Borrowed {
 impl Borrowed {
     /// # Safety
     /// Both parts stay valid for as long as any handle lives.
-    unsafe fn mappings(self) -> Result<(Mapping, Mapping), Error> {
-        const DATA_ALIGN: usize = 64;
-        if !self
-            .data
-            .cast::<u8>()
-            .as_ptr()
-            .addr()
-            .is_multiple_of(DATA_ALIGN)
-        {
+    unsafe fn mappings(self, slot_align: u64) -> Result<(Mapping, Mapping), Error> {
+        let align = slot_align.max(64) as usize;
+        if !self.data.cast::<u8>().as_ptr().addr().is_multiple_of(align) {
             return Err(Error::Misaligned {
                 part: "data",
-                expected: DATA_ALIGN as u64,
+                expected: align as u64,
             });
         }
         Ok((

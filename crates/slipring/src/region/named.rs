@@ -11,14 +11,16 @@ use rustix::fs::{AtFlags, FlockOperation, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use super::files::{
-    CONTROL, DATA, Place, base, create_huge, create_part, entries, exists, make_dir, open_at,
-    open_data, open_dir, open_part, parent_of, remove_data, shown, temporary,
+    CONTROL, DATA, Place, base, create_huge, create_part, entries, exists, leads_to, look_in,
+    make_dir, open_at, open_data, open_dir, open_part, parent_of, remove_data, shown, temporary,
 };
 use super::map::{self, Mapping};
 use super::{Files, HugePages, Pages, Plan, Region, huge};
 use crate::error::{Error, path};
+use crate::fork::NoFork;
 use crate::lock;
 use crate::name::{Name, directory};
+use crate::seat::Role;
 
 const BUILDING: &str = ".new-";
 const REMOVING: &str = ".old-";
@@ -33,11 +35,9 @@ impl Region {
         }
         sweep(&parent);
         loop {
-            match build(name, &parent, plan) {
-                // Swept by another creator in the instant before we had our lock: again.
-                Ok(None) => {}
-                Ok(Some(region)) => return Ok(region),
-                Err(error) => return Err(error),
+            // Nothing: swept by another creator in the instant before we had our lock. Again.
+            if let Some(region) = build(name, &parent, plan)? {
+                return Ok(region);
             }
         }
     }
@@ -45,9 +45,11 @@ impl Region {
     /// Opens a named channel.
     pub(crate) fn open(name: &Name) -> Result<Region, Error> {
         let parent = parent_of(name, None)?;
-        let dir = open_dir(&parent, name)?;
-        let control_file = open_part(dir.as_fd(), CONTROL, name, OFlags::RDWR)?;
-        let data_file = open_data(&dir, name, &control_file)?;
+        let (dir, (control_file, data_file)) = look_in(&parent, name, |dir| {
+            let control = open_part(dir.as_fd(), CONTROL, name, OFlags::RDWR)?;
+            let data = open_data(dir, name, &control)?;
+            Ok((control, data))
+        })?;
         let place = Place {
             name: name.clone(),
             dir,
@@ -64,17 +66,9 @@ impl Region {
 
     /// Removes a named channel that nobody holds a seat of.
     pub(crate) fn remove(&self) -> Result<(), Error> {
-        match self
-            .files
-            .as_ref()
-            .and_then(|files| files.place.as_ref().map(|place| (files, place)))
-        {
+        match self.files.as_ref().and_then(|files| files.place.as_ref()) {
             None => Ok(()),
-            Some((files, place)) => {
-                // Held until the channel is gone: nobody takes a seat of it meanwhile.
-                let _seats = lock_all(files, place, self.geometry().seats())?;
-                unlink(place)
-            }
+            Some(place) => remove_place(place),
         }
     }
 }
@@ -91,12 +85,20 @@ fn already_exists(name: &Name) -> Error {
 fn build(name: &Name, parent: &OwnedFd, plan: &Plan) -> Result<Option<Region>, Error> {
     let temporary = temporary(BUILDING);
     make_dir(parent.as_fd(), &temporary, plan.mode)?;
-    let Ok(dir) = open_at(parent, &temporary) else {
-        return Ok(None);
+    // Only what a sweeper does means "again": anything else would fail for ever.
+    let fail = |errno| {
+        let _ = rustix::fs::unlinkat(parent, &temporary, AtFlags::REMOVEDIR);
+        Error::os("open and lock the channel's new directory", errno)
     };
-    if rustix::fs::flock(&dir, FlockOperation::NonBlockingLockExclusive).is_err()
-        || !exists(parent, &temporary)
-    {
+    let dir = match open_at(parent, &temporary) {
+        Err(Errno::NOENT) => return Ok(None),
+        dir => dir.map_err(fail)?,
+    };
+    match rustix::fs::flock(&dir, FlockOperation::NonBlockingLockExclusive) {
+        Err(Errno::WOULDBLOCK) => return Ok(None),
+        locked => locked.map_err(fail)?,
+    }
+    if !leads_to(parent, &temporary, &dir) {
         return Ok(None);
     }
     let built = fill(name, parent, &dir, plan).and_then(|(files, control, data, pages)| {
@@ -160,35 +162,54 @@ fn fill(name: &Name, parent: &OwnedFd, dir: &OwnedFd, plan: &Plan) -> Result<Par
 /// The control part of a channel, mapped to be looked at only, and the file that tells of locks.
 pub(crate) fn inspect(name: &Name) -> Result<(OwnedFd, Mapping, u64), Error> {
     let parent = parent_of(name, None)?;
-    let dir = open_dir(&parent, name)?;
-    let control = open_part(dir.as_fd(), CONTROL, name, OFlags::RDONLY)?;
     let shown = shown(name);
+    let (_, (control, data)) = look_in(&parent, name, |dir| {
+        let control = open_part(dir.as_fd(), CONTROL, name, OFlags::RDONLY)?;
+        let data = rustix::fs::statat(dir, DATA, AtFlags::empty()).map_err(|errno| {
+            Error::os(format_args!("look at {}/{DATA}", shown.display()), errno)
+        })?;
+        Ok((control, data))
+    })?;
     let len = map::file_len(&control, &shown)?.min(super::MAX_CONTROL);
     let mapping = map::existing(&control, len, false, &shown.join(CONTROL))?;
-    let data = rustix::fs::statat(&dir, DATA, AtFlags::empty())
-        .map_err(|errno| Error::os(format_args!("look at {}/{DATA}", shown.display()), errno))?;
     Ok((control, mapping, data.st_size as u64))
 }
 
-/// Locks every seat's bytes, or says which is held.
-fn lock_all(files: &Files, place: &Place, seats: usize) -> Result<OwnedFd, Error> {
-    use slipring_core::layout::{LINE, SEATS};
-    let file = place.fresh()?;
-    for seat in 0..seats {
-        let byte = SEATS + seat * LINE;
-        for byte in [byte + 1, byte] {
-            if !lock::try_lock(file.as_fd(), byte) {
-                let role = if seat == 0 { "producer" } else { "consumer" };
-                let pid = crate::inspect::holder(files, seat);
-                return Err(Error::InUse {
-                    name: place.name.to_string().into(),
-                    role,
-                    pid,
-                });
-            }
+/// Removes a channel, if nobody holds a seat of it: all locks of its control file are ours while its
+/// name goes, so nobody takes a seat meanwhile. `NotFound` if the name leads elsewhere by now: to
+/// another channel, which is not ours to remove.
+fn remove_place(place: &Place) -> Result<(), Error> {
+    // A forked child would keep what is locked here.
+    let _no_fork = NoFork::begin();
+    let gone = |error| {
+        if place.still() {
+            error
+        } else {
+            place.name.not_found()
         }
+    };
+    let control = place.fresh().map_err(gone)?;
+    if !lock::try_lock_all(control.as_fd())? {
+        return Err(in_use(place, &control));
     }
-    Ok(file)
+    if !place.still() {
+        return Err(place.name.not_found());
+    }
+    unlink(place)
+}
+
+/// Says which seat is held. (If it was let go since, the first.)
+fn in_use(place: &Place, control: &OwnedFd) -> Error {
+    use slipring_core::layout::{LINE, SEATS};
+    let held =
+        |role: &Role| lock::is_held(control.as_fd(), SEATS + role.seat() * LINE).unwrap_or(false);
+    let roles = [Role::Producer, Role::Consumer];
+    let role = roles.into_iter().find(held).unwrap_or(Role::Producer);
+    Error::InUse {
+        name: place.name.to_string().into(),
+        role: role.name(),
+        pid: crate::inspect::holder(control, role.seat()),
+    }
 }
 
 /// Takes the name away first, in one step, then what lies behind it.
@@ -215,32 +236,26 @@ fn unlink(place: &Place) -> Result<(), Error> {
 
 /// Removes a named channel, whatever state its files are in, if nobody holds a seat of it.
 ///
-/// A directory that holds no valid channel any more is removed as well: that is how a user gets
-/// rid of a corrupt one.
+/// That is how a user gets rid of a corrupt one. A directory without a control file holds no seats.
 pub(crate) fn remove(name: &Name) -> Result<(), Error> {
-    match Region::open(name) {
-        Ok(region) => region.remove(),
-        Err(
-            error @ (Error::NotFound { .. } | Error::Permission { .. } | Error::NoDirectory { .. }),
-        ) => Err(error),
-        Err(_) => {
-            let parent = parent_of(name, None)?;
-            let dir = open_dir(&parent, name)?;
-            let place = Place {
-                name: name.clone(),
-                dir,
-                parent,
-            };
-            if let Ok(control) = place.fresh() {
-                let files = Files {
-                    control,
-                    data: place.fresh()?,
-                    place: None,
-                };
-                let _seats = lock_all(&files, &place, 2)?;
-                return unlink(&place);
-            }
-            unlink(&place)
+    let parent = parent_of(name, None)?;
+    let dir = open_dir(&parent, name)?;
+    let control = rustix::fs::statat(&dir, CONTROL, AtFlags::SYMLINK_NOFOLLOW);
+    let regular = |stat: &rustix::fs::Stat| {
+        rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::RegularFile
+    };
+    let place = Place {
+        name: name.clone(),
+        dir,
+        parent,
+    };
+    match control {
+        Ok(stat) if regular(&stat) => remove_place(&place),
+        Ok(_) | Err(Errno::NOENT) if place.still() => unlink(&place),
+        Ok(_) | Err(Errno::NOENT) => Err(name.not_found()),
+        Err(errno) => {
+            let what = format!("look at {}", place.shown().display());
+            Err(Error::os(what, errno))
         }
     }
 }
@@ -260,10 +275,18 @@ fn sweep(parent: &OwnedFd) {
         }
         if let Ok(dir) = open_at(parent, &name)
             && rustix::fs::flock(&dir, FlockOperation::NonBlockingLockExclusive).is_ok()
+            // Under the lock: its creator may have given it its real name in the meantime.
+            && leads_to(parent, &name, &dir)
         {
             discard(parent, &name, &dir);
         }
     }
+}
+
+fn is_dir(parent: &OwnedFd, name: &str) -> bool {
+    use rustix::fs::FileType;
+    rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)
+        .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
 }
 
 /// The names of all channels, sorted.
@@ -275,7 +298,9 @@ pub(crate) fn list() -> Result<Vec<Name>, Error> {
     let mut names = Vec::new();
     for entry in entries(&base) {
         match entry.strip_prefix('@') {
-            None => names.extend(Name::new(&entry)),
+            // A channel is a directory; other files are none of ours.
+            None if is_dir(&base, &entry) => names.extend(Name::new(&entry)),
+            None => {}
             Some(domain) => {
                 let Ok(dir) = open_at(&base, &entry) else {
                     continue;
@@ -284,6 +309,7 @@ pub(crate) fn list() -> Result<Vec<Name>, Error> {
                 names.extend(
                     topics
                         .iter()
+                        .filter(|topic| is_dir(&dir, topic))
                         .filter_map(|topic| Name::new(&format!("{domain}/{topic}")).ok()),
                 );
             }

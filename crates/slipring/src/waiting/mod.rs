@@ -91,7 +91,17 @@ pub(crate) fn wait<C: Waits>(
         if pace.turns == 0 {
             seat.count_wait();
         }
-        pace.rest(core, seat, until)?;
+        match pace.rest(core, seat, until) {
+            // The last word has who died, or what came, while we were not looking.
+            Err(Error::TimedOut) => {
+                notice_death(core, seat)?;
+                return match attempt(core) {
+                    Err(Core::Full | Core::Empty) => Err(Error::TimedOut),
+                    done => Ok(done?),
+                };
+            }
+            rested => rested?,
+        }
     }
 }
 
@@ -121,7 +131,7 @@ pub(crate) fn notice_death<C: Waits>(core: &mut C, seat: &Seat) -> Result<(), Er
         return Ok(());
     };
     // The word, the lock, the word again: free, and the same generation, means dead.
-    if !seat.peer_held() && core.other().suspect()? == Some(suspect) {
+    if !seat.peer_held()? && core.other().suspect()? == Some(suspect) {
         core.other().died(suspect);
     }
     Ok(())

@@ -1,0 +1,187 @@
+//! What handles promise within one process: what is told, what is given back, what is not lost.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+use std::time::Duration;
+
+use slipring::{Borrowed, End, Error, bytes, spsc};
+
+const SHORT: Duration = Duration::from_millis(20);
+
+#[test]
+fn push_iter_that_fills_the_ring_does_not_wait_for_more() {
+    let (mut tx, mut rx) = spsc::channel::<u64>(4).unwrap();
+    assert_eq!(tx.push_iter([1, 2, 3, 4]).unwrap(), 4);
+    assert_eq!(tx.push_iter([]).unwrap(), 0);
+    let mut out = [0; 8];
+    assert_eq!(rx.pop_slice(&mut out).unwrap(), 4);
+    assert_eq!(out[..4], [1, 2, 3, 4]);
+}
+
+#[test]
+fn push_iter_to_nobody_says_how_many_were_appended() {
+    let (mut tx, rx) = spsc::channel::<u64>(4).unwrap();
+    drop(rx);
+    let (written, error) = tx.push_iter(0..10).unwrap_err();
+    assert_eq!(written, 4);
+    assert!(
+        matches!(error, Error::Disconnected(End::Finished)),
+        "{error}"
+    );
+}
+
+#[test]
+fn nothing_wanted_is_not_waited_for() {
+    let (_tx, mut rx) = spsc::channel::<u64>(4).unwrap();
+    assert_eq!(rx.pop_slice(&mut []).unwrap(), 0);
+    assert!(rx.read(0).unwrap().is_empty());
+    assert!(rx.read_timeout(0, Duration::MAX).unwrap().is_empty());
+}
+
+#[test]
+fn try_push_iter_leaves_what_finds_no_place() {
+    let (mut tx, mut rx) = spsc::channel::<u64>(4).unwrap();
+    let mut values = 0..10;
+    assert_eq!(tx.try_push_iter(&mut values).unwrap(), 4);
+    assert_eq!(values.next(), Some(4));
+    assert_eq!(rx.try_pop().unwrap(), 0);
+}
+
+#[test]
+fn a_failed_push_gives_the_value_back() {
+    let (mut tx, _rx) = spsc::channel::<u64>(1).unwrap();
+    tx.push(1).unwrap();
+    let failed = tx.try_push(2).unwrap_err();
+    assert!(matches!(failed.error, Error::Full));
+    assert_eq!(failed.value, 2);
+    let failed = tx.push_timeout(3, SHORT).unwrap_err();
+    assert!(matches!(failed.error, Error::TimedOut));
+    assert_eq!(failed.value, 3);
+}
+
+#[test]
+fn a_finished_end_is_told_before_its_successors() {
+    let channel = bytes::Builder::new(4096).memfd().unwrap();
+    let mut tx = channel.producer().unwrap();
+    tx.push(b"last words").unwrap();
+    drop(tx);
+    channel.producer().unwrap().abort();
+
+    let mut rx = channel.consumer().unwrap();
+    assert_eq!(&rx.read().unwrap()[..], b"last words");
+    assert!(matches!(
+        rx.try_read().err(),
+        Some(Error::Disconnected(End::Finished))
+    ));
+    assert!(matches!(
+        rx.try_read().err(),
+        Some(Error::Disconnected(End::Aborted))
+    ));
+    drop(rx);
+
+    // Both are history for the next consumer, which waits for the next producer.
+    let mut rx = channel.consumer().unwrap();
+    assert!(matches!(rx.try_read().err(), Some(Error::Empty)));
+    let mut tx = channel.producer().unwrap();
+    tx.push(b"hello").unwrap();
+    assert_eq!(&rx.read().unwrap()[..], b"hello");
+}
+
+#[test]
+fn an_end_that_nobody_was_told_of_stays_news() {
+    let channel = bytes::Builder::new(4096).memfd().unwrap();
+    let mut tx = channel.producer().unwrap();
+    let mut rx = channel.consumer().unwrap();
+    tx.push(b"a").unwrap();
+    drop(tx);
+    assert_eq!(&rx.read().unwrap()[..], b"a");
+    drop(rx);
+    let mut rx = channel.consumer().unwrap();
+    assert!(matches!(
+        rx.read().err(),
+        Some(Error::Disconnected(End::Finished))
+    ));
+}
+
+#[test]
+fn handles_that_are_not_made_do_not_end_a_stream() {
+    const LINES: usize = 12288;
+    #[repr(align(4096))]
+    struct Memory([u8; LINES], [u8; 4096]);
+    let memory = Box::leak(Box::new(Memory([0; LINES], [0; 4096])));
+    let borrowed = Borrowed {
+        control: std::ptr::NonNull::from(&mut memory.0[..]),
+        data: std::ptr::NonNull::from(&mut memory.1[..]),
+    };
+    // SAFETY: leaked, so valid for ever, aligned to 4096, and used by this channel alone.
+    let channel = unsafe { spsc::Builder::<u64>::new(64).format_in(borrowed) }.unwrap();
+    let mut rx = channel.consumer().unwrap();
+    let tail = borrowed.control.cast::<u8>();
+    // SAFETY: the producer's position, at 4096 of 12288 bytes; an aligned word, as an atomic.
+    let tail = unsafe { std::sync::atomic::AtomicU64::from_ptr(tail.add(4096).cast().as_ptr()) };
+    tail.store(1 << 40, std::sync::atomic::Ordering::Relaxed);
+    assert!(matches!(channel.producer().err(), Some(Error::Corrupt(_))));
+    tail.store(0, std::sync::atomic::Ordering::Relaxed);
+    assert!(matches!(
+        rx.pop_timeout(SHORT),
+        Err(Error::Disconnected(End::Aborted))
+    ));
+    // And the seat is free again.
+    let mut tx = channel.producer().unwrap();
+    tx.push(7).unwrap();
+    assert_eq!(rx.pop().unwrap(), 7);
+}
+
+#[test]
+fn one_memory_for_both_parts_is_refused() {
+    let channel = spsc::Builder::<u64>::new(4096).memfd().unwrap();
+    let (control, _) = channel.descriptors().unwrap();
+    let twice = || control.try_clone_to_owned().unwrap();
+    let error = spsc::Builder::<u64>::new(4096)
+        .from_fds(twice(), twice())
+        .err()
+        .unwrap();
+    assert!(
+        matches!(error, Error::BadDescriptor { part: "data", .. }),
+        "{error}"
+    );
+}
+
+#[test]
+fn borrowed_memory_must_be_aligned_for_the_payload() {
+    #[derive(slipring::Payload, Clone, Copy)]
+    #[repr(C, align(512))]
+    struct Wide([u8; 512]);
+    let control = Box::leak(vec![0u8; 12288 + 128].into_boxed_slice());
+    let data = Box::leak(vec![0u8; 4096 + 512].into_boxed_slice());
+    let skip = |memory: &mut [u8], align: usize| memory.as_ptr().addr().wrapping_neg() % align;
+    let (at, off) = (skip(control, 128), skip(data, 512) + 64);
+    let borrowed = Borrowed {
+        control: std::ptr::NonNull::from(&mut control[at..at + 12288]),
+        data: std::ptr::NonNull::from(&mut data[off % 512..][..4096]),
+    };
+    // SAFETY: leaked, so valid for ever, and used by this channel alone; alignment is refused.
+    let made = unsafe { spsc::Builder::<Wide>::new(4).format_in(borrowed) };
+    assert!(matches!(
+        made.err(),
+        Some(Error::Misaligned {
+            part: "data",
+            expected: 512
+        })
+    ));
+}
+
+#[test]
+fn builders_and_channels_are_cloned_with_what_they_hold() {
+    let builder = spsc::Builder::<u64>::new(8).metadata(b"mine");
+    let channel = builder.clone().heap().unwrap();
+    let other = channel.clone();
+    assert_eq!(&other.metadata()[..4], b"mine");
+    let _tx = channel.producer().unwrap();
+    assert!(matches!(
+        other.producer().err(),
+        Some(Error::RoleTaken {
+            role: "producer",
+            ..
+        })
+    ));
+}

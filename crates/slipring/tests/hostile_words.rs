@@ -1,0 +1,379 @@
+//! Strangers: each word of a channel set to what it must not hold, before an attach and under live
+//! handles. The answer is a typed error or correct work; never a panic, never a byte outside the
+//! data, never a call that does not return. (The fuzz targets in `verify/fuzz` go further; this is
+//! their fixed corpus.)
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod memory;
+
+use std::sync::atomic::Ordering;
+
+use proptest::prelude::*;
+use slipring::{Builder, Error, Kind, bytes, spsc};
+use slipring_core::layout::PAGE;
+
+use memory::Memory;
+use memory::calls::{is_typed, use_bytes, use_spsc};
+
+/// What a word is changed to: each bit flipped, and the values at which arithmetic breaks.
+fn corruptions(word: u64) -> impl Iterator<Item = u64> {
+    let flips = (0..64).map(move |bit| word ^ 1 << bit);
+    let edges = [
+        0,
+        1,
+        7,
+        8,
+        1 << 47,
+        (1 << 48) - 1,
+        1 << 63,
+        u64::MAX - 7,
+        u64::MAX - (1 << 48),
+        u64::MAX,
+    ];
+    let near = [
+        word.wrapping_add(1),
+        word.wrapping_sub(1),
+        word.wrapping_add(8),
+        word.wrapping_sub(8),
+    ];
+    flips
+        .chain(edges)
+        .chain(near)
+        .filter(move |value| *value != word)
+}
+
+fn spsc_builder() -> spsc::Builder<u64> {
+    spsc::Builder::new(4).metadata(b"mine")
+}
+
+fn bytes_builder() -> bytes::Builder {
+    bytes::Builder::new(64).max_record(24)
+}
+
+/// An attach reads the header once: every changed word is refused, and named.
+#[test]
+fn every_changed_header_word_is_refused() {
+    let builder = spsc_builder();
+    let memory = Memory::of(&builder);
+    drop(memory.format(&builder).unwrap());
+    for offset in (0..512).step_by(8) {
+        let word = memory.control(offset);
+        let right = word.load(Ordering::Relaxed);
+        for wrong in corruptions(right) {
+            word.store(wrong, Ordering::Relaxed);
+            let what = format!("header word {offset} = {wrong:#x}");
+            match memory.attach(&builder).map(drop) {
+                Err(Error::NotAChannel { found, .. }) => assert_eq!((offset, found), (0, wrong)),
+                Err(Error::Version { found, .. }) => assert_eq!((offset, found), (8, wrong)),
+                Err(Error::Corrupt(corrupt)) => {
+                    assert_ne!(corrupt.found, corrupt.expected, "{what}")
+                }
+                other => panic!("{what}: {other:?}"),
+            }
+        }
+        word.store(right, Ordering::Relaxed);
+    }
+    memory.attach(&builder).map(drop).unwrap();
+}
+
+/// With a right checksum the words have to defend themselves: refused, or harmless. `may_differ`
+/// are the words of the geometry that may hold something else all the same.
+fn resealed_header_words<K: Kind>(
+    builder: &Builder<K>,
+    may_differ: &[usize],
+    use_it: impl Fn(&mut K::Producer, &mut K::Consumer, &str),
+) {
+    let memory = Memory::of(builder);
+    drop(memory.format(builder).unwrap());
+    memory.reseal();
+    let attached = memory.attach(builder).map(drop);
+    attached.expect("the checksum is as FORMAT.md says");
+    for offset in (8..512).step_by(8).filter(|offset| *offset != 184) {
+        let right = memory.control(offset).load(Ordering::Relaxed);
+        for wrong in corruptions(right) {
+            memory.control(offset).store(wrong, Ordering::Relaxed);
+            memory.reseal();
+            let what = format!("header word {offset} = {wrong:#x}");
+            // Identity, schema version, the schema's name and the metadata may hold anything.
+            let free = (112..160).contains(&offset) || offset >= 192;
+            match memory.attach(builder) {
+                Ok(channel) => {
+                    assert!(free || may_differ.contains(&offset), "{what}");
+                    let (mut tx, mut rx) =
+                        (channel.producer().unwrap(), channel.consumer().unwrap());
+                    use_it(&mut tx, &mut rx, &what);
+                }
+                Err(
+                    Error::Corrupt(_)
+                    | Error::Version { .. }
+                    | Error::Kind { .. }
+                    | Error::Schema(_)
+                    | Error::Capacity { .. }
+                    | Error::Truncated { .. }
+                    | Error::Misaligned { .. },
+                ) => assert!(!free, "{what}"),
+                Err(other) => panic!("{what}: {other:?}"),
+            }
+        }
+        memory.control(offset).store(right, Ordering::Relaxed);
+    }
+    memory.assert_fences_stand();
+}
+
+#[test]
+fn every_changed_header_word_with_a_right_checksum_is_refused_or_harmless() {
+    resealed_header_words(&spsc_builder(), &[], use_spsc);
+    // A `bytes` channel does not use its slots' alignment (88), as long as it divides their size;
+    // the fingerprint (96, 104) is that of no type.
+    resealed_header_words(&bytes_builder(), &[88, 96, 104], use_bytes);
+}
+
+#[test]
+fn short_or_empty_memory_is_refused() {
+    let builder = spsc_builder();
+    let (control, data) = (builder.control_len(), builder.data_len() as usize);
+    for (control, data) in [
+        (0, data),
+        (512, data),
+        (4096, data),
+        (control - 8, data),
+        (control, 0),
+        (control, data - 1),
+    ] {
+        let memory = Memory::new(control, data);
+        for outcome in [memory.format(&builder), memory.attach(&builder)] {
+            match outcome.map(drop) {
+                Err(Error::Truncated {
+                    found, expected, ..
+                }) => assert!(found < expected),
+                Err(Error::NotAChannel { found: 0, .. }) => assert!(control >= PAGE),
+                other => panic!("{control} {data}: {other:?}"),
+            }
+        }
+    }
+}
+
+/// Every word of both seat lines and both role pages (some past their end), with live handles, and
+/// again with handles that come later.
+fn words_under_handles<H>(
+    memory: &Memory,
+    roles: usize,
+    take: impl Fn() -> Result<H, Error>,
+    use_them: impl Fn(&mut H, &str),
+) {
+    let lines = (1024..1024 + 2 * 128).step_by(8);
+    let pages = (0..2).flat_map(|seat| (0..256).step_by(8).map(move |at| roles + seat * PAGE + at));
+    for offset in lines.chain(pages) {
+        let word = memory.control(offset);
+        let mut handles = take().expect("every word was put right again");
+        use_them(&mut handles, "nothing is wrong yet");
+        let right = word.load(Ordering::Relaxed);
+        for wrong in corruptions(right) {
+            let what = format!("word {offset} = {wrong:#x}");
+            word.store(wrong, Ordering::Relaxed);
+            use_them(&mut handles, &what);
+        }
+        drop(handles);
+        // The owner words keep a role taken; all else must be survived, or refused by name.
+        for wrong in corruptions(right) {
+            let what = format!("word {offset} = {wrong:#x} before anybody came");
+            word.store(wrong, Ordering::Relaxed);
+            match take() {
+                Ok(mut handles) => use_them(&mut handles, &what),
+                failed => is_typed(failed.map(drop), &what),
+            }
+        }
+        for offset in (1024..roles + 2 * PAGE).step_by(8) {
+            memory.control(offset).store(0, Ordering::Relaxed);
+        }
+    }
+    memory.assert_fences_stand();
+}
+
+#[test]
+fn every_wrong_word_under_live_spsc_handles_is_survived() {
+    let builder = spsc_builder();
+    let memory = Memory::of(&builder);
+    let channel = memory.format(&builder).unwrap();
+    words_under_handles(
+        &memory,
+        channel.geometry().roles_offset(),
+        || Ok((channel.producer()?, channel.consumer()?)),
+        |(tx, rx), what| use_spsc(tx, rx, what),
+    );
+}
+
+#[test]
+fn every_wrong_word_under_live_bytes_handles_is_survived() {
+    let builder = bytes_builder();
+    let memory = Memory::of(&builder);
+    let channel = memory.format(&builder).unwrap();
+    words_under_handles(
+        &memory,
+        channel.geometry().roles_offset(),
+        || Ok((channel.producer()?, channel.consumer()?)),
+        |(tx, rx), what| use_bytes(tx, rx, what),
+    );
+}
+
+/// The length word of a committed record, set to anything: `Corrupt`, or a record within what was
+/// committed; and the ring goes on once it is right again.
+#[test]
+fn every_wrong_length_word_is_corrupt_or_within_what_was_committed() {
+    let builder = bytes_builder();
+    let memory = Memory::of(&builder);
+    let channel = memory.format(&builder).unwrap();
+    let right = 11 << 8 | 1;
+    for start in (640..704).step_by(8) {
+        for wrong in corruptions(right) {
+            memory.start_at(&channel.geometry(), start);
+            let (mut tx, mut rx) = (channel.producer().unwrap(), channel.consumer().unwrap());
+            tx.try_push(b"eleven byte").unwrap();
+            tx.try_push(b"next").unwrap();
+            memory.set_data(start as usize % 64, wrong);
+            match rx.try_read() {
+                Ok(record) => {
+                    assert_eq!((wrong & 0xff, wrong >> 8), (1, record.len() as u64));
+                    assert!(record.len() <= 24, "{wrong:#x}");
+                    record.keep();
+                }
+                Err(Error::Corrupt(corrupt)) => {
+                    assert_eq!((corrupt.word, corrupt.found), ("record length", wrong));
+                }
+                other => panic!("{wrong:#x}: {:?}", other.map(|record| record.len())),
+            }
+            if let Ok(mut records) = rx.try_read_batch(2) {
+                while let Ok(Some(record)) = records.next() {
+                    assert!(record.len() <= 24, "{wrong:#x}");
+                }
+            }
+            if rx.position() == start {
+                memory.set_data(start as usize % 64, right);
+                assert_eq!(&rx.try_read().unwrap()[..], b"eleven byte", "{wrong:#x}");
+                assert_eq!(&rx.try_read().unwrap()[..], b"next", "{wrong:#x}");
+            }
+        }
+    }
+    memory.assert_fences_stand();
+}
+
+/// Where a position is impossible, the error says which word, and what was found.
+#[test]
+fn impossible_positions_are_corrupt_and_named() {
+    let builder = spsc_builder();
+    let memory = Memory::of(&builder);
+    let channel = memory.format(&builder).unwrap();
+    let geometry = channel.geometry();
+    let (mut tx, mut rx) = (channel.producer().unwrap(), channel.consumer().unwrap());
+    let named = |outcome: Result<(), Error>, word, found| match outcome {
+        Err(Error::Corrupt(corrupt)) => assert_eq!((corrupt.word, corrupt.found), (word, found)),
+        other => panic!("{word} {found:#x}: {other:?}"),
+    };
+    tx.try_push(0).unwrap();
+    assert_eq!(rx.try_pop().unwrap(), 0);
+    for found in [u64::MAX, u64::MAX - 1] {
+        // Less than the capacity behind the tail, if positions went round.
+        memory
+            .position(&geometry, 1)
+            .store(found, Ordering::Relaxed);
+        named(tx.len().map(drop), "head", found);
+        named(tx.try_reserve(4).map(drop), "head", found);
+    }
+    memory.position(&geometry, 1).store(1, Ordering::Relaxed);
+    for value in 1..6 {
+        tx.try_push(value).unwrap();
+        assert_eq!(rx.try_pop().unwrap(), value);
+    }
+    // Ahead of the tail, or more than the capacity behind it, also where that is below zero.
+    for found in [7, 1, u64::MAX, u64::MAX - 3, 1 << 63] {
+        memory
+            .position(&geometry, 1)
+            .store(found, Ordering::Relaxed);
+        named(tx.len().map(drop), "head", found);
+        named(tx.try_reserve(4).map(drop), "head", found);
+    }
+    memory.position(&geometry, 1).store(6, Ordering::Relaxed);
+    for found in [5, 11, 0, u64::MAX, 1 << 63] {
+        memory
+            .position(&geometry, 0)
+            .store(found, Ordering::Relaxed);
+        named(rx.len().map(drop), "tail", found);
+        named(rx.try_pop().map(drop), "tail", found);
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Poke {
+    Control(usize, u64),
+    Data(usize, u64),
+    Use,
+    Rejoin,
+}
+
+fn pokes() -> impl Strategy<Value = Vec<Poke>> {
+    let value = prop_oneof![
+        any::<u64>(),
+        0..200u64,
+        (0..64u32, 0..20u64).prop_map(|(bit, by)| (1 << bit) - by.min(1 << bit)),
+        any::<u8>().prop_map(|n| u64::MAX - u64::from(n))
+    ];
+    let poke = prop_oneof![
+        3 => (128..1024usize + 2 * 16, value.clone()).prop_map(|(n, v)| Poke::Control(n, v)),
+        3 => ((0..2usize), value.clone()).prop_map(|(seat, v)| Poke::Control(seat + 2000, v)),
+        3 => (0..8usize, value).prop_map(|(n, v)| Poke::Data(n, v)),
+        4 => Just(Poke::Use),
+        1 => Just(Poke::Rejoin),
+    ];
+    prop::collection::vec(poke, 1..40)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_words_at_any_time_are_survived(pokes in pokes()) {
+        let (spsc_builder, bytes_builder) = (spsc_builder(), bytes_builder());
+        let (spsc_memory, bytes_memory) = (Memory::of(&spsc_builder), Memory::of(&bytes_builder));
+        let ring = spsc_memory.format(&spsc_builder).unwrap();
+        let records = bytes_memory.format(&bytes_builder).unwrap();
+        let mut first = (ring.producer().ok(), ring.consumer().ok());
+        let mut second = (records.producer().ok(), records.consumer().ok());
+        for poke in pokes {
+            match poke {
+                Poke::Control(seat @ 2000.., value) => {
+                    spsc_memory.position(&ring.geometry(), seat - 2000).store(value, Ordering::Relaxed);
+                    bytes_memory.position(&records.geometry(), seat - 2000).store(value, Ordering::Relaxed);
+                }
+                Poke::Control(word, value) => {
+                    for memory in [&spsc_memory, &bytes_memory] {
+                        memory.control(word * 8).store(value, Ordering::Relaxed);
+                    }
+                }
+                Poke::Data(word, value) => {
+                    spsc_memory.set_data(word % 4 * 8, value);
+                    bytes_memory.set_data(word * 8, value);
+                }
+                Poke::Use => {
+                    if let (Some(tx), Some(rx)) = (&mut first.0, &mut first.1) {
+                        use_spsc(tx, rx, "spsc");
+                    }
+                    if let (Some(tx), Some(rx)) = (&mut second.0, &mut second.1) {
+                        use_bytes(tx, rx, "bytes");
+                    }
+                }
+                Poke::Rejoin => {
+                    drop((first, second));
+                    for memory in [&spsc_memory, &bytes_memory] {
+                        memory.seat(0, 8).store(0, Ordering::Relaxed);
+                        memory.seat(1, 8).store(0, Ordering::Relaxed);
+                    }
+                    first = (ring.producer().ok(), ring.consumer().ok());
+                    second = (records.producer().ok(), records.consumer().ok());
+                }
+            }
+        }
+        drop((first, second));
+        spsc_memory.assert_fences_stand();
+        bytes_memory.assert_fences_stand();
+    }
+}

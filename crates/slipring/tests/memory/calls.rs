@@ -1,0 +1,82 @@
+//! Every call on both ends, of which only typed errors may come, whatever the words hold.
+
+use std::time::Duration;
+
+use slipring::{Error, bytes, spsc};
+
+/// Long enough to look at the peer a few times, and no longer.
+const SOON: Duration = Duration::from_micros(1);
+
+/// The errors that may come of rubbish in a seat line or a position. `TimedOut` and `RoleTaken`
+/// are believable: a word may well say that somebody is there.
+pub(crate) fn is_typed<T>(outcome: Result<T, Error>, what: &str) {
+    match outcome {
+        Ok(_) => {}
+        Err(
+            Error::Full
+            | Error::Empty
+            | Error::TimedOut
+            | Error::Disconnected(_)
+            | Error::TooLarge { .. }
+            | Error::RoleTaken { .. }
+            | Error::Corrupt(_),
+        ) => {}
+        Err(other) => panic!("{what}: {other:?}"),
+    }
+}
+
+/// Calls everything that a producer and a consumer of `u64` can be asked.
+pub(crate) fn use_spsc(tx: &mut spsc::Producer<u64>, rx: &mut spsc::Consumer<u64>, what: &str) {
+    for _ in 0..3 {
+        is_typed(tx.len(), what);
+        is_typed(tx.try_push(1).map_err(|failed| failed.error), what);
+        is_typed(tx.try_push_slice(&[1, 2, 3]), what);
+        is_typed(tx.try_push_iter([1, 2]), what);
+        is_typed(tx.try_reserve(2).map(|slots| slots.commit(1)), what);
+        is_typed(
+            tx.push_timeout(1, SOON).map_err(|failed| failed.error),
+            what,
+        );
+        is_typed(tx.is_disconnected(), what);
+        is_typed(rx.len(), what);
+        is_typed(rx.try_pop(), what);
+        is_typed(rx.try_pop_slice(&mut [0; 3]), what);
+        is_typed(rx.try_read(2).map(|messages| messages.release(1)), what);
+        is_typed(rx.pop_timeout(SOON), what);
+        is_typed(rx.is_disconnected(), what);
+        is_typed(rx.wait_for_producer(SOON), what);
+        is_typed(tx.wait_for_consumer(SOON), what);
+    }
+}
+
+/// The same for records.
+pub(crate) fn use_bytes(tx: &mut bytes::Producer, rx: &mut bytes::Consumer, what: &str) {
+    let most = rx.max_record();
+    for _ in 0..3 {
+        is_typed(tx.len(), what);
+        is_typed(tx.try_push(b"payload"), what);
+        is_typed(
+            tx.try_push_iter(&mut [&b"a"[..], b"bc"].into_iter().peekable()),
+            what,
+        );
+        is_typed(tx.try_reserve(20).map(|record| record.commit(9)), what);
+        is_typed(tx.push_timeout(b"", SOON), what);
+        is_typed(tx.is_disconnected(), what);
+        is_typed(rx.len(), what);
+        is_typed(rx.try_pop(&mut [0; 8]), what);
+        is_typed(rx.try_read().map(|record| record.len()), what);
+        is_typed(
+            rx.try_read_batch(3).and_then(|mut records| {
+                while let Some(record) = records.next()? {
+                    assert!(record.len() <= most, "{what}");
+                }
+                Ok(())
+            }),
+            what,
+        );
+        is_typed(rx.read_timeout(SOON).map(|record| record.len()), what);
+        is_typed(rx.is_disconnected(), what);
+        is_typed(rx.wait_for_producer(SOON), what);
+        is_typed(tx.wait_for_consumer(SOON), what);
+    }
+}

@@ -1,0 +1,64 @@
+//! A place where processes wait for one another: a counter in a file that all of them map. Made of
+//! nothing of slipring's, which is what is being tested.
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use rustix::mm::{MapFlags, ProtFlags, mmap};
+
+use crate::room::PATIENCE;
+
+/// One party's view of the counter.
+pub struct Barrier {
+    arrived: &'static AtomicU64,
+    parties: u64,
+    rounds: u64,
+}
+
+impl Barrier {
+    /// Makes the file of a barrier.
+    pub fn create(path: &Path) {
+        File::create(path).unwrap().set_len(4096).unwrap();
+    }
+
+    /// Joins the barrier of so many parties.
+    pub fn join(path: &Path, parties: u64) -> Barrier {
+        let file = File::options().read(true).write(true).open(path).unwrap();
+        let access = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: a fresh mapping at an address of the kernel's choice, never unmapped.
+        let page = unsafe {
+            mmap(
+                std::ptr::null_mut(),
+                4096,
+                access,
+                MapFlags::SHARED,
+                &file,
+                0,
+            )
+        };
+        let word = page.unwrap().cast::<AtomicU64>();
+        // SAFETY: page-aligned, mapped for ever, and everybody uses it as this atomic.
+        let arrived = unsafe { &*word };
+        Barrier {
+            arrived,
+            parties,
+            rounds: 0,
+        }
+    }
+
+    /// Waits until all parties are here.
+    pub fn wait(&mut self) {
+        self.rounds += 1;
+        self.arrived.fetch_add(1, Ordering::AcqRel);
+        let start = Instant::now();
+        while self.arrived.load(Ordering::Acquire) < self.rounds * self.parties {
+            assert!(
+                start.elapsed() < PATIENCE,
+                "somebody never came to the barrier"
+            );
+            std::thread::yield_now();
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! Forking and executing, with handles in hand.
+
+use std::io::{Read, Write};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use slipring::{Error, spsc};
+use slipring_tests::message::Message;
+
+use crate::party::{Party, Said, spell, verdict};
+use crate::say;
+
+/// The process id of the child, or 0 in the child.
+fn split() -> i32 {
+    // SAFETY: the child calls what a test calls, then `_exit`. Other threads there are only in
+    // `storm`, whose children do nothing but system calls.
+    let pid = unsafe { libc::fork() };
+    assert!(pid >= 0, "fork: {}", std::io::Error::last_os_error());
+    pid
+}
+
+/// Ends a forked child, which has no destructors to run.
+fn vanish() -> ! {
+    // SAFETY: ends the process, nothing more.
+    unsafe { libc::_exit(0) }
+}
+
+fn wait(pid: i32) {
+    let pid = rustix::process::Pid::from_raw(pid);
+    let status = rustix::process::waitpid(pid, rustix::process::WaitOptions::empty());
+    let (_, status) = status.unwrap().unwrap();
+    assert_eq!(
+        status.exit_status(),
+        Some(0),
+        "a forked child failed: {status:?}"
+    );
+}
+
+/// Obeys a line in a forked child, and says what it said: `ok` or `err`, and the rest.
+pub(crate) fn fork(party: &mut Party, line: &str) -> Said {
+    let (mut reader, mut writer) = std::io::pipe().unwrap();
+    let pid = split();
+    if pid == 0 {
+        let said = spell(&party.obey(line));
+        writer.write_all(said.as_bytes()).unwrap();
+        vanish();
+    }
+    drop(writer);
+    let mut said = String::new();
+    reader.read_to_string(&mut said).unwrap();
+    wait(pid);
+    Ok(said.split('\t').map(str::to_owned).collect())
+}
+
+/// Runs `act` with a guard in hand: says the guard's numbers, and decides by what is then said.
+/// With `fork N` a child decides so, in its copy of the guard, and ends.
+pub(crate) fn holding(
+    act: impl FnOnce(&mut dyn FnMut(&[u64]) -> usize) -> Result<(), Error>,
+) -> Said {
+    let mut child = false;
+    act(&mut |numbers| {
+        say(&spell(&Ok(numbers
+            .iter()
+            .map(ToString::to_string)
+            .collect())));
+        loop {
+            let words = verdict();
+            let number = words.get(1).map_or(0, |word| word.parse().unwrap());
+            match words.first().map(String::as_str) {
+                Some("commit") => return number,
+                Some("release") | None => return 0,
+                Some("fork") => match split() {
+                    0 => {
+                        child = true;
+                        return number;
+                    }
+                    pid => wait(pid),
+                },
+                Some(verb) => panic!("`{verb}` while holding"),
+            }
+            say("ok");
+        }
+    })?;
+    if child {
+        vanish();
+    }
+    Ok(vec![])
+}
+
+/// A forked child that keeps all that it inherited until the room is gone.
+pub(crate) fn fork_linger() -> Said {
+    let room = room();
+    match split() {
+        0 => linger(&room),
+        pid => Ok(vec![pid.to_string()]),
+    }
+}
+
+/// Another program that keeps all that it inherited until the room is gone.
+#[expect(
+    clippy::zombie_processes,
+    reason = "it outlives this process: that is the test"
+)]
+pub(crate) fn exec_linger() -> Said {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.arg("linger").arg(room());
+    let child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    Ok(vec![child.id().to_string()])
+}
+
+fn room() -> PathBuf {
+    slipring::directory().0
+}
+
+/// Stays until the room is gone.
+pub(crate) fn linger(room: &PathBuf) -> ! {
+    for fd in [0, 1] {
+        // SAFETY: nothing of this process uses them any more.
+        unsafe { libc::close(fd) };
+    }
+    while rustix::fs::stat(room).is_ok() {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    vanish();
+}
+
+/// Takes and leaves the producer's seat in one thread as fast as it can while another forks
+/// `children` children, which linger. Says how often it was taken.
+pub(crate) fn storm(name: &str, children: u64) -> Said {
+    let (stop, takes) = (AtomicBool::new(false), AtomicU64::new(0));
+    let room = room();
+    std::thread::scope(|scope| {
+        let taker = scope.spawn(|| {
+            let channel = spsc::Builder::<Message>::new(64)
+                .open_or_create(name)
+                .unwrap();
+            while !stop.load(Ordering::Relaxed) {
+                // Never `RoleTaken`: no child has the seat of the round before.
+                drop(channel.producer().unwrap());
+                takes.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        for _ in 0..children {
+            let before = takes.load(Ordering::Relaxed);
+            while takes.load(Ordering::Relaxed) == before && !taker.is_finished() {
+                std::hint::spin_loop();
+            }
+            if split() == 0 {
+                linger(&room);
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+        taker.join().unwrap();
+    });
+    Ok(vec![takes.into_inner().to_string()])
+}

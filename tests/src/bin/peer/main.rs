@@ -1,0 +1,66 @@
+//! The other process of a test: does what it is told, a line at a time, and answers a line each.
+//!
+//! ```text
+//! ok   \t word \t word ...          done; what there is to say
+//! err  \t {:?} \t text              slipring's error, as a programmer and as a user sees it
+//! ```
+//!
+//! A line is a verb, its words, and options `key=value`. Anything that a test does not expect (a torn
+//! message, a system call that fails, a verb that does not exist) is a panic: the test sees the end.
+//!
+//! Options of a channel: `kind` (`spsc`, `twin`, `small`, `u64`, `packet`, `frame`, `bytes`),
+//! `capacity`, `max` (largest record), `mode` (octal), `metadata`, `huge` (`2m`, `1g`), `patience` (in
+//! milliseconds), `exact=1`. In a name, `%` stands for nothing and `%XX` for a byte.
+//!
+//! | verb | does |
+//! |---|---|
+//! | `create`, `open`, `open-or-create` NAME; `heap`; `memfd`; `from-fds` C D | makes or opens a channel and keeps it; says its identity |
+//! | `producer`, `consumer` [NAME] | takes the role, of the channel kept or of the one named |
+//! | `push` FIRST COUNT, `try-push` N, `place` N | `timeout=` in milliseconds |
+//! | `pop` COUNT, `try-pop`, `drain` | says the numbers |
+//! | `hold-push` FIRST COUNT, `hold-pop` COUNT | in place, until `commit N`, `release`; `fork N` meanwhile |
+//! | `leave`, `abort`, `panic` ROLE | gives the role up |
+//! | `position`, `len`, `disconnected`, `heartbeat` ROLE; `next`; `wait-for` ROLE MS | asks a handle |
+//! | `identity`, `pages`, `metadata`; `stat` NAME; `seat` NAME ROLE; `list`; `remove` [NAME] | asks a channel |
+//! | `stream-produce`, `stream-consume` MAX | for ever; the consumer writes each number to its output |
+//! | `race`, `churn`, `occupy`, `wreck`, `rebuild` | see `races.rs` |
+//! | `fork` LINE; `fork-linger`, `exec-linger`, `fork-storm` | see `forks.rs` |
+//! | the rest | see `system.rs` |
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod ends;
+mod forks;
+mod party;
+mod races;
+mod system;
+
+use std::io::{BufRead, Write};
+
+fn main() {
+    let mut args = std::env::args().skip(1);
+    if args.next().as_deref() == Some("linger") {
+        forks::linger(&args.next().expect("a directory").into());
+    }
+    let mut party = party::Party::default();
+    while let Some(line) = next_line() {
+        let answer = party.obey(&line);
+        say(&party::spell(&answer));
+    }
+}
+
+/// The next thing to do; nothing when there is nobody left to say it.
+fn next_line() -> Option<String> {
+    let mut line = String::new();
+    match std::io::stdin().lock().read_line(&mut line).unwrap() {
+        0 => None,
+        _ => Some(line.trim_end().to_owned()),
+    }
+}
+
+/// Answers. If nobody listens any more there is no reason to stay.
+fn say(line: &str) {
+    let mut out = std::io::stdout().lock();
+    if writeln!(out, "{line}").and_then(|()| out.flush()).is_err() {
+        std::process::exit(0);
+    }
+}

@@ -1,0 +1,416 @@
+//! One party: the channel and the handles that it has, and the verbs on them.
+
+use std::collections::HashMap;
+use std::io::Write;
+use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::os::unix::net::UnixListener;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use slipring::inspect::{self, SeatStat};
+use slipring::{Builder, End, Error, HugePages, Kind, bytes, spsc};
+use slipring_tests::message::{Frame, Message, Packet, Small, Twin};
+use slipring_tests::room::PATIENCE;
+
+use crate::ends::{Maker, Memory, Reader, Writer};
+use crate::{forks, next_line, races, say, system};
+
+/// What a verb says.
+pub(crate) type Said = Result<Vec<String>, Error>;
+
+/// What a process of a test has.
+#[derive(Default)]
+pub(crate) struct Party {
+    pub(crate) channel: Option<Box<dyn Memory>>,
+    pub(crate) producer: Option<Box<dyn Writer>>,
+    pub(crate) consumer: Option<Box<dyn Reader>>,
+    pub(crate) locked: Vec<OwnedFd>,
+    pub(crate) socket: Option<UnixListener>,
+}
+
+/// The words of a line.
+pub(crate) struct Line<'l> {
+    pub(crate) words: Vec<&'l str>,
+    pub(crate) options: HashMap<&'l str, &'l str>,
+}
+
+impl<'l> Line<'l> {
+    fn parse(line: &'l str) -> Line<'l> {
+        let (options, words) = line
+            .split_whitespace()
+            .partition::<Vec<_>, _>(|word| word.contains('='));
+        let options = options
+            .into_iter()
+            .filter_map(|option| option.split_once('='))
+            .collect();
+        Line { words, options }
+    }
+
+    pub(crate) fn word(&self, index: usize) -> &'l str {
+        self.words
+            .get(index)
+            .unwrap_or_else(|| panic!("no word {index} in {:?}", self.words))
+    }
+
+    pub(crate) fn number(&self, index: usize) -> u64 {
+        self.word(index)
+            .parse()
+            .unwrap_or_else(|_| panic!("no number: {}", self.word(index)))
+    }
+
+    fn option(&self, key: &str) -> Option<u64> {
+        self.options.get(key).map(|value| value.parse().unwrap())
+    }
+
+    fn timeout(&self) -> Duration {
+        self.option("timeout")
+            .map_or(PATIENCE, Duration::from_millis)
+    }
+}
+
+/// A name as the line spells it.
+pub(crate) fn name(word: &str) -> String {
+    let mut bytes = Vec::new();
+    let mut rest = word.as_bytes();
+    while let [first, others @ ..] = rest {
+        rest = others;
+        if *first != b'%' {
+            bytes.push(*first);
+        } else if let [high, low, others @ ..] = others {
+            let digits = [*high, *low];
+            bytes.push(u8::from_str_radix(std::str::from_utf8(&digits).unwrap(), 16).unwrap());
+            rest = others;
+        }
+    }
+    String::from_utf8(bytes).unwrap()
+}
+
+/// The builder that the options describe.
+pub(crate) fn maker(line: &Line<'_>) -> Box<dyn Maker> {
+    let capacity = line.option("capacity").map(|capacity| capacity as usize);
+    let slots = capacity.unwrap_or(64);
+    match line.options.get("kind").copied().unwrap_or("spsc") {
+        "spsc" => Box::new(dressed(spsc::Builder::<Message>::new(slots), line)),
+        "twin" => Box::new(dressed(spsc::Builder::<Twin>::new(slots), line)),
+        "small" => Box::new(dressed(spsc::Builder::<Small>::new(slots), line)),
+        "u64" => Box::new(dressed(spsc::Builder::<u64>::new(slots), line)),
+        "packet" => Box::new(dressed(spsc::Builder::<Packet>::new(slots), line)),
+        "frame" => Box::new(dressed(spsc::Builder::<Frame>::new(slots), line)),
+        "bytes" => {
+            let builder = bytes::Builder::new(capacity.unwrap_or(4096));
+            let builder = match line.option("max") {
+                Some(max) => builder.max_record(max as usize),
+                None => builder,
+            };
+            Box::new(dressed(builder, line))
+        }
+        kind => panic!("no kind {kind}"),
+    }
+}
+
+fn dressed<K: Kind>(mut builder: Builder<K>, line: &Line<'_>) -> Builder<K> {
+    if let Some(mode) = line.options.get("mode") {
+        builder = builder.mode(u32::from_str_radix(mode, 8).unwrap());
+    }
+    if let Some(metadata) = line.options.get("metadata") {
+        builder = builder.metadata(metadata.as_bytes());
+    }
+    if let Some(patience) = line.option("patience") {
+        builder = builder.patience(Duration::from_millis(patience));
+    }
+    builder = match line.options.get("huge").copied() {
+        Some("2m") => builder.huge_pages(HugePages::TwoMiB),
+        Some("1g") => builder.huge_pages(HugePages::OneGiB),
+        _ => builder,
+    };
+    if line.options.contains_key("exact") {
+        builder.exact()
+    } else {
+        builder
+    }
+}
+
+/// An answer as a line.
+pub(crate) fn spell(said: &Said) -> String {
+    let clean = |text: &str| text.replace(['\t', '\n'], " ");
+    match said {
+        Ok(words) => words
+            .iter()
+            .fold("ok".to_owned(), |line, word| line + "\t" + &clean(word)),
+        Err(error) => format!(
+            "err\t{}\t{}",
+            clean(&format!("{error:?}")),
+            clean(&error.to_string())
+        ),
+    }
+}
+
+fn one(word: impl ToString) -> Said {
+    Ok(vec![word.to_string()])
+}
+
+fn descriptor(number: u64) -> OwnedFd {
+    // SAFETY: a descriptor that this process inherited, and that nothing else of it uses.
+    unsafe { OwnedFd::from_raw_fd(number as i32) }
+}
+
+impl Party {
+    fn tx(&mut self) -> &mut dyn Writer {
+        self.producer.as_deref_mut().expect("no producer")
+    }
+
+    fn rx(&mut self) -> &mut dyn Reader {
+        self.consumer.as_deref_mut().expect("no consumer")
+    }
+
+    fn memory(&self) -> &dyn Memory {
+        self.channel.as_deref().expect("no channel")
+    }
+
+    fn keep(&mut self, channel: Result<Box<dyn Memory>, Error>) -> Said {
+        let channel = self.channel.insert(channel?);
+        one(format!("{:032x}", channel.stat()?.header.identity.unique))
+    }
+
+    /// Does what the line says.
+    pub(crate) fn obey(&mut self, text: &str) -> Said {
+        let line = &Line::parse(text);
+        let verb = line.word(0);
+        match verb {
+            "create" => self.keep(maker(line).create(&name(line.word(1)))),
+            "open" => self.keep(maker(line).open(&name(line.word(1)))),
+            "open-or-create" => self.keep(maker(line).open_or_create(&name(line.word(1)))),
+            "heap" => self.keep(maker(line).heap()),
+            "memfd" => self.keep(maker(line).memfd()),
+            "from-fds" => {
+                let (control, data) = (descriptor(line.number(1)), descriptor(line.number(2)));
+                self.keep(maker(line).passed(control, data))
+            }
+            "close" => {
+                self.channel = None;
+                Ok(vec![])
+            }
+            "producer" => {
+                self.producer = Some(match line.words.get(1) {
+                    Some(word) => maker(line).producer(&name(word)),
+                    None => self.memory().producer(),
+                }?);
+                Ok(vec![])
+            }
+            "consumer" => {
+                self.consumer = Some(match line.words.get(1) {
+                    Some(word) => maker(line).consumer(&name(word)),
+                    None => self.memory().consumer(),
+                }?);
+                Ok(vec![])
+            }
+            "push" => {
+                let first = line.number(1);
+                for number in first..first + line.number(2) {
+                    self.tx().push_timeout(number, line.timeout())?;
+                }
+                Ok(vec![])
+            }
+            "try-push" => self.tx().try_push(line.number(1)).map(|()| vec![]),
+            "place" => self.tx().place(line.number(1)).map(|()| vec![]),
+            "pop" => {
+                let mut popped = || self.rx().pop_timeout(line.timeout());
+                (0..line.number(1))
+                    .map(|_| Ok(popped()?.to_string()))
+                    .collect()
+            }
+            "try-pop" => one(self.rx().try_pop()?),
+            "drain" => {
+                Ok(std::iter::from_fn(|| Some(self.rx().try_pop().ok()?.to_string())).collect())
+            }
+            "hold-push" => {
+                let (first, count) = (line.number(1), line.number(2) as usize);
+                forks::holding(|decide| self.tx().hold(first, count, decide))
+            }
+            "hold-pop" => {
+                let max = line.number(1) as usize;
+                forks::holding(|decide| {
+                    self.rx().read(max, &mut |numbers| {
+                        decide(numbers);
+                    })
+                })
+            }
+            "leave" | "abort" | "panic" => {
+                self.give_up(verb, line.word(1));
+                Ok(vec![])
+            }
+            "next" => one(self.tx().next()),
+            "position" if line.word(1) == "producer" => one(self.tx().position()),
+            "position" => one(self.rx().position()),
+            "len" if line.word(1) == "producer" => one(self.tx().len()?),
+            "len" => one(self.rx().len()?),
+            "disconnected" if line.word(1) == "producer" => one(self.tx().is_disconnected()?),
+            "disconnected" => one(self.rx().is_disconnected()?),
+            "heartbeat" => {
+                match line.word(1) {
+                    "producer" => self.tx().heartbeat(),
+                    _ => self.rx().heartbeat(),
+                }
+                Ok(vec![])
+            }
+            "wait-for" => {
+                let timeout = Duration::from_millis(line.number(2));
+                match line.word(1) {
+                    "consumer" => self.tx().wait_for_consumer(timeout),
+                    _ => self.rx().wait_for_producer(timeout),
+                }
+                .map(|()| vec![])
+            }
+            "identity" => one(format!(
+                "{:032x}",
+                self.memory().stat()?.header.identity.unique
+            )),
+            "pages" => {
+                let pages = self.memory().pages();
+                let reason = pages.reason.clone().unwrap_or_default();
+                Ok(vec![pages.asked.to_string(), pages.got.to_string(), reason])
+            }
+            "metadata" => {
+                let text = String::from_utf8_lossy(self.memory().metadata()).into_owned();
+                one(text.trim_end_matches('\0'))
+            }
+            "geometry" => {
+                let geometry = self.memory().stat()?.geometry;
+                let figures = [geometry.capacity, geometry.slot_size];
+                Ok(figures.map(|figure| figure.to_string()).to_vec())
+            }
+            "stat" => {
+                let stat = inspect::stat(&name(line.word(1)))?;
+                let unique = format!("{:032x}", stat.header.identity.unique);
+                Ok(vec![unique, stat.len.to_string(), stat.schema_name])
+            }
+            "seat" => {
+                let stat = inspect::stat(&name(line.word(1)))?;
+                let seat = stat
+                    .seats
+                    .into_iter()
+                    .find(|seat| seat.role.name() == line.word(2));
+                Ok(seat_words(&seat.unwrap()))
+            }
+            "list" => Ok(inspect::list()?.iter().map(ToString::to_string).collect()),
+            "remove" => match line.words.get(1) {
+                Some(word) => inspect::remove(&name(word)),
+                None => self.memory().remove(),
+            }
+            .map(|()| vec![]),
+            "stream-produce" => self.stream_produce(),
+            "stream-consume" => self.stream_consume(line.number(1) as usize),
+            "fork" => forks::fork(self, text.split_once(' ').unwrap().1),
+            "fork-linger" => forks::fork_linger(),
+            "exec-linger" => forks::exec_linger(),
+            "fork-storm" => forks::storm(&name(line.word(1)), line.number(2)),
+            "race" => races::race(line),
+            "churn" => races::churn(line),
+            "occupy" => races::occupy(line),
+            "wreck" => races::wreck(line),
+            "rebuild" => races::rebuild(line),
+            _ => system::obey(self, line),
+        }
+    }
+
+    fn give_up(&mut self, how: &str, role: &str) {
+        let producer = if role == "producer" {
+            self.producer.take()
+        } else {
+            None
+        };
+        let consumer = if role == "consumer" {
+            self.consumer.take()
+        } else {
+            None
+        };
+        assert!(producer.is_some() || consumer.is_some(), "no {role}");
+        match how {
+            "leave" => drop((producer, consumer)),
+            "abort" => {
+                if let Some(producer) = producer {
+                    producer.abort();
+                }
+                if let Some(consumer) = consumer {
+                    consumer.abort();
+                }
+            }
+            _ => {
+                std::panic::set_hook(Box::new(|_| {}));
+                let result = catch_unwind(AssertUnwindSafe(move || {
+                    let _held = (producer, consumer);
+                    panic!("on purpose");
+                }));
+                drop(std::panic::take_hook());
+                assert!(result.is_err());
+            }
+        }
+    }
+
+    /// Writes consecutive numbers for ever, in every way there is, going on where the last producer
+    /// was killed.
+    fn stream_produce(&mut self) -> Said {
+        say("ok");
+        loop {
+            let tx = self.tx();
+            let number = tx.next();
+            let written = match number % 8 {
+                0 => tx.batch(number..number + 5),
+                1 | 2 => tx.place(number),
+                _ => tx.push(number),
+            };
+            match written {
+                Ok(()) => {}
+                Err(Error::Disconnected(_)) => tx.wait_for_consumer(PATIENCE)?,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Reads for ever, in place, up to `max` at once; writes each number to its output before it is
+    /// released, and `!0 - end` for each end of a producer that it is told of.
+    fn stream_consume(&mut self, max: usize) -> Said {
+        say("ok");
+        // Unbuffered, and each write of less than PIPE_BUF: a number is written or it is not.
+        let out = std::fs::File::from(std::io::stdout().as_fd().try_clone_to_owned().unwrap());
+        let log = |numbers: &[u64]| {
+            let bytes = numbers.iter().flat_map(|number| number.to_le_bytes());
+            (&out).write_all(&bytes.collect::<Vec<_>>()).unwrap();
+        };
+        loop {
+            match self.rx().read(max, &mut |numbers| log(numbers)) {
+                Ok(()) => {}
+                Err(Error::Disconnected(end)) => {
+                    let code = match end {
+                        End::Died => 0,
+                        End::Aborted => 1,
+                        End::Finished => 2,
+                    };
+                    log(&[!code]);
+                    self.rx().wait_for_producer(PATIENCE)?;
+                }
+                Err(error) => panic!("the stream ends: {error}"),
+            }
+        }
+    }
+}
+
+fn seat_words(seat: &SeatStat) -> Vec<String> {
+    let figures = [
+        seat.generation,
+        seat.pid,
+        seat.position,
+        seat.messages,
+        seat.heartbeat_age,
+    ];
+    let words = std::iter::once(seat.state.name().to_owned());
+    words
+        .chain(figures.iter().map(ToString::to_string))
+        .collect()
+}
+
+/// The next line that a held guard waits for.
+pub(crate) fn verdict() -> Vec<String> {
+    let line = next_line().unwrap_or_default();
+    line.split_whitespace().map(str::to_owned).collect()
+}

@@ -1,0 +1,58 @@
+//! slipring's promises, each kept before real processes.
+//!
+//! A test is a story in which the parties are processes. Each is the program `peer` (`bin/peer`), told
+//! over its standard input what to do, a line at a time, and answering a line each: [`Peer`]. A test
+//! works in a [`Room`], a directory of its own that is the parties' `SLIPRING_DIR`. Nobody sleeps to
+//! let something happen: a line that was answered *has* happened, and what has no answer is asked
+//! again until it is so ([`eventually`]).
+//!
+//! Every message says its number and can be checked in full ([`message`]), so a test asserts on what
+//! arrived, not on how many.
+//!
+//! # Where the promises are kept
+//!
+//! | promise | file |
+//! |---|---|
+//! | a killed side loses nothing, whatever it was doing (SEEDS 17, 18) | `kill.rs` |
+//! | either side first, second takers, how an end is told, rejoin (SEEDS 9, 10) | `lifecycle.rs` |
+//! | a fork, or an exec, inherits no seat | `fork.rs` |
+//! | a passed channel is a channel | `memfd.rs` |
+//! | what cannot be made, or is not what was asked for, is refused (SEEDS 7, 8, 16) | `refusals.rs` |
+//! | a damaged channel is refused, and can be removed | `damaged.rs` |
+//! | who may come in is the creator's choice | `rights.rs` |
+//! | a full file system is `NoSpace`, never a signal | `full.rs` |
+//! | of many creators one makes the channel | `races.rs` |
+//! | huge pages, or why not | `hugepages.rs` |
+//! | speed never costs a message (SEEDS 2, 3, 4, 13) | `faults.rs` |
+//!
+//! # The faults of SEEDS.md, each by the test that would find it
+//!
+//! | fault | test |
+//! |---|---|
+//! | 2 stale value | `faults::no_value_is_read_before_it_is_written` |
+//! | 3 commit that does not publish | `faults::one_message_committed_on_a_big_ring_is_visible_at_once` |
+//! | 4 reserve that starves | `faults::an_empty_ring_lends_its_whole_capacity` |
+//! | 6 double free | compile-fail tests of the derive, in `crates/slipring/tests` |
+//! | 7 wrong type, size or mode accepted | `refusals::another_type_size_or_kind_is_refused_and_the_live_channel_untouched` |
+//! | 8 second create unlinks the live queue | `refusals::a_second_create_leaves_the_live_channel_alone` |
+//! | 9 second consumer resets the first | `lifecycle::a_second_taker_is_refused_and_the_first_undisturbed` |
+//! | 10 joining skips what was queued | `lifecycle::a_new_consumer_resumes_where_the_last_one_released` |
+//! | 13 products and positions that overflow | `faults::slots_of_1264_bytes_and_of_128_kib_hold_what_was_written`, `faults::positions_pass_every_edge` |
+//! | 16 names | `refusals::names_that_break_the_rule_are_refused`, `refusals::domains_do_not_collide` |
+//! | 17 a dead owner wedges everyone | `kill.rs`, `lifecycle::a_killed_producer_died_and_a_killed_consumer_too` |
+//! | 18 only one process is ever tested | all of this |
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+pub mod barrier;
+pub mod message;
+pub mod peer;
+pub mod room;
+
+pub use barrier::Barrier;
+pub use peer::{Answer, Peer, Refusal};
+pub use room::{Contents, Room, eventually};
+
+/// Whether this is root, who may make mount namespaces and other users' processes.
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}

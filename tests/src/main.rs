@@ -1,2 +1,0 @@
-//! The other process of a test.
-fn main() {}

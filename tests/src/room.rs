@@ -1,0 +1,129 @@
+//! A directory of one test, in shared memory, gone with the test.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::Peer;
+
+/// How long anything that must happen may take, on the slowest machine.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What a directory holds: for each path its inode, its mode, and its bytes if it is a file.
+pub struct Contents(BTreeMap<PathBuf, (u64, u32, Vec<u8>)>);
+
+impl Contents {
+    /// Asserts that this is what the room holds now, to the byte.
+    #[track_caller]
+    pub fn are_those_of(&self, room: &Room, what: &str) {
+        let now = room.contents();
+        let paths = |contents: &Contents| contents.0.keys().cloned().collect::<Vec<_>>();
+        assert_eq!(paths(self), paths(&now), "{what}");
+        for ((path, before), after) in self.0.iter().zip(now.0.values()) {
+            let what = format!("{what}: {}", path.display());
+            assert_eq!(
+                (before.0, before.1),
+                (after.0, after.1),
+                "{what} is another file"
+            );
+            assert_eq!(before.2.len(), after.2.len(), "{what} was resized");
+            let differs = before.2.iter().zip(&after.2).position(|(a, b)| a != b);
+            assert_eq!(differs, None, "{what} was written to");
+        }
+    }
+}
+
+/// The directory of a test: its parties' `SLIPRING_DIR`.
+pub struct Room {
+    path: PathBuf,
+    program: PathBuf,
+}
+
+impl Room {
+    /// A fresh directory, mode 0755. `program` is the peer's: `env!("CARGO_BIN_EXE_peer")`.
+    pub fn new(program: &str) -> Room {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = format!("/dev/shm/slipring-test-{}-{number}", std::process::id());
+        let path = PathBuf::from(path);
+        // What a killed test run of the same process id left.
+        let _ = fs::remove_dir_all(&path);
+        fs::DirBuilder::new().mode(0o755).create(&path).unwrap();
+        Room {
+            path,
+            program: program.into(),
+        }
+    }
+
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A file of a channel in it.
+    pub fn file(&self, channel: &str, part: &str) -> PathBuf {
+        self.path.join(channel).join(part)
+    }
+
+    /// A new party.
+    pub fn peer(&self) -> Peer {
+        Peer::start(&self.program, &self.path, &[])
+    }
+
+    /// A new party that inherits these descriptors, under the same numbers.
+    pub fn peer_with(&self, descriptors: &[std::os::fd::BorrowedFd<'_>]) -> Peer {
+        Peer::start(&self.program, &self.path, descriptors)
+    }
+
+    /// The names in the directory, sorted.
+    pub fn names(&self) -> Vec<String> {
+        let entries = fs::read_dir(&self.path).unwrap();
+        let mut names = entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect::<Vec<_>>();
+        names.sort();
+        names
+    }
+
+    /// Everything in the directory, to be compared with itself later.
+    pub fn contents(&self) -> Contents {
+        let mut contents = Contents(BTreeMap::new());
+        collect(&self.path, &mut contents);
+        contents
+    }
+}
+
+fn collect(dir: &Path, contents: &mut Contents) {
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        let meta = fs::symlink_metadata(&path).unwrap();
+        let bytes = if meta.is_file() {
+            fs::read(&path).unwrap()
+        } else {
+            Vec::new()
+        };
+        if meta.is_dir() {
+            collect(&path, contents);
+        }
+        contents.0.insert(path, (meta.ino(), meta.mode(), bytes));
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.path);
+    }
+}
+
+/// Asks again until it is so, for at most a minute.
+#[track_caller]
+pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < PATIENCE, "never happened: {what}");
+        std::thread::yield_now();
+    }
+}

@@ -1,0 +1,183 @@
+//! Faults that were found in our forebears (SEEDS.md), each by the run that would find it again.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::fs;
+use std::os::unix::fs::FileExt;
+
+use slipring::spsc;
+use slipring_tests::message::{Frame, Numbered, Packet};
+use slipring_tests::{Peer, Room};
+
+fn room() -> Room {
+    Room::new(env!("CARGO_BIN_EXE_peer"))
+}
+
+fn pair(room: &Room, kind: &str) -> (Peer, Peer) {
+    let (mut tx, mut rx) = (room.peer(), room.peer());
+    tx.ok(&format!("producer ticks {kind}"));
+    rx.ok(&format!("consumer ticks {kind}"));
+    (tx, rx)
+}
+
+/// Fault 2: two threads, or two processes, and 8-byte messages, as fast as they can.
+#[test]
+fn no_value_is_read_before_it_is_written() {
+    for capacity in [1, 2, 64, 1024] {
+        let (mut tx, mut rx) = spsc::channel::<u64>(capacity).unwrap();
+        // A ring of one or two slots changes hands at each message.
+        let count = if capacity <= 2 { 50_000 } else { 1_000_000 };
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                for number in 0..count {
+                    tx.push(number).unwrap();
+                }
+            });
+            for number in 0..count {
+                assert_eq!(rx.pop().unwrap(), number, "capacity {capacity}");
+            }
+        });
+    }
+    for capacity in [1, 2, 1024] {
+        let room = room();
+        let (mut tx, mut rx) = pair(&room, &format!("kind=u64 capacity={capacity}"));
+        tx.tell("push 0 50000");
+        assert_eq!(rx.numbers("pop 50000"), (0..50000).collect::<Vec<_>>());
+        tx.answer().unwrap();
+    }
+}
+
+/// Fault 3.
+#[test]
+fn one_message_committed_on_a_big_ring_is_visible_at_once() {
+    for kind in [
+        "kind=spsc capacity=65536",
+        "kind=bytes capacity=16777216 max=112",
+    ] {
+        let room = room();
+        let (mut tx, mut rx) = pair(&room, kind);
+        for number in 0..20 {
+            // Half of it committed in place out of a large reservation, half pushed.
+            if number % 2 == 0 {
+                tx.ok(&format!("hold-push {number} 1000"));
+                tx.ok("commit 1");
+            } else {
+                tx.ok(&format!("try-push {number}"));
+            }
+            assert_eq!(rx.number("try-pop"), number);
+        }
+    }
+}
+
+/// Fault 4.
+#[test]
+fn an_empty_ring_lends_its_whole_capacity() {
+    for capacity in [1, 2, 64, 1024] {
+        let room = room();
+        let (mut tx, mut rx) = pair(&room, &format!("capacity={capacity}"));
+        let mut next = 0;
+        for offset in 0..capacity.min(70) {
+            // Read up to here, one at a time; nobody asks the consumer to publish anything.
+            for _ in 0..offset {
+                tx.ok(&format!("try-push {next}"));
+                assert_eq!(rx.number("try-pop"), next);
+                next += 1;
+            }
+            tx.ok(&format!("hold-push {next} {capacity}"));
+            tx.ok(&format!("commit {capacity}"));
+            tx.refused("try-push 0", "Full", &["full"]);
+            assert_eq!(tx.number("len producer"), capacity);
+            assert_eq!(
+                rx.numbers("drain"),
+                (next..next + capacity).collect::<Vec<_>>()
+            );
+            next += capacity;
+        }
+    }
+}
+
+/// Fault 13: 1024 slots of 1264 bytes are more than 16 bits can count, and 128 KiB are in one slot.
+#[test]
+fn slots_of_1264_bytes_and_of_128_kib_hold_what_was_written() {
+    fn full<T: Numbered>(capacity: u64) {
+        let (mut tx, mut rx) = spsc::channel::<T>(capacity as usize).unwrap();
+        for lap in 0..2 {
+            // All slots are full at once, so none lies upon another.
+            for number in lap * capacity..(lap + 1) * capacity {
+                tx.try_push(T::numbered(number))
+                    .map_err(|failed| failed.error)
+                    .unwrap();
+            }
+            for number in lap * capacity..(lap + 1) * capacity {
+                assert_eq!(rx.try_pop().unwrap().check(), Ok(number));
+            }
+        }
+    }
+    full::<Packet>(1024);
+    full::<Packet>(65536);
+    // On a thread with the stack that such messages want.
+    let frames = std::thread::Builder::new()
+        .stack_size(64 << 20)
+        .spawn(|| full::<Frame>(64));
+    frames.unwrap().join().unwrap();
+    for (kind, capacity) in [("packet", 1024), ("frame", 64)] {
+        let room = room();
+        let (mut tx, mut rx) = pair(&room, &format!("kind={kind} capacity={capacity}"));
+        for lap in 0..2 {
+            let (first, last) = (lap * capacity, (lap + 1) * capacity);
+            tx.ok(&format!("push {first} {capacity}"));
+            tx.refused(&format!("try-push {last}"), "Full", &[]);
+            assert_eq!(rx.numbers("drain"), (first..last).collect::<Vec<_>>());
+        }
+    }
+}
+
+/// Where the role pages of a channel with two seats begin, in its control file.
+const ROLES: [u64; 2] = [4096, 8192];
+
+/// Fault 13: positions are 64 bits wide everywhere, and pass the edges of everything narrower.
+#[test]
+fn positions_pass_every_edge() {
+    let edges = [
+        1 << 8,
+        1 << 15,
+        1 << 16,
+        1 << 31,
+        1 << 32,
+        1 << 48,
+        1 << 53,
+        1 << 63,
+    ];
+    for kind in ["kind=spsc capacity=64", "kind=bytes capacity=4096 max=112"] {
+        for edge in edges.into_iter().chain([u64::MAX - (1 << 48)]) {
+            let room = room();
+            room.peer().ok(&format!("create ticks {kind}"));
+            // As if so many had gone by already. `bytes` counts in units of eight.
+            let start = (edge - 40) & !7;
+            let control = fs::File::options()
+                .write(true)
+                .open(room.file("ticks", "control"));
+            let control = control.unwrap();
+            for page in ROLES {
+                control.write_all_at(&start.to_le_bytes(), page).unwrap();
+            }
+            let (mut tx, mut rx) = pair(&room, kind);
+            assert_eq!(tx.number("position producer"), start);
+            assert_eq!(rx.number("position consumer"), start);
+            for lap in 0..10 {
+                let numbers = (lap * 20..lap * 20 + 20).collect::<Vec<_>>();
+                tx.ok(&format!("push {} 20", numbers[0]));
+                assert_eq!(rx.number("len consumer"), tx.number("len producer"));
+                assert_eq!(rx.numbers("pop 20"), numbers, "past {edge:#x}");
+            }
+            assert!(tx.number("position producer") >= start + 200);
+            // Restarted beyond the edge, both go on there, as long as there is a long way to go.
+            if edge < u64::MAX - (1 << 48) {
+                tx.kill();
+                rx.kill();
+                let (mut tx, mut rx) = pair(&room, kind);
+                tx.ok("push 200 20");
+                assert_eq!(rx.numbers("pop 20"), (200..220).collect::<Vec<_>>());
+            }
+        }
+    }
+}

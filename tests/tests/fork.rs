@@ -1,0 +1,201 @@
+//! A fork copies memory and descriptors, but no seat: handles in the child are inert, and what they do
+//! there, being dropped included, nobody notices.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::os::fd::{AsFd, AsRawFd};
+
+use slipring::spsc;
+use slipring_tests::message::Message;
+use slipring_tests::{Peer, Room};
+
+fn room() -> Room {
+    Room::new(env!("CARGO_BIN_EXE_peer"))
+}
+
+const KINDS: [&str; 2] = ["kind=spsc capacity=64", "kind=bytes capacity=4096 max=112"];
+
+fn seat(room: &Room, role: &str, kind: &str) -> Peer {
+    let mut peer = room.peer();
+    peer.ok(&format!("{role} ticks {kind}"));
+    peer
+}
+
+/// Asserts that the child said `Forked`.
+#[track_caller]
+fn is_forked(said: &[String]) {
+    assert_eq!(said[0], "err", "{said:?}");
+    assert_eq!(said[1], "Forked");
+    assert!(
+        said[2].contains("copied by fork") && said[2].contains("attach anew"),
+        "{said:?}"
+    );
+}
+
+#[test]
+fn a_forked_producer_refuses_even_its_first_push() {
+    for kind in KINDS {
+        let room = room();
+        let (mut tx, mut rx) = (seat(&room, "producer", kind), seat(&room, "consumer", kind));
+        let unused = room.contents();
+        // There is room, and the fast path has never asked anybody: the child must ask all the same.
+        for line in [
+            "try-push 0",
+            "push 0 1",
+            "place 0",
+            "hold-push 0 1",
+            "wait-for consumer 100",
+        ] {
+            is_forked(&tx.ok(&format!("fork {line}")));
+        }
+        unused.are_those_of(&room, "the child wrote into the channel");
+        // Likewise in the middle of traffic.
+        tx.ok("push 0 5");
+        is_forked(&tx.ok("fork try-push 5"));
+        tx.ok("push 5 5");
+        assert_eq!(rx.numbers("drain"), (0..10).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn a_forked_consumer_refuses_even_what_it_knows_to_be_there() {
+    for kind in KINDS {
+        let room = room();
+        let (mut tx, mut rx) = (seat(&room, "producer", kind), seat(&room, "consumer", kind));
+        tx.ok("push 0 10");
+        assert_eq!(rx.number("pop 1"), 0);
+        let before = room.contents();
+        for line in ["try-pop", "pop 1", "hold-pop 3", "wait-for producer 100"] {
+            is_forked(&rx.ok(&format!("fork {line}")));
+        }
+        before.are_those_of(&room, "the child wrote into the channel");
+        assert_eq!(rx.numbers("drain"), (1..10).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn handles_dropped_in_a_child_leave_no_seat() {
+    for kind in KINDS {
+        let room = room();
+        let (mut tx, mut rx) = (seat(&room, "producer", kind), seat(&room, "consumer", kind));
+        tx.ok("push 0 3");
+        for how in ["leave", "abort", "panic"] {
+            assert_eq!(tx.ok(&format!("fork {how} producer")), ["ok"]);
+            assert_eq!(rx.ok(&format!("fork {how} consumer")), ["ok"]);
+            for role in ["producer", "consumer"] {
+                let said = room.peer().ok(&format!("seat ticks {role}"));
+                assert_eq!(said[..2], ["held".to_owned(), "1".to_owned()]);
+                room.peer()
+                    .refused(&format!("{role} ticks {kind}"), "RoleTaken", &[]);
+            }
+        }
+        assert_eq!(rx.numbers("pop 3"), [0, 1, 2]);
+        rx.refused("pop 1 timeout=50", "TimedOut", &[]);
+        tx.ok("push 3 1");
+        assert_eq!(rx.number("pop 1"), 3);
+    }
+}
+
+#[test]
+fn a_guard_finished_in_a_child_changes_nothing() {
+    for kind in KINDS {
+        let room = room();
+        let (mut tx, mut rx) = (seat(&room, "producer", kind), seat(&room, "consumer", kind));
+        tx.ok("push 0 4");
+        // The child drops its copy of a read in progress: it is not released.
+        assert_eq!(rx.numbers("hold-pop 3"), [0, 1, 2]);
+        let before = room.contents();
+        rx.ok("fork 0");
+        before.are_those_of(&room, "a child released what its parent reads");
+        rx.ok("release");
+        // The child commits its copy of a reservation: nothing is published.
+        assert_eq!(tx.numbers("hold-push 4 1"), [4]);
+        tx.ok("fork 1");
+        assert_eq!(
+            rx.numbers("drain"),
+            [3],
+            "a child published what its parent writes"
+        );
+        tx.ok("commit 1");
+        assert_eq!(rx.numbers("drain"), [4]);
+    }
+}
+
+#[test]
+fn a_child_does_not_keep_its_dead_parents_seat() {
+    for kind in KINDS {
+        for how in ["fork-linger", "exec-linger"] {
+            let room = room();
+            let (mut tx, mut rx) = (seat(&room, "producer", kind), seat(&room, "consumer", kind));
+            tx.ok("push 0 2");
+            tx.ok(how);
+            rx.ok(how);
+            tx.kill();
+            assert_eq!(rx.numbers("pop 2"), [0, 1]);
+            rx.refused("pop 1", "Disconnected", &["died"]);
+            rx.kill();
+            // The children are still there, and hold nothing.
+            let (mut tx, mut rx) = (seat(&room, "producer", kind), seat(&room, "consumer", kind));
+            tx.ok("push 2 1");
+            assert_eq!(rx.number("pop 1"), 2);
+            tx.ok("leave producer");
+            rx.ok("leave consumer");
+            room.peer().ok("remove ticks");
+        }
+    }
+}
+
+#[test]
+fn a_child_of_a_passed_channel_keeps_no_seat_either() {
+    let room = room();
+    let channel = spsc::Builder::<Message>::new(64).memfd().unwrap();
+    let (control, data) = channel.descriptors().unwrap();
+    let open = format!("from-fds {} {}", control.as_raw_fd(), data.as_raw_fd());
+    let seat = |role: &str| {
+        let mut peer = room.peer_with(&[control.as_fd(), data.as_fd()]);
+        peer.ok(&open);
+        peer.ok(role);
+        peer
+    };
+    let mut tx = seat("producer");
+    tx.ok("push 0 2");
+    tx.ok("fork-linger");
+    is_forked(&tx.ok("fork try-push 2"));
+    tx.kill();
+    let mut rx = seat("consumer");
+    assert_eq!(rx.numbers("pop 2"), [0, 1]);
+    rx.refused("pop 1", "Disconnected", &["died"]);
+    let mut tx = seat("producer");
+    tx.ok("push 2 1");
+    assert_eq!(rx.number("pop 1"), 2);
+}
+
+#[test]
+fn a_child_may_attach_anew() {
+    for kind in KINDS {
+        let room = room();
+        let mut tx = seat(&room, "producer", kind);
+        tx.ok("push 0 3");
+        // It is a process like any other: the role that is free is its, the one that is not is not.
+        assert_eq!(tx.ok(&format!("fork consumer ticks {kind}")), ["ok"]);
+        let said = tx.ok(&format!("fork producer ticks {kind}"));
+        assert_eq!(said[1].split(' ').next(), Some("RoleTaken"));
+        tx.ok("push 3 1");
+    }
+}
+
+#[test]
+fn a_fork_while_a_seat_is_taken_keeps_none_held() {
+    let room = room();
+    let mut parent = room.peer();
+    // A thread takes the seat over and over while another forks: each round would be `RoleTaken` if a
+    // child had been born with the lock of the round before.
+    let takes = parent.number("fork-storm ticks 60");
+    assert!(takes >= 60, "{takes}");
+    // All 60 children are still there; the parent and others may sit down.
+    parent.ok("producer ticks");
+    parent.ok("push 0 1");
+    parent.kill();
+    let (mut tx, mut rx) = (seat(&room, "producer", ""), seat(&room, "consumer", ""));
+    tx.ok("push 1 1");
+    assert_eq!(rx.numbers("pop 2"), [0, 1]);
+}

@@ -1,0 +1,195 @@
+//! A full file system is `NoSpace` when the channel is made, nothing is left behind, and nobody ever
+//! gets a SIGBUS. In a tmpfs of one MiB of its own.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::fs;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+
+use rustix::fs::{FallocateFlags, fallocate};
+use slipring_tests::{Peer, Room, is_root};
+
+/// A process whose `SLIPRING_DIR` is a small tmpfs in its own mount namespace, and the path by which
+/// the test sees it. Nothing where only root can have one.
+fn small(room: &Room, options: &str) -> Option<(Peer, PathBuf)> {
+    let mut peer = room.peer();
+    if !is_root() {
+        // What can be had without root: a shape that no file system holds.
+        peer.refused(
+            "create ticks capacity=1099511627776",
+            "NoSpace",
+            &["no space"],
+        );
+        assert_eq!(room.names(), Vec::<String>::new());
+        return None;
+    }
+    let dir = room.path().join("small");
+    fs::create_dir(&dir).unwrap();
+    peer.ok("private");
+    peer.ok(&format!("mount tmpfs {} {options}", dir.display()));
+    peer.ok(&format!("dir {}", dir.display()));
+    let seen = peer.sees(&dir);
+    Some((peer, seen))
+}
+
+/// Another process in the same tmpfs.
+fn beside(room: &Room, first: &Peer) -> Peer {
+    let mut peer = room.peer();
+    peer.ok(&format!("join {}", first.pid()));
+    peer.ok(&format!("dir {}", room.path().join("small").display()));
+    peer
+}
+
+fn names(dir: &PathBuf) -> Vec<String> {
+    let entries = fs::read_dir(dir).unwrap();
+    entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect()
+}
+
+fn room() -> Room {
+    Room::new(env!("CARGO_BIN_EXE_peer"))
+}
+
+const KINDS: [(&str, &str, &str); 2] = [
+    ("kind=spsc", "capacity=64", "capacity=32768"),
+    ("kind=bytes max=112", "capacity=4096", "capacity=2097152"),
+];
+
+#[test]
+fn what_does_not_fit_is_no_space_and_leaves_nothing() {
+    for (kind, fits, huge) in KINDS {
+        let room = room();
+        let Some((mut peer, seen)) = small(&room, "size:1m") else {
+            return;
+        };
+        for verb in ["create", "open-or-create", "producer", "consumer"] {
+            for name in ["ticks", "market/ticks"] {
+                let words = ["no space for", "data", "smaller capacity", "make room"];
+                peer.refused(&format!("{verb} {name} {kind} {huge}"), "NoSpace", &words);
+            }
+        }
+        assert_eq!(names(&seen), ["@market"], "only the domain's directory");
+        assert_eq!(names(&seen.join("@market")), Vec::<String>::new());
+        // What fits is made all the same, also when the disk was filled meanwhile and emptied again.
+        let filler = room.path().join("small/filler");
+        let filled = peer.number(&format!("fill {}", filler.display()));
+        assert!(filled > 900 << 10, "{filled}");
+        for _ in 0..3 {
+            peer.refused(
+                &format!("producer ticks {kind} {fits}"),
+                "NoSpace",
+                &["no space for"],
+            );
+        }
+        assert_eq!(names(&seen.join("@market")), Vec::<String>::new());
+        fs::remove_file(seen.join("filler")).unwrap();
+        peer.ok(&format!("producer ticks {kind} {fits}"));
+        peer.ok("push 0 10");
+        let mut rx = beside(&room, &peer);
+        rx.ok(&format!("consumer ticks {kind} {fits}"));
+        assert_eq!(rx.numbers("drain"), (0..10).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn a_channel_on_a_file_system_that_fills_up_goes_on() {
+    for (kind, fits, _) in KINDS {
+        let room = room();
+        let Some((mut tx, _)) = small(&room, "size:1m") else {
+            return;
+        };
+        tx.ok(&format!("producer ticks {kind} {fits}"));
+        let filler = room.path().join("small/filler");
+        tx.number(&format!("fill {}", filler.display()));
+        // Every page of it is backed: old and new parties use all of it, many times round.
+        let mut rx = beside(&room, &tx);
+        rx.ok(&format!("consumer ticks {kind} {fits}"));
+        for lap in 0..30 {
+            tx.ok(&format!("push {} 25", lap * 25));
+            assert_eq!(
+                rx.numbers("pop 25"),
+                (lap * 25..lap * 25 + 25).collect::<Vec<_>>()
+            );
+        }
+        // A failed create beside it disturbs nobody.
+        let mut other = beside(&room, &tx);
+        other.refused(
+            &format!("create other {kind} {fits}"),
+            "NoSpace",
+            &["no space for"],
+        );
+        assert_eq!(other.ok("list"), ["ticks"]);
+        tx.kill();
+        rx.refused("pop 1", "Disconnected", &["died"]);
+        other.ok(&format!("producer ticks {kind}"));
+        other.ok("push 750 1");
+        assert_eq!(rx.number("pop 1"), 750);
+    }
+}
+
+#[test]
+fn holes_that_find_no_space_are_an_error_and_not_a_signal() {
+    for part in ["control", "data"] {
+        let room = room();
+        let Some((mut tx, seen)) = small(&room, "size:1m") else {
+            return;
+        };
+        tx.ok("create ticks capacity=1024");
+        // Somebody punched a hole, and somebody else took the space.
+        let file = fs::File::options()
+            .write(true)
+            .open(seen.join("ticks").join(part))
+            .unwrap();
+        let punch = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        let len = file.metadata().unwrap().len();
+        fallocate(file.as_fd(), punch, 4096, len - 4096).unwrap();
+        tx.number(&format!(
+            "fill {}",
+            room.path().join("small/filler").display()
+        ));
+        let mut peer = beside(&room, &tx);
+        for verb in ["open", "producer", "consumer"] {
+            let words = ["no space for", part, "holes", "make room"];
+            peer.refused(&format!("{verb} ticks"), "NoSpace", &words);
+        }
+        // Looking on only reads, which takes no space for a hole in a tmpfs, or is refused.
+        let _ = peer.ask("stat ticks");
+        assert!(peer.is_running());
+        // With room again the holes are filled, and read as never written.
+        fs::remove_file(seen.join("filler")).unwrap();
+        peer.ok("producer ticks");
+        peer.ok("consumer ticks");
+        peer.ok("push 0 1000");
+        assert_eq!(peer.numbers("pop 1000"), (0..1000).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn a_file_system_without_inodes_is_no_space_too() {
+    // The root of the tmpfs takes one; a channel needs three.
+    for inodes in 2..4 {
+        let room = room();
+        let Some((mut peer, seen)) = small(&room, &format!("nr_inodes:{inodes}")) else {
+            return;
+        };
+        for verb in ["create", "producer"] {
+            peer.refused(
+                &format!("{verb} ticks"),
+                "NoSpace",
+                &["no space", "channel"],
+            );
+        }
+        assert_eq!(names(&seen), Vec::<String>::new());
+    }
+    let room = room();
+    let Some((mut peer, _)) = small(&room, "nr_inodes:4") else {
+        return;
+    };
+    peer.ok("create ticks");
+    peer.refused("create other", "NoSpace", &["no space"]);
+    // Memory that somebody has mapped stays until they let go.
+    peer.ok("remove ticks");
+    peer.ok("close");
+    peer.ok("create other");
+}

@@ -1,0 +1,485 @@
+//! Who may sit where, in which order, and what each learns of the other's end.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use slipring_tests::{Peer, Room, eventually};
+
+fn room() -> Room {
+    Room::new(env!("CARGO_BIN_EXE_peer"))
+}
+
+const KINDS: [&str; 2] = ["kind=spsc capacity=64", "kind=bytes capacity=4096 max=112"];
+
+/// A room, and for each kind a channel name with its options.
+fn each_kind(mut story: impl FnMut(&Room, &str)) {
+    for kind in KINDS {
+        story(&room(), kind);
+    }
+}
+
+/// A new process with this role of the channel `ticks`.
+fn seat(room: &Room, role: &str, kind: &str) -> Peer {
+    let mut peer = room.peer();
+    peer.ok(&format!("{role} ticks {kind}"));
+    peer
+}
+
+/// State, generation, process id, position and messages of a seat, as anybody sees it.
+fn look(room: &Room, role: &str) -> (String, [u64; 5]) {
+    let words = room.peer().ok(&format!("seat ticks {role}"));
+    let figures = std::array::from_fn(|i| words[i + 1].parse().unwrap());
+    (words[0].clone(), figures)
+}
+
+#[test]
+fn either_side_may_come_first() {
+    each_kind(|room, kind| {
+        for (first, second) in [("producer", "consumer"), ("consumer", "producer")] {
+            let mut one = seat(room, first, kind);
+            let mut two = seat(room, second, kind);
+            let (tx, rx) = if first == "producer" {
+                (&mut one, &mut two)
+            } else {
+                (&mut two, &mut one)
+            };
+            tx.ok("push 0 20");
+            assert_eq!(rx.numbers("pop 20"), (0..20).collect::<Vec<_>>());
+            one.kill();
+            two.kill();
+            room.peer().ok("remove ticks");
+        }
+    });
+}
+
+#[test]
+fn a_consumer_waits_for_its_first_producer_and_a_producer_for_its_first_consumer() {
+    each_kind(|room, kind| {
+        let mut rx = seat(room, "consumer", kind);
+        rx.refused("try-pop", "Empty", &["empty"]);
+        rx.refused("pop 1 timeout=20", "TimedOut", &["empty"]);
+        rx.refused("wait-for producer 20", "TimedOut", &[]);
+        assert_eq!(rx.ok("disconnected consumer"), ["true"]);
+        // Blocked before the producer exists.
+        rx.tell("pop 2");
+        let mut tx = seat(room, "producer", kind);
+        tx.ok("wait-for consumer 60000");
+        assert_eq!(tx.ok("disconnected producer"), ["false"]);
+        tx.ok("push 0 2");
+        assert_eq!(rx.answer().unwrap(), ["0", "1"]);
+        rx.ok("wait-for producer 60000");
+        assert_eq!(rx.ok("disconnected consumer"), ["false"]);
+    });
+    each_kind(|room, kind| {
+        let mut tx = seat(room, "producer", kind);
+        assert_eq!(tx.ok("disconnected producer"), ["true"]);
+        tx.refused("wait-for consumer 20", "TimedOut", &[]);
+        // More than the ring holds: blocked, and not an error, before the consumer exists.
+        tx.tell("push 0 500");
+        let mut rx = seat(room, "consumer", kind);
+        assert_eq!(rx.numbers("pop 500"), (0..500).collect::<Vec<_>>());
+        tx.answer().unwrap();
+    });
+}
+
+#[test]
+fn a_second_taker_is_refused_and_the_first_undisturbed() {
+    each_kind(|room, kind| {
+        let (mut tx, mut rx) = (seat(room, "producer", kind), seat(room, "consumer", kind));
+        tx.ok("push 0 10");
+        assert_eq!(rx.numbers("pop 3"), [0, 1, 2]);
+        let before = room.contents();
+        for (peer, role) in [(&tx, "producer"), (&rx, "consumer")] {
+            let holder = format!("process {}", peer.pid());
+            let words = [role, "taken", &holder, "one at a time"];
+            // From another process, by name and by a channel that is open already.
+            let mut other = room.peer();
+            other.refused(&format!("{role} ticks {kind}"), "RoleTaken", &words);
+            other.ok(&format!("open ticks {kind}"));
+            other.refused(role, "RoleTaken", &words);
+        }
+        // From the same process.
+        tx.refused(
+            &format!("producer ticks {kind}"),
+            "RoleTaken",
+            &["producer"],
+        );
+        rx.refused(
+            &format!("consumer ticks {kind}"),
+            "RoleTaken",
+            &["consumer"],
+        );
+        before.are_those_of(room, "a refused taker wrote something");
+        // Both go on as if nothing had been.
+        assert_eq!(rx.numbers("pop 7"), [3, 4, 5, 6, 7, 8, 9]);
+        tx.ok("push 10 5");
+        assert_eq!(rx.numbers("pop 5"), [10, 11, 12, 13, 14]);
+        assert_eq!(look(room, "producer").1[0], 1, "still the first generation");
+        assert_eq!(look(room, "consumer").1[0], 1, "still the first generation");
+    });
+}
+
+#[test]
+fn a_seat_that_was_left_is_free_at_once() {
+    each_kind(|room, kind| {
+        let mut peer = room.peer();
+        peer.ok(&format!("create ticks {kind}"));
+        for round in 0..20 {
+            peer.ok("producer");
+            assert_eq!(peer.number("next"), round);
+            peer.ok(&format!("push {round} 1"));
+            let how = ["leave producer", "abort producer", "panic producer"][round as usize % 3];
+            peer.ok(how);
+            peer.ok("consumer");
+            assert_eq!(peer.number("try-pop"), round);
+            peer.ok(["leave consumer", "panic consumer", "abort consumer"][round as usize % 3]);
+        }
+        assert_eq!(look(room, "producer").1[0], 20);
+    });
+}
+
+#[test]
+fn a_new_consumer_resumes_where_the_last_one_released() {
+    each_kind(|room, kind| {
+        let mut tx = seat(room, "producer", kind);
+        tx.ok("push 0 12");
+        let mut at = 0;
+        for how in ["leave", "abort", "panic", "kill"] {
+            let mut rx = seat(room, "consumer", kind);
+            assert_eq!(rx.numbers("pop 3"), [at, at + 1, at + 2]);
+            at += 3;
+            if how == "kill" {
+                rx.kill();
+            } else {
+                rx.ok(&format!("{how} consumer"));
+            }
+        }
+        // One who was never there when anything was pushed finds all that was queued.
+        tx.ok("push 12 5");
+        let mut rx = seat(room, "consumer", kind);
+        assert_eq!(rx.numbers("drain"), [12, 13, 14, 15, 16]);
+    });
+}
+
+#[test]
+fn a_second_producer_goes_on_where_the_first_ended() {
+    each_kind(|room, kind| {
+        let mut rx = seat(room, "consumer", kind);
+        for how in ["leave", "abort", "panic", "kill"] {
+            let mut tx = seat(room, "producer", kind);
+            let next = tx.number("next");
+            tx.ok(&format!("push {next} 7"));
+            assert_eq!(rx.number("pop 1"), next);
+            if how == "kill" {
+                tx.kill();
+            } else {
+                tx.ok(&format!("{how} producer"));
+            }
+            // The rest comes first, then how it ended.
+            let rest = (next + 1..next + 7).collect::<Vec<_>>();
+            assert_eq!(rx.numbers("pop 6"), rest);
+            let told = match how {
+                "leave" => "finished",
+                "kill" => "died",
+                _ => "aborted",
+            };
+            rx.refused("pop 1", "Disconnected", &[told, "the peer is gone"]);
+        }
+        assert_eq!(look(room, "producer").1[0], 4);
+    });
+}
+
+#[test]
+fn a_finished_end_is_told_until_it_is_noted_and_never_again() {
+    each_kind(|room, kind| {
+        let mut tx = seat(room, "producer", kind);
+        tx.ok("push 0 3");
+        tx.ok("leave producer");
+        // A consumer that did not come to the end leaves the news to the next.
+        let mut rx = seat(room, "consumer", kind);
+        assert_eq!(rx.numbers("pop 2"), [0, 1]);
+        rx.ok("leave consumer");
+        // One that was killed just when it was told has not noted it.
+        let mut rx = seat(room, "consumer", kind);
+        assert_eq!(rx.number("pop 1"), 2);
+        rx.refused("pop 1", "Disconnected", &["finished"]);
+        rx.kill();
+        // This one is told, and takes note by leaving.
+        let mut rx = seat(room, "consumer", kind);
+        rx.refused("pop 1", "Disconnected", &["finished"]);
+        rx.ok("leave consumer");
+        // For this one it is history: it waits for the next producer.
+        let mut rx = seat(room, "consumer", kind);
+        rx.refused("try-pop", "Empty", &[]);
+        rx.refused("pop 1 timeout=50", "TimedOut", &[]);
+        rx.tell("pop 1");
+        let mut tx = seat(room, "producer", kind);
+        tx.ok("push 3 1");
+        assert_eq!(rx.answer().unwrap(), ["3"]);
+        // The next end is news again, and noted by asking again.
+        tx.ok("leave producer");
+        rx.refused("pop 1", "Disconnected", &["finished"]);
+        rx.refused("pop 1 timeout=50", "Disconnected", &["finished"]);
+        rx.kill();
+        let mut rx = seat(room, "consumer", kind);
+        rx.refused("pop 1 timeout=50", "TimedOut", &[]);
+    });
+}
+
+#[test]
+fn an_end_is_told_though_the_next_producer_sits_there_already() {
+    each_kind(|room, kind| {
+        let mut tx = seat(room, "producer", kind);
+        tx.ok("push 0 2");
+        tx.ok("leave producer");
+        let mut next = seat(room, "producer", kind);
+        let mut rx = seat(room, "consumer", kind);
+        assert_eq!(rx.numbers("pop 2"), [0, 1]);
+        rx.refused("pop 1", "Disconnected", &["finished"]);
+        rx.ok("wait-for producer 60000");
+        next.ok("push 2 2");
+        assert_eq!(rx.numbers("pop 2"), [2, 3]);
+        next.ok("leave producer");
+        rx.refused("pop 1", "Disconnected", &["finished"]);
+    });
+}
+
+#[test]
+fn a_killed_producer_died_and_a_killed_consumer_too() {
+    each_kind(|room, kind| {
+        let (mut tx, mut rx) = (seat(room, "producer", kind), seat(room, "consumer", kind));
+        tx.ok("push 0 4");
+        // Blocked while the producer is alive, told when it is not.
+        assert_eq!(rx.numbers("pop 4"), [0, 1, 2, 3]);
+        rx.tell("pop 1");
+        tx.kill();
+        rx.answer().unwrap_err().is("Disconnected", &["died"]);
+        assert_eq!(look(room, "producer").0, "died");
+        assert_eq!(rx.ok("disconnected consumer"), ["true"]);
+
+        let mut tx = seat(room, "producer", kind);
+        rx.ok("wait-for producer 60000");
+        tx.tell("push 4 1000");
+        assert_eq!(rx.number("pop 1"), 4);
+        rx.kill();
+        tx.answer().unwrap_err().is("Disconnected", &["died"]);
+        assert_eq!(look(room, "consumer").0, "died");
+        // What there is room for may still be written, and nothing of it is lost.
+        let queued = tx.number("next");
+        let mut rx = seat(room, "consumer", kind);
+        tx.ok("wait-for consumer 60000");
+        assert_eq!(rx.numbers("drain"), (5..queued).collect::<Vec<_>>());
+    });
+}
+
+#[test]
+fn a_producer_is_told_how_its_consumer_left_once_the_ring_is_full() {
+    each_kind(|room, kind| {
+        let mut tx = seat(room, "producer", kind);
+        for (how, told) in [
+            ("leave", "finished"),
+            ("abort", "aborted"),
+            ("panic", "aborted"),
+        ] {
+            let mut rx = seat(room, "consumer", kind);
+            tx.ok("wait-for consumer 60000");
+            rx.ok(&format!("{how} consumer"));
+            let next = tx.number("next");
+            tx.refused(&format!("push {next} 1000"), "Disconnected", &[told]);
+            let queued = tx.number("next");
+            let mut rx = seat(room, "consumer", kind);
+            assert_eq!(rx.numbers("drain").last(), Some(&(queued - 1)));
+        }
+    });
+}
+
+#[test]
+fn a_stopped_process_is_alive() {
+    each_kind(|room, kind| {
+        let (mut tx, mut rx) = (seat(room, "producer", kind), seat(room, "consumer", kind));
+        tx.ok("push 0 1");
+        assert_eq!(rx.number("pop 1"), 0);
+        tx.freeze();
+        rx.refused("pop 1 timeout=100", "TimedOut", &[]);
+        assert_eq!(rx.ok("disconnected consumer"), ["false"]);
+        assert_eq!(look(room, "producer").0, "held");
+        let mut other = room.peer();
+        other.refused(
+            &format!("producer ticks {kind}"),
+            "RoleTaken",
+            &["producer"],
+        );
+        other.refused(
+            "remove ticks",
+            "InUse",
+            &["ticks", "producer", "stop it first"],
+        );
+        tx.thaw();
+        tx.ok("push 1 1");
+        assert_eq!(rx.number("pop 1"), 1);
+
+        rx.freeze();
+        tx.refused("push 2 1000 timeout=100", "TimedOut", &["full"]);
+        assert_eq!(tx.ok("disconnected producer"), ["false"]);
+        other.refused(
+            &format!("consumer ticks {kind}"),
+            "RoleTaken",
+            &["consumer"],
+        );
+        let queued = tx.number("next");
+        rx.thaw();
+        assert_eq!(rx.numbers("drain"), (2..queued).collect::<Vec<_>>());
+    });
+}
+
+#[test]
+fn the_heartbeat_figure_moves() {
+    each_kind(|room, kind| {
+        let (mut tx, mut rx) = (seat(room, "producer", kind), seat(room, "consumer", kind));
+        for (peer, role) in [(&mut tx, "producer"), (&mut rx, "consumer")] {
+            let age = || look(room, role).1[4];
+            // It grows while nothing is heard of its holder, and falls by a sign of life.
+            let old = age();
+            eventually("the age grows", || age() > old + 5_000_000);
+            let before = age();
+            peer.ok(&format!("heartbeat {role}"));
+            eventually("a younger sign of life", || {
+                peer.ok(&format!("heartbeat {role}"));
+                age() < before
+            });
+            assert_eq!(
+                look(room, role).1[1],
+                u64::from(peer.pid()),
+                "the holder's process id"
+            );
+        }
+        // A call that waits gives signs by itself: between two looks the figure falls.
+        rx.tell("pop 1");
+        let mut last = look(room, "consumer").1[4];
+        eventually("a waiting call gives signs of life", || {
+            let now = look(room, "consumer").1[4];
+            std::mem::replace(&mut last, now) > now
+        });
+        tx.ok("push 0 1");
+        assert_eq!(rx.answer().unwrap(), ["0"]);
+    });
+}
+
+#[test]
+fn the_figures_of_a_seat_are_what_happened() {
+    each_kind(|room, kind| {
+        let (mut tx, mut rx) = (seat(room, "producer", kind), seat(room, "consumer", kind));
+        tx.ok("push 0 9");
+        rx.numbers("pop 4");
+        let (state, [generation, pid, position, messages, _]) = look(room, "producer");
+        assert_eq!((state.as_str(), generation, messages), ("held", 1, 9));
+        assert_eq!(
+            (pid, position),
+            (u64::from(tx.pid()), tx.number("position producer"))
+        );
+        let (state, [generation, pid, position, messages, _]) = look(room, "consumer");
+        assert_eq!((state.as_str(), generation, messages), ("held", 1, 4));
+        assert_eq!(
+            (pid, position),
+            (u64::from(rx.pid()), rx.number("position consumer"))
+        );
+        let queued = tx.number("len producer");
+        assert_eq!(rx.number("len consumer"), queued);
+        assert_eq!(room.peer().ok("stat ticks")[1], queued.to_string());
+        tx.ok("leave producer");
+        rx.ok("abort consumer");
+        assert_eq!(look(room, "producer").0, "finished");
+        assert_eq!(look(room, "consumer").0, "aborted");
+    });
+}
+
+#[test]
+fn a_seat_under_repair_is_recovering_and_never_taken() {
+    each_kind(|room, kind| {
+        let mut owner = room.peer();
+        owner.ok(&format!("create ticks {kind}"));
+        for (seat, role) in [(0, "producer"), (1, "consumer")] {
+            let control = room.file("ticks", "control");
+            let lock = format!("lock {} {}", control.display(), 1024 + seat * 128 + 1);
+            let mut repairer = room.peer();
+            let mut taker = room.peer();
+            repairer.ok(&lock);
+            let words = [role, "under repair", "try again"];
+            taker.refused(
+                &format!("{role} ticks {kind} patience=30"),
+                "Recovering",
+                &words,
+            );
+            taker.refused(
+                &format!("{role} ticks {kind} patience=0"),
+                "Recovering",
+                &words,
+            );
+            // Also while somebody holds it: what the repair will find, nobody knows before its end.
+            repairer.ok("unlock");
+            owner.ok(role);
+            repairer.ok(&lock);
+            taker.refused(
+                &format!("{role} ticks {kind} patience=30"),
+                "Recovering",
+                &words,
+            );
+            repairer.ok("unlock");
+            taker.refused(&format!("{role} ticks {kind}"), "RoleTaken", &[role]);
+            owner.ok(&format!("leave {role}"));
+            // A patient taker gets the seat when the repair is over, or the repairer dead.
+            repairer.ok(&lock);
+            taker.tell(&format!("{role} ticks {kind} patience=60000"));
+            repairer.kill();
+            taker.answer().unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_channel_in_use_cannot_be_removed_and_an_idle_one_can() {
+    each_kind(|room, kind| {
+        let mut tx = seat(room, "producer", kind);
+        let mut other = room.peer();
+        let holder = format!("process {}", tx.pid());
+        let words = ["ticks", "producer", &holder, "stop it first"];
+        other.refused("remove ticks", "InUse", &words);
+        tx.ok("push 0 1");
+        tx.ok("leave producer");
+        other.ok("remove ticks");
+        assert_eq!(room.names(), Vec::<String>::new());
+        other.refused("remove ticks", "NotFound", &["ticks", "create it first"]);
+        // Who has the removed one open is told so, not seated in it.
+        other.ok(&format!("create ticks {kind}"));
+        let mut stale = room.peer();
+        stale.ok(&format!("open ticks {kind}"));
+        other.ok("remove");
+        stale.refused("producer", "NotFound", &["ticks"]);
+        other.ok(&format!("create ticks {kind}"));
+        stale.refused("producer", "NotFound", &["ticks"]);
+        // Nor may one remove by it what bears the name now.
+        stale.refused("remove", "NotFound", &["ticks"]);
+        assert_eq!(other.ok("list"), ["ticks"]);
+        // By name one comes to the new one.
+        stale.ok(&format!("producer ticks {kind}"));
+        stale.ok("push 0 1");
+        other.ok("consumer");
+        assert_eq!(other.number("pop 1"), 0);
+    });
+}
+
+#[test]
+fn what_is_listed_is_what_there_is() {
+    let room = room();
+    let mut peer = room.peer();
+    assert_eq!(peer.ok("list"), Vec::<String>::new());
+    for name in ["ticks", "market/ticks", "market/book", "a.b_c-D9"] {
+        peer.ok(&format!("create {name}"));
+    }
+    assert_eq!(
+        peer.ok("list"),
+        ["a.b_c-D9", "ticks", "market/book", "market/ticks"]
+            .map(str::to_owned)
+            .as_slice()
+    );
+    peer.ok("remove market/ticks");
+    assert_eq!(peer.ok("list").len(), 3);
+}

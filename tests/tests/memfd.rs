@@ -1,0 +1,285 @@
+//! A channel without a name, handed over as two descriptors, is a channel like any other.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
+use slipring::{Error, bytes, spsc};
+use slipring_tests::message::{LARGEST, Message};
+use slipring_tests::{Peer, Room, is_root};
+
+fn room() -> Room {
+    Room::new(env!("CARGO_BIN_EXE_peer"))
+}
+
+/// A child that inherited the descriptors and opened the channel.
+fn heir(room: &Room, (control, data): (BorrowedFd<'_>, BorrowedFd<'_>), kind: &str) -> Peer {
+    let mut peer = room.peer_with(&[control, data]);
+    peer.ok(&format!(
+        "from-fds {} {} {kind}",
+        control.as_raw_fd(),
+        data.as_raw_fd()
+    ));
+    peer
+}
+
+#[test]
+fn inherited_descriptors_are_a_channel() {
+    let room = room();
+    let channel = spsc::Builder::<Message>::new(64)
+        .metadata(b"for you")
+        .memfd()
+        .unwrap();
+    let descriptors = channel.descriptors().unwrap();
+    let (mut tx, mut rx) = (heir(&room, descriptors, ""), heir(&room, descriptors, ""));
+    assert_eq!(tx.ok("identity"), rx.ok("identity"));
+    assert_eq!(rx.ok("metadata"), ["for you"]);
+    assert_eq!(rx.ok("geometry"), ["64", "64"]);
+    tx.ok("producer");
+    rx.ok("consumer");
+    for lap in 0..50 {
+        tx.ok(&format!("push {} 60", lap * 60));
+        assert_eq!(
+            rx.numbers("pop 60"),
+            (lap * 60..lap * 60 + 60).collect::<Vec<_>>()
+        );
+    }
+    tx.ok("leave producer");
+    rx.refused("pop 1", "Disconnected", &["finished"]);
+    assert_eq!(room.names(), Vec::<String>::new(), "it has no name");
+}
+
+#[test]
+fn seats_exclude_though_the_descriptors_share_a_description() {
+    let room = room();
+    let channel = bytes::Builder::new(4096)
+        .max_record(LARGEST)
+        .memfd()
+        .unwrap();
+    let descriptors = channel.descriptors().unwrap();
+    let mut tx = channel.producer().unwrap();
+    let taken = channel.producer().err().unwrap();
+    assert!(
+        matches!(
+            taken,
+            Error::RoleTaken {
+                role: "producer",
+                ..
+            }
+        ),
+        "{taken}"
+    );
+    let mut child = heir(&room, descriptors, "kind=bytes");
+    child.refused(
+        "producer",
+        "RoleTaken",
+        &["producer", &std::process::id().to_string()],
+    );
+    child.ok("consumer");
+    let mut second = heir(&room, descriptors, "kind=bytes");
+    second.refused(
+        "consumer",
+        "RoleTaken",
+        &["consumer", &child.pid().to_string()],
+    );
+    tx.push(&record(0)).unwrap();
+    assert_eq!(child.number("pop 1"), 0);
+    // When the child dies the seat is free, though its descriptors are open elsewhere.
+    child.kill();
+    assert!(tx.is_disconnected().unwrap());
+    second.ok("consumer");
+    tx.push(&record(1)).unwrap();
+    assert_eq!(second.number("pop 1"), 1);
+    drop(tx);
+    second.refused("pop 1", "Disconnected", &["finished"]);
+}
+
+fn record(number: u64) -> Vec<u8> {
+    let mut record = vec![0; slipring_tests::message::length(number)];
+    slipring_tests::message::write(number, &mut record);
+    record
+}
+
+#[test]
+fn a_channel_goes_over_a_unix_socket() {
+    for kind in ["kind=spsc capacity=64", "kind=bytes capacity=4096 max=112"] {
+        let room = room();
+        let socket = room.path().join("socket");
+        let (mut tx, mut rx) = (room.peer(), room.peer());
+        let made = tx.ok(&format!("memfd {kind}"));
+        tx.ok("producer");
+        tx.ok("push 0 5");
+        rx.ok(&format!("bind {}", socket.display()));
+        rx.tell(&format!("recv-fds {kind}"));
+        tx.ok(&format!("send-fds {}", socket.display()));
+        assert_eq!(rx.answer().unwrap(), made, "the same channel");
+        rx.refused(
+            "producer",
+            "RoleTaken",
+            &["producer", &tx.pid().to_string()],
+        );
+        rx.ok("consumer");
+        assert_eq!(rx.numbers("pop 5"), [0, 1, 2, 3, 4]);
+        tx.ok("push 5 20");
+        assert_eq!(rx.numbers("pop 20"), (5..25).collect::<Vec<_>>());
+        // The receiver keeps the memory alive, and passes it on.
+        tx.kill();
+        rx.refused("pop 1", "Disconnected", &["died"]);
+        let mut next = room.peer();
+        let second = room.path().join("second");
+        next.ok(&format!("bind {}", second.display()));
+        next.tell(&format!("recv-fds {kind}"));
+        rx.ok(&format!("send-fds {}", second.display()));
+        assert_eq!(next.answer().unwrap(), made);
+        next.ok("producer");
+        assert_eq!(next.number("next"), 25);
+        next.ok("push 25 1");
+        assert_eq!(rx.number("pop 1"), 25);
+    }
+}
+
+#[test]
+fn what_is_no_sealed_memfd_is_refused() {
+    let room = room();
+    let path = room.path().join("file");
+    std::fs::write(&path, vec![0; 65536]).unwrap();
+    let open = || OwnedFd::from(File::options().read(true).write(true).open(&path).unwrap());
+    let memfd = |len: u64, seals: SealFlags| {
+        let file = memfd_create("test", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
+        ftruncate(&file, len).unwrap();
+        fcntl_add_seals(&file, seals).unwrap();
+        file
+    };
+    let sealed = SealFlags::SHRINK | SealFlags::GROW;
+    let good = spsc::Builder::<Message>::new(64).memfd().unwrap();
+    let (control, data) = good.descriptors().unwrap();
+    let own = |fd: BorrowedFd<'_>| fd.try_clone_to_owned().unwrap();
+    let bad: [(&str, OwnedFd); 6] = [
+        // In shared memory it can be sealed like a memfd, and is not.
+        ("", open()),
+        ("no memfd", std::io::pipe().unwrap().0.into()),
+        ("no memfd", File::open("/dev/zero").unwrap().into()),
+        ("can still be resized", memfd(65536, SealFlags::empty())),
+        ("can still be resized", memfd(65536, SealFlags::SHRINK)),
+        ("empty", memfd(0, sealed)),
+    ];
+    let builder = spsc::Builder::<Message>::new(64);
+    for (found, descriptor) in bad {
+        let as_control = builder
+            .from_fds(own(descriptor.as_fd()), own(data))
+            .err()
+            .unwrap();
+        let as_data = builder.from_fds(own(control), descriptor).err().unwrap();
+        for (part, error) in [("control", as_control), ("data", as_data)] {
+            let text = error.to_string();
+            assert!(matches!(error, Error::BadDescriptor { .. }), "{error:?}");
+            for word in [part, found, "expected a memfd sealed against resizing"] {
+                assert!(text.contains(word), "no `{word}` in: {text}");
+            }
+        }
+    }
+    // Sealed memfds that are no channel: nothing in them, too short, the wrong way round.
+    let zero = builder
+        .from_fds(memfd(65536, sealed), own(data))
+        .err()
+        .unwrap();
+    assert!(
+        matches!(zero, Error::NotAChannel { found: 0, .. }),
+        "{zero:?}"
+    );
+    let short = builder
+        .from_fds(memfd(100, sealed), own(data))
+        .err()
+        .unwrap();
+    assert!(
+        matches!(
+            short,
+            Error::Truncated {
+                part: "control",
+                ..
+            }
+        ),
+        "{short:?}"
+    );
+    let small = builder
+        .from_fds(own(control), memfd(100, sealed))
+        .err()
+        .unwrap();
+    assert!(
+        matches!(
+            small,
+            Error::Truncated {
+                part: "data",
+                expected: 4096,
+                ..
+            }
+        ),
+        "{small:?}"
+    );
+    assert!(builder.from_fds(own(data), own(control)).is_err());
+    // The good one is as good as before.
+    let mut rx = good.consumer().unwrap();
+    let mut tx = builder
+        .from_fds(own(control), own(data))
+        .unwrap()
+        .producer()
+        .unwrap();
+    tx.push(slipring_tests::message::Numbered::numbered(7))
+        .unwrap();
+    assert_eq!(
+        slipring_tests::message::Numbered::check(&rx.pop().unwrap()),
+        Ok(7)
+    );
+}
+
+#[test]
+fn another_type_or_kind_is_refused() {
+    let room = room();
+    let channel = spsc::Builder::<Message>::new(64).memfd().unwrap();
+    let (control, data) = channel.descriptors().unwrap();
+    let open = format!("from-fds {} {}", control.as_raw_fd(), data.as_raw_fd());
+    for (kind, error, words) in [
+        ("twin", "Schema", ["`Message`", "`Twin`"]),
+        ("small", "Schema", ["(64 bytes", "(32 bytes"]),
+        ("bytes", "Kind", ["`spsc`", "`bytes`"]),
+    ] {
+        let mut peer = room.peer_with(&[control, data]);
+        peer.refused(&format!("{open} kind={kind}"), error, &words);
+    }
+    let mut peer = room.peer_with(&[control, data]);
+    peer.refused(
+        &format!("{open} capacity=128 exact=1"),
+        "Geometry",
+        &["64", "128"],
+    );
+}
+
+#[test]
+fn without_proc_a_passed_channel_says_what_it_needs() {
+    let room = room();
+    let channel = spsc::Builder::<Message>::new(64).memfd().unwrap();
+    let (control, data) = channel.descriptors().unwrap();
+    let mut peer = room.peer_with(&[control, data]);
+    if is_root() {
+        peer.ok("private");
+        peer.ok("mount tmpfs /proc");
+        let open = format!("from-fds {} {}", control.as_raw_fd(), data.as_raw_fd());
+        peer.refused(&open, "NeedsProc", &["needs /proc mounted"]);
+        // A named channel does not need it.
+        peer.ok("producer ticks");
+        peer.ok("push 0 3");
+        let mut rx = room.peer();
+        rx.ok("consumer ticks");
+        assert_eq!(rx.numbers("pop 3"), [0, 1, 2]);
+        peer.kill();
+        rx.refused("pop 1", "Disconnected", &["died"]);
+    } else {
+        // Only root can take /proc away from a process.
+        peer.ok(&format!(
+            "from-fds {} {}",
+            control.as_raw_fd(),
+            data.as_raw_fd()
+        ));
+    }
+}

@@ -1,0 +1,189 @@
+//! Many at once, on one name: one channel is made, whole, and nobody sits in another's seat.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::collections::HashMap;
+
+use slipring_tests::{Barrier, Peer, Room, eventually};
+
+fn room() -> Room {
+    Room::new(env!("CARGO_BIN_EXE_peer"))
+}
+
+/// What eight processes said of each round of a race to make one channel.
+fn race(how: &str, rounds: usize) -> Vec<Vec<String>> {
+    let (room, ground) = (room(), room());
+    let barrier = ground.path().join("barrier");
+    Barrier::create(&barrier);
+    let mut peers = (0..8).map(|_| room.peer()).collect::<Vec<_>>();
+    for (rank, peer) in peers.iter_mut().enumerate() {
+        peer.tell(&format!(
+            "race ticks {how} {rank} 8 {rounds} {}",
+            barrier.display()
+        ));
+    }
+    let said = peers
+        .iter_mut()
+        .map(|peer| peer.answer().unwrap())
+        .collect();
+    assert_eq!(room.names(), Vec::<String>::new(), "something is left");
+    said
+}
+
+#[test]
+fn of_eight_creators_at_once_one_makes_the_channel_and_all_find_it() {
+    let said = race("create", 100);
+    for round in 0..100 {
+        let words = said.iter().map(|said| said[round].split_once(' ').unwrap());
+        let (outcomes, identities): (Vec<_>, Vec<_>) = words.unzip();
+        let made = outcomes
+            .iter()
+            .filter(|outcome| **outcome == "made")
+            .count();
+        assert_eq!(made, 1, "round {round}: {outcomes:?}");
+        assert!(
+            identities.iter().all(|identity| *identity == identities[0]),
+            "{identities:?}"
+        );
+    }
+}
+
+#[test]
+fn eight_that_open_or_create_at_once_come_to_one_channel() {
+    let said = race("open-or-create", 100);
+    let mut seen = Vec::new();
+    for round in 0..100 {
+        assert!(
+            said.iter().all(|one| one[round] == said[0][round]),
+            "round {round}: {said:?}"
+        );
+        seen.push(said[0][round].clone());
+    }
+    // Each round's is another channel.
+    seen.sort();
+    seen.dedup();
+    assert_eq!(seen.len(), 100);
+}
+
+/// Adds up the outcomes that peers counted.
+fn count(peers: &mut [Peer], sum: &mut HashMap<String, u64>) {
+    for peer in peers {
+        for word in peer.answer().unwrap() {
+            let (outcome, count) = word.rsplit_once('=').unwrap();
+            *sum.entry(outcome.to_owned()).or_default() += count.parse::<u64>().unwrap();
+        }
+    }
+}
+
+#[track_caller]
+fn only_possible(sum: &HashMap<String, u64>) {
+    let possible = [
+        "seated",
+        "pushed",
+        "popped",
+        "removed",
+        "RoleTaken",
+        "NotFound",
+        "InUse",
+    ];
+    for outcome in sum.keys() {
+        assert!(possible.contains(&outcome.as_str()), "{sum:?}");
+    }
+}
+
+#[test]
+fn removing_while_others_come_and_go_never_makes_two_owners_or_half_a_channel() {
+    let (room, ground) = (room(), room());
+    let file = |role: &str| ground.path().join(role).display().to_string();
+    let mut owners = (0..4).map(|_| room.peer()).collect::<Vec<_>>();
+    let mut wreckers = (0..2).map(|_| room.peer()).collect::<Vec<_>>();
+    for peer in &mut wreckers {
+        peer.tell(&format!("wreck ticks {}", file("stop")));
+    }
+    let mut sum = HashMap::new();
+    let mut batches = 0;
+    eventually("all that can happen happens", || {
+        for (i, peer) in owners.iter_mut().enumerate() {
+            let role = if i < 3 { "producer" } else { "consumer" };
+            peer.tell(&format!("churn ticks {role} 300 {}", file(role)));
+        }
+        count(&mut owners, &mut sum);
+        only_possible(&sum);
+        batches += 1;
+        let wanted = [
+            "seated",
+            "pushed",
+            "popped",
+            "removed",
+            "RoleTaken",
+            "InUse",
+        ];
+        batches >= 5 && wanted.iter().all(|outcome| sum.contains_key(*outcome))
+    });
+    std::fs::write(file("stop"), "").unwrap();
+    count(&mut wreckers, &mut sum);
+    eprintln!("{sum:?}");
+    only_possible(&sum);
+    let _ = room.peer().ask("remove ticks");
+    assert_eq!(room.names(), Vec::<String>::new(), "something is left");
+}
+
+#[test]
+fn what_a_killed_creator_leaves_the_next_one_sweeps() {
+    let room = room();
+    let mut dice = 1_u64;
+    let mut left = 0;
+    for _ in 0..60 {
+        let mut peer = room.peer();
+        peer.ok("rebuild ticks capacity=16384");
+        // Some way into its work, another way each time.
+        dice = dice
+            .wrapping_mul(6364136223846793005)
+            .wrapping_add(1442695040888963407);
+        for _ in 0..(dice >> 33) % 4000 {
+            std::hint::black_box(room.path().exists());
+        }
+        peer.kill();
+        for name in room.names() {
+            let temporary = name.starts_with(".new-") || name.starts_with(".old-");
+            left += u64::from(temporary);
+            assert!(temporary || name == "ticks", "{name}");
+        }
+        // Nothing half-made bears the name, and nobody sees what does not.
+        let mut peer = room.peer();
+        match peer.ask("open ticks capacity=16384") {
+            Ok(_) => {
+                assert_eq!(peer.ok("list"), ["ticks"]);
+                peer.ok("producer");
+                peer.ok("push 0 1");
+                peer.ok("consumer");
+                assert_eq!(peer.number("pop 1"), 0);
+                peer.ok("leave producer");
+                peer.ok("leave consumer");
+                peer.ok("remove");
+            }
+            Err(refusal) => {
+                refusal.is("NotFound", &["ticks"]);
+                assert_eq!(peer.ok("list"), Vec::<String>::new());
+            }
+        }
+        peer.ok("create ticks");
+        assert_eq!(room.names(), ["ticks"], "the leftovers are swept");
+        peer.ok("remove");
+    }
+    eprintln!("{left} leftovers swept");
+    assert!(left > 0, "no kill met a creator at work");
+}
+
+#[test]
+fn a_creator_at_work_is_not_swept() {
+    let room = room();
+    let mut peer = room.peer();
+    // Two names: the one is made while the other's creators sweep.
+    peer.ok("rebuild ticks capacity=4096");
+    let mut other = room.peer();
+    for _ in 0..200 {
+        other.ok("create other");
+        other.ok("remove other");
+    }
+    assert!(peer.is_running(), "its directory was swept under it");
+}

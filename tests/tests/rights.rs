@@ -1,0 +1,226 @@
+//! Who may come in is the creator's choice, and nobody else's: not the umask's, and not that of
+//! whoever was first to make the default directory.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+use std::path::Path;
+
+use slipring_tests::{Peer, Room, is_root};
+
+fn room() -> Room {
+    Room::new(env!("CARGO_BIN_EXE_peer"))
+}
+
+/// Nobody in particular.
+const STRANGER: u32 = 65534;
+
+fn mode(path: &Path) -> u32 {
+    fs::symlink_metadata(path).unwrap().mode() & 0o7777
+}
+
+/// A new process of another user.
+fn stranger(room: &Room, group: u32) -> Peer {
+    let mut peer = room.peer();
+    peer.ok(&format!("become {STRANGER} {group}"));
+    peer
+}
+
+#[test]
+fn files_have_the_mode_that_the_creator_chose_whatever_the_umask() {
+    for umask in ["000", "022", "077", "777"] {
+        for (option, dir, file) in [
+            ("", 0o700, 0o600),
+            ("mode=600", 0o700, 0o600),
+            ("mode=640", 0o750, 0o640),
+            ("mode=660", 0o770, 0o660),
+            ("mode=644", 0o755, 0o644),
+            ("mode=666", 0o777, 0o666),
+            // Nobody executes a channel, and no bit beyond that is anybody's.
+            ("mode=7777", 0o777, 0o666),
+        ] {
+            let room = room();
+            let mut peer = room.peer();
+            peer.ok(&format!("umask {umask}"));
+            peer.ok(&format!("create ticks {option}"));
+            peer.ok(&format!("create market/ticks {option}"));
+            for channel in ["ticks", "@market/ticks"] {
+                let what = format!("{channel} {option} umask {umask}");
+                assert_eq!(mode(&room.path().join(channel)), dir, "{what}");
+                assert_eq!(mode(&room.file(channel, "control")), file, "{what}");
+                assert_eq!(mode(&room.file(channel, "data")), file, "{what}");
+            }
+            assert_eq!(mode(&room.path().join("@market")), dir);
+        }
+    }
+}
+
+#[test]
+fn by_default_another_user_is_refused() {
+    let room = room();
+    let mut tx = room.peer();
+    tx.ok("producer ticks");
+    tx.ok("producer market/ticks");
+    tx.ok("push 0 3");
+    let before = room.contents();
+    let refused = ["no permission", "ticks", "ask its owner", "mode()"];
+    let mut peer = if is_root() {
+        stranger(&room, STRANGER)
+    } else {
+        // Another user is to us what we are to a directory of nobody's.
+        for name in ["ticks", "@market"] {
+            fs::set_permissions(room.path().join(name), fs::Permissions::from_mode(0o000)).unwrap();
+        }
+        room.peer()
+    };
+    for verb in ["open", "open-or-create", "consumer", "stat", "remove"] {
+        peer.refused(&format!("{verb} ticks"), "Permission", &refused);
+        peer.refused(
+            &format!("{verb} market/ticks"),
+            "Permission",
+            &["no permission", "market"],
+        );
+    }
+    if is_root() {
+        peer.refused("create ticks", "AlreadyExists", &["ticks"]);
+        // In a directory where it may not write it makes nothing.
+        peer.refused("create other", "Permission", &["no permission"]);
+        before.are_those_of(&room, "the channel of another");
+    } else {
+        for name in ["ticks", "@market"] {
+            fs::set_permissions(room.path().join(name), fs::Permissions::from_mode(0o700)).unwrap();
+        }
+    }
+    let mut rx = room.peer();
+    rx.ok("consumer market/ticks");
+    assert_eq!(rx.numbers("drain"), [0, 1, 2]);
+}
+
+#[test]
+fn a_wider_mode_lets_in_whom_it_names_and_no_others() {
+    if !is_root() {
+        // One cannot become another user; the modes themselves are tested above.
+        return files_have_the_mode_that_the_creator_chose_whatever_the_umask();
+    }
+    let group = rustix::process::getegid().as_raw();
+    let room = room();
+    let mut tx = room.peer();
+    tx.ok("umask 077");
+    tx.ok("producer ticks mode=660");
+    tx.ok("push 0 3");
+    let mut outsider = stranger(&room, STRANGER);
+    outsider.refused("consumer ticks", "Permission", &["no permission"]);
+    let mut member = stranger(&room, group);
+    member.ok("consumer ticks");
+    assert_eq!(member.numbers("pop 3"), [0, 1, 2]);
+    // The seats are the same seats: each sees the other's, and its end.
+    stranger(&room, group).refused("producer ticks", "RoleTaken", &[&tx.pid().to_string()]);
+    room.peer()
+        .refused("consumer ticks", "RoleTaken", &[&member.pid().to_string()]);
+    tx.ok("push 3 1");
+    tx.kill();
+    assert_eq!(member.number("pop 1"), 3);
+    member.refused("pop 1", "Disconnected", &["died"]);
+    member.ok("producer ticks");
+    member.ok("push 4 1");
+    assert_eq!(member.number("pop 1"), 4);
+}
+
+#[test]
+fn who_may_only_read_may_look_but_not_sit() {
+    if !is_root() {
+        return by_default_another_user_is_refused();
+    }
+    let group = rustix::process::getegid().as_raw();
+    let room = room();
+    let mut tx = room.peer();
+    tx.ok("producer ticks mode=640");
+    tx.ok("push 0 3");
+    let before = room.contents();
+    let mut reader = stranger(&room, group);
+    for role in ["producer", "consumer"] {
+        reader.refused(
+            &format!("{role} ticks"),
+            "Permission",
+            &["no permission", "control"],
+        );
+    }
+    reader.refused("open ticks", "Permission", &["no permission"]);
+    assert_eq!(reader.ok("stat ticks")[1], "3");
+    assert_eq!(reader.ok("seat ticks producer")[0], "held");
+    assert_eq!(reader.ok("list"), ["ticks"]);
+    before.are_those_of(&room, "a channel that was looked at");
+    tx.kill();
+    assert_eq!(reader.ok("seat ticks producer")[0], "died");
+}
+
+#[test]
+fn the_default_directory_is_the_users_own_or_refused() {
+    if !is_root() {
+        // Without root there is no private /dev/shm; what can be seen is where it would be.
+        let default = format!("/dev/shm/slipring-{}", rustix::process::geteuid().as_raw());
+        assert_eq!(
+            slipring::directory().0.to_str() == Some(&default),
+            slipring::directory().1
+        );
+        return;
+    }
+    let room = room();
+    let mut peer = room.peer();
+    peer.ok("private");
+    peer.ok("mount tmpfs /dev/shm");
+    peer.ok(&format!("become {STRANGER} {STRANGER}"));
+    peer.ok("dir");
+    peer.ok("umask 000");
+    let default = format!("/dev/shm/slipring-{STRANGER}");
+    let seen = peer.sees(Path::new(&default));
+    // Nobody made it: nothing is there, and nothing is made by looking.
+    assert_eq!(peer.ok("list"), Vec::<String>::new());
+    peer.refused("open ticks", "NotFound", &["ticks", &default]);
+    assert!(!seen.exists());
+    // Somebody else did.
+    fs::create_dir(&seen).unwrap();
+    let lines = [
+        "create ticks",
+        "producer ticks",
+        "open ticks",
+        "stat ticks",
+        "remove ticks",
+        "list",
+    ];
+    let mut refused = |why: &str| {
+        for line in lines {
+            let words = [
+                default.as_str(),
+                "not safe",
+                why,
+                "mode 0700",
+                "SLIPRING_DIR",
+            ];
+            peer.refused(line, "UnsafeDirectory", &words);
+        }
+    };
+    refused("belongs to user 0");
+    // It is its own, and others may write there.
+    chown(&seen, Some(STRANGER), Some(STRANGER)).unwrap();
+    for open in [0o777, 0o770, 0o702] {
+        fs::set_permissions(&seen, fs::Permissions::from_mode(open)).unwrap();
+        refused(&format!("mode {open:04o}"));
+    }
+    // A link, be it to a good one.
+    fs::set_permissions(&seen, fs::Permissions::from_mode(0o700)).unwrap();
+    fs::rename(&seen, seen.with_file_name("elsewhere")).unwrap();
+    symlink("elsewhere", &seen).unwrap();
+    refused("no directory");
+    fs::remove_file(&seen).unwrap();
+    fs::write(&seen, "a file").unwrap();
+    refused("no directory");
+    // With nothing in the way it is made, for its owner alone.
+    fs::remove_file(&seen).unwrap();
+    peer.ok("producer ticks");
+    peer.ok("push 0 2");
+    peer.ok("consumer ticks");
+    assert_eq!(peer.numbers("pop 2"), [0, 1]);
+    let meta = fs::metadata(&seen).unwrap();
+    assert_eq!((meta.uid(), meta.mode() & 0o7777), (STRANGER, 0o700));
+}
