@@ -23,7 +23,7 @@ fn pair(room: &Room, kind: &str) -> (Peer, Peer) {
 #[test]
 fn no_value_is_read_before_it_is_written() {
     for capacity in [1, 2, 64, 1024] {
-        let (mut tx, mut rx) = spsc::channel::<u64>(capacity).unwrap();
+        let (mut tx, rx) = spsc::channel::<u64>(capacity).unwrap();
         // A ring of one or two slots changes hands at each message.
         let count = if capacity <= 2 { 50_000 } else { 1_000_000 };
         std::thread::scope(|scope| {
@@ -32,6 +32,8 @@ fn no_value_is_read_before_it_is_written() {
                     tx.push(number).unwrap();
                 }
             });
+            // Dropped with this closure, also by a failure: then the other thread ends as well.
+            let mut rx = rx;
             for number in 0..count {
                 assert_eq!(rx.pop().unwrap(), number, "capacity {capacity}");
             }

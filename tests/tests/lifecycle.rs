@@ -467,6 +467,32 @@ fn a_channel_in_use_cannot_be_removed_and_an_idle_one_can() {
 }
 
 #[test]
+fn a_seat_is_only_had_in_the_channel_that_bears_the_name() {
+    each_kind(|room, kind| {
+        let mut stale = room.peer();
+        stale.ok(&format!("create ticks {kind}"));
+        // Its files are all there, and lockable; only the name leads elsewhere, or nowhere.
+        let moved = room.path().join("moved");
+        std::fs::rename(room.path().join("ticks"), &moved).unwrap();
+        for role in ["producer", "consumer", "remove"] {
+            stale.refused(role, "NotFound", &["ticks"]);
+        }
+        let mut other = room.peer();
+        other.ok(&format!("producer ticks {kind}"));
+        for role in ["producer", "consumer", "remove"] {
+            stale.refused(role, "NotFound", &["ticks"]);
+        }
+        assert_eq!(other.ok("list"), ["moved", "ticks"]);
+        other.ok("push 0 2");
+        stale.ok(&format!("consumer ticks {kind}"));
+        assert_eq!(stale.numbers("pop 2"), [0, 1]);
+        let mut rx = room.peer();
+        rx.ok(&format!("consumer moved {kind}"));
+        rx.refused("try-pop", "Empty", &[]);
+    });
+}
+
+#[test]
 fn what_is_listed_is_what_there_is() {
     let room = room();
     let mut peer = room.peer();

@@ -1,1 +1,67 @@
-fn main() {}
+//! The `slipring` command: channels from the shell.
+//!
+//! Standard output has the answer and nothing else, so that another program may use it. Errors are
+//! printed once, on standard error; the exit codes are in [`exit`] and in `--help`. No verb holds a
+//! role longer than it runs: whatever ends it, the next one can take its place.
+#![forbid(unsafe_code)]
+
+mod bench;
+mod create;
+mod demo;
+mod exit;
+mod hugepages;
+mod ls;
+mod progress;
+mod recv;
+mod rm;
+mod send;
+mod shape;
+mod signals;
+mod stat;
+mod text;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Shared-memory messaging between processes of this host.
+#[derive(Parser)]
+#[command(name = "slipring", version, about = "Shared-memory messaging between processes of this host", after_help = exit::TABLE)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    Demo(demo::Args),
+    Send(send::Args),
+    Recv(recv::Args),
+    Create(create::Args),
+    Ls(ls::Args),
+    Stat(stat::Args),
+    Rm(rm::Args),
+    Hugepages(hugepages::Args),
+    Bench(bench::Args),
+    #[command(hide = true)]
+    DemoEnd(demo::EndArgs),
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().verb {
+        Verb::Demo(args) => demo::run(&args),
+        Verb::Send(args) => send::run(&args),
+        Verb::Recv(args) => recv::run(&args),
+        Verb::Create(args) => create::run(&args),
+        Verb::Ls(args) => ls::run(&args),
+        Verb::Stat(args) => stat::run(&args),
+        Verb::Rm(args) => rm::run(&args),
+        Verb::Hugepages(args) => hugepages::run(&args),
+        Verb::Bench(args) => bench::run(&args),
+        Verb::DemoEnd(args) => demo::run_end(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
