@@ -25,7 +25,7 @@ fn no_value_is_read_before_it_is_written() {
     for capacity in [1, 2, 64, 1024] {
         let (mut tx, rx) = spsc::channel::<u64>(capacity).unwrap();
         // A ring of one or two slots changes hands at each message.
-        let count = if capacity <= 2 { 50_000 } else { 1_000_000 };
+        let count = if capacity <= 2 { 20_000 } else { 1_000_000 };
         std::thread::scope(|scope| {
             scope.spawn(move || {
                 for number in 0..count {
@@ -42,8 +42,12 @@ fn no_value_is_read_before_it_is_written() {
     for capacity in [1, 2, 1024] {
         let room = room();
         let (mut tx, mut rx) = pair(&room, &format!("kind=u64 capacity={capacity}"));
-        tx.tell("push 0 50000");
-        assert_eq!(rx.numbers("pop 50000"), (0..50000).collect::<Vec<_>>());
+        let count = if capacity <= 2 { 5_000 } else { 100_000 };
+        tx.tell(&format!("push 0 {count}"));
+        assert_eq!(
+            rx.numbers(&format!("pop {count}")),
+            (0..count).collect::<Vec<_>>()
+        );
         tx.answer().unwrap();
     }
 }

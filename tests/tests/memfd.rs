@@ -185,7 +185,7 @@ fn what_is_no_sealed_memfd_is_refused() {
         .err()
         .unwrap();
     assert!(
-        matches!(zero, Error::NotAChannel { found: 0, .. }),
+        matches!(zero, Error::NotAChannel { found: Some(0), .. }),
         "{zero:?}"
     );
     let short = builder

@@ -197,7 +197,8 @@ impl<'m> Writer<'m> {
         if !self.limit.alive() {
             return Err(Error::Forked);
         }
-        let head = self.words.head.load(Ordering::Acquire);
+        // Relaxed: a figure; nothing is read or written on its strength.
+        let head = self.words.head.load(Ordering::Relaxed);
         Ok(self.words.distance(head, self.at, "head", head)?)
     }
 }
@@ -309,7 +310,8 @@ impl<'m> Reader<'m> {
         if !self.limit.alive() {
             return Err(Error::Forked);
         }
-        let tail = self.words.tail.load(Ordering::Acquire);
+        // Relaxed: a figure; nothing is read or written on its strength.
+        let tail = self.words.tail.load(Ordering::Relaxed);
         Ok(self.words.distance(self.at, tail, "tail", tail)?)
     }
 }

@@ -244,7 +244,7 @@ impl<K: Kind> Builder<K> {
         match error {
             slipring_core::Error::Corrupt(corrupt) if corrupt.word == "slot_size" => {
                 Error::MaxRecord {
-                    found: self.geometry.slot_size,
+                    found: self.geometry.slot_size - 8,
                     max: self.geometry.capacity - 8,
                 }
             }

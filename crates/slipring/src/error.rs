@@ -39,12 +39,12 @@ pub enum Error {
     Corrupt(Corrupt),
 
     /// The memory or file is no channel.
-    #[error("not a channel: {what} begins with {found:#018x} where a channel has \"SLIPRING\"")]
+    #[error("not a channel: {what} {}", first_word(*found))]
     NotAChannel {
         /// The file, or the memory.
         what: Box<str>,
-        /// Its first eight bytes.
-        found: u64,
+        /// Its first eight bytes; nothing for what is no regular file at all.
+        found: Option<u64>,
     },
     /// A channel of another format version.
     #[error(
@@ -116,7 +116,7 @@ pub enum Error {
         "the largest record may have 8 to {max} bytes in this ring, {found} were asked for; use a larger ring"
     )]
     MaxRecord {
-        /// What was asked for, in bytes.
+        /// What was asked for, in bytes, rounded up to a multiple of 8.
         found: u64,
         /// The most that this ring allows, in bytes.
         max: u64,
@@ -269,6 +269,13 @@ fn holder(pid: u64) -> String {
     }
 }
 
+fn first_word(found: Option<u64>) -> String {
+    match found {
+        Some(word) => format!("begins with {word:#018x} where a channel has \"SLIPRING\""),
+        None => "is not the regular file that a channel has there".into(),
+    }
+}
+
 fn nearest(found: u64, min: u64, max: u64) -> String {
     match found.checked_next_power_of_two() {
         Some(next) if next != found && next >= min && next <= max => {
@@ -330,7 +337,7 @@ impl From<slipring_core::Error> for Error {
             Core::Corrupt(corrupt) => Error::Corrupt(corrupt),
             Core::NotAChannel { found } => Error::NotAChannel {
                 what: "the memory".into(),
-                found,
+                found: Some(found),
             },
             Core::Version { found, expected } => Error::Version { found, expected },
             Core::Truncated {

@@ -63,7 +63,7 @@ fn every_changed_header_word_is_refused() {
             word.store(wrong, Ordering::Relaxed);
             let what = format!("header word {offset} = {wrong:#x}");
             match memory.attach(&builder).map(drop) {
-                Err(Error::NotAChannel { found, .. }) => assert_eq!((offset, found), (0, wrong)),
+                Err(Error::NotAChannel { found, .. }) => assert_eq!((offset, found), (0, Some(wrong))),
                 Err(Error::Version { found, .. }) => assert_eq!((offset, found), (8, wrong)),
                 Err(Error::Corrupt(corrupt)) => {
                     assert_ne!(corrupt.found, corrupt.expected, "{what}")
@@ -146,7 +146,7 @@ fn short_or_empty_memory_is_refused() {
                 Err(Error::Truncated {
                     found, expected, ..
                 }) => assert!(found < expected),
-                Err(Error::NotAChannel { found: 0, .. }) => assert!(control >= PAGE),
+                Err(Error::NotAChannel { found: Some(0), .. }) => assert!(control >= PAGE),
                 other => panic!("{control} {data}: {other:?}"),
             }
         }

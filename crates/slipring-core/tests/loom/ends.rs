@@ -1,5 +1,6 @@
 //! Leaving: an end is told after all that came before it, once, and to those whom it concerns.
 
+use slipring_core::sync::Ordering;
 use slipring_core::{End, Error};
 
 use crate::{Memory, both, model, until};
@@ -175,6 +176,33 @@ fn history_stays_history_for_a_new_handle() {
                 memory.spsc_consumer(|mut rx| {
                     assert_eq!(until(|| rx.try_pop()), Ok(7));
                     assert_eq!(until(|| rx.try_pop()), FINISHED);
+                });
+            },
+        );
+    });
+}
+
+/// Two generations end one after the other while a reader stands at the end of the second: it must
+/// not take the first one's end, which it passed long ago, for that.
+#[test]
+fn an_end_and_its_position_belong_together() {
+    model(|| {
+        let memory = Memory::at(1, 0, 2);
+        memory.producer.leave(1, End::Finished);
+        memory.producer.take(1).unwrap();
+        both(
+            memory,
+            |memory| {
+                memory.producer.leave(2, End::Finished);
+                memory.producer.take(2).unwrap();
+            },
+            |memory| {
+                memory.spsc_consumer(|mut rx| {
+                    if rx.try_pop() == FINISHED {
+                        rx.peer().acknowledge();
+                        let told = memory.consumer.acknowledged.load(Ordering::Relaxed);
+                        assert_eq!(told, 2);
+                    }
                 });
             },
         );

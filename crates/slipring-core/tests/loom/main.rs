@@ -30,8 +30,8 @@ use slipring_core::sync::{AtomicU64, Ordering};
 use slipring_core::{Error, Lease, bytes as core_bytes, spsc as core_spsc};
 
 /// A preemption is a switch of threads that neither of them asked for. Three of them, besides the
-/// switches at each wait, show every weakened ordering that can be shown, in a second; all of them
-/// (`LOOM_MAX_PREEMPTIONS=99`) show no more and take a minute.
+/// switches at each wait, show every weakened ordering but those of `len` (`verify/README.md`) in a
+/// second. `LOOM_MAX_PREEMPTIONS=5` takes ten, and no limit more than six minutes.
 const PREEMPTIONS: usize = 3;
 
 fn model(body: impl Fn() + Send + Sync + 'static) {

@@ -148,7 +148,7 @@ pub(super) fn open_dir(parent: &OwnedFd, name: &Name) -> Result<OwnedFd, Error> 
         Errno::NOENT => name.not_found(),
         Errno::NOTDIR | Errno::LOOP => Error::NotAChannel {
             what: shown(name).display().to_string().into(),
-            found: 0,
+            found: None,
         },
         errno => Error::os(format_args!("open {}", shown(name).display()), errno),
     })
@@ -246,7 +246,7 @@ pub(super) fn open_part(
         rustix::fs::openat(dir, part, flags, Mode::empty()).map_err(|errno| match errno {
             Errno::NOENT | Errno::LOOP | Errno::ISDIR => Error::NotAChannel {
                 what: shown().display().to_string().into(),
-                found: 0,
+                found: None,
             },
             errno => Error::os(format_args!("open {}", shown().display()), errno),
         })?;
@@ -261,7 +261,7 @@ fn regular(file: &OwnedFd, part: &'static str, name: &Name) -> Result<(), Error>
     if rustix::fs::FileType::from_raw_mode(stat.st_mode) != rustix::fs::FileType::RegularFile {
         return Err(Error::NotAChannel {
             what: what().into(),
-            found: 0,
+            found: None,
         });
     }
     Ok(())
@@ -286,7 +286,7 @@ pub(super) fn open_data(dir: &OwnedFd, name: &Name, control: &OwnedFd) -> Result
         }
         _ => Err(Error::NotAChannel {
             what: target.to_string_lossy().into(),
-            found: 0,
+            found: None,
         }),
     }
 }

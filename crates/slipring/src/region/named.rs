@@ -117,6 +117,8 @@ fn build(name: &Name, parent: &OwnedFd, plan: &Plan) -> Result<Option<Region>, E
                 errno,
             ),
         })?;
+        // The lock has done its work; the region keeps a descriptor of its description.
+        let _ = rustix::fs::flock(&dir, FlockOperation::Unlock);
         Ok(region)
     });
     if built.is_err() {

@@ -1,0 +1,251 @@
+//! `slipring-core` on bare ground: no std, no alloc, no libc, memory from a static. It makes a
+//! channel of each kind there and passes messages through it; the exit code is 0, or the number of
+//! the step that went wrong, or 101 after a panic.
+#![no_std]
+#![no_main]
+
+use core::cell::UnsafeCell;
+use core::ptr::NonNull;
+
+use slipring_core::bytes::{self, record_size};
+use slipring_core::layout::{Control, Geometry, Identity, Kind, METADATA};
+use slipring_core::mem::{Area, Slots};
+use slipring_core::payload::Payload;
+use slipring_core::seat::Peer;
+use slipring_core::{Corrupt, End, Error, Lease, spsc};
+
+const CONTROL: usize = 3 * 4096;
+const DATA: usize = 8192;
+
+/// Somebody's memory: a page of a device, say.
+#[repr(C, align(4096))]
+struct Ground<const N: usize>(UnsafeCell<[u8; N]>);
+
+// SAFETY: one thread.
+unsafe impl<const N: usize> Sync for Ground<N> {}
+
+impl<const N: usize> Ground<N> {
+    fn base(&self) -> NonNull<u8> {
+        NonNull::from(&self.0).cast()
+    }
+}
+
+static SLOTS: (Ground<CONTROL>, Ground<DATA>) = fresh();
+static RECORDS: (Ground<CONTROL>, Ground<DATA>) = fresh();
+
+const fn fresh() -> (Ground<CONTROL>, Ground<DATA>) {
+    (
+        Ground(UnsafeCell::new([0; CONTROL])),
+        Ground(UnsafeCell::new([0; DATA])),
+    )
+}
+
+/// Which step failed, for the exit code.
+struct Wrong(u8);
+
+impl From<Error> for Wrong {
+    fn from(_: Error) -> Wrong {
+        Wrong(90)
+    }
+}
+
+impl From<Corrupt> for Wrong {
+    fn from(_: Corrupt) -> Wrong {
+        Wrong(91)
+    }
+}
+
+fn check(step: u8, holds: bool) -> Result<(), Wrong> {
+    if holds { Ok(()) } else { Err(Wrong(step)) }
+}
+
+/// Makes a channel and takes both of its seats.
+fn make(
+    memory: &'static (Ground<CONTROL>, Ground<DATA>),
+    geometry: &Geometry,
+) -> Result<Control<'static>, Wrong> {
+    // SAFETY: a static of that length, which nobody accesses but through this.
+    let control = unsafe { Control::new(memory.0.base(), CONTROL) }?;
+    let schema = (geometry.kind == Kind::Spsc).then_some(&u64::SCHEMA);
+    let made = control.format(
+        geometry,
+        schema,
+        Identity::default(),
+        &[0; METADATA],
+        DATA as u64,
+    )?;
+    check(
+        1,
+        control.read(DATA as u64)? == made && made.geometry == *geometry,
+    )?;
+    control.seat(0).take(0)?;
+    control.seat(1).take(0)?;
+    Ok(control)
+}
+
+fn slots() -> Result<(), Wrong> {
+    let geometry = Geometry {
+        kind: Kind::Spsc,
+        capacity: 16,
+        slot_size: 8,
+        slot_align: 8,
+        producers: 1,
+        consumers: 1,
+    };
+    let control = make(&SLOTS, &geometry)?;
+    let (producer, consumer) = (control.role(&geometry, 0), control.role(&geometry, 1));
+    let ring = || spsc::Ring {
+        tail: &producer.position.0,
+        head: &consumer.position.0,
+        // SAFETY: the data part has more than 16 words, and is a static.
+        slots: unsafe { Slots::<u64>::new(SLOTS.1.base().cast(), 16) },
+    };
+    let (mut ours, mut theirs) = (Lease::new(), Lease::new());
+    // SAFETY: the only producer.
+    let mut tx = unsafe {
+        spsc::Producer::new(ring(), Peer::consumer(control.seat(1), || true)?, &mut ours)
+    }?;
+    let peer = Peer::producer(control.seat(0), control.seat(1));
+    // SAFETY: the only consumer.
+    let mut rx = unsafe { spsc::Consumer::new(ring(), peer, &mut theirs) }?;
+    let mut next = 0;
+    for value in 0..1000 {
+        check(2, tx.try_push(value).is_ok())?;
+        if rx.len()? == 13 {
+            for found in rx.try_read(13)?.iter() {
+                check(3, *found == next)?;
+                next += 1;
+            }
+        }
+    }
+    check(4, rx.len()? as u64 == 1000 - next)?;
+    control.seat(0).leave(1, End::Finished);
+    while let Ok(found) = rx.try_pop() {
+        check(5, found == next)?;
+        next += 1;
+    }
+    check(6, next == 1000)?;
+    check(7, rx.try_pop() == Err(Error::Disconnected(End::Finished)))
+}
+
+fn records() -> Result<(), Wrong> {
+    let geometry = Geometry {
+        kind: Kind::Bytes,
+        capacity: 4096,
+        slot_size: 4096,
+        slot_align: 8,
+        producers: 1,
+        consumers: 1,
+    };
+    let control = make(&RECORDS, &geometry)?;
+    let (producer, consumer) = (control.role(&geometry, 0), control.role(&geometry, 1));
+    let ring = |messages| bytes::Ring {
+        tail: &producer.position.0,
+        head: &consumer.position.0,
+        // SAFETY: the data part has ring and slack, and is a static.
+        area: unsafe { Area::new(RECORDS.1.base(), 4096, 4096) },
+        messages,
+    };
+    let (mut ours, mut theirs) = (Lease::new(), Lease::new());
+    let peer = Peer::consumer(control.seat(1), || true)?;
+    // SAFETY: the only producer.
+    let mut tx =
+        unsafe { bytes::Producer::new(ring(&producer.counters.messages), peer, &mut ours) }?;
+    let peer = Peer::producer(control.seat(0), control.seat(1));
+    // SAFETY: the only consumer.
+    let mut rx =
+        unsafe { bytes::Consumer::new(ring(&consumer.counters.messages), peer, &mut theirs) }?;
+    for len in (0..4000).step_by(13) {
+        let mut record = tx.try_reserve(4088)?;
+        record[..len].fill(len as u8);
+        record.commit(len);
+        check(12, tx.len()? as u64 == record_size(len as u64))?;
+        let found = rx.try_read()?;
+        check(
+            13,
+            found.len() == len && found.iter().all(|byte| *byte == len as u8),
+        )?;
+    }
+    check(14, matches!(rx.try_read(), Err(Error::Empty)))
+}
+
+extern "C" fn run() -> ! {
+    match slots().and_then(|()| records()) {
+        Ok(()) => exit(0),
+        Err(Wrong(step)) => exit(step),
+    }
+}
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    exit(101)
+}
+
+fn exit(code: u8) -> ! {
+    // SAFETY: the system call `exit_group` (231), which does not return.
+    unsafe {
+        core::arch::asm!("syscall", in("rax") 231, in("rdi") u64::from(code), options(noreturn));
+    }
+}
+
+core::arch::global_asm!(
+    ".globl _start",
+    "_start: and rsp, -16",
+    "call {run}",
+    "ud2",
+    run = sym run,
+);
+
+/// What the compiler calls by itself and every C library or firmware has. The plainest there is.
+mod memory {
+    use core::arch::asm;
+
+    #[unsafe(no_mangle)]
+    unsafe extern "C" fn memcpy(to: *mut u8, from: *const u8, len: usize) -> *mut u8 {
+        // SAFETY: the caller's promise, which is memcpy's.
+        unsafe {
+            asm!("rep movsb", inout("rcx") len => _, inout("rdi") to => _, inout("rsi") from => _);
+        }
+        to
+    }
+
+    #[unsafe(no_mangle)]
+    unsafe extern "C" fn memmove(to: *mut u8, from: *const u8, len: usize) -> *mut u8 {
+        if to.addr() < from.addr() {
+            // SAFETY: forwards, so that what is overwritten was read before.
+            return unsafe { memcpy(to, from, len) };
+        }
+        for at in (0..len).rev() {
+            // SAFETY: the caller's promise; backwards, for the same reason.
+            unsafe { to.add(at).write_volatile(from.add(at).read_volatile()) };
+        }
+        to
+    }
+
+    #[unsafe(no_mangle)]
+    unsafe extern "C" fn memset(to: *mut u8, byte: i32, len: usize) -> *mut u8 {
+        // SAFETY: the caller's promise, which is memset's.
+        unsafe {
+            asm!("rep stosb", inout("rcx") len => _, inout("rdi") to => _, in("al") byte as u8);
+        }
+        to
+    }
+
+    #[unsafe(no_mangle)]
+    unsafe extern "C" fn memcmp(a: *const u8, b: *const u8, len: usize) -> i32 {
+        for at in 0..len {
+            // SAFETY: the caller's promise, which is memcmp's.
+            let (a, b) = unsafe { (a.add(at).read_volatile(), b.add(at).read_volatile()) };
+            if a != b {
+                return i32::from(a) - i32::from(b);
+            }
+        }
+        0
+    }
+
+    #[unsafe(no_mangle)]
+    unsafe extern "C" fn bcmp(a: *const u8, b: *const u8, len: usize) -> i32 {
+        // SAFETY: the caller's promise, which is the same.
+        unsafe { memcmp(a, b, len) }
+    }
+}
