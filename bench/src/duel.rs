@@ -1,0 +1,351 @@
+//! One run: two pinned threads or processes, one warm-up, one timed stretch.
+//!
+//! ```text
+//! core 0, producer   set up │ gauge │ warm-up ....... │ wait for go │ timed: send N     │ gauge
+//! core 1, consumer   set up │ gauge │ warm-up, emptied │ t0, go      │ timed: check N, t1 │ gauge
+//! ```
+//!
+//! The warm-up goes around the ring at least twice, so every page is backed and every cached
+//! index has been refreshed. It is drained before the clock starts, so the timed stretch begins
+//! and ends with an empty ring and counts exactly its own N messages.
+//!
+//! The gauge is a cache line handed to and fro for less than a millisecond. On a virtual machine
+//! two cores may be neighbours now and far apart a minute later, and every figure changes with
+//! that by a factor; so each sample says how far apart its cores were, before and after.
+
+use std::io::Error;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::*};
+use std::time::{Duration, Instant};
+
+/// What one run is told.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// Slots in a ring of fixed-size messages.
+    pub capacity: usize,
+    /// Bytes in a ring of variable-size records.
+    pub ring_bytes: usize,
+    /// Messages before the clock starts.
+    pub warm: u64,
+    /// Messages on the clock.
+    pub messages: u64,
+    /// The producer's and the consumer's core.
+    pub cores: (usize, usize),
+    /// Two processes, and not two threads.
+    pub processes: bool,
+    /// A directory on shared memory, this run's own.
+    pub dir: std::path::PathBuf,
+}
+
+/// What one run found.
+#[derive(Clone, Copy, Debug)]
+pub struct Sample {
+    /// The timed stretch, on the consumer's clock.
+    pub time: Duration,
+    /// Nonzero if any word of any message was wrong.
+    pub bad: u64,
+    /// How much of the stretch the less lucky thread was on its core, 0 to 1. Threads that spin
+    /// are always on it unless something else wanted the core.
+    pub on_core: f64,
+    /// Nanoseconds that a cache line took to the other core and back, before and after; nothing
+    /// where only one core was used.
+    pub line: Option<(f64, f64)>,
+}
+
+/// Repeats an attempt until it gives `Some`: how every contender here waits.
+///
+/// A macro and not a function, because what some attempts return borrows the handle.
+#[macro_export]
+macro_rules! spin {
+    ($attempt:expr) => {
+        loop {
+            if let Some(got) = $attempt {
+                break got;
+            }
+            std::hint::spin_loop();
+        }
+    };
+}
+
+/// Runs `produce` and `consume` against each other on the run's two cores.
+///
+/// Each side is set up on its own thread (or in its own process) and gives back a loop over a
+/// range of sequence numbers; the consumer's loop returns what its checks found. Both handles live
+/// until both sides are done.
+pub fn duel<P, C>(
+    run: &Run,
+    produce: impl FnOnce() -> P + Send,
+    consume: impl FnOnce() -> C + Send,
+) -> Sample
+where
+    P: FnMut(Range<u64>),
+    C: FnMut(Range<u64>) -> u64,
+{
+    let meeting = Meeting::new();
+    if run.processes {
+        let child = fork();
+        if child == 0 {
+            meeting.producer_side(run, produce);
+            std::process::exit(0);
+        }
+        let sample = meeting.consumer_side(run, consume);
+        // SAFETY: `child` is our child, and its exit status is of no interest.
+        unsafe { libc::waitpid(child, std::ptr::null_mut(), 0) };
+        return sample;
+    }
+    std::thread::scope(|scope| {
+        scope.spawn(|| meeting.producer_side(run, produce));
+        let consumer = scope.spawn(|| meeting.consumer_side(run, consume));
+        consumer
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+/// Where the two sides meet, in memory that both see.
+#[repr(C)]
+struct Meeting {
+    ready: AtomicU32,
+    go: AtomicU32,
+    done: AtomicU32,
+    /// Nanoseconds of processor time that the producer spent on the timed stretch.
+    producer_cpu: AtomicU64,
+    /// The gauge's line.
+    gauge: Alone,
+}
+
+/// A word so far from its neighbours that no prefetcher moves them together.
+#[repr(C, align(256))]
+pub struct Alone(pub AtomicU64);
+
+/// Round trips of one gauging: the fastest of so many rounds, of so many trips.
+const GAUGE: (u64, u64) = (4, 250);
+
+impl Meeting {
+    /// In pages that a child shares, and that are never unmapped: the process ends with the run.
+    fn new() -> &'static Meeting {
+        let (size, rights) = (size_of::<Meeting>(), libc::PROT_READ | libc::PROT_WRITE);
+        let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
+        // SAFETY: a new mapping somewhere, of no file.
+        let page = unsafe { libc::mmap(std::ptr::null_mut(), size, rights, flags, -1, 0) };
+        assert_ne!(page, libc::MAP_FAILED, "mmap: {}", Error::last_os_error());
+        // SAFETY: fresh, aligned to a page, zeroed, and zeroes are a `Meeting`.
+        unsafe { &*page.cast() }
+    }
+
+    fn producer_side<P: FnMut(Range<u64>)>(&self, run: &Run, produce: impl FnOnce() -> P) {
+        pin(run.cores.0);
+        let mut send = produce();
+        wait_for_both(&self.ready);
+        self.answer_gauge(0);
+        send(0..run.warm);
+        while self.go.load(Acquire) == 0 {
+            std::hint::spin_loop();
+        }
+        let before = thread_cpu();
+        send(run.warm..run.warm + run.messages);
+        let cpu = thread_cpu() - before;
+        self.producer_cpu.store(cpu.as_nanos() as u64, Relaxed);
+        self.answer_gauge(1);
+        wait_for_both(&self.done);
+    }
+
+    fn consumer_side<C>(&self, run: &Run, consume: impl FnOnce() -> C) -> Sample
+    where
+        C: FnMut(Range<u64>) -> u64,
+    {
+        pin(run.cores.1);
+        let mut receive = consume();
+        wait_for_both(&self.ready);
+        let near = self.ask_gauge(0);
+        let mut bad = receive(0..run.warm);
+        let before = thread_cpu();
+        let start = Instant::now();
+        self.go.store(1, Release);
+        bad |= receive(run.warm..run.warm + run.messages);
+        let time = start.elapsed();
+        let cpu = thread_cpu() - before;
+        let line = Some((near, self.ask_gauge(1)));
+        wait_for_both(&self.done);
+        let producer_cpu = Duration::from_nanos(self.producer_cpu.load(Relaxed));
+        let on_core = cpu.min(producer_cpu).as_secs_f64() / time.as_secs_f64();
+        Sample {
+            time,
+            bad,
+            on_core,
+            line,
+        }
+    }
+
+    /// Nanoseconds a round trip of the gauge's line; `turn` counts the gaugings of a run.
+    fn ask_gauge(&self, turn: u64) -> f64 {
+        let (rounds, trips) = GAUGE;
+        let mut fastest = f64::INFINITY;
+        for round in 0..rounds {
+            let first = (turn * rounds + round) * trips;
+            let start = Instant::now();
+            for trip in first..first + trips {
+                self.gauge.0.store(2 * trip + 1, Release);
+                while self.gauge.0.load(Acquire) != 2 * trip + 2 {
+                    std::hint::spin_loop();
+                }
+            }
+            fastest = fastest.min(start.elapsed().as_nanos() as f64 / trips as f64);
+        }
+        fastest
+    }
+
+    fn answer_gauge(&self, turn: u64) {
+        let (rounds, trips) = GAUGE;
+        for trip in turn * rounds * trips..(turn + 1) * rounds * trips {
+            while self.gauge.0.load(Acquire) != 2 * trip + 1 {
+                std::hint::spin_loop();
+            }
+            self.gauge.0.store(2 * trip + 2, Release);
+        }
+    }
+}
+
+/// Comes to a meeting point, and returns when the other side has come too.
+fn wait_for_both(point: &AtomicU32) {
+    point.fetch_add(1, AcqRel);
+    while point.load(Acquire) < 2 {
+        std::thread::yield_now();
+    }
+}
+
+/// Becomes two processes; zero is the child, which does not outlive its parent. Called while this
+/// process has but one thread.
+fn fork() -> libc::pid_t {
+    // SAFETY: there is no other thread whose locks the child could inherit.
+    let child = unsafe { libc::fork() };
+    assert!(child >= 0, "fork: {}", Error::last_os_error());
+    if child == 0 {
+        // SAFETY: takes a signal's number; changes nothing but this process's own setting.
+        unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+    }
+    child
+}
+
+/// A [`duel`] between two handles that were made beforehand.
+pub fn stream<T: Send, R: Send>(
+    run: &Run,
+    (mut tx, mut rx): (T, R),
+    send: impl Fn(&mut T, Range<u64>) + Send,
+    receive: impl Fn(&mut R, Range<u64>) -> u64 + Send,
+) -> Sample {
+    duel(
+        run,
+        || move |range| send(&mut tx, range),
+        || move |range| receive(&mut rx, range),
+    )
+}
+
+/// Sends a range one message at a time.
+#[inline(always)]
+pub fn each<T>(push: impl Fn(&mut T, u64)) -> impl Fn(&mut T, Range<u64>) {
+    move |tx, range| range.for_each(|seq| push(tx, seq))
+}
+
+/// Receives a range one message at a time; `pop` returns what its check found.
+#[inline(always)]
+pub fn each_checked<R>(pop: impl Fn(&mut R, u64) -> u64) -> impl Fn(&mut R, Range<u64>) -> u64 {
+    move |rx, range| range.fold(0, |bad, seq| bad | pop(rx, seq))
+}
+
+/// A round trip a message: one thread sends and waits for the answer, the other answers each
+/// message that checks out with the same message, and a wrong one with a wrong one.
+///
+/// `there` and `back` are two channels. The clock runs on the side that asks.
+pub fn bounce<T: Send, R: Send>(
+    run: &Run,
+    there: (T, R),
+    back: (T, R),
+    push: impl Fn(&mut T, u64) + Send + Sync,
+    pop: impl Fn(&mut R, u64) -> u64 + Send + Sync,
+) -> Sample {
+    let ((mut ask_tx, mut ask_rx), (mut answer_tx, mut answer_rx)) = (there, back);
+    let (push, pop) = (&push, &pop);
+    duel(
+        run,
+        || move |range| answer(&mut ask_rx, &mut answer_tx, range, push, pop),
+        || move |range| ask(&mut ask_tx, &mut answer_rx, range, push, pop),
+    )
+}
+
+/// The side of a [`bounce`] that answers.
+#[inline(always)]
+pub fn answer<T, R>(
+    asked: &mut R,
+    answers: &mut T,
+    range: Range<u64>,
+    push: impl Fn(&mut T, u64),
+    pop: impl Fn(&mut R, u64) -> u64,
+) {
+    for seq in range {
+        let bad = pop(asked, seq);
+        push(answers, seq ^ bad);
+    }
+}
+
+/// The side of a [`bounce`] that asks.
+#[inline(always)]
+pub fn ask<T, R>(
+    asks: &mut T,
+    answered: &mut R,
+    range: Range<u64>,
+    push: impl Fn(&mut T, u64),
+    pop: impl Fn(&mut R, u64) -> u64,
+) -> u64 {
+    let mut bad = 0;
+    for seq in range {
+        push(asks, seq);
+        bad |= pop(answered, seq);
+    }
+    bad
+}
+
+/// Runs `work` alone on the producer's core: warm-up, then the timed stretch.
+pub fn solo(run: &Run, mut work: impl FnMut(Range<u64>) -> u64) -> Sample {
+    pin(run.cores.0);
+    let mut bad = work(0..run.warm);
+    let (before, start) = (thread_cpu(), Instant::now());
+    bad |= work(run.warm..run.warm + run.messages);
+    let time = start.elapsed();
+    let on_core = (thread_cpu() - before).as_secs_f64() / time.as_secs_f64();
+    Sample {
+        time,
+        bad,
+        on_core,
+        line: None,
+    }
+}
+
+/// Keeps the calling thread on one core. A core that does not exist is the operator's mistake,
+/// and a figure measured elsewhere would be a lie, so this panics.
+pub fn pin(core: usize) {
+    // SAFETY: an all-zero cpu_set_t is the empty set.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    assert!(core < 8 * size_of_val(&set), "core {core} is out of range");
+    // SAFETY: `core` is inside the set.
+    unsafe { libc::CPU_SET(core, &mut set) };
+    // SAFETY: `set` is a valid set of the size given; 0 is the calling thread.
+    let failed = unsafe { libc::sched_setaffinity(0, size_of_val(&set), &set) };
+    assert_eq!(
+        failed,
+        0,
+        "cannot pin to core {core}: {}",
+        Error::last_os_error()
+    );
+}
+
+/// The processor time that the calling thread has used.
+fn thread_cpu() -> Duration {
+    let mut now = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: `now` is a valid place for the answer.
+    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut now) };
+    Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
+}

@@ -1,0 +1,204 @@
+//! slipring beside its peers: the same messages, the same checks, the same two cores.
+//!
+//! `README.md` says how to read what this prints. The files, in the order of a run:
+//!
+//! - `plan`: the cases, and who takes part in each;
+//! - `referee`: rounds, calibration, timeouts; it starts a process for each run;
+//! - `worker`: that process; it picks the contender and the message type;
+//! - `duel`: two pinned threads, a warm-up, a timed stretch;
+//! - `message`: what is written and how it is checked;
+//! - `peers`: the contenders' loops, one file each;
+//! - `targets`, `report`, `machine`: what follows from the figures.
+
+mod duel;
+mod machine;
+mod message;
+mod peers;
+mod plan;
+mod referee;
+mod report;
+mod targets;
+mod worker;
+
+use clap::{Parser, Subcommand};
+use peers::{About, Kind};
+use plan::Group;
+use serde::Serialize;
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+/// Measures slipring beside its peers and prints Markdown tables.
+#[derive(Parser)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+struct Cli {
+    #[command(subcommand)]
+    hidden: Option<Hidden>,
+    /// What to measure.
+    #[arg(value_enum, default_value = "all")]
+    group: Group,
+    /// How often each contender runs in each case [default: 9, quick: 3].
+    #[arg(long)]
+    rounds: Option<usize>,
+    /// How long a run should last, in seconds [default: 0.25, quick: 0.06].
+    #[arg(long)]
+    seconds: Option<f64>,
+    /// Fewer and shorter runs: a look, not a verdict.
+    #[arg(long)]
+    quick: bool,
+    /// Only these contenders, separated by commas; `slipring` means all of its regions.
+    #[arg(long, value_delimiter = ',')]
+    peers: Vec<String>,
+    /// Slots of the rings of fixed-size messages: 256, 1024, 4096 or 16384.
+    #[arg(long, default_value_t = 4096, value_parser = capacity)]
+    capacity: usize,
+    /// Bytes of the rings of records.
+    #[arg(long, default_value_t = 256 * 1024)]
+    ring_bytes: usize,
+    /// The producer's and the consumer's core.
+    #[arg(long, default_value = "0,1", value_parser = cores)]
+    cores: (usize, usize),
+    /// How often a run is repeated that lost its core to somebody else.
+    #[arg(long, default_value_t = 2)]
+    repeats: usize,
+    /// Measure in the real-time class (needs privilege): for a machine that has other work to do,
+    /// which then waits.
+    #[arg(long)]
+    urgent: bool,
+    /// Seconds after which a run has stalled.
+    #[arg(long, default_value_t = 10.0)]
+    timeout: f64,
+    /// Write everything, every sample included, to this file.
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// Write the tables to this file instead of standard output.
+    #[arg(long)]
+    md: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+enum Hidden {
+    /// One run, for the referee.
+    #[command(hide = true)]
+    Worker(worker::Order),
+}
+
+/// How a whole measurement is done.
+#[derive(Clone, Debug, Serialize)]
+pub struct Settings {
+    /// Runs of each contender in each case.
+    pub rounds: usize,
+    /// Seconds that a run should last.
+    pub seconds: f64,
+    /// Slots of rings.
+    pub capacity: usize,
+    /// Bytes of rings of records.
+    pub ring_bytes: usize,
+    /// The producer's and the consumer's core.
+    pub cores: (usize, usize),
+    /// Repeats of disturbed runs.
+    pub repeats: usize,
+    /// When a run has stalled.
+    pub timeout: Duration,
+    /// Whether runs have priority over the machine's other work.
+    pub urgent: bool,
+    /// The contenders asked for; empty means all.
+    pub peers: Vec<String>,
+}
+
+impl Settings {
+    /// Whether this contender was asked for.
+    pub fn invites(&self, about: &About) -> bool {
+        let means =
+            |name: &String| name == about.name || (name == "slipring" && about.kind == Kind::Ours);
+        self.peers.is_empty() || self.peers.iter().any(means)
+    }
+}
+
+fn capacity(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(n @ (256 | 1024 | 4096 | 16384)) => Ok(n),
+        _ => Err("expected 256, 1024, 4096 or 16384".to_owned()),
+    }
+}
+
+fn cores(text: &str) -> Result<(usize, usize), String> {
+    let parsed = text
+        .split_once(',')
+        .map(|(a, b)| (a.trim().parse(), b.trim().parse()));
+    match parsed {
+        Some((Ok(a), Ok(b))) if a != b => Ok((a, b)),
+        _ => Err("expected two different cores, as in 0,1".to_owned()),
+    }
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let done = match &cli.hidden {
+        Some(Hidden::Worker(order)) => worker::work(order),
+        None => compare(&cli),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(reason) => {
+            eprintln!("slipring-bench: {reason}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn compare(cli: &Cli) -> Result<(), String> {
+    let settings = Settings {
+        rounds: cli.rounds.unwrap_or(if cli.quick { 3 } else { 9 }),
+        seconds: cli.seconds.unwrap_or(if cli.quick { 0.06 } else { 0.25 }),
+        capacity: cli.capacity,
+        ring_bytes: cli.ring_bytes,
+        cores: cli.cores,
+        repeats: cli.repeats,
+        timeout: Duration::try_from_secs_f64(cli.timeout).map_err(|e| e.to_string())?,
+        urgent: cli.urgent,
+        peers: cli.peers.clone(),
+    };
+    for name in &settings.peers {
+        if name != "slipring" && peers::named(name).is_none() {
+            let known: Vec<_> = peers::ALL.iter().map(|about| about.name).collect();
+            return Err(format!(
+                "no contender is called {name:?}; there are: {}",
+                known.join(", ")
+            ));
+        }
+    }
+
+    let machine = machine::look();
+    let started = Instant::now();
+    let watched = std::io::stderr().is_terminal();
+    let figures = referee::measure(&plan::cases(cli.group), &settings, |round, case, about| {
+        if watched {
+            referee::show_progress(round, settings.rounds, case, about);
+        }
+    })
+    .map_err(|e| e.to_string())?;
+    if watched {
+        eprintln!();
+    }
+
+    let report = report::Report {
+        machine: &machine,
+        settings: &settings,
+        figures: &figures,
+        seconds: started.elapsed().as_secs_f64(),
+    };
+    if let Some(path) = &cli.json {
+        write(path, &format!("{:#}\n", report.json()))?;
+    }
+    match &cli.md {
+        Some(path) => write(path, &report.markdown())?,
+        None => print!("{}", report.markdown()),
+    }
+    Ok(())
+}
+
+fn write(path: &Path, text: &str) -> Result<(), String> {
+    std::fs::write(path, text).map_err(|e| format!("{}: {e}", path.display()))
+}

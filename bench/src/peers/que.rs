@@ -1,0 +1,106 @@
+//! que, its lossless channel: one producer, one consumer, in memory that the caller provides.
+//!
+//! What is pushed becomes visible at the next `sync`: after every message in *one*, after every
+//! 256 in *batch*. Its capacity is part of its type.
+//!
+//! `pop` copies the slot first and looks at the producer's position afterwards. If the producer
+//! publishes in between, it returns what the slot held a lap ago, and the run reports wrong data:
+//! always in *one* and in round trips, where the consumer is at the producer's heels, now and then
+//! in *batch* with large messages. There is no call by which a caller could look first.
+
+use super::{About, Kind, Mode, Task};
+use crate::duel::{Run, Sample, bounce, each, each_checked, stream};
+use crate::message::{BATCH, Job};
+use crate::spin;
+use que::Channel;
+use que::lossless::{consumer::Consumer, producer::Producer};
+use std::alloc::{Layout, alloc_zeroed};
+use std::ops::Range;
+
+pub const ABOUT: About = About {
+    name: "que",
+    kind: Kind::Peer,
+    package: Some("que"),
+    modes: &[Mode::One, Mode::Batch],
+    round_trip: true,
+    records: &[],
+    slip: true,
+    aligned: false,
+    spins: true,
+    how: "lossless: `push` and `sync` each message, or `sync` every 256 / `pop`",
+};
+
+pub fn run<J: Job>(task: Task, run: &Run) -> Sample {
+    match run.capacity {
+        64 => with_capacity::<J, 64>(task, run),
+        256 => with_capacity::<J, 256>(task, run),
+        1024 => with_capacity::<J, 1024>(task, run),
+        4096 => with_capacity::<J, 4096>(task, run),
+        16384 => with_capacity::<J, 16384>(task, run),
+        other => panic!("que is built here for 64, 256, 1024, 4096 and 16384 slots, not {other}"),
+    }
+}
+
+fn with_capacity<J: Job, const N: usize>(task: Task, run: &Run) -> Sample {
+    match task {
+        Task::Stream(Mode::Batch) => stream(
+            run,
+            ring::<J, N>(),
+            batches::<J, N>,
+            each_checked(pop::<J, N>),
+        ),
+        Task::Stream(_) => stream(
+            run,
+            ring::<J, N>(),
+            each(push::<J, N>),
+            each_checked(pop::<J, N>),
+        ),
+        Task::RoundTrip => bounce(
+            run,
+            ring::<J, N>(),
+            ring::<J, N>(),
+            push::<J, N>,
+            pop::<J, N>,
+        ),
+    }
+}
+
+type Ring<M, const N: usize> = (Producer<M, N>, Consumer<M, N>);
+
+/// A channel on the heap, page-aligned as its shared memory would be, and never freed: the
+/// process ends with the run.
+fn ring<J: Job, const N: usize>() -> Ring<J::Msg, N> {
+    let layout = Layout::new::<Channel<J::Msg, N>>()
+        .align_to(4096)
+        .expect("a small alignment");
+    // SAFETY: the layout is not empty.
+    let memory = unsafe { alloc_zeroed(layout) };
+    assert!(!memory.is_null(), "no memory");
+    // SAFETY: zeroed memory of the channel's size and more than its alignment.
+    let tx = unsafe { Producer::initialize_in(memory) }.expect("a fresh channel");
+    // SAFETY: the channel was just made there.
+    let rx = unsafe { Consumer::join(memory) }.expect("its consumer");
+    (tx, rx)
+}
+
+#[inline(always)]
+fn push<J: Job, const N: usize>(tx: &mut Producer<J::Msg, N>, seq: u64) {
+    let msg = J::make(seq);
+    spin!(tx.push(&msg).ok());
+    tx.sync();
+}
+
+fn batches<J: Job, const N: usize>(tx: &mut Producer<J::Msg, N>, range: Range<u64>) {
+    for first in range.step_by(BATCH as usize) {
+        for seq in first..first + BATCH {
+            let msg = J::make(seq);
+            spin!(tx.push(&msg).ok());
+        }
+        tx.sync();
+    }
+}
+
+#[inline(always)]
+fn pop<J: Job, const N: usize>(rx: &mut Consumer<J::Msg, N>, seq: u64) -> u64 {
+    J::check(&spin!(rx.pop()), seq)
+}

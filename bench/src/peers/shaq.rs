@@ -1,0 +1,98 @@
+//! shaq 4.0.0: a queue for shared memory, here on its own heap region (`spsc::pair`).
+//!
+//! It can wake sleeping consumers, and pays for that with a full fence on every publish: what a
+//! batch shares and a single message cannot.
+
+use super::{About, Kind, Mode, Task};
+use crate::duel::{Run, Sample, bounce, each, each_checked, stream};
+use crate::message::{BATCH, Job};
+use crate::spin;
+use shaq::spsc::{Consumer, Producer, pair};
+use std::num::NonZeroUsize;
+use std::ops::Range;
+
+pub const ABOUT: About = About {
+    name: "shaq",
+    kind: Kind::Peer,
+    package: Some("shaq"),
+    modes: &[Mode::One, Mode::Drain, Mode::Place, Mode::Batch],
+    round_trip: true,
+    records: &[],
+    slip: true,
+    aligned: true,
+    spins: true,
+    how: "`try_write` / `try_read`; in place and in batches `write_batch` + `try_as_mut` / \
+          `try_reserve_read_batch`",
+};
+
+const BATCH_MAX: NonZeroUsize = NonZeroUsize::new(BATCH as usize).unwrap();
+
+pub fn run<J: Job>(task: Task, run: &Run) -> Sample {
+    let ring = || pair::<J::Msg>(run.capacity).expect("a heap queue");
+    match task {
+        Task::Stream(Mode::One) => stream(run, ring(), each(push::<J>), each_checked(pop::<J>)),
+        Task::Stream(Mode::Drain) => stream(run, ring(), each(push::<J>), drain::<J>),
+        Task::Stream(Mode::Place) => stream(run, ring(), each(put::<J>), each_checked(take::<J>)),
+        Task::Stream(Mode::Batch) => stream(run, ring(), batches::<J>, drain::<J>),
+        Task::RoundTrip => bounce(run, ring(), ring(), push::<J>, pop::<J>),
+    }
+}
+
+#[inline(always)]
+fn push<J: Job>(tx: &mut Producer<J::Msg>, seq: u64) {
+    let mut msg = J::make(seq);
+    while let Err(back) = tx.try_write(msg) {
+        msg = back;
+        std::hint::spin_loop();
+    }
+}
+
+#[inline(always)]
+fn pop<J: Job>(rx: &mut Consumer<J::Msg>, seq: u64) -> u64 {
+    J::check(&spin!(rx.try_read()), seq)
+}
+
+#[inline(always)]
+fn put<J: Job>(tx: &mut Producer<J::Msg>, seq: u64) {
+    spin!({
+        let mut batch = tx.write_batch();
+        // SAFETY: the slot, if there is one, is filled before the batch is dropped.
+        let slot = unsafe { batch.try_as_mut() };
+        slot.map(|slot| J::fill(slot, seq))
+    });
+}
+
+#[inline(always)]
+fn take<J: Job>(rx: &mut Consumer<J::Msg>, seq: u64) -> u64 {
+    let batch = spin!(rx.try_reserve_read_batch(NonZeroUsize::MIN));
+    J::check(&batch.as_slices().0[0], seq)
+}
+
+fn batches<J: Job>(tx: &mut Producer<J::Msg>, range: Range<u64>) {
+    let mut seq = range.start;
+    while seq < range.end {
+        let end = range.end.min(seq + BATCH);
+        let mut batch = tx.write_batch();
+        while seq < end {
+            // SAFETY: the slot, if there is one, is filled before the batch is dropped.
+            let Some(slot) = (unsafe { batch.try_as_mut() }) else {
+                break;
+            };
+            J::fill(slot, seq);
+            seq += 1;
+        }
+    }
+}
+
+fn drain<J: Job>(rx: &mut Consumer<J::Msg>, range: Range<u64>) -> u64 {
+    let (mut seq, mut bad) = (range.start, 0);
+    while seq < range.end {
+        let batch = spin!(rx.try_reserve_read_batch(BATCH_MAX));
+        let (front, back) = batch.as_slices();
+        for msg in front.iter().chain(back) {
+            bad |= J::check(msg, seq);
+            seq += 1;
+        }
+    }
+    bad
+}

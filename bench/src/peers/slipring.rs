@@ -1,0 +1,228 @@
+//! slipring: one producer, one consumer, threads or processes.
+//!
+//! Three times, with the same loops: on the heap; through a named region, where each thread opens
+//! the name and maps the memory for itself; and through a named region between two processes.
+
+use super::{About, Kind, Mode, Task};
+use crate::duel::{Run, Sample, answer, ask, bounce, duel, each, each_checked, stream};
+use crate::message::{BATCH, Job, Lengths, check_bytes, fill_bytes};
+use crate::spin;
+use ::slipring::spsc::{Consumer, Producer};
+use ::slipring::{Error, Payload, bytes, spsc};
+use std::ops::Range;
+
+pub const HEAP: About = About {
+    name: "slipring heap",
+    kind: Kind::Ours,
+    package: Some("slipring"),
+    modes: &[Mode::One, Mode::Drain, Mode::Place, Mode::Batch],
+    round_trip: true,
+    records: &[Mode::One, Mode::Drain, Mode::Place],
+    slip: true,
+    aligned: true,
+    spins: true,
+    how: "`try_push` / `try_pop`; in place and in batches `try_reserve` / `try_read`, for records \
+          also `try_read_batch`",
+};
+
+pub const NAMED: About = About {
+    name: "slipring named",
+    ..HEAP
+};
+
+/// A few cases only: enough to see that threads that map for themselves stand for processes.
+pub const PROCESSES: About = About {
+    name: "slipring processes",
+    modes: &[Mode::One, Mode::Batch],
+    records: &[Mode::Place],
+    slip: false,
+    ..HEAP
+};
+
+pub fn run<J: Job>(region: &str, task: Task, run: &Run) -> Sample {
+    let run = &Run {
+        processes: region == PROCESSES.name,
+        ..run.clone()
+    };
+    match task {
+        Task::Stream(Mode::One) => pass(region, run, each(push::<J>), each_checked(pop::<J>)),
+        Task::Stream(Mode::Drain) => pass(region, run, each(push::<J>), drain::<J>),
+        Task::Stream(Mode::Place) => pass(region, run, each(put::<J>), each_checked(take::<J>)),
+        Task::Stream(Mode::Batch) => pass(region, run, batches::<J>, drain::<J>),
+        Task::RoundTrip => round_trips::<J>(region, run),
+    }
+}
+
+fn pass<M: Payload>(
+    region: &str,
+    run: &Run,
+    send: impl Fn(&mut Producer<M>, Range<u64>) + Send,
+    receive: impl Fn(&mut Consumer<M>, Range<u64>) -> u64 + Send,
+) -> Sample {
+    let ring = spsc::Builder::<M>::new(run.capacity);
+    if region == HEAP.name {
+        return stream(
+            run,
+            ring.channel_pair().expect("a heap channel"),
+            send,
+            receive,
+        );
+    }
+    duel(
+        run,
+        || {
+            let mut tx = ring.producer("there").expect("a named producer");
+            move |range| send(&mut tx, range)
+        },
+        || {
+            let mut rx = ring.consumer("there").expect("a named consumer");
+            move |range| receive(&mut rx, range)
+        },
+    )
+}
+
+fn round_trips<J: Job>(region: &str, run: &Run) -> Sample {
+    let ring = spsc::Builder::<J::Msg>::new(run.capacity);
+    if region == HEAP.name {
+        let pair = || ring.channel_pair().expect("a heap channel");
+        return bounce(run, pair(), pair(), push::<J>, pop::<J>);
+    }
+    let tx = |name| ring.producer(name).expect("a named producer");
+    let rx = |name| ring.consumer(name).expect("a named consumer");
+    duel(
+        run,
+        || {
+            let (mut rx, mut tx) = (rx("there"), tx("back"));
+            move |range| answer(&mut rx, &mut tx, range, push::<J>, pop::<J>)
+        },
+        || {
+            let (mut tx, mut rx) = (tx("there"), rx("back"));
+            move |range| ask(&mut tx, &mut rx, range, push::<J>, pop::<J>)
+        },
+    )
+}
+
+/// `Full` and `Empty` mean *try again*; anything else ends the run, and with it the process.
+#[inline(always)]
+fn now<R>(tried: Result<R, Error>) -> Option<R> {
+    match tried {
+        Ok(got) => Some(got),
+        Err(Error::Full | Error::Empty) => None,
+        Err(other) => panic!("{other}"),
+    }
+}
+
+#[inline(always)]
+fn push<J: Job>(tx: &mut Producer<J::Msg>, seq: u64) {
+    let mut msg = J::make(seq);
+    while let Err(back) = tx.try_push(msg) {
+        now::<()>(Err(back.error));
+        msg = back.value;
+        std::hint::spin_loop();
+    }
+}
+
+#[inline(always)]
+fn pop<J: Job>(rx: &mut Consumer<J::Msg>, seq: u64) -> u64 {
+    J::check(&spin!(now(rx.try_pop())), seq)
+}
+
+#[inline(always)]
+fn put<J: Job>(tx: &mut Producer<J::Msg>, seq: u64) {
+    let mut slots = spin!(now(tx.try_reserve(1)));
+    J::refill(&mut slots.as_mut_slices().0[0], seq);
+    slots.commit(1);
+}
+
+#[inline(always)]
+fn take<J: Job>(rx: &mut Consumer<J::Msg>, seq: u64) -> u64 {
+    let msgs = spin!(now(rx.try_read(1)));
+    J::check(&msgs.as_slices().0[0], seq)
+}
+
+fn batches<J: Job>(tx: &mut Producer<J::Msg>, range: Range<u64>) {
+    for first in range.step_by(BATCH as usize) {
+        let mut slots = spin!(now(tx.try_reserve(BATCH as usize)));
+        let (front, back) = slots.as_mut_slices();
+        for (slot, seq) in front.iter_mut().chain(back).zip(first..) {
+            J::refill(slot, seq);
+        }
+        slots.commit(BATCH as usize);
+    }
+}
+
+fn drain<J: Job>(rx: &mut Consumer<J::Msg>, range: Range<u64>) -> u64 {
+    let (mut seq, mut bad) = (range.start, 0);
+    while seq < range.end {
+        let msgs = spin!(now(rx.try_read(BATCH as usize)));
+        for msg in msgs.iter() {
+            bad |= J::check(msg, seq);
+            seq += 1;
+        }
+    }
+    bad
+}
+
+pub fn records(region: &str, mode: Mode, lengths: &Lengths, run: &Run) -> Sample {
+    let run = &Run {
+        processes: region == PROCESSES.name,
+        ..run.clone()
+    };
+    let ring = bytes::Builder::new(run.ring_bytes);
+    let mut scratch = vec![0_u8; lengths.max()];
+    let mut copied = scratch.clone();
+    let mut send = move |tx: &mut bytes::Producer, range: Range<u64>| {
+        for seq in range {
+            let len = lengths.of(seq);
+            if mode == Mode::One {
+                fill_bytes(&mut scratch[..len], seq);
+                spin!(now(tx.try_push(&scratch[..len])));
+            } else {
+                let mut record = spin!(now(tx.try_reserve(len)));
+                fill_bytes(&mut record, seq);
+                record.commit(len);
+            }
+        }
+    };
+    let check =
+        |record: &[u8], seq| (record.len() ^ lengths.of(seq)) as u64 | check_bytes(record, seq);
+    let mut receive = move |rx: &mut bytes::Consumer, range: Range<u64>| {
+        let (mut seq, mut bad) = (range.start, 0);
+        while seq < range.end {
+            if mode == Mode::Drain {
+                let mut batch = spin!(now(rx.try_read_batch(BATCH as usize)));
+                while let Some(record) = batch.next().expect("a sound channel") {
+                    bad |= check(record, seq);
+                    seq += 1;
+                }
+            } else if mode == Mode::One {
+                let len = spin!(now(rx.try_pop(&mut copied)));
+                bad |= check(&copied[..len], seq);
+                seq += 1;
+            } else {
+                bad |= check(&spin!(now(rx.try_read())), seq);
+                seq += 1;
+            }
+        }
+        bad
+    };
+    if region == HEAP.name {
+        let (mut tx, mut rx) = ring.channel_pair().expect("a heap channel");
+        return duel(
+            run,
+            || move |range| send(&mut tx, range),
+            || move |range| receive(&mut rx, range),
+        );
+    }
+    duel(
+        run,
+        || {
+            let mut tx = ring.producer("records").expect("a named producer");
+            move |range| send(&mut tx, range)
+        },
+        || {
+            let mut rx = ring.consumer("records").expect("a named consumer");
+            move |range| receive(&mut rx, range)
+        },
+    )
+}

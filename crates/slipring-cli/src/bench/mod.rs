@@ -1,0 +1,158 @@
+//! `slipring bench`: how fast `spsc` is on this machine. slipring alone; beside its peers it is
+//! measured by `bench/` in the source tree.
+//!
+//! Two pinned threads; every message is written and checked in full. Streams are the median of
+//! three runs, with the ring in the nearest cache.
+
+mod runs;
+
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use serde_json::{Value, json};
+
+use crate::exit::Failure;
+use crate::progress::Progress;
+use crate::text;
+use runs::Memory;
+
+/// Measure slipring on this machine: streams and round trips of fixed-size messages
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// The message sizes: some of 8, 64, 1264, 4096
+    #[arg(long, value_delimiter = ',', default_value = "8,64,1264,4096", value_parser = size)]
+    size: Vec<usize>,
+    /// Bytes to move in each run of a stream
+    #[arg(long, default_value = "512M", value_parser = text::parse_bytes)]
+    bytes: usize,
+    /// Print the figures as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+const SIZES: [usize; 4] = [8, 64, 1264, 4096];
+const RUNS: usize = 3;
+/// A stream of small messages is long enough with so many.
+const MOST: u64 = 8_000_000;
+
+fn size(text: &str) -> Result<usize, String> {
+    text.parse()
+        .ok()
+        .filter(|size| SIZES.contains(size))
+        .ok_or_else(|| "use some of 8, 64, 1264, 4096".into())
+}
+
+/// Messages of one size through one kind of memory.
+struct Case {
+    size: usize,
+    memory: Memory,
+    /// Messages a second: one at a time, and in place.
+    one: f64,
+    in_place: f64,
+    round_trip: Histogram<u64>,
+}
+
+pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    let mut sizes = args.size.clone();
+    sizes.sort_unstable();
+    sizes.dedup();
+    let bar = Progress::messages("bench", sizes.len() as u64 * 2);
+    let mut cases = Vec::new();
+    for size in sizes {
+        for memory in [Memory::Heap, Memory::Named] {
+            cases.push(case(size, memory, args.bytes)?);
+            bar.add(1);
+        }
+    }
+    drop(bar);
+    if args.json {
+        text::answer_json(&json!({
+            "processors": runs::processors(),
+            "batch": runs::BATCH,
+            "cases": cases.iter().map(as_json).collect::<Vec<_>>(),
+        }))
+    } else {
+        text::answer(as_text(&cases))
+    }
+}
+
+/// The sizes are types; here is the list of those that exist.
+fn case(size: usize, memory: Memory, bytes: usize) -> Result<Case, Failure> {
+    match size {
+        8 => case_of::<1>(memory, bytes),
+        64 => case_of::<8>(memory, bytes),
+        1264 => case_of::<158>(memory, bytes),
+        _ => case_of::<512>(memory, bytes),
+    }
+}
+
+fn case_of<const N: usize>(memory: Memory, bytes: usize) -> Result<Case, Failure> {
+    let size = 8 * N;
+    let count = (bytes as u64 / size as u64).clamp(1, MOST);
+    let stream = |in_place| -> Result<f64, Failure> {
+        let mut times = Vec::new();
+        for _ in 0..RUNS {
+            times.push(runs::stream::<N>(memory, in_place, count)?);
+        }
+        times.sort_unstable();
+        let median = times.get(RUNS / 2).copied().unwrap_or(Duration::MAX);
+        Ok(count as f64 / median.as_secs_f64().max(1e-9))
+    };
+    Ok(Case {
+        size,
+        memory,
+        one: stream(false)?,
+        in_place: stream(true)?,
+        round_trip: runs::round_trips::<N>(memory, count)?,
+    })
+}
+
+const QUANTILES: [(&str, f64); 3] = [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)];
+
+fn as_json(case: &Case) -> Value {
+    let quantiles = QUANTILES.map(|(name, quantile)| {
+        let ns = case.round_trip.value_at_quantile(quantile);
+        (name.to_string(), Value::from(ns))
+    });
+    json!({
+        "size": case.size,
+        "memory": case.memory.name(),
+        "capacity": runs::capacity(case.size),
+        "one_at_a_time_per_s": case.one,
+        "in_place_per_s": case.in_place,
+        "round_trip_ns": Value::Object(quantiles.into_iter().collect()),
+    })
+}
+
+fn as_text(cases: &[Case]) -> String {
+    let head = [
+        "BYTES", "MEMORY", "M MSG/S", "GB/S", "IN PLACE", "GB/S", "RTT P50", "P99", "P99.9",
+    ];
+    let mut rows = vec![head.map(String::from).to_vec()];
+    for case in cases {
+        let millions = |rate: f64| format!("{:.1}", rate / 1e6);
+        let gigabytes = |rate: f64| format!("{:.1}", rate * case.size as f64 / 1e9);
+        let mut row = vec![
+            case.size.to_string(),
+            case.memory.name().to_string(),
+            millions(case.one),
+            gigabytes(case.one),
+            millions(case.in_place),
+            gigabytes(case.in_place),
+        ];
+        let quantiles = QUANTILES
+            .map(|(_, quantile)| text::nanoseconds(case.round_trip.value_at_quantile(quantile)));
+        row.extend(quantiles);
+        rows.push(row);
+    }
+    let placed = match runs::processors() {
+        [near, far] => format!("pinned to processors {near} and {far}"),
+        _ => "not pinned: only one processor".to_string(),
+    };
+    format!(
+        "{}\nspsc between two threads, {placed}; median of {RUNS} runs; one push and pop at a time, \
+         and reserve and read in place in batches of up to {}; round trips of single messages\n",
+        text::table(&rows, &[0, 2, 3, 4, 5, 6, 7, 8]),
+        runs::BATCH,
+    )
+}

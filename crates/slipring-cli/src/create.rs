@@ -1,0 +1,94 @@
+//! `slipring create`: a channel, made on purpose: with the shape, the permissions, the pages and
+//! the metadata that its users shall find. It refuses to touch one that exists.
+
+use serde_json::json;
+use slipring::{HugePages, Pages, bytes};
+
+use crate::exit::Failure;
+use crate::text;
+
+/// Make a named `bytes` channel
+///
+/// Channels of fixed-size messages (`spsc`) carry a type, and are made by the programs that know it.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// The channel: `topic` or `domain/topic`
+    name: String,
+    /// Bytes of the ring, a power of two
+    #[arg(long, visible_alias = "capacity", default_value = "512K", value_parser = text::parse_bytes)]
+    ring: usize,
+    /// The largest record in bytes [default: half the ring, less 8]
+    #[arg(long, value_parser = text::parse_bytes)]
+    max_record: Option<usize>,
+    /// Permissions of the channel's files, as for chmod
+    #[arg(long, default_value = "600", value_parser = mode)]
+    mode: u32,
+    /// Huge pages for the data, 2M or 1G; if there are none, ordinary pages, and it says so
+    #[arg(long, value_parser = huge)]
+    huge: Option<HugePages>,
+    /// Up to 256 bytes for the channel's users
+    #[arg(long, default_value = "")]
+    metadata: String,
+    /// Print what was made as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+fn mode(text: &str) -> Result<u32, String> {
+    u32::from_str_radix(text, 8)
+        .ok()
+        .filter(|mode| mode & !0o666 == 0)
+        .ok_or_else(|| "use an octal mode of read and write bits, such as 600 or 660".into())
+}
+
+/// A size of huge pages on the command line.
+pub(crate) fn huge(text: &str) -> Result<HugePages, String> {
+    match text::parse_bytes(text) {
+        Ok(0x20_0000) => Ok(HugePages::TwoMiB),
+        Ok(0x4000_0000) => Ok(HugePages::OneGiB),
+        _ => Err("use 2M or 1G".into()),
+    }
+}
+
+pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    let mut builder = bytes::Builder::new(args.ring)
+        .mode(args.mode)
+        .huge_pages(args.huge.unwrap_or_default())
+        .metadata(args.metadata.as_bytes());
+    if let Some(max_record) = args.max_record {
+        builder = builder.max_record(max_record);
+    }
+    let channel = builder.create(&args.name)?;
+    let (geometry, pages) = (channel.geometry(), channel.pages());
+    let max_record = geometry.slot_size - bytes::PREFIX;
+    if args.json {
+        return text::answer_json(&json!({
+            "name": args.name,
+            "kind": geometry.kind.name(),
+            "ring": geometry.capacity,
+            "max_record": max_record,
+            "mode": format!("{:04o}", args.mode),
+            "pages": {
+                "asked": pages.asked.bytes(),
+                "got": pages.got.bytes(),
+                "reason": pages.reason,
+            },
+        }));
+    }
+    text::answer(format!(
+        "{}: {}, ring {}, records up to {}, mode {:04o}, {}",
+        args.name,
+        geometry.kind.name(),
+        text::bytes(geometry.capacity),
+        text::exact(max_record),
+        args.mode,
+        pages_in_words(pages),
+    ))
+}
+
+fn pages_in_words(pages: &Pages) -> String {
+    match &pages.reason {
+        None => pages.got.to_string(),
+        Some(reason) => format!("{} instead of {} ({reason})", pages.got, pages.asked),
+    }
+}

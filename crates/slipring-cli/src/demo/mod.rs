@@ -1,0 +1,368 @@
+//! `slipring demo`: two real processes, a million real messages, and the same work over the
+//! kernel's `SOCK_SEQPACKET` beside it.
+//!
+//! The parent makes the memory and starts the two ends, which are this program again under a hidden
+//! verb. The channel reaches them as two inherited descriptors of sealed memfds; it has no name and
+//! leaves nothing behind, however the demo ends.
+
+mod ends;
+mod sockets;
+mod work;
+
+use std::io::{BufRead, BufReader};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use slipring::bytes;
+
+use crate::exit::Failure;
+use crate::progress::{self, Progress};
+use crate::text;
+use work::{Check, Work};
+
+/// Two processes pass messages through shared memory, then through SOCK_SEQPACKET
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// How many messages
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..))]
+    messages: u64,
+    /// The largest message in bytes; sizes are random from 0 to this
+    #[arg(long, default_value = "32K", value_parser = size)]
+    max_size: u32,
+    /// Bytes of the ring, a power of two [default: 512K, or more for messages above 128K]
+    #[arg(long, value_parser = text::parse_bytes)]
+    ring: Option<usize>,
+    /// Where the random sizes begin
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// How much of each message the reader checks, besides number and length
+    #[arg(long, value_enum, default_value_t = Check::Sample)]
+    check: Check,
+    /// Print the figures as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// One of the demo's two processes.
+#[derive(clap::Args)]
+pub(crate) struct EndArgs {
+    #[arg(long)]
+    write: bool,
+    /// Over the socket that is standard input, not over a channel.
+    #[arg(long)]
+    socket: bool,
+    #[arg(long, default_value_t = -1)]
+    control: i32,
+    #[arg(long, default_value_t = -1)]
+    data: i32,
+    #[arg(long)]
+    ring: usize,
+    #[arg(long)]
+    messages: u64,
+    #[arg(long)]
+    max_size: u32,
+    #[arg(long)]
+    seed: u64,
+    #[arg(long, value_enum)]
+    check: Check,
+    #[arg(long)]
+    progress: bool,
+}
+
+impl EndArgs {
+    fn work(&self) -> Work {
+        Work::new(self.messages, self.max_size, self.seed, self.check)
+    }
+}
+
+fn size(text: &str) -> Result<u32, String> {
+    let bytes = text::parse_bytes(text)?;
+    u32::try_from(bytes)
+        .ok()
+        .filter(|bytes| *bytes <= 1 << 30)
+        .ok_or_else(|| "at most 1G".into())
+}
+
+/// What the demo does.
+pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    let ring = args.ring.unwrap_or_else(|| default_ring(args.max_size));
+    // Room for the largest message; slipring says so if it is more than the ring.
+    let largest = (args.max_size as usize).max(8);
+    let channel = bytes::Builder::new(ring).max_record(largest).memfd()?;
+    let ours = over_channel(args, ring, &channel)?;
+    drop(channel);
+    let sockets = over_sockets(args, ring)?;
+    if args.json {
+        text::answer_json(&as_json(args, ring, &ours, &sockets))
+    } else {
+        text::answer(as_text(args, ring, &ours, &sockets))
+    }
+}
+
+/// Half of a usual second-level cache: a ring that stays in there moves large messages several times
+/// faster than one that does not. A smaller one was no faster, and makes the two wait more often
+/// where others want the processors too.
+fn default_ring(max_size: u32) -> usize {
+    (512 << 10).max((max_size as usize * 4).next_power_of_two())
+}
+
+/// What the demo's hidden verb does: one of the two ends.
+pub(crate) fn run_end(args: &EndArgs) -> Result<(), Failure> {
+    // Nobody is left to read our figures when the parent is gone.
+    let signal = Some(rustix::process::Signal::KILL);
+    rustix::process::set_parent_process_death_signal(signal)
+        .map_err(|errno| Failure::io("follow the parent", errno))?;
+    match (args.socket, args.write) {
+        (false, true) => ends::write(args),
+        (false, false) => ends::read(args),
+        (true, true) => sockets::write(args),
+        (true, false) => sockets::read(args),
+    }
+}
+
+/// What came of one transport.
+struct Outcome {
+    elapsed: Duration,
+    bytes: u64,
+    messages: u64,
+}
+
+impl Outcome {
+    fn messages_per_s(&self) -> f64 {
+        self.messages as f64 / self.elapsed.as_secs_f64().max(1e-9)
+    }
+
+    fn mb_per_s(&self) -> f64 {
+        self.bytes as f64 / 1e6 / self.elapsed.as_secs_f64().max(1e-9)
+    }
+
+    fn as_json(&self) -> Value {
+        json!({
+            "seconds": self.elapsed.as_secs_f64(),
+            "messages_per_s": self.messages_per_s(),
+            "mb_per_s": self.mb_per_s(),
+        })
+    }
+}
+
+fn over_channel(args: &Args, ring: usize, channel: &bytes::Channel) -> Result<Outcome, Failure> {
+    let fail = |errno: rustix::io::Errno| Failure::io("pass the channel's descriptors", errno);
+    let Some((control, data)) = channel.descriptors() else {
+        return Err(Failure::Words("the channel has no descriptors".into()));
+    };
+    // These copies are the only ones that survive an exec, and they live until both ends run: this
+    // process has one thread here, and starts nothing else meanwhile.
+    let control = rustix::io::dup(control).map_err(fail)?;
+    let data = rustix::io::dup(data).map_err(fail)?;
+    let passed = [
+        format!("--control={}", control.as_raw_fd()),
+        format!("--data={}", data.as_raw_fd()),
+    ];
+    let start = |write| start(args, ring, write, &passed, Stdio::null());
+    let ends = Ends {
+        reader: start(false)?,
+        writer: start(true)?,
+    };
+    drop((control, data));
+    ends.follow("slipring", args)
+}
+
+fn over_sockets(args: &Args, ring: usize) -> Result<Outcome, Failure> {
+    let (writer, reader) = sockets::pair()?;
+    let start =
+        |write, socket: OwnedFd| start(args, ring, write, &["--socket".to_string()], socket.into());
+    let ends = Ends {
+        reader: start(false, reader)?,
+        writer: start(true, writer)?,
+    };
+    ends.follow("SEQPACKET", args)
+}
+
+/// Starts this program again as one of the two ends.
+fn start(
+    args: &Args,
+    ring: usize,
+    write: bool,
+    passed: &[String],
+    stdin: Stdio,
+) -> Result<Child, Failure> {
+    let fail = |error| Failure::io("start a process of the demo", error);
+    let mut command = Command::new(std::env::current_exe().map_err(fail)?);
+    command.arg("demo-end").args(passed);
+    command.arg(format!("--ring={ring}"));
+    command.arg(format!("--messages={}", args.messages));
+    command.arg(format!("--max-size={}", args.max_size));
+    command.arg(format!("--seed={}", args.seed));
+    command.arg(format!("--check={}", args.check.name()));
+    if write {
+        command.arg("--write").stdout(Stdio::null());
+    } else {
+        command.stdout(Stdio::piped());
+        if progress::wanted() {
+            command.arg("--progress");
+        }
+    }
+    command.stdin(stdin).spawn().map_err(fail)
+}
+
+/// Two processes at work. Dropping it ends both.
+struct Ends {
+    reader: Child,
+    writer: Child,
+}
+
+impl Ends {
+    /// Shows how far the reader is, and returns what it measured when both are done.
+    fn follow(mut self, what: &'static str, args: &Args) -> Result<Outcome, Failure> {
+        let mut outcome = None;
+        if let Some(stdout) = self.reader.stdout.take() {
+            let bar = Progress::messages(what, args.messages);
+            for line in BufReader::new(stdout).lines() {
+                let line = line.map_err(|error| Failure::io("follow the reader", error))?;
+                match Tally::parse(&line) {
+                    Some((done, None)) => bar.set(done),
+                    Some((bytes, Some(elapsed))) => {
+                        bar.set(args.messages);
+                        outcome = Some(Outcome {
+                            elapsed,
+                            bytes,
+                            messages: args.messages,
+                        });
+                    }
+                    None => {}
+                }
+            }
+        }
+        let wait = |child: &mut Child| {
+            child
+                .wait()
+                .map_err(|error| Failure::io("wait for the demo's processes", error))
+        };
+        let (reader, writer) = (wait(&mut self.reader)?, wait(&mut self.writer)?);
+        match outcome {
+            Some(outcome) if reader.success() && writer.success() => Ok(outcome),
+            // An end that exited has said why; one that was killed could not.
+            _ if reader.code().is_some() && writer.code().is_some() => Err(Failure::Told(1)),
+            _ => Err(Failure::Words(format!(
+                "the demo's processes ended early (reader: {reader}, writer: {writer})"
+            ))),
+        }
+    }
+}
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        for child in [&mut self.reader, &mut self.writer] {
+            // Both fail for a process that was waited for; then there is nothing to do.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// The reader's clock, and its lines to the parent: `progress MESSAGES`, `done BYTES NANOSECONDS`.
+struct Tally {
+    begun: Instant,
+    shown: Option<Instant>,
+    looks: u32,
+}
+
+impl Tally {
+    /// Looks at the clock every so many calls, and prints a line at most ten times a second.
+    const LOOKS: u32 = 512;
+
+    fn new(args: &EndArgs) -> Tally {
+        let now = Instant::now();
+        Tally {
+            begun: now,
+            shown: args.progress.then_some(now),
+            looks: 0,
+        }
+    }
+
+    fn start(&mut self) {
+        self.begun = Instant::now();
+    }
+
+    #[inline]
+    fn progress(&mut self, work: &Work) -> Result<(), Failure> {
+        self.looks += 1;
+        if self.looks < Tally::LOOKS {
+            return Ok(());
+        }
+        self.looks = 0;
+        match self.shown {
+            Some(shown) if shown.elapsed() >= Duration::from_millis(100) => {
+                self.shown = Some(Instant::now());
+                text::answer(format!("progress {}", work.number()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn done(&self, work: &Work) -> Result<(), Failure> {
+        let elapsed = self.begun.elapsed().as_nanos();
+        text::answer(format!("done {} {elapsed}", work.bytes))
+    }
+
+    /// The figure in a line, and the time if it is the last one.
+    fn parse(line: &str) -> Option<(u64, Option<Duration>)> {
+        let mut fields = line.split(' ');
+        let (word, figure) = (fields.next()?, fields.next()?.parse().ok()?);
+        match word {
+            "progress" => Some((figure, None)),
+            "done" => {
+                let elapsed = Duration::from_nanos(fields.next()?.parse().ok()?);
+                Some((figure, Some(elapsed)))
+            }
+            _ => None,
+        }
+    }
+}
+
+fn ratio(ours: &Outcome, sockets: &Outcome) -> f64 {
+    ours.messages_per_s() / sockets.messages_per_s().max(1e-9)
+}
+
+fn as_json(args: &Args, ring: usize, ours: &Outcome, sockets: &Outcome) -> Value {
+    json!({
+        "messages": args.messages,
+        "max_size": args.max_size,
+        "bytes": ours.bytes,
+        "ring": ring,
+        "seed": args.seed,
+        "check": args.check.name(),
+        "slipring": ours.as_json(),
+        "seqpacket": sockets.as_json(),
+        "ratio": ratio(ours, sockets),
+    })
+}
+
+fn as_text(args: &Args, ring: usize, ours: &Outcome, sockets: &Outcome) -> String {
+    let head = ["", "messages/s", "MB/s", "seconds"].map(String::from);
+    let row = |name: &str, outcome: &Outcome| {
+        vec![
+            name.to_string(),
+            text::count(outcome.messages_per_s() as u64),
+            text::count(outcome.mb_per_s() as u64),
+            format!("{:.3}", outcome.elapsed.as_secs_f64()),
+        ]
+    };
+    let rows = [
+        head.to_vec(),
+        row("slipring", ours),
+        row("SOCK_SEQPACKET", sockets),
+    ];
+    format!(
+        "{} messages of 0 to {} ({} in all) from one process to another, ring {}, check: {}\n\n{}\n{:.1} times SOCK_SEQPACKET\n",
+        text::count(args.messages),
+        text::bytes(args.max_size.into()),
+        text::bytes(ours.bytes),
+        text::bytes(ring as u64),
+        args.check.name(),
+        text::table(&rows, &[1, 2, 3]),
+        ratio(ours, sockets),
+    )
+}

@@ -1,0 +1,172 @@
+//! The work that both transports are measured by: messages of seeded random sizes, each filled
+//! completely by its writer and checked by its reader.
+//!
+//! Both sides run the same generator in step, so the reader knows the number *and* the length of
+//! the next message before it arrives, down to a message of no bytes at all.
+//!
+//! ```text
+//! message   0  number, u64 little-endian (as much of it as fits)
+//!           8  one byte, made from the number, up to the end
+//! ```
+
+use clap::ValueEnum;
+
+use crate::exit::Failure;
+
+/// How much of a message the reader looks at, besides its number and its length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Check {
+    /// The byte behind the number, and one at a random place.
+    Sample,
+    /// Every byte.
+    Full,
+}
+
+impl Check {
+    /// The word for it, as on the command line.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Check::Sample => "sample",
+            Check::Full => "full",
+        }
+    }
+}
+
+/// The messages, one after another, as both sides expect them.
+pub(crate) struct Work {
+    state: u64,
+    span: u64,
+    number: u64,
+    messages: u64,
+    check: Check,
+    /// Where in the present message the sample lies, as a fraction of 2^32.
+    probe: u64,
+    /// Payload bytes so far.
+    pub(crate) bytes: u64,
+}
+
+impl Work {
+    /// `messages` messages of 0 to `max_size` bytes, by `seed`.
+    pub(crate) fn new(messages: u64, max_size: u32, seed: u64, check: Check) -> Work {
+        Work {
+            state: seed,
+            span: u64::from(max_size) + 1,
+            number: 0,
+            messages,
+            check,
+            probe: 0,
+            bytes: 0,
+        }
+    }
+
+    /// How many messages were begun.
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Goes on to the next message, and says its size; nothing when all are done.
+    #[inline]
+    pub(crate) fn next(&mut self) -> Option<usize> {
+        if self.number == self.messages {
+            return None;
+        }
+        self.number += 1;
+        // SplitMix64 (Steele, Lea and Flood, 2014), its high half scaled to the span of sizes.
+        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^= z >> 31;
+        self.probe = z & 0xffff_ffff;
+        let size = ((z >> 32) * self.span) >> 32;
+        self.bytes += size;
+        Some(size as usize)
+    }
+
+    /// Writes the present message: every byte of it.
+    #[inline]
+    pub(crate) fn fill(&self, message: &mut [u8]) {
+        let (number, filler) = (self.number.to_le_bytes(), self.filler());
+        match message.split_first_chunk_mut::<8>() {
+            Some((front, rest)) => {
+                *front = number;
+                rest.fill(filler);
+            }
+            None => message.copy_from_slice(&number[..message.len()]),
+        }
+    }
+
+    /// Checks that `message` is the present one, of `size` bytes.
+    #[inline]
+    pub(crate) fn check(&self, message: &[u8], size: usize) -> Result<(), Failure> {
+        if message.len() == size && self.matches(message) {
+            Ok(())
+        } else {
+            Err(self.wrong(message, size))
+        }
+    }
+
+    #[inline]
+    fn matches(&self, message: &[u8]) -> bool {
+        let (number, filler) = (self.number.to_le_bytes(), self.filler());
+        let Some((front, rest)) = message.split_first_chunk::<8>() else {
+            return *message == number[..message.len()];
+        };
+        let probe = (self.probe * rest.len() as u64) >> 32;
+        let right = |at: u64| rest.get(at as usize).is_none_or(|byte| *byte == filler);
+        if self.check == Check::Sample {
+            return *front == number && right(0) && right(probe);
+        }
+        // All bytes are right if the first is, and each is the same as its neighbour: one memcmp.
+        let last = rest.len().saturating_sub(1);
+        *front == number && right(0) && (rest.is_empty() || rest[1..] == rest[..last])
+    }
+
+    #[inline]
+    fn filler(&self) -> u8 {
+        (self.number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8
+    }
+
+    #[cold]
+    fn wrong(&self, message: &[u8], size: usize) -> Failure {
+        let found = &message[..message.len().min(16)];
+        Failure::Words(format!(
+            "check failed: message {} should have {size} bytes, all as its number says; found {} bytes, beginning with {found:02x?}",
+            self.number,
+            message.len(),
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_filled_passes_and_any_changed_byte_fails_the_full_check() {
+        let mut work = Work::new(200, 40, 7, Check::Full);
+        while let Some(size) = work.next() {
+            let mut message = vec![0xee; size];
+            work.fill(&mut message);
+            assert!(work.check(&message, size).is_ok());
+            for at in 0..size {
+                message[at] ^= 0x40;
+                assert!(work.check(&message, size).is_err(), "byte {at} of {size}");
+                message[at] ^= 0x40;
+            }
+            message.push(0);
+            assert!(work.check(&message, size).is_err());
+        }
+    }
+
+    #[test]
+    fn both_sides_see_the_same_sizes_and_all_of_the_span() {
+        let sizes = |seed| {
+            let mut work = Work::new(1000, 3, seed, Check::Sample);
+            std::iter::from_fn(move || work.next()).collect::<Vec<_>>()
+        };
+        assert_eq!(sizes(1), sizes(1));
+        assert_ne!(sizes(1), sizes(2));
+        assert!((0..=3).all(|size| sizes(1).contains(&size)));
+    }
+}

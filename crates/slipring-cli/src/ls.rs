@@ -1,0 +1,78 @@
+//! `slipring ls`: every channel, looked at without disturbing anybody. One that cannot be read is
+//! listed with what is wrong with it.
+
+use serde_json::json;
+use slipring::inspect::{self, SeatStat, SeatState, Stat};
+
+use crate::exit::Failure;
+use crate::{stat, text};
+
+/// List the named channels
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Print them as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    let mut channels = Vec::new();
+    for name in inspect::list()? {
+        let name = name.to_string();
+        let stat = inspect::stat(&name);
+        // Removed since it was listed: then it is no longer there.
+        if !matches!(stat, Err(slipring::Error::NotFound { .. })) {
+            channels.push((name, stat));
+        }
+    }
+    if args.json {
+        let listed = channels.iter().map(|(name, stat)| match stat {
+            Ok(stat) => stat::as_json(name, stat),
+            Err(error) => json!({ "name": name, "error": error.to_string() }),
+        });
+        return text::answer_json(&listed.collect());
+    }
+    let head = ["NAME", "KIND", "CAPACITY", "UNREAD", "PRODUCER", "CONSUMER"];
+    let mut rows = vec![head.map(String::from).to_vec()];
+    for (name, stat) in &channels {
+        rows.push(match stat {
+            Ok(stat) => row(name, stat),
+            Err(error) => vec![name.clone(), format!("({error})")],
+        });
+    }
+    // A broken channel's message must not widen the column of the kinds.
+    let good: Vec<_> = rows
+        .iter()
+        .filter(|row| row.len() == head.len())
+        .cloned()
+        .collect();
+    let mut out = text::table(&good, &[2, 3]);
+    for row in rows.iter().filter(|row| row.len() != head.len()) {
+        out.push_str(&row.join("  "));
+        out.push('\n');
+    }
+    if channels.is_empty() {
+        return Ok(());
+    }
+    text::answer(out)
+}
+
+fn row(name: &str, stat: &Stat) -> Vec<String> {
+    let (unit, figure) = stat::units(stat);
+    let mut row = vec![
+        name.to_string(),
+        stat.geometry.kind.name().to_string(),
+        figure(stat.geometry.capacity) + unit,
+        figure(stat.len) + unit,
+    ];
+    row.extend(stat.seats.iter().map(seat));
+    row
+}
+
+/// `held by 1234`, or how the last one left.
+fn seat(seat: &SeatStat) -> String {
+    match seat.state {
+        SeatState::Held => format!("held by {}", seat.pid),
+        state => state.name().to_string(),
+    }
+}

@@ -1,0 +1,33 @@
+//! How large a channel `send` or `recv` makes, if it is the first to come. What exists wins.
+
+use slipring::bytes::Builder;
+
+use crate::text;
+
+/// A ring that stays in the nearest cache, and still takes many reads of a pipe's 64 KiB.
+const RING: usize = 512 << 10;
+/// What a pipe holds by default: no read of one brings more.
+const CHUNK: usize = 64 << 10;
+
+/// The shape of a channel that does not exist yet
+#[derive(clap::Args)]
+pub(crate) struct Shape {
+    /// Bytes of the ring, a power of two, if the channel is to be made
+    #[arg(long, default_value_t = RING, hide_default_value = true, value_parser = text::parse_bytes)]
+    ring: usize,
+    /// The largest record in bytes [default: 64K, at most a quarter of the ring]
+    #[arg(long, value_parser = text::parse_some_bytes)]
+    chunk: Option<usize>,
+}
+
+impl Shape {
+    /// The largest record.
+    pub(crate) fn chunk(&self) -> usize {
+        self.chunk.unwrap_or((self.ring / 4).clamp(8, CHUNK))
+    }
+
+    /// How the channel is to be made.
+    pub(crate) fn builder(&self) -> Builder {
+        Builder::new(self.ring).max_record(self.chunk())
+    }
+}

@@ -1,0 +1,169 @@
+//! What goes to standard output, and how figures are written and read.
+
+use std::io::{self, Write};
+
+use serde_json::Value;
+
+use crate::exit::Failure;
+
+/// Prints an answer; a closed standard output is `BrokenPipe`, not a panic.
+pub(crate) fn answer(text: impl AsRef<str>) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    let written = writeln!(out, "{}", text.as_ref().trim_end());
+    match written.and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Failure::Told(141)),
+        written => written.map_err(|error| Failure::io("write the answer", error)),
+    }
+}
+
+/// Prints an answer for programs.
+pub(crate) fn answer_json(value: &Value) -> Result<(), Failure> {
+    answer(format!("{value:#}"))
+}
+
+/// Rows as columns: the first row is the head, the columns named in `right` are flush right.
+pub(crate) fn table(rows: &[Vec<String>], right: &[usize]) -> String {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(column));
+        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let mut out = String::new();
+    for row in rows {
+        let mut line = String::new();
+        for (column, cell) in row.iter().enumerate() {
+            let width = widths.get(column).copied().unwrap_or(0);
+            if column > 0 {
+                line.push_str("  ");
+            }
+            if right.contains(&column) {
+                line.push_str(&format!("{cell:>width$}"));
+            } else {
+                line.push_str(&format!("{cell:<width$}"));
+            }
+        }
+        out.push_str(line.trim_end());
+        out.push('\n');
+    }
+    out
+}
+
+/// A number of bytes on the command line: `4096`, `64K`, `1M`, `2G` (powers of 1024).
+pub(crate) fn parse_bytes(text: &str) -> Result<usize, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match text[digits.len()..].to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "k" | "kb" | "kib" => 1 << 10,
+        "m" | "mb" | "mib" => 1 << 20,
+        "g" | "gb" | "gib" => 1_usize << 30,
+        _ => return Err("use a number of bytes, such as 4096, 64K, 1M or 2G".into()),
+    };
+    let number: usize = digits
+        .parse()
+        .map_err(|_| "use a number of bytes, such as 4096, 64K, 1M or 2G".to_string())?;
+    number
+        .checked_mul(unit)
+        .ok_or_else(|| "that is more than this machine can address".into())
+}
+
+/// As [`parse_bytes`], but not zero.
+pub(crate) fn parse_some_bytes(text: &str) -> Result<usize, String> {
+    parse_bytes(text).and_then(|bytes| match bytes {
+        0 => Err("it must be at least 1".into()),
+        bytes => Ok(bytes),
+    })
+}
+
+/// Bytes as people read them: `64 KiB`, exact where it is a round number.
+pub(crate) fn bytes(bytes: u64) -> String {
+    const UNITS: [(u64, &str); 4] = [
+        (1 << 40, "TiB"),
+        (1 << 30, "GiB"),
+        (1 << 20, "MiB"),
+        (1 << 10, "KiB"),
+    ];
+    for (size, unit) in UNITS {
+        if bytes >= size {
+            let whole = bytes / size;
+            return if bytes.is_multiple_of(size) {
+                format!("{whole} {unit}")
+            } else {
+                format!("{:.1} {unit}", bytes as f64 / size as f64)
+            };
+        }
+    }
+    format!("{bytes} B")
+}
+
+/// Bytes to the last one: `64 KiB` only if it is exactly that.
+pub(crate) fn exact(number: u64) -> String {
+    if number.is_multiple_of(1 << 10) {
+        bytes(number)
+    } else {
+        format!("{number} B")
+    }
+}
+
+/// A count with its thousands apart: `1 000 000`.
+pub(crate) fn count(number: u64) -> String {
+    let digits = number.to_string();
+    let mut out = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            out.push(' ');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// Nanoseconds as people read them.
+pub(crate) fn nanoseconds(ns: u64) -> String {
+    match ns {
+        0..10_000 => format!("{ns} ns"),
+        10_000..1_000_000 => format!("{:.1} us", ns as f64 / 1e3),
+        1_000_000..10_000_000_000 => format!("{:.1} ms", ns as f64 / 1e6),
+        _ => format!("{:.1} s", ns as f64 / 1e9),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_with_and_without_units() {
+        assert_eq!(parse_bytes("4096"), Ok(4096));
+        assert_eq!(parse_bytes("64K"), Ok(64 << 10));
+        assert_eq!(parse_bytes("2GiB"), Ok(2 << 30));
+        for bad in [
+            "",
+            "K",
+            "-1",
+            "4x",
+            "1.5M",
+            "99999999999999999999",
+            "99999999999G",
+        ] {
+            assert!(parse_bytes(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn figures_are_written_for_people() {
+        assert_eq!(bytes(65536), "64 KiB");
+        assert_eq!(bytes(1500), "1.5 KiB");
+        assert_eq!(count(1_234_567), "1 234 567");
+        assert_eq!(count(12), "12");
+    }
+
+    #[test]
+    fn columns_are_aligned() {
+        let rows = vec![
+            vec!["NAME".to_string(), "LEN".to_string()],
+            vec!["a".to_string(), "1000".to_string()],
+        ];
+        assert_eq!(table(&rows, &[1]), "NAME   LEN\na     1000\n");
+    }
+}

@@ -1,0 +1,152 @@
+//! How a stream ended is told apart, roles are never left behind, and an end is told once.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+
+use std::fs;
+use std::io::{Read, Write};
+
+use common::Place;
+use rustix::process::Signal;
+
+/// Sends a word, ends the sender by the signal, and returns both exit codes and what arrived.
+fn ended_by(signal: Signal) -> (Option<i32>, Option<i32>, Vec<u8>, String) {
+    let place = Place::new();
+    let copy = place.file("copy");
+    let mut send = place.send_open(&["x"]);
+    send.0.stdin.as_mut().unwrap().write_all(b"so far").unwrap();
+    place.until_messages("x", "producer", 1);
+    let mut recv = place.recv(&["x"], &copy);
+    place.until_messages("x", "consumer", 1);
+    send.signal(signal);
+    let codes = (send.code(), recv.code());
+    (codes.0, codes.1, fs::read(&copy).unwrap(), recv.stderr())
+}
+
+#[test]
+fn an_interrupted_sender_is_told_apart() {
+    let (send, recv, arrived, said) = ended_by(Signal::INT);
+    assert_eq!((send, recv), (Some(130), Some(3)));
+    assert_eq!(arrived, b"so far");
+    assert!(
+        said.starts_with("slipring: the sender was interrupted"),
+        "{said}"
+    );
+    let (send, recv, ..) = ended_by(Signal::TERM);
+    assert_eq!((send, recv), (Some(143), Some(3)));
+}
+
+#[test]
+fn a_killed_sender_is_told_apart() {
+    let (send, recv, arrived, said) = ended_by(Signal::KILL);
+    assert_eq!((send, recv), (None, Some(4)));
+    assert_eq!(arrived, b"so far");
+    assert!(said.starts_with("slipring: the sender died"), "{said}");
+}
+
+#[test]
+fn a_receiver_that_comes_after_the_end_drains_and_says_which_it_was() {
+    let place = Place::new();
+    let copy = place.file("copy");
+    let mut send = place.send_open(&["x"]);
+    send.0.stdin.as_mut().unwrap().write_all(b"so far").unwrap();
+    place.until_messages("x", "producer", 1);
+    send.signal(Signal::KILL);
+    assert_eq!(send.code(), None);
+    place.until_seat("x", "producer", "died", 1);
+    assert_eq!(place.recv(&["x"], &copy).code(), Some(4));
+    assert_eq!(fs::read(&copy).unwrap(), b"so far");
+}
+
+#[test]
+fn a_role_is_taken_once() {
+    let place = Place::new();
+    let _send = place.send_open(&["x"]);
+    place.until_seat("x", "producer", "held", 1);
+    let second = place.run(&["send", "x"]);
+    assert_eq!(second.status.code(), Some(5));
+    assert!(common::text(&second.stderr).contains("the producer of this channel is taken"));
+    let _recv = place.recv_piped(&["x"]);
+    place.until_seat("x", "consumer", "held", 1);
+    let second = place.run(&["recv", "x"]);
+    assert_eq!(second.status.code(), Some(5));
+    // The live pair was not disturbed.
+    place.until_seat("x", "producer", "held", 1);
+    place.until_seat("x", "consumer", "held", 1);
+}
+
+#[test]
+fn no_role_is_left_behind_by_sigint() {
+    let place = Place::new();
+    let send = || place.send_open(&["x"]);
+    let recv = || place.recv_piped(&["x"]);
+    for generation in 1..=3 {
+        let (mut send, mut recv) = (send(), recv());
+        place.until_seat("x", "producer", "held", generation);
+        place.until_seat("x", "consumer", "held", generation);
+        recv.signal(Signal::INT);
+        assert_eq!(recv.code(), Some(130));
+        place.until_seat("x", "consumer", "aborted", generation);
+        send.signal(Signal::INT);
+        assert_eq!(send.code(), Some(130));
+        place.until_seat("x", "producer", "aborted", generation);
+    }
+    assert!(place.run(&["rm", "x"]).status.success());
+}
+
+#[test]
+fn an_acknowledged_end_is_history() {
+    let place = Place::new();
+    let (first, second) = (place.file("first"), place.file("second"));
+    let input = place.file("input");
+    fs::write(&input, "one").unwrap();
+    assert_eq!(place.send(&["x"], &input).code(), Some(0));
+    assert_eq!(place.recv(&["x"], &first).code(), Some(0));
+    let mut recv = place.recv(&["x"], &second);
+    place.until_seat("x", "consumer", "held", 2);
+    fs::write(&input, "two").unwrap();
+    assert_eq!(place.send(&["x"], &input).code(), Some(0));
+    // Had it taken the first end for news, it would have left with nothing.
+    assert_eq!(recv.code(), Some(0));
+    assert_eq!(fs::read(&first).unwrap(), b"one");
+    assert_eq!(fs::read(&second).unwrap(), b"two");
+}
+
+#[test]
+fn an_aborted_end_is_told_once_too() {
+    let place = Place::new();
+    let copy = place.file("copy");
+    let mut send = place.send_open(&["x"]);
+    place.until_seat("x", "producer", "held", 1);
+    send.signal(Signal::INT);
+    assert_eq!(send.code(), Some(130));
+    assert_eq!(place.recv(&["x"], &copy).code(), Some(3));
+    let mut recv = place.recv(&["x"], &copy);
+    place.until_seat("x", "consumer", "held", 2);
+    assert_eq!(place.run(&["send", "x"]).status.code(), Some(0));
+    assert_eq!(recv.code(), Some(0));
+}
+
+#[test]
+fn a_stream_waits_until_the_one_before_it_was_read_to_its_end() {
+    let place = Place::new();
+    let (first, second) = (place.file("first"), place.file("second"));
+    let input = place.file("input");
+    fs::write(&input, "one").unwrap();
+    assert_eq!(place.send(&["x"], &input).code(), Some(0));
+    fs::write(&input, "two").unwrap();
+    let mut send = place.send(&["x"], &input);
+    let mut said = [0; 30];
+    send.0
+        .stderr
+        .as_mut()
+        .unwrap()
+        .read_exact(&mut said)
+        .unwrap();
+    assert_eq!(&said, b"slipring: the stream before th");
+    assert_eq!(place.recv(&["x"], &first).code(), Some(0));
+    assert_eq!(send.code(), Some(0));
+    assert_eq!(place.recv(&["x"], &second).code(), Some(0));
+    assert_eq!(fs::read(&first).unwrap(), b"one");
+    assert_eq!(fs::read(&second).unwrap(), b"two");
+}

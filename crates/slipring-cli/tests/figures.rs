@@ -1,0 +1,92 @@
+//! `demo` and `bench`: small runs of the real thing, and figures that hang together.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+
+use common::{Place, json, text};
+
+#[test]
+fn the_demo_checks_everything_and_its_figures_hang_together() {
+    let place = Place::new();
+    let args = ["demo", "--messages", "20000", "--json", "--check", "full"];
+    let output = place.run(&args);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert_eq!(text(&output.stderr), "");
+    let demo = json(&output);
+    assert_eq!(demo["messages"], 20000);
+    assert_eq!(demo["check"], "full");
+    let mean = demo["bytes"].as_f64().unwrap() / 20000.0;
+    assert!((15_000.0..18_000.0).contains(&mean), "{mean}");
+    let rate = |transport: &str| demo[transport]["messages_per_s"].as_f64().unwrap();
+    let ratio = demo["ratio"].as_f64().unwrap();
+    assert!(rate("slipring") > 0.0 && rate("seqpacket") > 0.0);
+    assert!((ratio * rate("seqpacket") / rate("slipring") - 1.0).abs() < 1e-6);
+    let seconds = demo["slipring"]["seconds"].as_f64().unwrap();
+    assert!((seconds * rate("slipring") / 20000.0 - 1.0).abs() < 1e-6);
+}
+
+#[test]
+fn the_demo_takes_any_size_of_message() {
+    let place = Place::new();
+    for max_size in ["0", "1", "7", "8", "9", "16", "1M"] {
+        let args = [
+            "demo",
+            "--messages",
+            "300",
+            "--max-size",
+            max_size,
+            "--check",
+            "full",
+            "--json",
+        ];
+        let output = place.run(&args);
+        assert!(
+            output.status.success(),
+            "{max_size}: {}",
+            text(&output.stderr)
+        );
+        assert_eq!(json(&output)["messages"], 300);
+    }
+    let small = [
+        "demo",
+        "--messages",
+        "2000",
+        "--max-size",
+        "56",
+        "--ring",
+        "64",
+        "--json",
+    ];
+    assert!(place.run(&small).status.success());
+}
+
+#[test]
+fn the_demo_for_people_ends_with_the_ratio() {
+    let place = Place::new();
+    let output = place.run(&["demo", "--messages", "1000", "--seed", "9"]);
+    let shown = text(&output.stdout);
+    assert!(
+        shown.starts_with("1 000 messages of 0 to 32 KiB"),
+        "{shown}"
+    );
+    assert!(
+        shown.trim_end().ends_with("times SOCK_SEQPACKET"),
+        "{shown}"
+    );
+}
+
+#[test]
+fn the_bench_measures_both_kinds_of_memory_and_leaves_nothing() {
+    let place = Place::new();
+    let output = place.run(&["bench", "--size", "8,1264", "--bytes", "16K", "--json"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let bench = json(&output);
+    let cases = bench["cases"].as_array().unwrap();
+    assert_eq!(cases.len(), 4);
+    for case in cases {
+        assert!(case["one_at_a_time_per_s"].as_f64() > Some(0.0));
+        assert!(case["in_place_per_s"].as_f64() > Some(0.0));
+        assert!(case["round_trip_ns"]["p50"].as_u64() > Some(0));
+    }
+    assert_eq!(text(&place.run(&["ls"]).stdout), "");
+}

@@ -1,0 +1,210 @@
+//! `send` beside `recv` carries any input, whichever starts first, whatever becomes of either.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use common::{Place, noise, until};
+use rustix::process::Signal;
+
+#[test]
+fn a_file_arrives_whole_when_the_sender_starts_first() {
+    let place = Place::new();
+    let (input, copy) = (place.file("input"), place.file("copy"));
+    fs::write(&input, noise(5 << 20, 1)).unwrap();
+    let mut send = place.send(&["x"], &input);
+    place.until_seat("x", "producer", "held", 1);
+    let mut recv = place.recv(&["x"], &copy);
+    assert_eq!((send.code(), recv.code()), (Some(0), Some(0)));
+    assert!(fs::read(&input).unwrap() == fs::read(&copy).unwrap());
+}
+
+#[test]
+fn a_file_arrives_whole_when_the_receiver_starts_first() {
+    let place = Place::new();
+    let (input, copy) = (place.file("input"), place.file("copy"));
+    fs::write(&input, noise((5 << 20) + 1, 2)).unwrap();
+    let mut recv = place.recv(&["deep/x"], &copy);
+    place.until_seat("deep/x", "consumer", "held", 1);
+    let mut send = place.send(&["deep/x"], &input);
+    assert_eq!((send.code(), recv.code()), (Some(0), Some(0)));
+    assert!(fs::read(&input).unwrap() == fs::read(&copy).unwrap());
+}
+
+#[test]
+fn a_file_of_one_gib_arrives_with_the_same_sha256() {
+    let place = Place::new();
+    let (input, copy) = (place.file("input"), place.file("copy"));
+    let mut file = File::create(&input).unwrap();
+    let mut block = noise(16 << 20, 3);
+    for number in 0..64_u64 {
+        block[..8].copy_from_slice(&number.to_le_bytes());
+        file.write_all(&block).unwrap();
+    }
+    drop(file);
+    let mut recv = place.recv(&["x"], &copy);
+    let mut send = place.send(&["x"], &input);
+    assert_eq!((send.code(), recv.code()), (Some(0), Some(0)));
+    let hash = |path: &PathBuf| {
+        Command::new("sha256sum")
+            .stdin(File::open(path).unwrap())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap()
+    };
+    let hashes = [hash(&input), hash(&copy)].map(|child| child.wait_with_output().unwrap());
+    assert!(hashes[0].status.success());
+    assert_eq!(
+        common::text(&hashes[0].stdout),
+        common::text(&hashes[1].stdout)
+    );
+    assert_eq!(fs::metadata(&copy).unwrap().len(), 1 << 30);
+}
+
+#[test]
+fn no_input_at_all_is_a_stream_that_finishes() {
+    let place = Place::new();
+    let copy = place.file("copy");
+    assert!(place.run(&["send", "x"]).status.success());
+    assert_eq!(place.recv(&["x"], &copy).code(), Some(0));
+    assert_eq!(fs::read(&copy).unwrap(), b"");
+}
+
+#[test]
+fn lines_and_framed_tell_the_records_apart() {
+    let place = Place::new();
+    let (input, copy) = (place.file("input"), place.file("copy"));
+    fs::write(&input, "aaaabbbbcc").unwrap();
+    let received = |format: &str| {
+        assert_eq!(
+            place
+                .send(&["x", "--chunk", "4", "--ring", "1K"], &input)
+                .code(),
+            Some(0)
+        );
+        // `--chunk` below 8 makes a channel for 8, and still reads four at a time.
+        assert_eq!(place.recv(&["x", format], &copy).code(), Some(0));
+        fs::read(&copy).unwrap()
+    };
+    assert_eq!(received("--raw"), b"aaaabbbbcc");
+    assert_eq!(received("--lines"), b"aaaa\nbbbb\ncc\n");
+    assert_eq!(
+        received("--framed"),
+        b"\x04\0\0\0aaaa\x04\0\0\0bbbb\x02\0\0\0cc"
+    );
+    assert_eq!(
+        place
+            .run(&["recv", "x", "--lines", "--framed"])
+            .status
+            .code(),
+        Some(2)
+    );
+}
+
+#[test]
+fn a_channel_for_small_records_takes_a_large_file() {
+    let place = Place::new();
+    let (input, copy) = (place.file("input"), place.file("copy"));
+    fs::write(&input, noise(100_001, 4)).unwrap();
+    let made = place.run(&["create", "x", "--ring", "1K", "--max-record", "100"]);
+    assert!(made.status.success());
+    let mut send = place.send(&["x"], &input);
+    let mut recv = place.recv(&["x"], &copy);
+    assert_eq!((send.code(), recv.code()), (Some(0), Some(0)));
+    assert!(fs::read(&input).unwrap() == fs::read(&copy).unwrap());
+}
+
+#[test]
+fn what_is_written_bit_by_bit_arrives_bit_by_bit() {
+    let place = Place::new();
+    let mut send = place.send_open(&["x"]);
+    let mut recv = place.recv_piped(&["x"]);
+    let (mut to, mut from) = (send.0.stdin.take().unwrap(), recv.0.stdout.take().unwrap());
+    for word in ["one", "two", "three"] {
+        to.write_all(word.as_bytes()).unwrap();
+        let mut back = vec![0; word.len()];
+        from.read_exact(&mut back).unwrap();
+        assert_eq!(back, word.as_bytes());
+    }
+    drop(to);
+    assert_eq!((send.code(), recv.code()), (Some(0), Some(0)));
+}
+
+#[test]
+fn what_nobody_reads_any_more_is_kept_for_the_next_receiver() {
+    let place = Place::new();
+    let (input, copy) = (place.file("input"), place.file("copy"));
+    fs::write(&input, noise(100_000, 5)).unwrap();
+    assert_eq!(place.send(&["x"], &input).code(), Some(0));
+    let mut recv = place.recv_piped(&["x"]);
+    drop(recv.0.stdout.take());
+    assert_eq!(recv.code(), Some(141));
+    place.until_seat("x", "consumer", "aborted", 1);
+    assert_eq!(place.recv(&["x"], &copy).code(), Some(0));
+    let (input, copy) = (fs::read(&input).unwrap(), fs::read(&copy).unwrap());
+    // Nothing was written if the pipe was closed at once, and little if recv was quick.
+    assert!(!copy.is_empty() && input.ends_with(&copy));
+}
+
+#[test]
+fn a_receiver_whose_output_is_stuck_still_leaves_on_sigint() {
+    let place = Place::new();
+    let input = place.file("input");
+    fs::write(&input, noise(2 << 20, 6)).unwrap();
+    let mut send = place.send(&["x"], &input);
+    let mut recv = place.recv_piped(&["x"]);
+    // The pipe is full, then the ring.
+    until("the channel is full", || {
+        place
+            .stat("x")
+            .is_some_and(|stat| stat["len"].as_u64() > Some(400 << 10))
+    });
+    recv.signal(Signal::INT);
+    assert_eq!(recv.code(), Some(130));
+    place.until_seat("x", "consumer", "aborted", 1);
+    send.signal(Signal::TERM);
+    assert_eq!(send.code(), Some(143));
+}
+
+#[test]
+fn a_sender_outlives_a_killed_receiver_and_nothing_is_lost() {
+    let place = Place::new();
+    let (input, copy) = (place.file("input"), place.file("copy"));
+    let all = noise(2 << 20, 7);
+    fs::write(&input, &all).unwrap();
+    let mut send = place.send(&["x"], &input);
+    let mut first = place.recv_piped(&["x"]);
+    until("the channel is full", || {
+        place
+            .stat("x")
+            .is_some_and(|stat| stat["len"].as_u64() > Some(400 << 10))
+    });
+    first.signal(Signal::KILL);
+    assert_eq!(first.code(), None);
+    let mut before = Vec::new();
+    first
+        .0
+        .stdout
+        .take()
+        .unwrap()
+        .read_to_end(&mut before)
+        .unwrap();
+    let mut stderr = send.0.stderr.take().unwrap();
+    let mut said = [0; 60];
+    stderr.read_exact(&mut said).unwrap();
+    assert_eq!(
+        common::text(&said),
+        "slipring: the channel is full, and its receiver died; waiting"[..60]
+    );
+    let mut second = place.recv(&["x"], &copy);
+    assert_eq!((send.code(), second.code()), (Some(0), Some(0)));
+    let after = fs::read(&copy).unwrap();
+    assert!(all.starts_with(&before) && all.ends_with(&after));
+    // The record in hand comes again, and no other.
+    assert!(before.len() + after.len() >= all.len());
+    assert!(before.len() + after.len() <= all.len() + (128 << 10));
+}

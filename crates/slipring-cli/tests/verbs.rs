@@ -1,0 +1,207 @@
+//! The verbs that look and change: their answers, and their refusals.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+
+use std::fs;
+
+use common::{Place, json, text};
+use serde_json::json;
+
+#[test]
+fn create_ls_stat_and_rm_agree() {
+    let place = Place::new();
+    assert_eq!(json(&place.run(&["ls", "--json"])), json!([]));
+    let args = [
+        "create",
+        "market/ticks",
+        "--ring",
+        "64K",
+        "--max-record",
+        "1000",
+    ];
+    let more = ["--metadata", "made for a test", "--mode", "640", "--json"];
+    let made = json(&place.run(&[&args[..], &more[..]].concat()));
+    assert_eq!(made["ring"], 65536);
+    assert_eq!(made["max_record"], 1000);
+    assert_eq!(made["mode"], "0640");
+    let stat = place.stat("market/ticks").unwrap();
+    assert_eq!(stat["kind"], "bytes");
+    assert_eq!(stat["capacity"], 65536);
+    assert_eq!(stat["max_record"], 1000);
+    assert_eq!(stat["metadata"], "made for a test");
+    assert_eq!(stat["producer"]["state"], "never");
+    assert_eq!(stat["page_size"], rustix::param::page_size());
+    assert_eq!(
+        json(&place.run(&["ls", "--json"]))[0]["name"],
+        "market/ticks"
+    );
+    let shown = text(&place.run(&["stat", "market/ticks"]).stdout);
+    assert!(shown.contains("metadata  made for a test"), "{shown}");
+    let listed = text(&place.run(&["ls"]).stdout);
+    assert!(
+        listed.contains("market/ticks  bytes    64 KiB     0 B  never"),
+        "{listed}"
+    );
+    assert!(place.run(&["rm", "market/ticks"]).status.success());
+    assert_eq!(json(&place.run(&["ls", "--json"])), json!([]));
+}
+
+#[test]
+fn create_does_not_touch_what_exists() {
+    let place = Place::new();
+    assert!(
+        place
+            .run(&["create", "x", "--metadata", "first"])
+            .status
+            .success()
+    );
+    let second = place.run(&["create", "x", "--metadata", "second"]);
+    assert_eq!(second.status.code(), Some(1));
+    assert!(text(&second.stderr).contains("channel `x` exists"));
+    assert_eq!(place.stat("x").unwrap()["metadata"], "first");
+}
+
+#[test]
+fn a_channel_in_use_is_not_removed_and_the_others_are() {
+    let place = Place::new();
+    assert!(place.run(&["create", "idle"]).status.success());
+    let _recv = place.recv_piped(&["busy"]);
+    place.until_seat("busy", "consumer", "held", 1);
+    let removed = place.run(&["rm", "busy", "idle", "nothing"]);
+    assert_eq!(removed.status.code(), Some(5));
+    let said = text(&removed.stderr);
+    assert!(
+        said.contains("channel `busy` is in use: its consumer is held"),
+        "{said}"
+    );
+    assert!(said.contains("no channel `nothing`"), "{said}");
+    assert!(place.stat("idle").is_none());
+    place.until_seat("busy", "consumer", "held", 1);
+}
+
+#[test]
+fn names_and_sizes_that_cannot_be_are_usage_errors() {
+    let place = Place::new();
+    let long = "x".repeat(65);
+    for name in ["", "..", ".hidden", "a/b/c", "a/", "/a", "a b", &long] {
+        for verb in ["send", "recv", "create", "stat", "rm"] {
+            let output = place.run(&[verb, name]);
+            assert_eq!(output.status.code(), Some(2), "{verb} `{name}`");
+            assert!(
+                text(&output.stderr).contains("is no channel name"),
+                "{verb} `{name}`"
+            );
+        }
+    }
+    for ring in ["0", "63", "1000", "3", "1G1", "x", "9999999999G"] {
+        let output = place.run(&["create", "x", "--ring", ring]);
+        assert_eq!(output.status.code(), Some(2), "ring {ring}");
+    }
+    let more = "x".repeat(257);
+    for args in [
+        &["create", "x", "--ring", "64", "--max-record", "100"][..],
+        &["create", "x", "--mode", "999"],
+        &["create", "x", "--huge", "4K"],
+        &["create", "x", "--metadata", &more],
+        &["send", "x", "--ring", "1K", "--chunk", "2K"],
+        &["send", "x", "--chunk", "0"],
+        &["demo", "--messages", "0"],
+        &["demo", "--ring", "1K"],
+        &["nonsense"],
+    ] {
+        assert_eq!(place.run(args).status.code(), Some(2), "{args:?}");
+    }
+    assert_eq!(json(&place.run(&["ls", "--json"])), json!([]));
+}
+
+#[test]
+fn a_missing_directory_and_a_missing_channel_are_said() {
+    let place = Place::new();
+    let nowhere = place.file("nowhere");
+    for args in [
+        &["ls"][..],
+        &["stat", "x"],
+        &["send", "x"],
+        &["recv", "x"],
+        &["rm", "x"],
+    ] {
+        let output = place
+            .command(args)
+            .env("SLIPRING_DIR", &nowhere)
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(1), "{args:?}");
+        assert!(
+            text(&output.stderr).contains("does not exist; create it"),
+            "{args:?}"
+        );
+    }
+    for verb in ["stat", "rm"] {
+        let output = place.run(&[verb, "x"]);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(text(&output.stderr).contains("no channel `x`"));
+    }
+}
+
+#[test]
+fn a_file_that_is_no_channel_is_listed_refused_and_can_be_removed() {
+    let place = Place::new();
+    assert!(place.run(&["create", "good"]).status.success());
+    for (name, control) in [
+        ("junk", vec![0x55; 20000]),
+        ("zero", vec![0; 20000]),
+        ("short", vec![1; 10]),
+    ] {
+        let dir = place.channels().join(name);
+        fs::create_dir(&dir).unwrap();
+        fs::write(dir.join("control"), control).unwrap();
+        fs::write(dir.join("data"), vec![0; 100_000]).unwrap();
+        for verb in ["stat", "send", "recv"] {
+            let output = place.run(&[verb, name]);
+            assert_eq!(output.status.code(), Some(1), "{verb} {name}");
+            let said = text(&output.stderr);
+            assert_eq!(said.lines().count(), 1, "{verb} {name}: {said}");
+        }
+    }
+    let listed = place.run(&["ls"]);
+    assert!(listed.status.success());
+    let listed = text(&listed.stdout);
+    assert!(listed.contains("good  bytes"), "{listed}");
+    assert!(listed.contains("junk  (not a channel:"), "{listed}");
+    assert!(json(&place.run(&["ls", "--json"]))[1]["error"].is_string());
+    assert!(place.run(&["rm", "junk", "zero", "short"]).status.success());
+    assert_eq!(
+        json(&place.run(&["ls", "--json"]))
+            .as_array()
+            .unwrap()
+            .len(),
+        1
+    );
+}
+
+#[test]
+fn huge_pages_that_are_not_there_are_reported() {
+    let place = Place::new();
+    let pools = json(&place.run(&["hugepages", "--json"]));
+    let made = json(&place.run(&["create", "x", "--huge", "1G", "--ring", "64K", "--json"]));
+    assert_eq!(made["pages"]["asked"], 1 << 30);
+    let mounted = |pool: &serde_json::Value| {
+        pool["page_size"] == 1 << 30 && !pool["mount"].is_null() && pool["free"].as_u64() > Some(0)
+    };
+    if !pools.as_array().unwrap().iter().any(mounted) {
+        assert_eq!(made["pages"]["got"], rustix::param::page_size());
+        assert!(made["pages"]["reason"].is_string());
+    }
+}
+
+#[test]
+fn help_names_the_exit_codes() {
+    let place = Place::new();
+    let help = place.run(&["--help"]);
+    assert!(help.status.success());
+    let help = text(&help.stdout);
+    for code in ["0 ", "1 ", "2 ", "3 ", "4 ", "5 ", "130 ", "141 ", "143 "] {
+        assert!(help.contains(&format!("\n  {code}")), "{code}");
+    }
+}
