@@ -5,8 +5,8 @@
 //! core 1, consumer   set up │ gauge │ warm-up, emptied │ t0, go      │ timed: check N, t1 │ gauge
 //! ```
 //!
-//! The warm-up goes around the ring at least twice, so every page is backed and every cached
-//! index has been refreshed. It is drained before the clock starts, so the timed stretch begins
+//! The warm-up goes around the ring, so every page is backed and every cached index has been
+//! refreshed. It is drained before the clock starts, so the timed stretch begins
 //! and ends with an empty ring and counts exactly its own N messages.
 //!
 //! The gauge is a cache line handed to and fro for less than a millisecond. On a virtual machine

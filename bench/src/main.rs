@@ -54,7 +54,7 @@ struct Cli {
     #[arg(long, default_value_t = 4096, value_parser = capacity)]
     capacity: usize,
     /// Bytes of the rings of records.
-    #[arg(long, default_value_t = 256 * 1024)]
+    #[arg(long, default_value_t = 8 * 1024 * 1024)]
     ring_bytes: usize,
     /// The producer's and the consumer's core.
     #[arg(long, default_value = "0,1", value_parser = cores)]

@@ -272,6 +272,11 @@ impl Lengths {
         self.0[(seq % 4096) as usize] as usize
     }
 
+    /// Their mean.
+    pub fn mean(&self) -> usize {
+        self.0.iter().map(|len| *len as usize).sum::<usize>() / self.0.len()
+    }
+
     /// The longest.
     pub fn max(&self) -> usize {
         self.0.iter().copied().max().unwrap_or(0) as usize

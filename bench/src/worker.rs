@@ -133,7 +133,8 @@ fn dispatch(about: &About, order: &Order) -> Sample {
         }
         Case::Records { spread, mode } => {
             let lengths = spread.lengths();
-            let warm = (2 * run.ring_bytes / lengths.max()).clamp(512, 65536) as u64;
+            // Once around the ring, with about eight bytes a record for its length.
+            let warm = (run.ring_bytes / (lengths.mean() + 8)).clamp(512, 1 << 20) as u64;
             peers::run_records(about.name, mode, &lengths, &Run { warm, ..run })
         }
     }

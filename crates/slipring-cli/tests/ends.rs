@@ -78,11 +78,11 @@ fn a_role_is_taken_once() {
 #[test]
 fn no_role_is_left_behind_by_sigint() {
     let place = Place::new();
-    let send = || place.send_open(&["x"]);
-    let recv = || place.recv_piped(&["x"]);
     for generation in 1..=3 {
-        let (mut send, mut recv) = (send(), recv());
+        // The sender first: to a receiver alone, the last round's aborted sender would be news.
+        let mut send = place.send_open(&["x"]);
         place.until_seat("x", "producer", "held", generation);
+        let mut recv = place.recv_piped(&["x"]);
         place.until_seat("x", "consumer", "held", generation);
         recv.signal(Signal::INT);
         assert_eq!(recv.code(), Some(130));
