@@ -16,6 +16,7 @@ use crate::plan::Case;
 use crate::worker::{Order, read_sample};
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::{Read, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -112,6 +113,9 @@ pub fn measure(
 struct Arena {
     dir: PathBuf,
     program: PathBuf,
+    /// Held for each run: of two measurements at once, neither would be worth anything, and in
+    /// the real-time class each would wait for a thread that the other keeps from its core.
+    turn: File,
 }
 
 impl Arena {
@@ -120,9 +124,29 @@ impl Arena {
         let arena = Self {
             dir: Path::new("/dev/shm").join(name),
             program: std::env::current_exe()?,
+            turn: File::create(std::env::temp_dir().join("slipring-bench.lock"))?,
         };
         arena.sweep();
+        arena.sweep_after_the_killed();
         Ok(arena)
+    }
+
+    /// Removes the directories of measurements that were killed.
+    fn sweep_after_the_killed(&self) {
+        for entry in Path::new("/dev/shm")
+            .read_dir()
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let pid = name
+                .strip_prefix("slipring-bench-")
+                .and_then(|pid| pid.parse::<u32>().ok());
+            if pid.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+                let _ = std::fs::remove_dir_all(entry.path());
+            }
+        }
     }
 
     /// Adds one sample, or one failure, to `figure`.
@@ -213,6 +237,21 @@ impl Arena {
             urgent: settings.urgent,
         };
         self.sweep();
+        self.turn
+            .lock()
+            .map_err(|e| format!("cannot wait for my turn: {e}"))?;
+        let sample = self.run_worker(&order, settings.timeout);
+        // Should it fail, the lock goes with the process.
+        let _ = self.turn.unlock();
+        let sample = sample?;
+        if sample.bad == 0 {
+            Ok(sample)
+        } else {
+            Err("delivered wrong data".to_owned())
+        }
+    }
+
+    fn run_worker(&self, order: &Order, timeout: Duration) -> Result<Sample, String> {
         // For its owner alone, as slipring insists of a directory of channels.
         let made = std::fs::DirBuilder::new().mode(0o700).create(&self.dir);
         made.map_err(|e| format!("{}: {e}", self.dir.display()))?;
@@ -225,13 +264,8 @@ impl Arena {
             .stderr(Stdio::piped())
             .spawn()
             .map_err(|e| format!("cannot start a worker: {e}"))?;
-        let line = answer(child, settings.timeout)?;
-        let sample = read_sample(&line).ok_or_else(|| format!("unreadable answer {line:?}"))?;
-        if sample.bad == 0 {
-            Ok(sample)
-        } else {
-            Err("delivered wrong data".to_owned())
-        }
+        let line = answer(child, timeout)?;
+        read_sample(&line).ok_or_else(|| format!("unreadable answer {line:?}"))
     }
 
     /// Removes what a run left, also one that was killed.

@@ -170,8 +170,7 @@ impl<'m> Writer<'m> {
         self.slip.pause();
         let before = self.known();
         let free = self.free()?;
-        self.slip
-            .found(free.saturating_sub(before), wanted, self.words.capacity / 4);
+        self.slip.found(free.saturating_sub(before), wanted);
         if free >= wanted {
             return Ok(());
         }
@@ -284,7 +283,7 @@ impl<'m> Reader<'m> {
         }
         self.slip.pause();
         let found = self.filled()?;
-        self.slip.found(found, message, self.words.capacity / 4);
+        self.slip.found(found, message);
         if found > 0 {
             return Ok(());
         }

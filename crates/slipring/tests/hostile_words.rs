@@ -63,7 +63,9 @@ fn every_changed_header_word_is_refused() {
             word.store(wrong, Ordering::Relaxed);
             let what = format!("header word {offset} = {wrong:#x}");
             match memory.attach(&builder).map(drop) {
-                Err(Error::NotAChannel { found, .. }) => assert_eq!((offset, found), (0, Some(wrong))),
+                Err(Error::NotAChannel { found, .. }) => {
+                    assert_eq!((offset, found), (0, Some(wrong)))
+                }
                 Err(Error::Version { found, .. }) => assert_eq!((offset, found), (8, wrong)),
                 Err(Error::Corrupt(corrupt)) => {
                     assert_ne!(corrupt.found, corrupt.expected, "{what}")
