@@ -184,8 +184,8 @@ impl<'m> Producer<'m> {
                 max: self.area.largest_payload(),
             });
         }
-        let wanted = skip + record_size(len as u64);
-        self.writer.ensure(wanted)
+        let size = record_size(len as u64);
+        self.writer.ensure(skip + size, size)
     }
 
     /// Reserves a record of at most `len` payload bytes, to be written in place.

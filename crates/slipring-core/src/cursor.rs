@@ -137,12 +137,14 @@ impl<'m> Writer<'m> {
     }
 
     /// Makes sure that `wanted` is free: `Full`, `Disconnected` (and full), `TooLarge`, `Corrupt`.
+    ///
+    /// `message` is the size of a single message, near enough to tell one from several.
     #[inline]
-    pub(crate) fn ensure(&mut self, wanted: u64) -> Result<(), Error> {
+    pub(crate) fn ensure(&mut self, wanted: u64, message: u64) -> Result<(), Error> {
         if self.known() >= wanted {
             Ok(())
         } else {
-            self.look(wanted)
+            self.look(wanted, message)
         }
     }
 
@@ -157,7 +159,7 @@ impl<'m> Writer<'m> {
     /// The rare question: how far is the reader really?
     #[cold]
     #[inline(never)]
-    fn look(&mut self, wanted: u64) -> Result<(), Error> {
+    fn look(&mut self, wanted: u64, message: u64) -> Result<(), Error> {
         if !self.limit.alive() {
             return Err(Error::Forked);
         }
@@ -170,7 +172,7 @@ impl<'m> Writer<'m> {
         self.slip.pause();
         let before = self.known();
         let free = self.free()?;
-        self.slip.found(free.saturating_sub(before), wanted);
+        self.slip.found(free.saturating_sub(before), message);
         if free >= wanted {
             return Ok(());
         }

@@ -77,7 +77,7 @@ impl<'m, T: Copy> Producer<'m, T> {
     /// Appends `value`, or gives it back: `Full`, `Disconnected` (full, and no consumer), `Corrupt`.
     #[inline]
     pub fn try_push(&mut self, value: T) -> Result<(), PushError<T>> {
-        if let Err(error) = self.writer.ensure(1) {
+        if let Err(error) = self.writer.ensure(1, 1) {
             return Err(PushError { value, error });
         }
         // SAFETY: head <= tail < head + capacity: the slot is released, and only we write.
@@ -89,7 +89,7 @@ impl<'m, T: Copy> Producer<'m, T> {
     /// Makes sure that `count` slots are free, without taking them.
     #[inline]
     pub fn ensure(&mut self, count: usize) -> Result<(), Error> {
-        self.writer.ensure(count as u64)
+        self.writer.ensure(count as u64, 1)
     }
 
     /// Reserves `count` slots, all or nothing, to be written in place.
@@ -146,7 +146,7 @@ impl<'m, T: Copy> Producer<'m, T> {
             return Ok(None);
         }
         let wanted = wanted.min(self.capacity()) as u64;
-        match self.writer.ensure(wanted) {
+        match self.writer.ensure(wanted, 1) {
             Err(error) if self.writer.known() == 0 => Err(error),
             _ => Ok(Some(wanted.min(self.writer.known()) as usize)),
         }
