@@ -15,13 +15,13 @@
 //! | verb | does |
 //! |---|---|
 //! | `create`, `open`, `open-or-create` NAME; `heap`; `memfd`; `from-fds` C D | makes or opens a channel and keeps it; says its identity |
-//! | `producer`, `consumer` [NAME] | takes the role, of the channel kept or of the one named |
+//! | `producer`, `consumer` (NAME) | takes the role, of the channel kept or of the one named |
 //! | `push` FIRST COUNT, `try-push` N, `place` N | `timeout=` in milliseconds |
 //! | `pop` COUNT, `try-pop`, `drain` | says the numbers |
 //! | `hold-push` FIRST COUNT, `hold-pop` COUNT | in place, until `commit N`, `release`; `fork N` meanwhile |
 //! | `leave`, `abort`, `panic` ROLE | gives the role up |
 //! | `position`, `len`, `disconnected`, `heartbeat` ROLE; `next`; `wait-for` ROLE MS | asks a handle |
-//! | `identity`, `pages`, `metadata`; `stat` NAME; `seat` NAME ROLE; `list`; `remove` [NAME] | asks a channel |
+//! | `identity`, `pages`, `metadata`; `stat` NAME; `seat` NAME ROLE; `list`; `remove` (NAME) | asks a channel |
 //! | `stream-produce`, `stream-consume` MAX | for ever; the consumer writes each number to its output |
 //! | `race`, `churn`, `occupy`, `wreck`, `rebuild` | see `races.rs` |
 //! | `fork` LINE; `fork-linger`, `exec-linger`, `fork-storm` | see `forks.rs` |

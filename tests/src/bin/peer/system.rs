@@ -2,7 +2,7 @@
 //!
 //! | verb | does |
 //! |---|---|
-//! | `dir` [PATH] | sets or unsets `SLIPRING_DIR` |
+//! | `dir` (PATH) | sets or unsets `SLIPRING_DIR` |
 //! | `become` UID GID; `umask` OCTAL | another user; another mask |
 //! | `private`, `join` PID | a mount namespace of its own; that of another process |
 //! | `mount` KIND PATH OPTIONS | in the private mount namespace |
