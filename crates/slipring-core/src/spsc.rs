@@ -25,6 +25,10 @@ use crate::mem::Slots;
 use crate::seat::Peer;
 use crate::sync::AtomicU64;
 
+/// How many slots ahead a consumer that pops one at a time asks for a line: only committed ones, so
+/// that it never takes one from the producer's hands.
+const AHEAD: u64 = 8;
+
 /// The shared words of a channel and its slots, as both ends see them.
 pub struct Ring<'m, T> {
     /// All before it is committed.
@@ -278,6 +282,12 @@ impl<'m, T: Copy> Consumer<'m, T> {
     #[inline]
     pub fn try_pop(&mut self) -> Result<T, Error> {
         self.reader.ensure(1)?;
+        // Plain version: without this. A slot of a line or so is a cache miss each, and what depends on
+        // it keeps the processor from starting many; asked for ahead, they overlap (64 bytes between
+        // distant cores: 9 to 12 M/s). Smaller slots share their lines anyway.
+        if size_of::<T>() >= 32 && self.reader.known() > AHEAD {
+            self.slots.prefetch(self.reader.at() + AHEAD);
+        }
         // SAFETY: head < tail, acquired: the slot is committed, and not written until we release.
         let value = unsafe { self.slots.read(self.reader.at()) };
         self.reader.release(1);
