@@ -181,6 +181,8 @@ pub struct Peer<'m> {
     told: u64,
     /// The generation that was found dead, by its lock.
     dead: u64,
+    /// The `life` word that, last time, told of no end at all: while it stays there is none.
+    quiet: u64,
 }
 
 impl<'m> Peer<'m> {
@@ -194,6 +196,7 @@ impl<'m> Peer<'m> {
             known,
             told: 0,
             dead: 0,
+            quiet: 0,
         }
     }
 
@@ -222,6 +225,7 @@ impl<'m> Peer<'m> {
             known,
             told: 0,
             dead: 0,
+            quiet: 0,
         })
     }
 
@@ -235,6 +239,7 @@ impl<'m> Peer<'m> {
     /// Notes that `suspect`'s generation is dead: its lock was free, and its life the same after.
     pub fn died(&mut self, suspect: Life) {
         self.dead = suspect.generation;
+        self.quiet = 0;
     }
 
     /// Whether a peer is seated whose end this handle has not been told of.
@@ -250,6 +255,12 @@ impl<'m> Peer<'m> {
     /// the ring once more before it believes the answer, since the peer may have used it just
     /// before it left, and passes on what it believes with [`tell`](Self::tell).
     pub fn end(&mut self, position: u64) -> Result<Option<News>, Corrupt> {
+        // Relaxed: the same word as before, and nothing is read on its strength. Asked at every poll,
+        // so this is all that a round trip pays for ends.
+        let word = self.line.life.load(Ordering::Relaxed);
+        if word == self.quiet && word != 0 {
+            return Ok(None);
+        }
         let life = self.line.life()?;
         self.acknowledge();
         if self.known > life.generation {
@@ -261,13 +272,20 @@ impl<'m> Peer<'m> {
             });
         }
         // An earlier end comes first, also if its successor has left by now.
-        if let Some(news) = self.last_end(position) {
-            return Ok(Some(news));
+        let last = self.last_end();
+        if let Some((generation, there)) = last
+            && there == position
+        {
+            let end = End::Finished;
+            return Ok(Some(News { generation, end }));
         }
         let end = match life.end() {
             None if life.state == State::Held && life.generation == self.dead => Some(End::Died),
             end => end,
         };
+        if life.state == State::Held && end.is_none() && last.is_none() {
+            self.quiet = life.word();
+        }
         let news = life.generation > self.known || life.generation == self.told;
         Ok(end.filter(|_| news).map(|end| News {
             generation: life.generation,
@@ -275,14 +293,11 @@ impl<'m> Peer<'m> {
         }))
     }
 
-    /// The finished end of an earlier generation that has a successor.
-    fn last_end(&self, position: u64) -> Option<News> {
+    /// The finished end of an earlier generation that has a successor, and where, if it is news.
+    fn last_end(&self) -> Option<(u64, u64)> {
         self.notes?;
-        let (generation, there) = self.line.finished()?;
-        (generation > self.known && there == position).then_some(News {
-            generation,
-            end: End::Finished,
-        })
+        let (generation, position) = self.line.finished()?;
+        (generation > self.known).then_some((generation, position))
     }
 
     /// From now on this handle was told of that end.
