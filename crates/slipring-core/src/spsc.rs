@@ -81,13 +81,23 @@ impl<'m, T: Copy> Producer<'m, T> {
     /// Appends `value`, or gives it back: `Full`, `Disconnected` (full, and no consumer), `Corrupt`.
     #[inline]
     pub fn try_push(&mut self, value: T) -> Result<(), PushError<T>> {
-        if let Err(error) = self.writer.ensure(1, 1) {
+        if let Err(error) = self.ensure(1) {
             return Err(PushError { value, error });
         }
+        // SAFETY: `ensure` has just said so.
+        unsafe { self.push_ensured(value) };
+        Ok(())
+    }
+
+    /// Appends `value` where [`ensure`](Self::ensure) found room.
+    ///
+    /// # Safety
+    /// `ensure(1)`, or of more, succeeded, and nothing was appended since.
+    #[inline(always)]
+    pub unsafe fn push_ensured(&mut self, value: T) {
         // SAFETY: head <= tail < head + capacity: the slot is released, and only we write.
         unsafe { self.slots.write(self.writer.at(), value) };
         self.writer.commit(1);
-        Ok(())
     }
 
     /// Makes sure that `count` slots are free, without taking them.
@@ -281,7 +291,17 @@ impl<'m, T: Copy> Consumer<'m, T> {
     /// Takes the oldest message: `Empty`, `Disconnected` (empty, and no producer), `Corrupt`.
     #[inline]
     pub fn try_pop(&mut self) -> Result<T, Error> {
-        self.reader.ensure(1)?;
+        self.ensure()?;
+        // SAFETY: `ensure` has just said so.
+        Ok(unsafe { self.pop_ensured() })
+    }
+
+    /// Takes the message that [`ensure`](Self::ensure) found.
+    ///
+    /// # Safety
+    /// `ensure` succeeded, and nothing was taken since.
+    #[inline(always)]
+    pub unsafe fn pop_ensured(&mut self) -> T {
         // Plain version: without this. A slot of a line or so is a cache miss each, and what depends on
         // it keeps the processor from starting many; asked for ahead, they overlap (64 bytes between
         // distant cores: 9 to 12 M/s). Smaller slots share their lines anyway.
@@ -291,7 +311,7 @@ impl<'m, T: Copy> Consumer<'m, T> {
         // SAFETY: head < tail, acquired: the slot is committed, and not written until we release.
         let value = unsafe { self.slots.read(self.reader.at()) };
         self.reader.release(1);
-        Ok(value)
+        value
     }
 
     /// Makes sure that there is a message, without taking it.

@@ -112,6 +112,13 @@ impl<T: Payload> Kind for Spsc<T> {
     }
 }
 
+/// The rare half of `try_push` and `try_pop`, out of the way of the common one: a value that went
+/// through the core's result and ours would be copied twice.
+#[cold]
+fn refused(error: Core) -> Error {
+    error.into()
+}
+
 fn lease(seat: &Seat) -> &'static mut Lease {
     // SAFETY: called once for each seat, by `producer` or `consumer` above.
     unsafe { seat.lease() }
@@ -147,7 +154,17 @@ impl<T: Payload> Producer<T> {
     #[inline]
     #[doc(alias = "send")]
     pub fn try_push(&mut self, value: T) -> Result<(), PushError<T>> {
-        Ok(self.core.try_push(value)?)
+        match self.core.ensure(1) {
+            Ok(()) => {
+                // SAFETY: `ensure` has just said so.
+                unsafe { self.core.push_ensured(value) };
+                Ok(())
+            }
+            Err(error) => Err(PushError {
+                value,
+                error: refused(error),
+            }),
+        }
     }
 
     /// Appends `value`, waiting while the channel is full; gives it back if the consumer is gone
@@ -174,7 +191,9 @@ impl<T: Payload> Producer<T> {
         if let Err(error) = self.ensure(1, until) {
             return Err(PushError { value, error });
         }
-        Ok(self.core.try_push(value)?)
+        // SAFETY: `ensure` has just said so.
+        unsafe { self.core.push_ensured(value) };
+        Ok(())
     }
 
     #[inline]
@@ -320,7 +339,11 @@ impl<T: Payload> Consumer<T> {
     #[inline]
     #[doc(alias = "recv")]
     pub fn try_pop(&mut self) -> Result<T, Error> {
-        Ok(self.core.try_pop()?)
+        match self.core.ensure() {
+            // SAFETY: `ensure` has just said so.
+            Ok(()) => Ok(unsafe { self.core.pop_ensured() }),
+            Err(error) => Err(refused(error)),
+        }
     }
 
     /// Takes the oldest message, waiting while there is none. `Disconnected` once all is read and
@@ -328,7 +351,8 @@ impl<T: Payload> Consumer<T> {
     #[inline]
     pub fn pop(&mut self) -> Result<T, Error> {
         self.ensure(Until::Forever)?;
-        Ok(self.core.try_pop()?)
+        // SAFETY: `ensure` has just said so.
+        Ok(unsafe { self.core.pop_ensured() })
     }
 
     /// As [`pop`](Self::pop), for at most `timeout` (`TimedOut`).
