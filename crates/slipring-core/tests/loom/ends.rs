@@ -208,3 +208,30 @@ fn an_end_and_its_position_belong_together() {
         );
     });
 }
+
+/// A generation commits, ends, and is succeeded, while a reader stands before what it committed:
+/// the end must not be told first.
+#[test]
+fn an_end_comes_with_all_that_was_committed_before_it() {
+    model(|| {
+        let memory = Memory::at(1, 0, 1);
+        memory.producer.leave(1, End::Finished);
+        memory.producer.take(1).unwrap();
+        memory.consumer.acknowledged.store(1, Ordering::Relaxed);
+        both(
+            memory,
+            |memory| {
+                memory.spsc_producer(|mut tx| tx.try_push(7).unwrap());
+                memory.producer.leave(2, End::Finished);
+                memory.producer.take(2).unwrap();
+            },
+            |memory| {
+                memory.spsc_consumer(|mut rx| {
+                    if let Err(told) = rx.try_pop() {
+                        assert_eq!(told, Error::Empty);
+                    }
+                });
+            },
+        );
+    });
+}
