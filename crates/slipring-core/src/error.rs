@@ -82,20 +82,6 @@ pub enum Error {
         /// The version that this program speaks.
         expected: u64,
     },
-    /// A channel of another kind.
-    Kind {
-        /// The kind's number in the header.
-        found: u64,
-        /// The kind's number that was asked for.
-        expected: u64,
-    },
-    /// A channel of another payload type.
-    Schema {
-        /// The fingerprint in the header.
-        found: u128,
-        /// The fingerprint of the type that was asked for.
-        expected: u128,
-    },
     /// The memory is shorter than the channel in it.
     Truncated {
         /// Which of the two parts: `control` or `data`.
@@ -154,17 +140,6 @@ impl fmt::Display for Error {
                 f,
                 "the channel has format version {found}, this program speaks version {expected}; \
                  use programs of one release, or remove the channel and create it again"
-            ),
-            Error::Kind { found, expected } => {
-                write!(
-                    f,
-                    "the channel is of kind {found}, kind {expected} was asked for"
-                )
-            }
-            Error::Schema { found, expected } => write!(
-                f,
-                "the channel's payload has fingerprint {found:032x}, this program's has \
-                 {expected:032x}; both sides must use one definition"
             ),
             Error::Truncated {
                 part,

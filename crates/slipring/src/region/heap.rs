@@ -7,7 +7,6 @@ use crate::error::Error;
 impl Region {
     /// A fresh channel in private memory.
     pub(crate) fn heap(plan: &Plan) -> Result<Region, Error> {
-        plan.geometry.check().map_err(Error::from)?;
         let control = private(plan.geometry.control_len(), huge::HugePages::Off)?;
         let needed = plan.geometry.data_len() as usize;
         let (data, pages) =

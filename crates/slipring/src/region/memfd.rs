@@ -17,7 +17,6 @@ const SEALS: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW);
 impl Region {
     /// A fresh channel in two memfds.
     pub(crate) fn memfd(plan: &Plan) -> Result<Region, Error> {
-        plan.geometry.check().map_err(Error::from)?;
         let (control_file, control) = create(
             "slipring-control",
             plan.geometry.control_len(),

@@ -30,7 +30,7 @@ pub(crate) use files::Place;
 /// No control part of any kind is longer, in bytes.
 const MAX_CONTROL: usize = 1 << 20;
 
-/// What a region is to be made with.
+/// What a region is to be made with: `Builder::plan` has checked it.
 #[derive(Clone)]
 pub(crate) struct Plan {
     pub(crate) geometry: Geometry,

@@ -28,7 +28,6 @@ const REMOVING: &str = ".old-";
 impl Region {
     /// Makes a new named channel; `AlreadyExists` if there is one, which is not touched.
     pub(crate) fn create(name: &Name, plan: &Plan) -> Result<Region, Error> {
-        plan.geometry.check().map_err(Error::from)?;
         let parent = parent_of(name, Some(plan.mode))?;
         if exists(&parent, name.topic()) {
             return Err(already_exists(name));
