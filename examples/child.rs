@@ -41,7 +41,7 @@ fn child() -> Result<(), Error> {
     let own = |fd: std::os::fd::BorrowedFd<'_>, what| {
         fd.try_clone_to_owned().map_err(|source| Error::Os {
             what: io(what).into(),
-            source,
+            source: source.into(),
         })
     };
     let control = own(std::io::stdin().as_fd(), "control")?;

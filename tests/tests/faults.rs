@@ -137,8 +137,13 @@ fn slots_of_1264_bytes_and_of_128_kib_hold_what_was_written() {
     }
 }
 
-/// Where the role pages of a channel with two seats begin, in its control file.
-const ROLES: [u64; 2] = [4096, 8192];
+/// Where the two positions of a channel with two seats lie in its control file, as FORMAT.md says.
+fn positions(control: &fs::File) -> [u64; 2] {
+    let mut skew = [0; 8];
+    control.read_exact_at(&mut skew, 160).unwrap();
+    let skew = u64::from_le_bytes(skew);
+    [4096 + skew, 8192 + (skew + 512) % 4096]
+}
 
 /// Fault 13: positions are 64 bits wide everywhere, and pass the edges of everything narrower.
 #[test]
@@ -160,11 +165,14 @@ fn positions_pass_every_edge() {
             // As if so many had gone by already. `bytes` counts in units of eight.
             let start = (edge - 40) & !7;
             let control = fs::File::options()
+                .read(true)
                 .write(true)
                 .open(room.file("ticks", "control"));
             let control = control.unwrap();
-            for page in ROLES {
-                control.write_all_at(&start.to_le_bytes(), page).unwrap();
+            for position in positions(&control) {
+                control
+                    .write_all_at(&start.to_le_bytes(), position)
+                    .unwrap();
             }
             let (mut tx, mut rx) = pair(&room, kind);
             assert_eq!(tx.number("position producer"), start);

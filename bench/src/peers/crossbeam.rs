@@ -1,9 +1,9 @@
 //! crossbeam's `ArrayQueue`: many producers, many consumers, here one of each.
 
 use super::{About, Kind, Mode, Task};
-use crate::duel::{Run, Sample, bounce, each, each_checked, stream};
+use crate::duel::{Run, Sample, stream};
 use crate::message::Job;
-use crate::spin;
+use crate::{bounce, each, each_checked, spin};
 use crossbeam_queue::ArrayQueue;
 use std::sync::Arc;
 
@@ -26,8 +26,8 @@ pub fn run<J: Job>(task: Task, run: &Run) -> Sample {
         (Arc::clone(&queue), queue)
     };
     match task {
-        Task::Stream(_) => stream(run, ring(), each(push::<J>), each_checked(pop::<J>)),
-        Task::RoundTrip => bounce(run, ring(), ring(), push::<J>, pop::<J>),
+        Task::Stream(_) => stream(run, ring(), each!(push::<J>), each_checked!(pop::<J>)),
+        Task::RoundTrip => bounce!(run, ring(), ring(), push::<J>, pop::<J>),
     }
 }
 

@@ -5,9 +5,9 @@
 //! as *drain* and *place* too. A consumer thread of its own (`handle_events_with`) was no faster.
 
 use super::{About, Kind, Mode, Task};
-use crate::duel::{Run, Sample, bounce, each, stream};
+use crate::duel::{Run, Sample, stream};
 use crate::message::{BATCH, Job};
-use crate::spin;
+use crate::{bounce, each, spin};
 use disruptor::{BusySpin, EventPoller, Producer, SingleProducerBarrier, build_single_producer};
 use std::ops::Range;
 
@@ -34,8 +34,8 @@ pub fn run<J: Job>(task: Task, run: &Run) -> Sample {
     };
     match task {
         Task::Stream(Mode::Batch) => stream(run, ring(), batches::<J, _>, drain::<J>),
-        Task::Stream(_) => stream(run, ring(), each(push::<J, _>), drain::<J>),
-        Task::RoundTrip => bounce(run, ring(), ring(), push::<J, _>, |rx, seq| {
+        Task::Stream(_) => stream(run, ring(), each!(push::<J, _>), drain::<J>),
+        Task::RoundTrip => bounce!(run, ring(), ring(), push::<J, _>, |rx, seq| {
             drain::<J>(rx, seq..seq + 1)
         }),
     }

@@ -5,9 +5,9 @@
 //! filled in place, and checked in place, so *one* is also its *place*.
 
 use super::{About, Kind, Mode, Task};
-use crate::duel::{Run, Sample, answer, ask, duel};
+use crate::duel::{Run, Sample, duel};
 use crate::message::Job;
-use crate::spin;
+use crate::{answer, ask, spin};
 use iceoryx2::node::Node;
 use iceoryx2::port::{publisher::Publisher, subscriber::Subscriber};
 use iceoryx2::prelude::*;
@@ -60,11 +60,11 @@ pub fn run<J: Job>(task: Task, run: &Run) -> Sample {
             run,
             || {
                 let (mut rx, mut tx) = (subscriber::<J>(run, "there"), publisher::<J>(run, "back"));
-                move |range| answer(&mut rx, &mut tx, range, push::<J>, pop::<J>)
+                move |range| answer!(&mut rx, &mut tx, range, push::<J>, pop::<J>)
             },
             || {
                 let (mut tx, mut rx) = (publisher::<J>(run, "there"), subscriber::<J>(run, "back"));
-                move |range| ask(&mut tx, &mut rx, range, push::<J>, pop::<J>)
+                move |range| ask!(&mut tx, &mut rx, range, push::<J>, pop::<J>)
             },
         ),
     }

@@ -9,9 +9,9 @@
 //! in *batch* with large messages. There is no call by which a caller could look first.
 
 use super::{About, Kind, Mode, Task};
-use crate::duel::{Run, Sample, bounce, each, each_checked, stream};
+use crate::duel::{Run, Sample, stream};
 use crate::message::{BATCH, Job};
-use crate::spin;
+use crate::{bounce, each, each_checked, spin};
 use que::Channel;
 use que::lossless::{consumer::Consumer, producer::Producer};
 use std::alloc::{Layout, alloc_zeroed};
@@ -47,15 +47,15 @@ fn with_capacity<J: Job, const N: usize>(task: Task, run: &Run) -> Sample {
             run,
             ring::<J, N>(),
             batches::<J, N>,
-            each_checked(pop::<J, N>),
+            each_checked!(pop::<J, N>),
         ),
         Task::Stream(_) => stream(
             run,
             ring::<J, N>(),
-            each(push::<J, N>),
-            each_checked(pop::<J, N>),
+            each!(push::<J, N>),
+            each_checked!(pop::<J, N>),
         ),
-        Task::RoundTrip => bounce(
+        Task::RoundTrip => bounce!(
             run,
             ring::<J, N>(),
             ring::<J, N>(),

@@ -5,9 +5,9 @@
 //! slots 128 bytes long, which is the faster layout (50 against 38 million a second).
 
 use super::{About, Kind, Mode, Task};
-use crate::duel::{Run, Sample, bounce, each, each_checked, stream};
+use crate::duel::{Run, Sample, stream};
 use crate::message::{BATCH, Job};
-use crate::spin;
+use crate::{bounce, each, each_checked, spin};
 use ringfire::{FlowControl, RingConsumer, RingProducer, RingProducerBuilder};
 use std::ops::Range;
 
@@ -39,11 +39,11 @@ pub fn run<J: Job>(task: Task, run: &Run) -> Sample {
     };
     match task {
         Task::Stream(Mode::One) => {
-            stream(run, ring("one"), each(push::<J>), each_checked(pop::<J>))
+            stream(run, ring("one"), each!(push::<J>), each_checked!(pop::<J>))
         }
         Task::Stream(Mode::Batch) => stream(run, ring("batch"), batches::<J>, drain::<J>),
-        Task::Stream(_) => stream(run, ring("drain"), each(push::<J>), drain::<J>),
-        Task::RoundTrip => bounce(run, ring("there"), ring("back"), push::<J>, pop::<J>),
+        Task::Stream(_) => stream(run, ring("drain"), each!(push::<J>), drain::<J>),
+        Task::RoundTrip => bounce!(run, ring("there"), ring("back"), push::<J>, pop::<J>),
     }
 }
 

@@ -1,9 +1,9 @@
 //! rtrb: one producer, one consumer, threads of one process, on the heap.
 
 use super::{About, Kind, Mode, Task};
-use crate::duel::{Run, Sample, bounce, each, each_checked, stream};
+use crate::duel::{Run, Sample, stream};
 use crate::message::{BATCH, Job};
-use crate::spin;
+use crate::{bounce, each, each_checked, spin};
 use rtrb::{Consumer, Producer, PushError, RingBuffer};
 use std::ops::Range;
 
@@ -23,11 +23,11 @@ pub const ABOUT: About = About {
 pub fn run<J: Job>(task: Task, run: &Run) -> Sample {
     let ring = || RingBuffer::<J::Msg>::new(run.capacity);
     match task {
-        Task::Stream(Mode::One) => stream(run, ring(), each(push::<J>), each_checked(pop::<J>)),
-        Task::Stream(Mode::Drain) => stream(run, ring(), each(push::<J>), drain::<J>),
-        Task::Stream(Mode::Place) => stream(run, ring(), each(put::<J>), each_checked(take::<J>)),
+        Task::Stream(Mode::One) => stream(run, ring(), each!(push::<J>), each_checked!(pop::<J>)),
+        Task::Stream(Mode::Drain) => stream(run, ring(), each!(push::<J>), drain::<J>),
+        Task::Stream(Mode::Place) => stream(run, ring(), each!(put::<J>), each_checked!(take::<J>)),
         Task::Stream(Mode::Batch) => stream(run, ring(), batches::<J>, drain::<J>),
-        Task::RoundTrip => bounce(run, ring(), ring(), push::<J>, pop::<J>),
+        Task::RoundTrip => bounce!(run, ring(), ring(), push::<J>, pop::<J>),
     }
 }
 

@@ -4,9 +4,9 @@
 //! batch shares and a single message cannot.
 
 use super::{About, Kind, Mode, Task};
-use crate::duel::{Run, Sample, bounce, each, each_checked, stream};
+use crate::duel::{Run, Sample, stream};
 use crate::message::{BATCH, Job};
-use crate::spin;
+use crate::{bounce, each, each_checked, spin};
 use shaq::spsc::{Consumer, Producer, pair};
 use std::num::NonZeroUsize;
 use std::ops::Range;
@@ -30,11 +30,11 @@ const BATCH_MAX: NonZeroUsize = NonZeroUsize::new(BATCH as usize).unwrap();
 pub fn run<J: Job>(task: Task, run: &Run) -> Sample {
     let ring = || pair::<J::Msg>(run.capacity).expect("a heap queue");
     match task {
-        Task::Stream(Mode::One) => stream(run, ring(), each(push::<J>), each_checked(pop::<J>)),
-        Task::Stream(Mode::Drain) => stream(run, ring(), each(push::<J>), drain::<J>),
-        Task::Stream(Mode::Place) => stream(run, ring(), each(put::<J>), each_checked(take::<J>)),
+        Task::Stream(Mode::One) => stream(run, ring(), each!(push::<J>), each_checked!(pop::<J>)),
+        Task::Stream(Mode::Drain) => stream(run, ring(), each!(push::<J>), drain::<J>),
+        Task::Stream(Mode::Place) => stream(run, ring(), each!(put::<J>), each_checked!(take::<J>)),
         Task::Stream(Mode::Batch) => stream(run, ring(), batches::<J>, drain::<J>),
-        Task::RoundTrip => bounce(run, ring(), ring(), push::<J>, pop::<J>),
+        Task::RoundTrip => bounce!(run, ring(), ring(), push::<J>, pop::<J>),
     }
 }
 

@@ -4,9 +4,9 @@
 //! the name and maps the memory for itself; and through a named region between two processes.
 
 use super::{About, Kind, Mode, Task};
-use crate::duel::{Run, Sample, answer, ask, bounce, duel, each, each_checked, stream};
+use crate::duel::{Run, Sample, duel};
 use crate::message::{BATCH, Job, Lengths, check_bytes, fill_bytes};
-use crate::spin;
+use crate::{answer, ask, each, each_checked, spin};
 use ::slipring::spsc::{Consumer, Producer};
 use ::slipring::{Error, Payload, bytes, spsc};
 use std::ops::Range;
@@ -45,14 +45,15 @@ pub fn run<J: Job>(region: &str, task: Task, run: &Run) -> Sample {
         ..run.clone()
     };
     match task {
-        Task::Stream(Mode::One) => pass(region, run, each(push::<J>), each_checked(pop::<J>)),
-        Task::Stream(Mode::Drain) => pass(region, run, each(push::<J>), drain::<J>),
-        Task::Stream(Mode::Place) => pass(region, run, each(put::<J>), each_checked(take::<J>)),
+        Task::Stream(Mode::One) => pass(region, run, each!(push::<J>), each_checked!(pop::<J>)),
+        Task::Stream(Mode::Drain) => pass(region, run, each!(push::<J>), drain::<J>),
+        Task::Stream(Mode::Place) => pass(region, run, each!(put::<J>), each_checked!(take::<J>)),
         Task::Stream(Mode::Batch) => pass(region, run, batches::<J>, drain::<J>),
         Task::RoundTrip => round_trips::<J>(region, run),
     }
 }
 
+/// On the heap both sides get what was made beforehand; else each opens the name for itself.
 fn pass<M: Payload>(
     region: &str,
     run: &Run,
@@ -60,44 +61,50 @@ fn pass<M: Payload>(
     receive: impl Fn(&mut Consumer<M>, Range<u64>) -> u64 + Send,
 ) -> Sample {
     let ring = spsc::Builder::<M>::new(run.capacity);
-    if region == HEAP.name {
-        return stream(
-            run,
-            ring.channel_pair().expect("a heap channel"),
-            send,
-            receive,
-        );
-    }
+    let (tx, rx) = ends(region, || ring.channel_pair());
     duel(
         run,
         || {
-            let mut tx = ring.producer("there").expect("a named producer");
+            let mut tx = tx.unwrap_or_else(|| ring.producer("there").expect("a named producer"));
             move |range| send(&mut tx, range)
         },
         || {
-            let mut rx = ring.consumer("there").expect("a named consumer");
+            let mut rx = rx.unwrap_or_else(|| ring.consumer("there").expect("a named consumer"));
             move |range| receive(&mut rx, range)
         },
     )
 }
 
+/// Both ends of a heap channel, or nothing for a named one.
+fn ends<P, C>(
+    region: &str,
+    pair: impl FnOnce() -> Result<(P, C), Error>,
+) -> (Option<P>, Option<C>) {
+    if region == HEAP.name {
+        let (tx, rx) = pair().expect("a heap channel");
+        (Some(tx), Some(rx))
+    } else {
+        (None, None)
+    }
+}
+
 fn round_trips<J: Job>(region: &str, run: &Run) -> Sample {
     let ring = spsc::Builder::<J::Msg>::new(run.capacity);
-    if region == HEAP.name {
-        let pair = || ring.channel_pair().expect("a heap channel");
-        return bounce(run, pair(), pair(), push::<J>, pop::<J>);
-    }
+    let (ask_tx, ask_rx) = ends(region, || ring.channel_pair());
+    let (answer_tx, answer_rx) = ends(region, || ring.channel_pair());
     let tx = |name| ring.producer(name).expect("a named producer");
     let rx = |name| ring.consumer(name).expect("a named consumer");
     duel(
         run,
         || {
-            let (mut rx, mut tx) = (rx("there"), tx("back"));
-            move |range| answer(&mut rx, &mut tx, range, push::<J>, pop::<J>)
+            let mut rx = ask_rx.unwrap_or_else(|| rx("there"));
+            let mut tx = answer_tx.unwrap_or_else(|| tx("back"));
+            move |range| answer!(&mut rx, &mut tx, range, push::<J>, pop::<J>)
         },
         || {
-            let (mut tx, mut rx) = (tx("there"), rx("back"));
-            move |range| ask(&mut tx, &mut rx, range, push::<J>, pop::<J>)
+            let mut tx = ask_tx.unwrap_or_else(|| tx("there"));
+            let mut rx = answer_rx.unwrap_or_else(|| rx("back"));
+            move |range| ask!(&mut tx, &mut rx, range, push::<J>, pop::<J>)
         },
     )
 }
@@ -108,8 +115,14 @@ fn now<R>(tried: Result<R, Error>) -> Option<R> {
     match tried {
         Ok(got) => Some(got),
         Err(Error::Full | Error::Empty) => None,
-        Err(other) => panic!("{other}"),
+        Err(other) => stop(other),
     }
+}
+
+#[cold]
+#[inline(never)]
+fn stop(error: Error) -> ! {
+    panic!("{error}")
 }
 
 #[inline(always)]
@@ -206,22 +219,15 @@ pub fn records(region: &str, mode: Mode, lengths: &Lengths, run: &Run) -> Sample
         }
         bad
     };
-    if region == HEAP.name {
-        let (mut tx, mut rx) = ring.channel_pair().expect("a heap channel");
-        return duel(
-            run,
-            || move |range| send(&mut tx, range),
-            || move |range| receive(&mut rx, range),
-        );
-    }
+    let (tx, rx) = ends(region, || ring.channel_pair());
     duel(
         run,
         || {
-            let mut tx = ring.producer("records").expect("a named producer");
+            let mut tx = tx.unwrap_or_else(|| ring.producer("records").expect("a named producer"));
             move |range| send(&mut tx, range)
         },
         || {
-            let mut rx = ring.consumer("records").expect("a named consumer");
+            let mut rx = rx.unwrap_or_else(|| ring.consumer("records").expect("a named consumer"));
             move |range| receive(&mut rx, range)
         },
     )

@@ -1,9 +1,9 @@
 //! The standard library's bounded channel: many producers, here one.
 
 use super::{About, Kind, Mode, Task};
-use crate::duel::{Run, Sample, bounce, each, each_checked, stream};
+use crate::duel::{Run, Sample, stream};
 use crate::message::Job;
-use crate::spin;
+use crate::{bounce, each, each_checked, spin};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
 pub const ABOUT: About = About {
@@ -22,8 +22,8 @@ pub const ABOUT: About = About {
 pub fn run<J: Job>(task: Task, run: &Run) -> Sample {
     let ring = || sync_channel::<J::Msg>(run.capacity);
     match task {
-        Task::Stream(_) => stream(run, ring(), each(push::<J>), each_checked(pop::<J>)),
-        Task::RoundTrip => bounce(run, ring(), ring(), push::<J>, pop::<J>),
+        Task::Stream(_) => stream(run, ring(), each!(push::<J>), each_checked!(pop::<J>)),
+        Task::RoundTrip => bounce!(run, ring(), ring(), push::<J>, pop::<J>),
     }
 }
 

@@ -91,6 +91,7 @@ fn slots() -> Result<(), Wrong> {
         slot_align: 8,
         producers: 1,
         consumers: 1,
+        skew: 0,
     };
     let control = make(&SLOTS, &geometry)?;
     let (producer, consumer) = (control.role(&geometry, 0), control.role(&geometry, 1));
@@ -136,6 +137,7 @@ fn records() -> Result<(), Wrong> {
         slot_align: 8,
         producers: 1,
         consumers: 1,
+        skew: 0,
     };
     let control = make(&RECORDS, &geometry)?;
     let (producer, consumer) = (control.role(&geometry, 0), control.role(&geometry, 1));

@@ -90,6 +90,18 @@ impl Words<'_> {
     }
 }
 
+/// What a look at the other side's position has found, in one register: an `Error` has the size of
+/// six, and a poll that returns one through memory waits there for its own earlier stores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// What was asked for is there.
+    Enough,
+    /// Too little, and the peer has not left: `Full`, or `Empty`.
+    Nothing,
+    /// Anything else: `ensure` knows.
+    Trouble,
+}
+
 /// The writing side: the positions from `at` on are its to fill, as far as they are free.
 pub(crate) struct Writer<'m> {
     words: Words<'m>,
@@ -141,8 +153,18 @@ impl<'m> Writer<'m> {
     /// `message` is the size of a single message, near enough to tell one from several.
     #[inline]
     pub(crate) fn ensure(&mut self, wanted: u64, message: u64) -> Result<(), Error> {
+        match self.poll(wanted, message) {
+            Look::Enough => Ok(()),
+            Look::Nothing => Err(Error::Full),
+            Look::Trouble => self.trouble(wanted),
+        }
+    }
+
+    /// As [`ensure`](Self::ensure), in one word.
+    #[inline]
+    pub(crate) fn poll(&mut self, wanted: u64, message: u64) -> Look {
         if self.known() >= wanted {
-            Ok(())
+            Look::Enough
         } else {
             self.look(wanted, message)
         }
@@ -159,7 +181,29 @@ impl<'m> Writer<'m> {
     /// The rare question: how far is the reader really?
     #[cold]
     #[inline(never)]
-    fn look(&mut self, wanted: u64, message: u64) -> Result<(), Error> {
+    fn look(&mut self, wanted: u64, message: u64) -> Look {
+        if !self.limit.alive() || wanted > self.words.capacity {
+            return Look::Trouble;
+        }
+        self.slip.pause();
+        let before = self.known();
+        let Ok(free) = self.free() else {
+            return Look::Trouble;
+        };
+        self.slip.found(free.saturating_sub(before), message);
+        if free >= wanted {
+            Look::Enough
+        } else if self.peer.quiet() {
+            Look::Nothing
+        } else {
+            Look::Trouble
+        }
+    }
+
+    /// What a look could not say in one word.
+    #[cold]
+    #[inline(never)]
+    fn trouble(&mut self, wanted: u64) -> Result<(), Error> {
         if !self.limit.alive() {
             return Err(Error::Forked);
         }
@@ -169,11 +213,7 @@ impl<'m> Writer<'m> {
                 max: self.words.capacity,
             });
         }
-        self.slip.pause();
-        let before = self.known();
-        let free = self.free()?;
-        self.slip.found(free.saturating_sub(before), message);
-        if free >= wanted {
+        if self.free()? >= wanted {
             return Ok(());
         }
         match self.peer.end(self.at)? {
@@ -261,8 +301,18 @@ impl<'m> Reader<'m> {
     /// `message` is the size of a single message, near enough to tell one from several.
     #[inline]
     pub(crate) fn ensure(&mut self, message: u64) -> Result<(), Error> {
+        match self.poll(message) {
+            Look::Enough => Ok(()),
+            Look::Nothing => Err(Error::Empty),
+            Look::Trouble => self.trouble(),
+        }
+    }
+
+    /// As [`ensure`](Self::ensure), in one word.
+    #[inline]
+    pub(crate) fn poll(&mut self, message: u64) -> Look {
         if self.known() > 0 {
-            Ok(())
+            Look::Enough
         } else {
             self.look(message)
         }
@@ -279,14 +329,32 @@ impl<'m> Reader<'m> {
     /// The rare question: how far is the writer really?
     #[cold]
     #[inline(never)]
-    fn look(&mut self, message: u64) -> Result<(), Error> {
+    fn look(&mut self, message: u64) -> Look {
+        if !self.limit.alive() {
+            return Look::Trouble;
+        }
+        self.slip.pause();
+        let Ok(found) = self.filled() else {
+            return Look::Trouble;
+        };
+        self.slip.found(found, message);
+        if found > 0 {
+            Look::Enough
+        } else if self.peer.quiet() {
+            Look::Nothing
+        } else {
+            Look::Trouble
+        }
+    }
+
+    /// What a look could not say in one word.
+    #[cold]
+    #[inline(never)]
+    fn trouble(&mut self) -> Result<(), Error> {
         if !self.limit.alive() {
             return Err(Error::Forked);
         }
-        self.slip.pause();
-        let found = self.filled()?;
-        self.slip.found(found, message);
-        if found > 0 {
+        if self.filled()? > 0 {
             return Ok(());
         }
         match self.peer.end(self.at)? {

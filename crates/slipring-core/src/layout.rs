@@ -24,7 +24,7 @@ use core::mem::size_of;
 use core::ptr::NonNull;
 
 use crate::error::{Corrupt, Error};
-pub use crate::geometry::{Geometry, Kind};
+pub use crate::geometry::{Geometry, Kind, SKEW_STEP};
 use crate::payload::Schema;
 use crate::sync::{AtomicU64, Ordering};
 
@@ -98,7 +98,8 @@ pub struct HeaderWords {
     unique: [AtomicU64; 2],      // 128
     created: AtomicU64,          // 144
     schema_version: AtomicU64,   // 152
-    reserved: [AtomicU64; 3],    // 160: zero in version 1
+    skew: AtomicU64,             // 160
+    reserved: [AtomicU64; 2],    // 168: zero in version 1
     checksum: AtomicU64,         // 184
     schema_name: [AtomicU64; 8], // 192
     metadata: [AtomicU64; 32],   // 256
@@ -175,7 +176,8 @@ const _: () = {
     assert!(offset_of!(HeaderWords, unique) == 128);
     assert!(offset_of!(HeaderWords, created) == 144);
     assert!(offset_of!(HeaderWords, schema_version) == 152);
-    assert!(offset_of!(HeaderWords, reserved) == 160);
+    assert!(offset_of!(HeaderWords, skew) == 160);
+    assert!(offset_of!(HeaderWords, reserved) == 168);
     assert!(offset_of!(HeaderWords, checksum) == 184);
     assert!(offset_of!(HeaderWords, schema_name) == 192);
     assert!(offset_of!(HeaderWords, metadata) == 256);
@@ -194,7 +196,7 @@ const _: () = {
     assert!(offset_of!(RolePage, counters) == 128);
     assert!(offset_of!(Counters, messages) == 0);
     assert!(offset_of!(Counters, waits) == 8);
-    assert!(size_of::<RolePage>() <= PAGE);
+    assert!(size_of::<RolePage>() <= SKEW_STEP);
 };
 
 /// How many words of the header the checksum covers: all but the magic and the checksum itself.
@@ -279,12 +281,12 @@ impl<'m> Control<'m> {
     /// # Panics
     /// Never for a seat of the geometry that this memory was validated against.
     pub fn role(&self, geometry: &Geometry, seat: usize) -> &'m RolePage {
-        let offset = geometry.roles_offset() + seat * PAGE;
+        let offset = geometry.role_offset(seat);
         assert!(
-            offset + PAGE <= self.len,
+            offset + SKEW_STEP <= self.len,
             "a role page inside the control part"
         );
-        // SAFETY: in bounds by the line above, page-aligned from an aligned base, made of atomics.
+        // SAFETY: in bounds by the line above, 128-byte aligned from an aligned base, made of atomics.
         let page = unsafe { self.base.add(offset) };
         // SAFETY: as above.
         unsafe { page.cast::<RolePage>().as_ref() }
@@ -333,6 +335,7 @@ impl<'m> Control<'m> {
             &words.schema_version,
             schema.map_or(0, |schema| schema.version.into()),
         );
+        put(&words.skew, geometry.skew);
         words.reserved.iter().for_each(|word| put(word, 0));
         let mut name = [0; NAME];
         let from = schema.map_or("", |schema| schema.name).as_bytes();
@@ -425,13 +428,14 @@ impl<'m> Control<'m> {
             slot_align: at(88),
             producers: at(56),
             consumers: at(64),
+            skew: at(160),
         };
         same("flags", at(24), 0)?;
         same("page_stride", at(48), PAGE as u64)?;
         geometry.check()?;
         same("control_len", at(32), geometry.control_len() as u64)?;
         same("data_len", at(40), geometry.data_len())?;
-        for reserved in [160, 168, 176] {
+        for reserved in [168, 176] {
             same("reserved", at(reserved), 0)?;
         }
         check_len("control", self.len as u64, geometry.control_len() as u64)?;

@@ -249,18 +249,21 @@ impl<'m> Peer<'m> {
         Ok(life.state == State::Held && alive)
     }
 
+    /// Whether the peer's `life` is the one that told of no end: then there is still none. Asked at
+    /// every poll that found nothing, so this is all that a round trip pays for ends.
+    #[inline]
+    pub(crate) fn quiet(&self) -> bool {
+        // Relaxed: the same word as before, and nothing is read on its strength.
+        let word = self.line.life.load(Ordering::Relaxed);
+        word == self.quiet && word != 0
+    }
+
     /// The end that this handle is to be told of, its ring being at `position` and empty (full).
     ///
     /// Being asked again after it was told counts as having taken note of it. The caller looks at
     /// the ring once more before it believes the answer, since the peer may have used it just
     /// before it left, and passes on what it believes with [`tell`](Self::tell).
     pub fn end(&mut self, position: u64) -> Result<Option<News>, Corrupt> {
-        // Relaxed: the same word as before, and nothing is read on its strength. Asked at every poll,
-        // so this is all that a round trip pays for ends.
-        let word = self.line.life.load(Ordering::Relaxed);
-        if word == self.quiet && word != 0 {
-            return Ok(None);
-        }
         let life = self.line.life()?;
         self.acknowledge();
         if self.known > life.generation {

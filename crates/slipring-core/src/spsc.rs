@@ -18,6 +18,7 @@
 //! # Source
 //! Lamport's ring, with private copies of the peer's position.
 
+pub use crate::cursor::Look;
 use crate::cursor::{Reader, Words, Writer};
 use crate::error::{Error, PushError};
 use crate::lease::Lease;
@@ -98,6 +99,12 @@ impl<'m, T: Copy> Producer<'m, T> {
         // SAFETY: head <= tail < head + capacity: the slot is released, and only we write.
         unsafe { self.slots.write(self.writer.at(), value) };
         self.writer.commit(1);
+    }
+
+    /// As [`ensure`](Self::ensure), in one word: for loops that try again and again.
+    #[inline]
+    pub fn poll(&mut self, count: usize) -> Look {
+        self.writer.poll(count as u64, 1)
     }
 
     /// Makes sure that `count` slots are free, without taking them.
@@ -312,6 +319,12 @@ impl<'m, T: Copy> Consumer<'m, T> {
         let value = unsafe { self.slots.read(self.reader.at()) };
         self.reader.release(1);
         value
+    }
+
+    /// As [`ensure`](Self::ensure), in one word: for loops that try again and again.
+    #[inline]
+    pub fn poll(&mut self) -> Look {
+        self.reader.poll(1)
     }
 
     /// Makes sure that there is a message, without taking it.

@@ -60,6 +60,7 @@ impl Builder {
             slot_align: 8,
             producers: 1,
             consumers: 1,
+            skew: 0,
         })
     }
 

@@ -3,10 +3,11 @@
 use std::marker::PhantomData;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use slipring_core::Schema;
-use slipring_core::layout::{Geometry, Header, METADATA};
+use slipring_core::layout::{Geometry, Header, METADATA, PAGE, SKEW_STEP};
 
 use crate::error::{Error, SchemaMismatch};
 use crate::name::Name;
@@ -230,8 +231,12 @@ impl<K: Kind> Builder<K> {
         self.geometry
             .check()
             .map_err(|error| self.in_words(error))?;
+        let geometry = Geometry {
+            skew: next_skew(),
+            ..self.geometry
+        };
         Ok(Plan {
-            geometry: self.geometry,
+            geometry,
             schema: K::schema(),
             metadata,
             huge: self.huge,
@@ -267,7 +272,7 @@ impl<K: Kind> Builder<K> {
                 && found.slot_size == asked.slot_size
                 && found.slot_align == asked.slot_align;
             if !same {
-                return Err(Error::Schema(Box::new(mismatch(header, &schema))));
+                return Err(Error::Schema(mismatch(header, &schema).into()));
             }
         }
         if self.exact {
@@ -291,6 +296,16 @@ impl<K: Kind> Builder<K> {
             kind: PhantomData,
         })
     }
+}
+
+/// A skew for a new channel: another one than that of the last few (see `Geometry::role_offset`), and
+/// probably another one than that of a channel that a neighbouring process makes.
+fn next_skew() -> u64 {
+    static MADE: AtomicU64 = AtomicU64::new(0);
+    // Relaxed: any value is right.
+    let made = MADE.fetch_add(1, Ordering::Relaxed);
+    let pair = u64::from(std::process::id()).wrapping_add(made);
+    pair.wrapping_mul(2 * SKEW_STEP as u64) % PAGE as u64
 }
 
 fn mismatch(header: &Header, schema: &Schema) -> SchemaMismatch {

@@ -72,6 +72,11 @@ impl Drop for NoFork {
     }
 }
 
+/// Where on its page the lease lies: not where a role page has its position, since a processor takes
+/// a load for the reader of an earlier store that agrees with it in its address's twelve low bits,
+/// and waits until that store is done.
+const LEASE: usize = 1984;
+
 /// A page of this process alone that a forked child finds full of zeros, with one lease on it.
 pub(crate) struct LeasePage(NonNull<Lease>);
 
@@ -97,9 +102,11 @@ impl LeasePage {
         .map_err(fail)?;
         // SAFETY: the mapping just made, whole. In the child it will read as zeros: a valid Lease.
         let wiped = unsafe { rustix::mm::madvise(page, len, Advice::LinuxWipeOnFork) };
-        let page = LeasePage(NonNull::new(page.cast()).unwrap_or(NonNull::dangling()));
+        // SAFETY: LEASE lies in the page.
+        let lease = unsafe { page.byte_add(LEASE) };
+        let page = LeasePage(NonNull::new(lease.cast()).unwrap_or(NonNull::dangling()));
         wiped.map_err(fail)?;
-        // SAFETY: mapped writable, page-aligned, and nobody else knows it yet.
+        // SAFETY: mapped writable, 64-byte aligned, and nobody else knows it yet.
         unsafe { page.0.write(Lease::new()) };
         Ok(page)
     }
@@ -110,7 +117,7 @@ impl LeasePage {
     /// Called once, and what it returns is not used after the page is dropped.
     pub(crate) unsafe fn lease(&self) -> &'static mut Lease {
         let mut lease = self.0;
-        // SAFETY: a page-aligned page of zeros is a valid Lease; the caller promises the rest.
+        // SAFETY: zeros, 64-byte aligned, are a valid Lease; the caller promises the rest.
         unsafe { lease.as_mut() }
     }
 
@@ -123,7 +130,9 @@ impl LeasePage {
 
 impl Drop for LeasePage {
     fn drop(&mut self) {
-        // SAFETY: the page that `new` mapped; a forked child has its own copy of the mapping.
-        let _ = unsafe { rustix::mm::munmap(self.0.as_ptr().cast(), rustix::param::page_size()) };
+        // SAFETY: the lease lies so far behind the start of the page that `new` mapped.
+        let page = unsafe { self.0.byte_sub(LEASE) };
+        // SAFETY: that page; a forked child has its own copy of the mapping.
+        let _ = unsafe { rustix::mm::munmap(page.as_ptr().cast(), rustix::param::page_size()) };
     }
 }

@@ -35,7 +35,7 @@ pub mod spsc;
 mod waiting;
 
 pub use channel::{Builder, Channel, Kind};
-pub use error::{Error, PushError, SchemaMismatch};
+pub use error::{Detail, Error, PushError, SchemaMismatch};
 pub use name::{Name, directory};
 pub use region::{Borrowed, HugePages, Pages, PoolState, pools, reserve};
 pub use seat::Role;

@@ -27,7 +27,7 @@ impl Name {
     /// ```
     pub fn new(name: &str) -> Result<Name, Error> {
         let bad = |why| Error::BadName {
-            name: name.escape_debug().to_string().into_boxed_str(),
+            name: name.escape_debug().to_string().into(),
             why,
         };
         let mut parts = name.split('/');

@@ -38,6 +38,7 @@ use std::time::Duration;
 
 use slipring_core::layout::{self, Geometry};
 use slipring_core::mem::Slots;
+use slipring_core::spsc::Look;
 use slipring_core::{Error as Core, Lease, Schema, spsc as core};
 
 pub use slipring_core::spsc::{Messages, Reservation};
@@ -80,6 +81,7 @@ impl<T: Payload> Builder<T> {
             slot_align: align_of::<T>() as u64,
             producers: 1,
             consumers: 1,
+            skew: 0,
         })
     }
 }
@@ -110,13 +112,6 @@ impl<T: Payload> Kind for Spsc<T> {
         seat.settle();
         Ok(Consumer { core, seat })
     }
-}
-
-/// The rare half of `try_push` and `try_pop`, out of the way of the common one: a value that went
-/// through the core's result and ours would be copied twice.
-#[cold]
-fn refused(error: Core) -> Error {
-    error.into()
 }
 
 fn lease(seat: &Seat) -> &'static mut Lease {
@@ -154,17 +149,29 @@ impl<T: Payload> Producer<T> {
     #[inline]
     #[doc(alias = "send")]
     pub fn try_push(&mut self, value: T) -> Result<(), PushError<T>> {
-        match self.core.ensure(1) {
-            Ok(()) => {
-                // SAFETY: `ensure` has just said so.
-                unsafe { self.core.push_ensured(value) };
-                Ok(())
+        match self.core.poll(1) {
+            Look::Enough => {}
+            Look::Nothing => {
+                let error = Error::Full;
+                return Err(PushError { value, error });
             }
-            Err(error) => Err(PushError {
-                value,
-                error: refused(error),
-            }),
+            Look::Trouble => {
+                if let Some(error) = self.trouble(1) {
+                    return Err(PushError { value, error });
+                }
+            }
         }
+        // SAFETY: `poll` or `trouble` has just said so.
+        unsafe { self.core.push_ensured(value) };
+        Ok(())
+    }
+
+    /// The rare third answer. It does not see a value: that need not be in memory before it is in its
+    /// slot.
+    #[cold]
+    #[inline(never)]
+    fn trouble(&mut self, count: usize) -> Option<Error> {
+        self.core.ensure(count).err().map(Error::from)
     }
 
     /// Appends `value`, waiting while the channel is full; gives it back if the consumer is gone
@@ -339,11 +346,24 @@ impl<T: Payload> Consumer<T> {
     #[inline]
     #[doc(alias = "recv")]
     pub fn try_pop(&mut self) -> Result<T, Error> {
-        match self.core.ensure() {
-            // SAFETY: `ensure` has just said so.
-            Ok(()) => Ok(unsafe { self.core.pop_ensured() }),
-            Err(error) => Err(refused(error)),
+        match self.core.poll() {
+            Look::Enough => {}
+            Look::Nothing => return Err(Error::Empty),
+            Look::Trouble => {
+                if let Some(error) = self.trouble() {
+                    return Err(error);
+                }
+            }
         }
+        // SAFETY: `poll` or `trouble` has just said so.
+        Ok(unsafe { self.core.pop_ensured() })
+    }
+
+    /// The rare third answer.
+    #[cold]
+    #[inline(never)]
+    fn trouble(&mut self) -> Option<Error> {
+        self.core.ensure().err().map(Error::from)
     }
 
     /// Takes the oldest message, waiting while there is none. `Disconnected` once all is read and

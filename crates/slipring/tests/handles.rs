@@ -115,8 +115,9 @@ fn handles_that_are_not_made_do_not_end_a_stream() {
     // SAFETY: leaked, so valid for ever, aligned to 4096, and used by this channel alone.
     let channel = unsafe { spsc::Builder::<u64>::new(64).format_in(borrowed) }.unwrap();
     let mut rx = channel.consumer().unwrap();
-    // SAFETY: 4096 of 12288 bytes: the producer's position.
-    let tail = unsafe { borrowed.control.cast::<u8>().add(4096) };
+    let position = channel.geometry().role_offset(0);
+    // SAFETY: the producer's position, in the control part.
+    let tail = unsafe { borrowed.control.cast::<u8>().add(position) };
     // SAFETY: an aligned word of leaked memory, accessed as an atomic by everybody.
     let tail = unsafe { std::sync::atomic::AtomicU64::from_ptr(tail.cast().as_ptr()) };
     tail.store(1 << 40, std::sync::atomic::Ordering::Relaxed);

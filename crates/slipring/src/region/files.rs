@@ -285,7 +285,7 @@ pub(super) fn open_data(dir: &OwnedFd, name: &Name, control: &OwnedFd) -> Result
             super::fresh_description(&file)
         }
         _ => Err(Error::NotAChannel {
-            what: target.to_string_lossy().into(),
+            what: target.to_string_lossy().as_ref().into(),
             found: None,
         }),
     }

@@ -9,7 +9,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use slipring::{Borrowed, Builder, Channel, Error, Geometry, Kind};
-use slipring_core::layout::{LINE, PAGE, SEATS};
+use slipring_core::layout::{LINE, SEATS};
 
 const FENCE: u8 = 0xf5;
 
@@ -115,7 +115,7 @@ impl Memory {
 
     /// The position word of a seat: the producer's is 0, the consumer's 1.
     pub(crate) fn position(&self, geometry: &Geometry, seat: usize) -> &AtomicU64 {
-        self.control(geometry.roles_offset() + seat * PAGE)
+        self.control(geometry.role_offset(seat))
     }
 
     /// A word of a seat's line.
