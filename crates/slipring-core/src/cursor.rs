@@ -313,6 +313,13 @@ impl<'m> Reader<'m> {
     pub(crate) fn poll(&mut self, message: u64) -> Look {
         if self.known() > 0 {
             Look::Enough
+        } else if self.slip.idle()
+            // Relaxed: a hint; what it leads to is either nothing, or a look.
+            && self.words.tail.load(Ordering::Relaxed) == self.at
+            && self.limit.alive()
+            && self.peer.quiet()
+        {
+            Look::Nothing
         } else {
             self.look(message)
         }

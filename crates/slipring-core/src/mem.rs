@@ -90,8 +90,23 @@ impl<'m, T> Slots<'m, T> {
     #[inline]
     pub unsafe fn read(&self, position: u64) -> T {
         self.touch(position, 1);
-        // SAFETY: `at` is in bounds, aligned and initialised; the caller excludes writers.
-        unsafe { self.at(position).read() }
+        let slot = self.at(position);
+        let words = if align_of::<T>() >= 8 && size_of::<T>().is_multiple_of(8) {
+            size_of::<T>() / 8
+        } else {
+            0
+        };
+        macro_rules! read {
+            ($($n:literal)*) => {
+                match words {
+                    // SAFETY: the slot may be read, see below, and a `T` has so many words.
+                    $($n => unsafe { by_words::<T, $n>(slot) },)*
+                    // SAFETY: in bounds, aligned and initialised; the caller excludes writers.
+                    _ => unsafe { slot.read() },
+                }
+            };
+        }
+        read!(2 3 4 5 6 7 8)
     }
 
     /// `count` slots from `position` on, as two runs: up to the ring's end, and from its start.
@@ -146,6 +161,23 @@ impl<'m, T> Slots<'m, T> {
             self.shadow[((_position + i) & self.mask) as usize].with_mut(|_| ());
         }
     }
+}
+
+/// Reads a `T` of `N` words, each by itself.
+///
+/// Plain version: `slot.read()`. The compiler then copies the whole to the stack and, after the store
+/// that releases the slot, from there to where it is used: 17 ns for 64 bytes. Words that are read one
+/// by one it keeps in registers.
+///
+/// # Safety
+/// `slot` may be read, every bit pattern is a `T`, and a `T` is exactly `N` aligned words.
+#[inline(always)]
+unsafe fn by_words<T, const N: usize>(slot: NonNull<T>) -> T {
+    // SAFETY: as large and no less aligned than a `T`; the caller excludes writers.
+    let words = unsafe { slot.cast::<[u64; N]>().as_ref() };
+    let words: [u64; N] = core::array::from_fn(|i| words[i]);
+    // SAFETY: all of a `T`'s bytes.
+    unsafe { core::mem::transmute_copy(&words) }
 }
 
 /// The bytes of a `bytes` ring: `ring` bytes that positions go round in, and behind them a slack

@@ -26,6 +26,8 @@ const VAIN: u32 = 3;
 /// So many messages at once are enough: sides that far apart share no line. (More of a pause then
 /// costs a batch of 256 a fifth of its speed.)
 const FEW: u64 = 64;
+/// More looks than this that found nothing, one after another: the other side does not stream.
+const IDLE: u32 = 2;
 /// The longest that a new try is put off, in looks.
 const LONGEST_REST: u32 = 1024;
 
@@ -49,6 +51,12 @@ impl Slip {
         }
     }
 
+    /// Whether the last few looks found nothing.
+    #[inline]
+    pub(crate) fn idle(&self) -> bool {
+        self.misses > IDLE
+    }
+
     /// Takes note of what a look has found: `gained` slots (or bytes), of which `one` is a single
     /// message.
     #[inline]
@@ -58,7 +66,7 @@ impl Slip {
             self.pauses = 0;
             return;
         }
-        let soon = self.misses <= 2;
+        let soon = !self.idle();
         self.misses = 0;
         if self.rest > 0 {
             self.rest -= 1;
