@@ -57,6 +57,18 @@ fn a_forked_producer_refuses_even_its_first_push() {
 }
 
 #[test]
+fn a_batch_that_forks_in_its_iterator_is_appended_by_the_parent_alone() {
+    for kind in KINDS {
+        let room = room();
+        let (mut tx, mut rx) = (seat(&room, "producer", kind), seat(&room, "consumer", kind));
+        let said = tx.ok("fork-iterator 0 5");
+        is_forked(&said);
+        assert_eq!(said.last().unwrap(), "5");
+        assert_eq!(rx.numbers("drain"), (0..5).collect::<Vec<_>>());
+    }
+}
+
+#[test]
 fn a_forked_consumer_refuses_even_what_it_knows_to_be_there() {
     for kind in KINDS {
         let room = room();

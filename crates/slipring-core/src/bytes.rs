@@ -163,6 +163,10 @@ impl<'m> Producer<'m> {
             count += 1;
             payloads.next();
         }
+        // An iterator is anybody's code: it may have forked.
+        if !self.writer.ours() {
+            return Err(Error::Forked);
+        }
         if count > 0 {
             self.publish(size, count);
         }

@@ -91,12 +91,12 @@ impl Words<'_> {
 }
 
 /// What a look at the other side's position has found, in one register: an `Error` has the size of
-/// six, and a poll that returns one through memory waits there for its own earlier stores.
+/// five, and a poll that returns one through memory waits there for its own earlier stores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Look {
     /// What was asked for is there.
     Enough,
-    /// Too little, and the peer has not left: `Full`, or `Empty`.
+    /// Too little, and the peer has not said that it left: `Full`, or `Empty`.
     Nothing,
     /// Anything else: `ensure` knows.
     Trouble,
@@ -190,7 +190,8 @@ impl<'m> Writer<'m> {
         let Ok(free) = self.free() else {
             return Look::Trouble;
         };
-        self.slip.found(free.saturating_sub(before), message);
+        self.slip
+            .found(free.saturating_sub(before), message, self.words.capacity);
         if free >= wanted {
             Look::Enough
         } else if self.peer.quiet() {
@@ -203,7 +204,7 @@ impl<'m> Writer<'m> {
     /// What a look could not say in one word.
     #[cold]
     #[inline(never)]
-    fn trouble(&mut self, wanted: u64) -> Result<(), Error> {
+    pub(crate) fn trouble(&mut self, wanted: u64) -> Result<(), Error> {
         if !self.limit.alive() {
             return Err(Error::Forked);
         }
@@ -238,8 +239,8 @@ impl<'m> Writer<'m> {
         if !self.limit.alive() {
             return Err(Error::Forked);
         }
-        // Relaxed: a figure; nothing is read or written on its strength.
-        let head = self.words.head.load(Ordering::Relaxed);
+        // Acquire: pairs with the release in `Reader::release`; a caller may act on what it frees.
+        let head = self.words.head.load(Ordering::Acquire);
         Ok(self.words.distance(head, self.at, "head", head)?)
     }
 }
@@ -344,7 +345,7 @@ impl<'m> Reader<'m> {
         let Ok(found) = self.filled() else {
             return Look::Trouble;
         };
-        self.slip.found(found, message);
+        self.slip.found(found, message, self.words.capacity);
         if found > 0 {
             Look::Enough
         } else if self.peer.quiet() {
@@ -357,7 +358,7 @@ impl<'m> Reader<'m> {
     /// What a look could not say in one word.
     #[cold]
     #[inline(never)]
-    fn trouble(&mut self) -> Result<(), Error> {
+    pub(crate) fn trouble(&mut self) -> Result<(), Error> {
         if !self.limit.alive() {
             return Err(Error::Forked);
         }
@@ -386,8 +387,8 @@ impl<'m> Reader<'m> {
         if !self.limit.alive() {
             return Err(Error::Forked);
         }
-        // Relaxed: a figure; nothing is read or written on its strength.
-        let tail = self.words.tail.load(Ordering::Relaxed);
+        // Acquire: pairs with the release in `Writer::commit`; a caller may act on what it tells.
+        let tail = self.words.tail.load(Ordering::Acquire);
         Ok(self.words.distance(self.at, tail, "tail", tail)?)
     }
 }

@@ -281,14 +281,14 @@ impl<'m> Control<'m> {
     /// # Panics
     /// Never for a seat of the geometry that this memory was validated against.
     pub fn role(&self, geometry: &Geometry, seat: usize) -> &'m RolePage {
+        // A geometry's fields are public: an unchecked one may lead anywhere.
+        let valid = geometry.check().is_ok() && seat < geometry.seats();
+        assert!(valid && geometry.control_len() <= self.len, "a valid seat");
         let offset = geometry.role_offset(seat);
-        assert!(
-            offset + SKEW_STEP <= self.len,
-            "a role page inside the control part"
-        );
-        // SAFETY: in bounds by the line above, 128-byte aligned from an aligned base, made of atomics.
+        // SAFETY: a checked geometry's seat lies inside its control part, and its words at a multiple
+        // of 512 from a base that is 128-byte aligned.
         let page = unsafe { self.base.add(offset) };
-        // SAFETY: as above.
+        // SAFETY: as above, and made of atomics.
         unsafe { page.cast::<RolePage>().as_ref() }
     }
 

@@ -86,7 +86,7 @@ impl<'m, T> Slots<'m, T> {
     /// Copies the value out of the slot of `position`.
     ///
     /// # Safety
-    /// No other role writes that slot now, and every bit pattern is a `T`.
+    /// No other role writes that slot now; a `T` has no padding, and every bit pattern is one.
     #[inline]
     pub unsafe fn read(&self, position: u64) -> T {
         self.touch(position, 1);

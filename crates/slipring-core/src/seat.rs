@@ -275,7 +275,7 @@ impl<'m> Peer<'m> {
             });
         }
         // An earlier end comes first, also if its successor has left by now.
-        let last = self.last_end();
+        let last = self.last_end()?;
         if let Some((generation, there)) = last
             && there == position
         {
@@ -286,7 +286,9 @@ impl<'m> Peer<'m> {
             None if life.state == State::Held && life.generation == self.dead => Some(End::Died),
             end => end,
         };
-        if life.state == State::Held && end.is_none() && last.is_none() {
+        // An end that the ring has passed is never told any more: positions only grow.
+        let passed = last.is_none_or(|(_, there)| there < position);
+        if life.state == State::Held && end.is_none() && passed {
             self.quiet = life.word();
         }
         let news = life.generation > self.known || life.generation == self.told;
@@ -297,10 +299,25 @@ impl<'m> Peer<'m> {
     }
 
     /// The finished end of an earlier generation that has a successor, and where, if it is news.
-    fn last_end(&self) -> Option<(u64, u64)> {
-        self.notes?;
-        let (generation, position) = self.line.finished()?;
-        (generation > self.known).then_some((generation, position))
+    fn last_end(&self) -> Result<Option<(u64, u64)>, Corrupt> {
+        if self.notes.is_none() {
+            return Ok(None);
+        }
+        let Some((generation, position)) = self.line.finished() else {
+            return Ok(None);
+        };
+        // Loaded after it: its taker wrote it over a `life` of that generation that had finished, and
+        // before its own.
+        let life = self.line.life()?;
+        let over = generation == life.generation && life.state == State::Finished;
+        if generation >= life.generation && !over {
+            return Err(Corrupt {
+                word: "last_end",
+                found: generation,
+                expected: life.generation.saturating_sub(1),
+            });
+        }
+        Ok((generation > self.known).then_some((generation, position)))
     }
 
     /// From now on this handle was told of that end.

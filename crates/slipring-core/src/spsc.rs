@@ -66,7 +66,8 @@ impl<'m, T: Copy> Producer<'m, T> {
     ///
     /// # Safety
     /// `ring` is the one that the other end has, too; nothing but the two ends writes its words or its
-    /// payloads; no other producer of it exists until this one is gone, and every bit pattern is a `T`.
+    /// payloads; no other producer of it exists until this one is gone; a `T` has no padding and no
+    /// pointers, and every bit pattern is one.
     pub unsafe fn new(
         ring: Ring<'m, T>,
         peer: Peer<'m>,
@@ -93,7 +94,8 @@ impl<'m, T: Copy> Producer<'m, T> {
     /// Appends `value` where [`ensure`](Self::ensure) found room.
     ///
     /// # Safety
-    /// `ensure(1)`, or of more, succeeded, and nothing was appended since.
+    /// `ensure(1)`, or of more, succeeded, or `poll` said `Enough`; nothing was appended since, and
+    /// this process has not forked into another.
     #[inline(always)]
     pub unsafe fn push_ensured(&mut self, value: T) {
         // SAFETY: head <= tail < head + capacity: the slot is released, and only we write.
@@ -105,6 +107,11 @@ impl<'m, T: Copy> Producer<'m, T> {
     #[inline]
     pub fn poll(&mut self, count: usize) -> Look {
         self.writer.poll(count as u64, 1)
+    }
+
+    /// What [`poll`](Self::poll) could not say in one word, without another pause.
+    pub fn trouble(&mut self, count: usize) -> Result<(), Error> {
+        self.writer.trouble(count as u64)
     }
 
     /// Makes sure that `count` slots are free, without taking them.
@@ -153,6 +160,10 @@ impl<'m, T: Copy> Producer<'m, T> {
             // SAFETY: `best_effort` saw `room` free slots, `count` is below it, and only we write.
             unsafe { self.slots.write(self.writer.at() + count, value) };
             count += 1;
+        }
+        // An iterator is anybody's code: it may have forked.
+        if !self.writer.ours() {
+            return Err(Error::Forked);
         }
         if count > 0 {
             self.writer.commit(count);
@@ -219,7 +230,7 @@ impl<T: Copy> Reservation<'_, '_, T> {
         self.count == 0
     }
 
-    /// Stores `value` in the reserved slot `index`.
+    /// Stores `value` in the reserved slot `index`. Not in a forked child: the slot is the parent's.
     ///
     /// # Panics
     /// If `index` is not below `len`, as for a slice.
@@ -282,7 +293,8 @@ impl<'m, T: Copy> Consumer<'m, T> {
     ///
     /// # Safety
     /// `ring` is the one that the other end has, too; nothing but the two ends writes its words or its
-    /// payloads; no other consumer of it exists until this one is gone, and every bit pattern is a `T`.
+    /// payloads; no other consumer of it exists until this one is gone; a `T` has no padding and no
+    /// pointers, and every bit pattern is one.
     pub unsafe fn new(
         ring: Ring<'m, T>,
         peer: Peer<'m>,
@@ -306,7 +318,8 @@ impl<'m, T: Copy> Consumer<'m, T> {
     /// Takes the message that [`ensure`](Self::ensure) found.
     ///
     /// # Safety
-    /// `ensure` succeeded, and nothing was taken since.
+    /// `ensure` succeeded, or `poll` said `Enough`; nothing was taken since, and this process has not
+    /// forked into another.
     #[inline(always)]
     pub unsafe fn pop_ensured(&mut self) -> T {
         // Plain version: without this. A slot of a line or so is a cache miss each, and what depends on
@@ -325,6 +338,11 @@ impl<'m, T: Copy> Consumer<'m, T> {
     #[inline]
     pub fn poll(&mut self) -> Look {
         self.reader.poll(1)
+    }
+
+    /// What [`poll`](Self::poll) could not say in one word, without another pause.
+    pub fn trouble(&mut self) -> Result<(), Error> {
+        self.reader.trouble()
     }
 
     /// Makes sure that there is a message, without taking it.

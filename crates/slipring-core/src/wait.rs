@@ -24,7 +24,7 @@ const MOST: u32 = 32;
 /// A pause of this length that gathers a single message gathers nothing.
 const VAIN: u32 = 3;
 /// So many messages at once are enough: sides that far apart share no line. (More of a pause then
-/// costs a batch of 256 a fifth of its speed.)
+/// costs a batch of 256 a fifth of its speed.) A quarter of a small ring is enough as well.
 const FEW: u64 = 64;
 /// More looks than this that found nothing, one after another: the other side does not stream.
 const IDLE: u32 = 2;
@@ -58,9 +58,9 @@ impl Slip {
     }
 
     /// Takes note of what a look has found: `gained` slots (or bytes), of which `one` is a single
-    /// message.
+    /// message and `capacity` all that there can be.
     #[inline]
-    pub(crate) fn found(&mut self, gained: u64, one: u64) {
+    pub(crate) fn found(&mut self, gained: u64, one: u64, capacity: u64) {
         if gained == 0 {
             self.misses = self.misses.saturating_add(1);
             self.pauses = 0;
@@ -76,11 +76,44 @@ impl Slip {
             self.pauses = 0;
             self.next_rest = (self.next_rest * 2 + 1).min(LONGEST_REST);
             self.rest = self.next_rest;
-        } else if gained < one.saturating_mul(FEW) {
+        } else if gained < one.saturating_mul(FEW).min(capacity / 4) {
             self.pauses = (self.pauses * 2 + 1).min(MOST);
             if gained > one {
                 self.next_rest = 0;
             }
         }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    /// The pauses after looks that each found `gained` at once.
+    fn pauses_after(gained: u64, capacity: u64) -> u32 {
+        let mut slip = Slip::default();
+        for _ in 0..100 {
+            slip.found(gained, 1, capacity);
+        }
+        slip.pauses
+    }
+
+    #[test]
+    fn who_gains_a_good_part_of_the_ring_does_not_pause() {
+        for capacity in [1, 2, 4, 8, 32, 64, 4096] {
+            assert_eq!(pauses_after(capacity, capacity), 0, "{capacity}");
+            assert_eq!(
+                pauses_after(capacity.div_ceil(2), capacity),
+                0,
+                "{capacity}"
+            );
+        }
+        assert_eq!(pauses_after(FEW, 4096), 0);
+    }
+
+    #[test]
+    fn who_gains_a_few_at_once_pauses_and_who_gains_one_gives_it_up() {
+        assert_eq!(pauses_after(2, 4096), MOST);
+        assert!(pauses_after(1, 4096) <= VAIN);
     }
 }

@@ -275,12 +275,6 @@ impl<T: ?Sized + fmt::Display> fmt::Display for Detail<T> {
     }
 }
 
-impl<T: ?Sized + std::error::Error> std::error::Error for Detail<T> {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        (**self).source()
-    }
-}
-
 impl<T> From<T> for Detail<T> {
     fn from(detail: T) -> Self {
         Detail(Some(Box::new(detail)))

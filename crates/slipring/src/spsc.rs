@@ -171,7 +171,7 @@ impl<T: Payload> Producer<T> {
     #[cold]
     #[inline(never)]
     fn trouble(&mut self, count: usize) -> Option<Error> {
-        self.core.ensure(count).err().map(Error::from)
+        self.core.trouble(count).err().map(Error::from)
     }
 
     /// Appends `value`, waiting while the channel is full; gives it back if the consumer is gone
@@ -363,7 +363,7 @@ impl<T: Payload> Consumer<T> {
     #[cold]
     #[inline(never)]
     fn trouble(&mut self) -> Option<Error> {
-        self.core.ensure().err().map(Error::from)
+        self.core.trouble().err().map(Error::from)
     }
 
     /// Takes the oldest message, waiting while there is none. `Disconnected` once all is read and

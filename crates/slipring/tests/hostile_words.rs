@@ -223,6 +223,28 @@ fn every_wrong_word_under_live_bytes_handles_is_survived() {
     );
 }
 
+/// An end that no taker can have noted is `Corrupt`, tells of no end, and spoils nothing: once it is
+/// right again, so is the consumer.
+#[test]
+fn an_end_of_a_generation_that_has_not_been_is_not_believed() {
+    let builder = spsc_builder();
+    let memory = Memory::of(&builder);
+    let channel = memory.format(&builder).unwrap();
+    let (mut tx, mut rx) = (channel.producer().unwrap(), channel.consumer().unwrap());
+    let last_end = memory.seat(0, 16);
+    for generation in [1, 2, 1000] {
+        last_end.store(generation << 8 | 2, Ordering::Relaxed);
+        match rx.try_pop() {
+            Err(Error::Corrupt(corrupt)) => assert_eq!(corrupt.word, "last_end"),
+            other => panic!("generation {generation}: {other:?}"),
+        }
+    }
+    last_end.store(0, Ordering::Relaxed);
+    assert!(matches!(rx.try_pop(), Err(Error::Empty)));
+    assert!(tx.try_push(7).is_ok());
+    assert!(rx.try_pop().is_ok());
+}
+
 /// The length word of a committed record, set to anything: `Corrupt`, or a record within what was
 /// committed; and the ring goes on once it is right again.
 #[test]

@@ -39,6 +39,12 @@ pub(crate) trait Writer: Send {
     fn place(&mut self, number: u64) -> Result<(), Error>;
     /// Appends a batch, published at once as far as there is room.
     fn batch(&mut self, numbers: std::ops::Range<u64>) -> Result<(), Error>;
+    /// Appends a batch by `try_push_iter` and says how long it was; `between` runs inside the iterator.
+    fn iterate(
+        &mut self,
+        numbers: std::ops::Range<u64>,
+        between: &mut dyn FnMut(),
+    ) -> Result<usize, Error>;
     /// Reserves, writes, asks how many to commit, commits those.
     fn hold(
         &mut self,
@@ -185,6 +191,17 @@ impl<T: Numbered> Writer for spsc::Producer<T> {
         self.push_slice(&values).map_err(|(_, error)| error)
     }
 
+    fn iterate(
+        &mut self,
+        numbers: std::ops::Range<u64>,
+        between: &mut dyn FnMut(),
+    ) -> Result<usize, Error> {
+        self.try_push_iter(numbers.map(|number| {
+            between();
+            T::numbered(number)
+        }))
+    }
+
     fn hold(
         &mut self,
         first: u64,
@@ -301,6 +318,16 @@ impl Writer for bytes::Producer {
         let records = numbers.map(record).collect::<Vec<_>>();
         let all = self.push_iter(records.iter().map(Vec::as_slice));
         all.map(|_| ()).map_err(|(_, error)| error)
+    }
+
+    fn iterate(
+        &mut self,
+        numbers: std::ops::Range<u64>,
+        between: &mut dyn FnMut(),
+    ) -> Result<usize, Error> {
+        let records = numbers.map(record).collect::<Vec<_>>();
+        let records = records.iter().map(Vec::as_slice).inspect(|_| between());
+        self.try_push_iter(&mut records.peekable())
     }
 
     /// One record, whatever `count` says.

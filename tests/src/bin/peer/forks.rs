@@ -89,6 +89,32 @@ pub(crate) fn holding(
     Ok(vec![])
 }
 
+/// Runs `act`, forking inside the iterator that it goes through: says what the child's copy of the
+/// call said, and then how many the parent appended.
+pub(crate) fn iterating(act: impl FnOnce(&mut dyn FnMut()) -> Result<usize, Error>) -> Said {
+    let (mut reader, mut writer) = std::io::pipe().unwrap();
+    let mut child = None;
+    let done = act(&mut || {
+        if child.is_none() {
+            child = Some(split());
+        }
+    });
+    if child == Some(0) {
+        let said = spell(&done.map(|count| vec![count.to_string()]));
+        writer.write_all(said.as_bytes()).unwrap();
+        vanish();
+    }
+    drop(writer);
+    let mut said = String::new();
+    reader.read_to_string(&mut said).unwrap();
+    wait(child.unwrap());
+    Ok(said
+        .split('\t')
+        .map(str::to_owned)
+        .chain([done?.to_string()])
+        .collect())
+}
+
 /// A forked child that keeps all that it inherited until the room is gone.
 pub(crate) fn fork_linger() -> Said {
     let room = room();

@@ -301,6 +301,10 @@ impl Party {
             "stream-produce" => self.stream_produce(),
             "stream-consume" => self.stream_consume(line.number(1) as usize),
             "fork" => forks::fork(self, text.split_once(' ').unwrap().1),
+            "fork-iterator" => {
+                let numbers = line.number(1)..line.number(1) + line.number(2);
+                forks::iterating(|between| self.tx().iterate(numbers, between))
+            }
             "fork-linger" => forks::fork_linger(),
             "exec-linger" => forks::exec_linger(),
             "fork-storm" => forks::storm(&name(line.word(1)), line.number(2)),
