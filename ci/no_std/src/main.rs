@@ -12,6 +12,8 @@ use slipring_core::layout::{Control, Geometry, Identity, Kind, METADATA};
 use slipring_core::mem::{Area, Slots};
 use slipring_core::payload::Payload;
 use slipring_core::seat::Peer;
+use slipring_core::sync::AtomicU32;
+use slipring_core::wait::{Os, Ringer};
 use slipring_core::{Corrupt, End, Error, Lease, spsc};
 
 const CONTROL: usize = 3 * 4096;
@@ -83,6 +85,22 @@ fn make(
     Ok(control)
 }
 
+/// A machine with nobody to wake and nobody who sleeps.
+struct Bare;
+
+impl Os for Bare {
+    fn sleep(&self, _: &AtomicU32, _: u32, _: u64) {}
+    fn wake(&self, _: &AtomicU32) {}
+    fn barrier(&self) -> bool {
+        false
+    }
+}
+
+fn ringer(control: &Control<'static>, geometry: &Geometry, role: usize) -> Ringer<'static> {
+    let mine = &control.role(geometry, role).counters;
+    Ringer::new(control.bell(role == 0), mine, true, &Bare)
+}
+
 fn slots() -> Result<(), Wrong> {
     let geometry = Geometry {
         kind: Kind::Spsc,
@@ -95,20 +113,21 @@ fn slots() -> Result<(), Wrong> {
     };
     let control = make(&SLOTS, &geometry)?;
     let (producer, consumer) = (control.role(&geometry, 0), control.role(&geometry, 1));
-    let ring = || spsc::Ring {
+    let ring = |role: usize| spsc::Ring {
         tail: &producer.position.0,
         head: &consumer.position.0,
         // SAFETY: the data part has more than 16 words, and is a static.
         slots: unsafe { Slots::<u64>::new(SLOTS.1.base().cast(), 16) },
+        bell: ringer(&control, &geometry, role),
     };
     let (mut ours, mut theirs) = (Lease::new(), Lease::new());
     // SAFETY: the only producer.
     let mut tx = unsafe {
-        spsc::Producer::new(ring(), Peer::consumer(control.seat(1), || true)?, &mut ours)
+        spsc::Producer::new(ring(0), Peer::consumer(control.seat(1), || true)?, &mut ours)
     }?;
     let peer = Peer::producer(control.seat(0), control.seat(1));
     // SAFETY: the only consumer.
-    let mut rx = unsafe { spsc::Consumer::new(ring(), peer, &mut theirs) }?;
+    let mut rx = unsafe { spsc::Consumer::new(ring(1), peer, &mut theirs) }?;
     let mut next = 0;
     for value in 0..1000 {
         check(2, tx.try_push(value).is_ok())?;
@@ -141,22 +160,23 @@ fn records() -> Result<(), Wrong> {
     };
     let control = make(&RECORDS, &geometry)?;
     let (producer, consumer) = (control.role(&geometry, 0), control.role(&geometry, 1));
-    let ring = |messages| bytes::Ring {
+    let ring = |role: usize, messages| bytes::Ring {
         tail: &producer.position.0,
         head: &consumer.position.0,
         // SAFETY: the data part has ring and slack, and is a static.
         area: unsafe { Area::new(RECORDS.1.base(), 4096, 4096) },
         messages,
+        bell: ringer(&control, &geometry, role),
     };
     let (mut ours, mut theirs) = (Lease::new(), Lease::new());
     let peer = Peer::consumer(control.seat(1), || true)?;
     // SAFETY: the only producer.
     let mut tx =
-        unsafe { bytes::Producer::new(ring(&producer.counters.messages), peer, &mut ours) }?;
+        unsafe { bytes::Producer::new(ring(0, &producer.counters.messages), peer, &mut ours) }?;
     let peer = Peer::producer(control.seat(0), control.seat(1));
     // SAFETY: the only consumer.
     let mut rx =
-        unsafe { bytes::Consumer::new(ring(&consumer.counters.messages), peer, &mut theirs) }?;
+        unsafe { bytes::Consumer::new(ring(1, &consumer.counters.messages), peer, &mut theirs) }?;
     for len in (0..4000).step_by(13) {
         let mut record = tx.try_reserve(4088)?;
         record[..len].fill(len as u8);

@@ -49,6 +49,7 @@ use crate::lease::Lease;
 use crate::mem::Area;
 use crate::seat::Peer;
 use crate::sync::{AtomicU64, Ordering};
+use crate::wait::Ringer;
 
 /// Bytes of a record's length word.
 pub const PREFIX: u64 = 8;
@@ -72,10 +73,12 @@ pub struct Ring<'m> {
     pub area: Area<'m>,
     /// Records committed (its producer) or released (its consumer): for people.
     pub messages: &'m AtomicU64,
+    /// How this end wakes the other.
+    pub bell: Ringer<'m>,
 }
 
 impl<'m> Ring<'m> {
-    fn split(self) -> (Words<'m>, Area<'m>, Count<'m>) {
+    fn split(self) -> (Words<'m>, Area<'m>, Count<'m>, Ringer<'m>) {
         let words = Words {
             tail: self.tail,
             head: self.head,
@@ -89,6 +92,7 @@ impl<'m> Ring<'m> {
                 word: self.messages,
                 count: self.messages.load(Ordering::Relaxed),
             },
+            self.bell,
         )
     }
 }
@@ -121,9 +125,9 @@ impl<'m> Producer<'m> {
     /// `ring` is the one that the other end has, too; nothing but the two ends writes its words or its
     /// payloads; no other producer of it exists until this one is gone.
     pub unsafe fn new(ring: Ring<'m>, peer: Peer<'m>, lease: &'m mut Lease) -> Result<Self, Error> {
-        let (words, area, messages) = ring.split();
+        let (words, area, messages, bell) = ring.split();
         Ok(Producer {
-            writer: Writer::new(words, peer, lease)?,
+            writer: Writer::new(words, bell, peer, lease)?,
             area,
             messages,
         })
@@ -331,9 +335,9 @@ impl<'m> Consumer<'m> {
     /// `ring` is the one that the other end has, too; nothing but the two ends writes its words or its
     /// payloads; no other consumer of it exists until this one is gone.
     pub unsafe fn new(ring: Ring<'m>, peer: Peer<'m>, lease: &'m mut Lease) -> Result<Self, Error> {
-        let (words, area, messages) = ring.split();
+        let (words, area, messages, bell) = ring.split();
         Ok(Consumer {
-            reader: Reader::new(words, peer, lease)?,
+            reader: Reader::new(words, bell, peer, lease)?,
             area,
             messages,
             last: 0,

@@ -25,8 +25,9 @@
 use crate::error::{Corrupt, Error};
 use crate::lease::Lease;
 use crate::seat::Peer;
+use crate::slip::Slip;
 use crate::sync::{AtomicU64, Ordering};
-use crate::wait::Slip;
+use crate::wait::Ringer;
 
 /// No handle starts beyond this position: from here it could not go on for long without wrapping.
 /// (At 10^9 messages a second it is 584 years away.)
@@ -110,12 +111,15 @@ pub(crate) struct Writer<'m> {
     /// `at` may go up to here unasked.
     limit: &'m Lease,
     slip: Slip,
+    /// Wakes the reader.
+    bell: Ringer<'m>,
     pub(crate) peer: Peer<'m>,
 }
 
 impl<'m> Writer<'m> {
     pub(crate) fn new(
         words: Words<'m>,
+        bell: Ringer<'m>,
         peer: Peer<'m>,
         limit: &'m mut Lease,
     ) -> Result<Self, Error> {
@@ -126,6 +130,7 @@ impl<'m> Writer<'m> {
             at,
             limit,
             slip: Slip::default(),
+            bell,
             peer,
         })
     }
@@ -176,6 +181,7 @@ impl<'m> Writer<'m> {
         self.at += amount;
         // Release: pairs with the acquire in `Reader::filled`; what was written comes before it.
         self.words.tail.store(self.at, Ordering::Release);
+        self.bell.ring();
     }
 
     /// The rare question: how far is the reader really?
@@ -253,12 +259,15 @@ pub(crate) struct Reader<'m> {
     /// `at` may go up to here unasked.
     limit: &'m Lease,
     slip: Slip,
+    /// Wakes the writer.
+    bell: Ringer<'m>,
     pub(crate) peer: Peer<'m>,
 }
 
 impl<'m> Reader<'m> {
     pub(crate) fn new(
         words: Words<'m>,
+        bell: Ringer<'m>,
         peer: Peer<'m>,
         limit: &'m mut Lease,
     ) -> Result<Self, Error> {
@@ -269,6 +278,7 @@ impl<'m> Reader<'m> {
             at,
             limit,
             slip: Slip::default(),
+            bell,
             peer,
         })
     }
@@ -332,6 +342,7 @@ impl<'m> Reader<'m> {
         self.at += amount;
         // Release: pairs with the acquire in `Writer::free`; our reads come before it.
         self.words.head.store(self.at, Ordering::Release);
+        self.bell.ring();
     }
 
     /// The rare question: how far is the writer really?

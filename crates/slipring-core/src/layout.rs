@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! control   0      header: magic, geometry, schema, identity, user metadata   (fixed once made)
-//!           512    shared words: kept zero until waiting needs them
+//!           512    bells: the producers', and at 640 the consumers'; then zeros
 //!           1024   seat table: one 128-byte line a seat, producers first
 //!           ..     to the next multiple of the page stride
 //!           R      role pages: one page stride a seat, in the order of the seats
@@ -17,6 +17,7 @@
 //! | header | the creator, before the magic | everybody, once, at attach | magic: release / acquire |
 //! | seat line | the seat's holder | peers, tools | `life`: release / acquire (see `seat.rs`) |
 //! | `owner` of a seat line | takers on memory without locks | the same | acquire-release CAS |
+//! | bell | sleepers and wakers | publishers | see `wait.rs` |
 //! | role page | the seat's holder | peers, tools | `position`: release / acquire |
 
 use core::marker::PhantomData;
@@ -26,7 +27,7 @@ use core::ptr::NonNull;
 use crate::error::{Corrupt, Error};
 pub use crate::geometry::{Geometry, Kind, SKEW_STEP};
 use crate::payload::Schema;
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
 /// The first eight bytes of a channel's control part, stored last: `SLIPRING` in memory order.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"SLIPRING");
@@ -40,6 +41,8 @@ pub const PAGE: usize = 4096;
 pub const METADATA: usize = 256;
 /// The bytes of the schema's name in the header; longer names are cut.
 pub const NAME: usize = 64;
+/// Where the bells begin in the control part: one a line, the producers' first.
+pub const BELLS: usize = 512;
 /// Where the seat table begins in the control part.
 pub const SEATS: usize = 1024;
 
@@ -105,6 +108,19 @@ pub struct HeaderWords {
     metadata: [AtomicU64; 32],   // 256
 }
 
+/// The words by which one side of a channel is woken by the other. See `wait.rs`.
+#[repr(C, align(128))]
+#[derive(Default)]
+pub struct Bell {
+    /// A bit for each seat of the side that wants to be woken, and `FENCED`.
+    pub waiters: AtomicU64, // 0
+    /// How often a sleeper came that has no barrier.
+    pub epoch: AtomicU64, // 8
+    /// What the side sleeps on: bumped when it is woken. The only word of 32 bits.
+    pub doorbell: AtomicU32, // 16
+    reserved: [AtomicU32; 27],
+}
+
 /// The words of a seat: its holder writes them, everybody may read them. See `seat.rs`.
 #[repr(C, align(128))]
 #[derive(Default)]
@@ -143,7 +159,13 @@ pub struct Counters {
     pub messages: AtomicU64, // 128
     /// How often the holder found the channel full (producer) or empty (consumer) and had to wait.
     pub waits: AtomicU64, // 136
-    reserved: [AtomicU64; 14],
+    /// How often the holder slept until it was woken.
+    pub parks: AtomicU64, // 144
+    /// How often the holder woke the other side.
+    pub wakes: AtomicU64, // 152
+    /// The latest `epoch` of the other side's bell for which the holder fences. Not for people.
+    pub fence_ack: AtomicU64, // 160
+    reserved: [AtomicU64; 11],
 }
 
 /// The page of a role, written by the holder of its seat alone.
@@ -196,6 +218,14 @@ const _: () = {
     assert!(offset_of!(RolePage, counters) == 128);
     assert!(offset_of!(Counters, messages) == 0);
     assert!(offset_of!(Counters, waits) == 8);
+    assert!(offset_of!(Counters, parks) == 16);
+    assert!(offset_of!(Counters, wakes) == 24);
+    assert!(offset_of!(Counters, fence_ack) == 32);
+    assert!(size_of::<Counters>() == 128);
+    assert!(offset_of!(Bell, waiters) == 0);
+    assert!(offset_of!(Bell, epoch) == 8);
+    assert!(offset_of!(Bell, doorbell) == 16);
+    assert!(size_of::<Bell>() == LINE && BELLS + 2 * LINE <= SEATS);
     assert!(size_of::<RolePage>() <= SKEW_STEP);
 };
 
@@ -263,6 +293,14 @@ impl<'m> Control<'m> {
         unsafe { self.base.cast::<[AtomicU64; WORDS]>().as_ref() }
     }
 
+    /// The bell by which the consumers are woken, or else the producers.
+    pub fn bell(&self, consumers: bool) -> &'m Bell {
+        // SAFETY: in the first page, which `new` checked to be there, and 128-byte aligned.
+        let line = unsafe { self.base.add(BELLS + usize::from(consumers) * LINE) };
+        // SAFETY: as above, and made of atomics.
+        unsafe { line.cast::<Bell>().as_ref() }
+    }
+
     /// The line of seat `seat`, counted with producers first.
     ///
     /// # Panics
@@ -310,6 +348,20 @@ impl<'m> Control<'m> {
         // Relaxed throughout: the magic's release publishes them all.
         let put = |word: &AtomicU64, value: u64| word.store(value, Ordering::Relaxed);
         put(&words.magic, 0);
+        for consumers in [false, true] {
+            let Bell {
+                waiters,
+                epoch,
+                doorbell,
+                reserved,
+            } = self.bell(consumers);
+            put(waiters, 0);
+            put(epoch, 0);
+            doorbell.store(0, Ordering::Relaxed);
+            reserved
+                .iter()
+                .for_each(|word| word.store(0, Ordering::Relaxed));
+        }
         for seat in 0..geometry.seats() {
             self.clear(geometry, seat);
         }
@@ -377,6 +429,9 @@ impl<'m> Control<'m> {
             &position.0,
             &counters.messages,
             &counters.waits,
+            &counters.parks,
+            &counters.wakes,
+            &counters.fence_ack,
         ];
         for word in line.into_iter().chain(reserved).chain(&counters.reserved) {
             word.store(0, Ordering::Relaxed);

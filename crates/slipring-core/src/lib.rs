@@ -14,7 +14,8 @@
 //! | `mem` | from positions to payload bytes |
 //! | `lease` | how far a handle may go unasked; what fork leaves of it |
 //! | `seat` | generations, ends, what one end knows of the other |
-//! | `wait` | slip; the seam of the wake-up protocol |
+//! | `wait` | the wake-up protocol: who sleeps, who wakes, and why no wake is lost |
+//! | `slip` | the pause that keeps two sides some lines apart |
 //! | `cursor` | the two positions of a ring, and how each side learns of the other's |
 //! | `spsc`, `bytes` | the protocols |
 //!
@@ -33,9 +34,10 @@ mod lease;
 pub mod mem;
 pub mod payload;
 pub mod seat;
+mod slip;
 pub mod spsc;
 pub mod sync;
-mod wait;
+pub mod wait;
 
 pub use error::{Corrupt, End, Error, PushError};
 pub use lease::Lease;

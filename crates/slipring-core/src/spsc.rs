@@ -25,6 +25,7 @@ use crate::lease::Lease;
 use crate::mem::Slots;
 use crate::seat::Peer;
 use crate::sync::AtomicU64;
+use crate::wait::Ringer;
 
 /// How many slots ahead a consumer that pops one at a time asks for a line: only committed ones, so
 /// that it never takes one from the producer's hands.
@@ -38,10 +39,12 @@ pub struct Ring<'m, T> {
     pub head: &'m AtomicU64,
     /// The payloads.
     pub slots: Slots<'m, T>,
+    /// How this end wakes the other.
+    pub bell: Ringer<'m>,
 }
 
 impl<'m, T> Ring<'m, T> {
-    fn split(self) -> (Words<'m>, Slots<'m, T>) {
+    fn split(self) -> (Words<'m>, Slots<'m, T>, Ringer<'m>) {
         let capacity = self.slots.capacity();
         (
             Words {
@@ -51,6 +54,7 @@ impl<'m, T> Ring<'m, T> {
                 unit: 1,
             },
             self.slots,
+            self.bell,
         )
     }
 }
@@ -73,9 +77,9 @@ impl<'m, T: Copy> Producer<'m, T> {
         peer: Peer<'m>,
         lease: &'m mut Lease,
     ) -> Result<Self, Error> {
-        let (words, slots) = ring.split();
+        let (words, slots, bell) = ring.split();
         Ok(Producer {
-            writer: Writer::new(words, peer, lease)?,
+            writer: Writer::new(words, bell, peer, lease)?,
             slots,
         })
     }
@@ -300,9 +304,9 @@ impl<'m, T: Copy> Consumer<'m, T> {
         peer: Peer<'m>,
         lease: &'m mut Lease,
     ) -> Result<Self, Error> {
-        let (words, slots) = ring.split();
+        let (words, slots, bell) = ring.split();
         Ok(Consumer {
-            reader: Reader::new(words, peer, lease)?,
+            reader: Reader::new(words, bell, peer, lease)?,
             slots,
         })
     }

@@ -2,10 +2,17 @@
 //! model. A protocol file that names `core::sync::atomic` itself is a bug.
 
 #[cfg(not(loom))]
-pub use core::sync::atomic::{AtomicU64, Ordering, fence};
+pub use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 #[cfg(loom)]
-pub use loom::sync::atomic::{AtomicU64, Ordering, fence};
+pub use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+
+/// Keeps the compiler, not the processor, from moving accesses across. A model has no compiler.
+#[inline]
+pub fn compiler_fence() {
+    #[cfg(not(loom))]
+    core::sync::atomic::compiler_fence(Ordering::SeqCst);
+}
 
 /// Tells the processor (or the model) that this thread is waiting for another one.
 #[inline]

@@ -1,119 +1,231 @@
-//! Waiting, as far as the protocols themselves need it.
+//! The wake-up protocol: who may sleep, who wakes, and why no wake is lost.
 //!
-//! Today a blocked call polls (`slipring::waiting`), and what is here is *slip*: the pause that
-//! keeps a ring from running empty (or full) all the time.
+//! Each side of a channel has a *bell*, which the other side rings: producers' when space was
+//! released, consumers' when something was committed. A publisher that nobody waits for pays a store
+//! (which it makes anyway), a load and a branch.
 //!
-//! # Slip
+//! # Words of a bell
+//! | word | written by | read by |
+//! |---|---|---|
+//! | `waiters` | a sleeper sets its bit; a waker clears those that it wakes; whoever takes a dead sleeper's seat clears its bit | publishers, at each publish |
+//! | `doorbell` | a waker bumps it | sleepers, before they set their bit; the kernel |
+//! | `epoch` | a sleeper without a barrier bumps it | publishers that see `FENCED` |
+//! | `fence_ack`, on the publisher's role page | the publisher | sleepers without a barrier |
 //!
-//! Plain version: when the private copy of the peer's position is used up, look at the shared one.
-//! A consumer that is a little faster than its producer then finds one message at each look, and
-//! every message costs a transfer of two cache lines in both directions: ten times slower than
-//! two sides that stay some lines apart. So a side that keeps finding *little, at once* pauses a
-//! little before its next look, and lets the other side get ahead (temporal slipping, as in
-//! Giacomoni, Moseley and Vachharajani, *FastForward*, 2008). The pause doubles up to [`MOST`].
+//! All accesses are relaxed but two: the bump of `epoch` is a release, its load an acquire. All else
+//! hangs on two sequentially consistent fences, the publisher's in `wake` and the sleeper's in `arm`
+//! (or the barrier in its place). Without either a model fails (`verify/README.md`); no model yet
+//! reaches what the pair on `epoch` prevents, see *mixed*.
 //!
-//! A round trip must not pay for that. It looks alike (one message, found soon), but a pause gains
-//! it nothing: where a longer pause still finds a single message, nobody is streaming. Then, and
-//! whenever a look finds nothing, the pause is over, and the next try is put off: for twice as many
-//! looks each time that it was in vain.
+//! # Why no wake is lost
+//! A publisher *stores* its position, then *loads* `waiters`. A sleeper *sets* its bit, then *looks* at
+//! the position once more, and sleeps only if there is nothing. (Dekker's pattern: two stores, two
+//! loads, crosswise.) It goes wrong only if both loads miss the other's store, and that takes a
+//! processor, or a compiler, that moves a load before its thread's earlier store.
+//!
+//! *Fenced*: both have a sequentially consistent fence in between. Of the two fences one is first in
+//! their single order; the load behind the other sees the store before it. That is all.
+//!
+//! *Asymmetric*: the publisher has only a compiler fence. The sleeper, between its set and its look,
+//! makes every processor that runs a publisher pass through a full fence (`membarrier`). For each
+//! publish, that fence falls after the store, and then the sleeper's look comes after it and sees the
+//! news; or before the store, so before the load, which then sees the bit, set before the barrier. A
+//! publisher that is not running when the barrier is made passes a full fence when it is switched in.
+//! The publisher's process must have registered for it before its first publish; a handle whose
+//! process could not is made *fenced*, and fences each publish itself.
+//!
+//! *Mixed*: a sleeper that may not call `membarrier`, before publishers that do not fence. It bumps
+//! `epoch`, then sets [`FENCED`] beside its bit. A publisher that sees `FENCED` fences, loads `epoch`,
+//! loads `waiters` again, and, with `FENCED` still there, acknowledges that epoch. (Having acquired it, it has left behind
+//! whatever `FENCED` an earlier sleeper had set and the next had cleared.) From then on every
+//! load of its sees `FENCED` (it has read the set, or a later value; nobody clears it while that sleeper
+//! has its seat), so every publish fences, and the argument is that of *fenced*. Until it has
+//! acknowledged, the sleeper sleeps for at most [`UNACKNOWLEDGED`].
+//!
+//! # And once the bit is seen
+//! The sleeper read `doorbell` before it set its bit, and the waker bumps it after it saw the bit: so the
+//! bump is later than what the sleeper read, and the kernel, which compares again under its own lock,
+//! either finds a difference and does not put it to sleep, or has it asleep before the waker's call.
+//! (Were the two accesses of the sleeper's to change places, it might read the bump, and would sleep in
+//! spite of it; but then its fence, or barrier, has acquired the bump, and with it the publish, and its
+//! look finds that.)
+//! A waker clears the bits that it saw first: one system call a park, however many publishes follow. A
+//! waker that is killed between its publish and its call leaves a sleeper that nobody wakes; so whoever
+//! sleeps does so for a bounded time, and looks again.
+//!
+//! # Source
+//! The asymmetric barrier: Dice, Huang and Yang, *Asymmetric Dekker synchronization* (2001), and
+//! Desnoyers' `membarrier(2)`; the doorbell that is no data position: eventcounts (Reed and Kanodia,
+//! 1979).
 
-use crate::sync::pause;
+use crate::layout::{Bell, Counters};
+use crate::sync::{AtomicU32, Ordering, compiler_fence, fence};
 
-/// The longest pause, in processor pauses.
-const MOST: u32 = 32;
-/// A pause of this length that gathers a single message gathers nothing.
-const VAIN: u32 = 3;
-/// So many messages at once are enough: sides that far apart share no line. (More of a pause then
-/// costs a batch of 256 a fifth of its speed.) A quarter of a small ring is enough as well.
-const FEW: u64 = 64;
-/// More looks than this that found nothing, one after another: the other side does not stream.
-const IDLE: u32 = 2;
-/// The longest that a new try is put off, in looks.
-const LONGEST_REST: u32 = 1024;
+/// In `waiters`: some sleeper has no barrier, so publishers must fence.
+pub const FENCED: u64 = 1 << 63;
 
-/// The pause of one side before it looks at the other's position.
-#[derive(Default)]
-pub(crate) struct Slip {
-    pauses: u32,
-    misses: u32,
-    /// Looks until the next try.
-    rest: u32,
-    /// What `rest` starts from next time.
-    next_rest: u32,
+/// How long, in nanoseconds, a sleeper without a barrier sleeps at most until its publishers have
+/// acknowledged that they fence.
+pub const UNACKNOWLEDGED: u64 = 1_000_000;
+
+/// What sleeping and waking take of an operating system (or of a model of one).
+pub trait Os: Sync {
+    /// Sleeps while `doorbell` is `seen`, for at most `at_most` nanoseconds. May return at any time.
+    fn sleep(&self, doorbell: &AtomicU32, seen: u32, at_most: u64);
+
+    /// Wakes all who sleep on `doorbell`.
+    fn wake(&self, doorbell: &AtomicU32);
+
+    /// Has every thread that publishes without a fence pass one, this thread included. `false` if that
+    /// cannot be had, and nothing was done.
+    fn barrier(&self) -> bool;
 }
 
-impl Slip {
-    /// Lets the peer get ahead. To be called before a look.
-    #[inline]
-    pub(crate) fn pause(&self) {
-        for _ in 0..self.pauses {
-            pause();
+/// What one handle needs to wake the other side.
+pub struct Ringer<'m> {
+    bell: &'m Bell,
+    /// Nonzero if this handle's process is not registered for barriers: then each publish fences.
+    always: u64,
+    mine: &'m Counters,
+    os: &'m dyn Os,
+}
+
+impl<'m> Ringer<'m> {
+    /// Rings `bell`; `mine` are the words of the handle that rings it. `fenced` says that the handle
+    /// fences at each publish, since its process could not register for barriers.
+    pub fn new(bell: &'m Bell, mine: &'m Counters, fenced: bool, os: &'m dyn Os) -> Self {
+        Ringer {
+            bell,
+            always: u64::from(fenced),
+            mine,
+            os,
         }
     }
 
-    /// Whether the last few looks found nothing.
+    /// To be called after each publish.
     #[inline]
-    pub(crate) fn idle(&self) -> bool {
-        self.misses > IDLE
+    pub(crate) fn ring(&self) {
+        // The store of the position stays before this load, for the compiler; for the processor see
+        // above.
+        compiler_fence();
+        // Relaxed: `wake` loads it again, behind a fence.
+        if self.bell.waiters.load(Ordering::Relaxed) | self.always != 0 {
+            self.wake();
+        }
     }
 
-    /// Takes note of what a look has found: `gained` slots (or bytes), of which `one` is a single
-    /// message and `capacity` all that there can be.
-    #[inline]
-    pub(crate) fn found(&mut self, gained: u64, one: u64, capacity: u64) {
-        if gained == 0 {
-            self.misses = self.misses.saturating_add(1);
-            self.pauses = 0;
+    /// Wakes whoever waits for what was published before. Also what a handle does that arrives or
+    /// leaves: rare, so it fences in any case.
+    #[cold]
+    #[inline(never)]
+    pub fn wake(&self) {
+        // SeqCst: pairs with the sleeper's fence, or stands for the barrier's; see above.
+        fence(Ordering::SeqCst);
+        // Acquire: pairs with the bump in `arm`. What `waiters` holds from here on is not older than
+        // that bump.
+        let epoch = self.bell.epoch.load(Ordering::Acquire);
+        // Relaxed: behind the fence.
+        let waiters = self.bell.waiters.load(Ordering::Relaxed);
+        if waiters & FENCED != 0 && self.mine.fence_ack.load(Ordering::Relaxed) != epoch {
+            // Relaxed: it promises what our later loads of `waiters` will see, no more.
+            self.mine.fence_ack.store(epoch, Ordering::Relaxed);
+        }
+        if waiters & !FENCED == 0 {
             return;
         }
-        let soon = !self.idle();
-        self.misses = 0;
-        if self.rest > 0 {
-            self.rest -= 1;
-        } else if !soon {
-            self.pauses = 0;
-        } else if gained <= one && self.pauses >= VAIN {
-            self.pauses = 0;
-            self.next_rest = (self.next_rest * 2 + 1).min(LONGEST_REST);
-            self.rest = self.next_rest;
-        } else if gained < one.saturating_mul(FEW).min(capacity / 4) {
-            self.pauses = (self.pauses * 2 + 1).min(MOST);
-            if gained > one {
-                self.next_rest = 0;
-            }
-        }
+        // Relaxed, both: behind the fence above, so whoever acquires the bump has the publish as well.
+        self.bell
+            .waiters
+            .fetch_and(!waiters | FENCED, Ordering::Relaxed);
+        self.bell.doorbell.fetch_add(1, Ordering::Relaxed);
+        // One writer: a load and a store, no read-modify-write.
+        let wakes = self.mine.wakes.load(Ordering::Relaxed).wrapping_add(1);
+        self.mine.wakes.store(wakes, Ordering::Relaxed);
+        self.os.wake(&self.bell.doorbell);
     }
 }
 
-#[cfg(all(test, not(loom)))]
-mod tests {
-    use super::*;
+/// What one handle needs to sleep until the other side rings.
+pub struct Sleeper<'m> {
+    bell: &'m Bell,
+    /// The handle's bit in `waiters`.
+    bit: u64,
+    /// The words of the publisher that rings.
+    publisher: &'m Counters,
+    /// The epoch that publishers must acknowledge, once this sleeper knows that it has no barrier.
+    epoch: Option<u64>,
+    os: &'m dyn Os,
+}
 
-    /// The pauses after looks that each found `gained` at once.
-    fn pauses_after(gained: u64, capacity: u64) -> u32 {
-        let mut slip = Slip::default();
-        for _ in 0..100 {
-            slip.found(gained, 1, capacity);
+impl<'m> Sleeper<'m> {
+    /// Sleeps on `bell`, as seat `seat` of its side, until `publisher` (its words) rings.
+    pub fn new(bell: &'m Bell, seat: usize, publisher: &'m Counters, os: &'m dyn Os) -> Self {
+        debug_assert!(seat < 63);
+        Sleeper {
+            bell,
+            bit: 1 << seat,
+            publisher,
+            epoch: None,
+            os,
         }
-        slip.pauses
     }
 
-    #[test]
-    fn who_gains_a_good_part_of_the_ring_does_not_pause() {
-        for capacity in [1, 2, 4, 8, 32, 64, 4096] {
-            assert_eq!(pauses_after(capacity, capacity), 0, "{capacity}");
-            assert_eq!(
-                pauses_after(capacity.div_ceil(2), capacity),
-                0,
-                "{capacity}"
-            );
+    /// Asks to be woken. Look once more afterwards, before [`sleep`](Self::sleep): what was published
+    /// before may have gone unnoticed. Returns what `sleep` is to be called with.
+    pub fn arm(&mut self) -> u32 {
+        // Relaxed: see the header for what would follow if it came after the set.
+        let seen = self.bell.doorbell.load(Ordering::Relaxed);
+        if self.epoch.is_none() {
+            // Relaxed: before the barrier.
+            self.bell.waiters.fetch_or(self.bit, Ordering::Relaxed);
+            if self.os.barrier() {
+                return seen;
+            }
+            // Release: pairs with the acquire in `Ringer::wake`; our seat was repaired before it.
+            let before = self.bell.epoch.fetch_add(1, Ordering::Release);
+            self.epoch = Some(before.wrapping_add(1));
         }
-        assert_eq!(pauses_after(FEW, 4096), 0);
+        // Relaxed: before the fence.
+        self.bell
+            .waiters
+            .fetch_or(self.bit | FENCED, Ordering::Relaxed);
+        // SeqCst: pairs with the fence in `Ringer::wake`.
+        fence(Ordering::SeqCst);
+        seen
     }
 
-    #[test]
-    fn who_gains_a_few_at_once_pauses_and_who_gains_one_gives_it_up() {
-        assert_eq!(pauses_after(2, 4096), MOST);
-        assert!(pauses_after(1, 4096) <= VAIN);
+    /// Sleeps until somebody rings, for at most `at_most` nanoseconds. May return at any time.
+    pub fn sleep(&self, seen: u32, at_most: u64) {
+        let at_most = match self.epoch {
+            // Relaxed: nothing is read on its strength.
+            Some(epoch) if self.publisher.fence_ack.load(Ordering::Relaxed) != epoch => {
+                at_most.min(UNACKNOWLEDGED)
+            }
+            _ => at_most,
+        };
+        self.os.sleep(&self.bell.doorbell, seen, at_most);
+    }
+
+    /// Whether the bell was rung since `arm` returned `seen`.
+    pub fn rung(&self, seen: u32) -> bool {
+        // Relaxed: a hint to look, or to arm again, whose fence comes before its look.
+        self.bell.doorbell.load(Ordering::Relaxed) != seen
+    }
+
+    /// Takes back what `arm` asked for.
+    pub fn disarm(&self) {
+        // Relaxed: our own bit, which others only clear.
+        if self.bell.waiters.load(Ordering::Relaxed) & self.bit != 0 {
+            self.bell.waiters.fetch_and(!self.bit, Ordering::Relaxed);
+        }
+    }
+
+    /// Clears what this seat's last holder, which died, asked for. The seat is the only one of its side
+    /// (as in `spsc` and `bytes`), or else `FENCED` must stay.
+    pub fn repair(&self) {
+        // Relaxed: before the bump of `epoch`, which is a release, by whoever sits here next.
+        self.bell
+            .waiters
+            .fetch_and(!(self.bit | FENCED), Ordering::Relaxed);
     }
 }

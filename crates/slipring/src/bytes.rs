@@ -30,7 +30,7 @@ pub use slipring_core::bytes::{PREFIX, Record, Records, Reservation, record_size
 use crate::channel::{self, Kind, SeatToken, sealed::Sealed};
 use crate::error::Error;
 use crate::seat::Seat;
-use crate::waiting::{self, Until};
+use crate::waiting::{self, Until, Wait};
 
 /// The kind: one producer, one consumer, records of varying size.
 pub struct Bytes(());
@@ -126,6 +126,7 @@ fn ring(
         head: &consumer.position.0,
         area,
         messages,
+        bell: seat.ringer(),
     }
 }
 
@@ -166,9 +167,9 @@ impl Producer {
     #[inline]
     fn ensure(&mut self, len: usize, until: Until) -> Result<(), Error> {
         match self.core.ensure(len) {
-            Err(Core::Full) => {
-                waiting::wait(&mut self.core, &self.seat, until, |core| core.ensure(len))
-            }
+            Err(Core::Full) => waiting::wait(&mut self.core, &mut self.seat, until, |core| {
+                core.ensure(len)
+            }),
             done => Ok(done?),
         }
     }
@@ -263,13 +264,18 @@ impl Producer {
     /// Waits until a consumer is there, for at most `timeout` (`TimedOut`).
     pub fn wait_for_consumer(&mut self, timeout: Duration) -> Result<(), Error> {
         waiting::notice_death(&mut self.core, &self.seat)?;
-        waiting::wait_for_peer(&mut self.core, &self.seat, Until::after(timeout))
+        waiting::wait_for_peer(&mut self.core, &mut self.seat, Until::after(timeout))
     }
 
     /// Whether the stream of an earlier producer that finished waits for a consumer to take note of
     /// its end. What is pushed now follows it without a seam if it is pushed before.
     pub fn follows_unread_end(&self) -> bool {
         self.seat.line().unread_end(self.seat.peer_line())
+    }
+
+    /// How this handle's waiting calls pass their time from now on.
+    pub fn set_wait(&mut self, wait: Wait) {
+        self.seat.wait = wait;
     }
 
     /// Gives a sign of life, which `stat` shows. Nobody acts on it; waiting calls give one by
@@ -319,9 +325,12 @@ impl Consumer {
     #[inline]
     fn ensure(&mut self, until: Until) -> Result<(), Error> {
         match self.core.ensure() {
-            Err(Core::Empty) => {
-                waiting::wait(&mut self.core, &self.seat, until, core::Consumer::ensure)
-            }
+            Err(Core::Empty) => waiting::wait(
+                &mut self.core,
+                &mut self.seat,
+                until,
+                core::Consumer::ensure,
+            ),
             done => Ok(done?),
         }
     }
@@ -394,7 +403,12 @@ impl Consumer {
     /// at most `timeout` (`TimedOut`).
     pub fn wait_for_producer(&mut self, timeout: Duration) -> Result<(), Error> {
         waiting::notice_death(&mut self.core, &self.seat)?;
-        waiting::wait_for_peer(&mut self.core, &self.seat, Until::after(timeout))
+        waiting::wait_for_peer(&mut self.core, &mut self.seat, Until::after(timeout))
+    }
+
+    /// How this handle's waiting calls pass their time from now on.
+    pub fn set_wait(&mut self, wait: Wait) {
+        self.seat.wait = wait;
     }
 
     /// Gives a sign of life, which `stat` shows. Nobody acts on it; waiting calls give one by

@@ -13,6 +13,7 @@ use crate::error::{Error, SchemaMismatch};
 use crate::name::Name;
 use crate::region::{Borrowed, HugePages, Pages, Plan, Region};
 use crate::seat::{Role, Seat};
+use crate::waiting::Wait;
 
 /// A kind of channel: which handles it has. Sealed; the kinds are slipring's.
 pub trait Kind: sealed::Sealed {
@@ -47,6 +48,7 @@ pub struct Builder<K> {
     mode: u32,
     exact: bool,
     patience: Duration,
+    wait: Wait,
     kind: PhantomData<fn() -> K>,
 }
 
@@ -66,6 +68,7 @@ impl<K: Kind> Builder<K> {
             mode: 0o600,
             exact: false,
             patience: Duration::from_secs(1),
+            wait: Wait::default(),
             kind: PhantomData,
         }
     }
@@ -119,6 +122,14 @@ impl<K: Kind> Builder<K> {
         self
     }
 
+    /// How the waiting calls of the handles pass their time (default: poll for 50 µs, then sleep). Each
+    /// side chooses for itself; a handle may change its mind, see `set_wait`.
+    #[must_use]
+    pub fn wait(mut self, wait: Wait) -> Self {
+        self.wait = wait;
+        self
+    }
+
     /// Makes a new named channel; `AlreadyExists` if there is one, which is not touched.
     pub fn create(&self, name: &str) -> Result<Channel<K>, Error> {
         let region = Region::create(&Name::new(name)?, &self.plan()?)?;
@@ -161,7 +172,7 @@ impl<K: Kind> Builder<K> {
         loop {
             let channel = self.open_or_create(name)?;
             // Nothing: the channel was removed (and perhaps remade) before we sat down.
-            if let Some(seat) = Seat::take(&channel.region, role, self.patience)? {
+            if let Some(seat) = Seat::take(&channel.region, role, self.patience, self.wait)? {
                 return Ok(seat);
             }
         }
@@ -293,6 +304,7 @@ impl<K: Kind> Builder<K> {
         Ok(Channel {
             region: Arc::new(region),
             patience: self.patience,
+            wait: self.wait,
             kind: PhantomData,
         })
     }
@@ -344,6 +356,7 @@ pub(crate) fn schema_name(header: &Header) -> String {
 pub struct Channel<K> {
     pub(crate) region: Arc<Region>,
     patience: Duration,
+    wait: Wait,
     kind: PhantomData<fn() -> K>,
 }
 
@@ -366,7 +379,7 @@ impl<K: Kind> Channel<K> {
     }
 
     fn seat(&self, role: Role) -> Result<Seat, Error> {
-        Seat::take(&self.region, role, self.patience)?.ok_or_else(|| self.removed())
+        Seat::take(&self.region, role, self.patience, self.wait)?.ok_or_else(|| self.removed())
     }
 
     fn removed(&self) -> Error {

@@ -42,6 +42,7 @@ pub use seat::Role;
 pub use slipring_core::layout::Geometry;
 pub use slipring_core::{Corrupt, End, Payload, Schema, payload};
 pub use slipring_derive::Payload;
+pub use waiting::Wait;
 
 #[doc(hidden)]
 pub use slipring_core::zerocopy;

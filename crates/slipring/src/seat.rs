@@ -25,6 +25,7 @@ use std::time::{Duration, Instant};
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 use slipring_core::layout::{LINE, PAGE, RolePage, SEATS, SeatLine};
 use slipring_core::seat::Peer;
+use slipring_core::wait::{Ringer, Sleeper};
 use slipring_core::{End, Lease};
 
 use crate::clock;
@@ -32,6 +33,7 @@ use crate::error::Error;
 use crate::fork::{LeasePage, NoFork};
 use crate::lock;
 use crate::region::{Files, Place, Region};
+use crate::waiting::{Futex, Wait};
 
 /// One of the two ends of a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -76,6 +78,10 @@ pub(crate) struct Seat {
     lease: LeasePage,
     hold: Hold,
     aborted: bool,
+    /// How the handle's calls wait.
+    pub(crate) wait: Wait,
+    /// By which the handle is woken.
+    pub(crate) sleeper: Sleeper<'static>,
 }
 
 /// What keeps a seat held.
@@ -116,6 +122,7 @@ impl Seat {
         region: &Arc<Region>,
         role: Role,
         patience: Duration,
+        wait: Wait,
     ) -> Result<Option<Seat>, Error> {
         let lease = LeasePage::new()?;
         let until = Instant::now().checked_add(patience);
@@ -133,6 +140,8 @@ impl Seat {
                         lease,
                         hold,
                         aborted: true,
+                        wait,
+                        sleeper: sleeper(region, role),
                     }));
                 }
                 Err(Busy::Gone) => return Ok(None),
@@ -256,9 +265,18 @@ impl Seat {
         Ok(self.region.held(self.role.other().seat())?.unwrap_or(true))
     }
 
-    /// The handle is made: from now on leaving means that this end finished.
+    /// The handle is made: from now on leaving means that this end finished. Wakes a peer that waits
+    /// for somebody to come.
     pub(crate) fn settle(&mut self) {
         self.aborted = false;
+        self.ringer().wake();
+    }
+
+    /// How the handle wakes the other end.
+    pub(crate) fn ringer(&self) -> Ringer<'static> {
+        let os = Futex::of(&self.region);
+        let bell = self.region.control().bell(self.role == Role::Producer);
+        Ringer::new(bell, &self.page().counters, os.fenced(), os)
     }
 
     /// # Safety
@@ -292,6 +310,16 @@ impl Seat {
         );
     }
 
+    /// Counts a sleep, for people.
+    pub(crate) fn count_park(&self) {
+        let parks = &self.page().counters.parks;
+        // One writer: a load and a store, no read-modify-write.
+        parks.store(
+            parks.load(Ordering::Relaxed).wrapping_add(1),
+            Ordering::Relaxed,
+        );
+    }
+
     /// From now on, leaving means that this end did not finish.
     pub(crate) fn abort(&mut self) {
         self.aborted = true;
@@ -309,6 +337,8 @@ impl Drop for Seat {
             End::Finished
         };
         self.line().leave(self.generation, end);
+        // Before the lock goes: a successor has the same words.
+        self.ringer().wake();
         self.hold.release(&self.region, self.role);
     }
 }
@@ -328,13 +358,27 @@ impl Hold {
     }
 }
 
+/// By which the holder of a seat is woken.
+fn sleeper(region: &Region, role: Role) -> Sleeper<'static> {
+    let control = region.control();
+    let bell = control.bell(role == Role::Consumer);
+    let publisher = &control
+        .role(region.geometry(), role.other().seat())
+        .counters;
+    // Each side of `spsc` and `bytes` has one seat: its bit is the first.
+    Sleeper::new(bell, 0, publisher, Futex::of(region))
+}
+
 /// Repairs what the last holder left, and becomes the next generation.
 ///
-/// `spsc` and `bytes` keep nothing that would need mending: what was not committed never was, and
-/// what was not released is read again.
+/// A holder that was killed in its sleep left its bit, and one that was killed awake the promise to
+/// fence. Else `spsc` and `bytes` keep nothing that would need mending: what was not committed never
+/// was, and what was not released is read again.
 fn sit_down(region: &Region, role: Role, us: (u64, u64, u64)) -> Result<u64, Error> {
     let line = region.control().seat(role.seat());
     let page = region.control().role(region.geometry(), role.seat());
+    sleeper(region, role).repair();
+    page.counters.fence_ack.store(0, Ordering::Relaxed);
     let (pid, start, namespace) = us;
     line.pid.store(pid, Ordering::Relaxed);
     line.start_time.store(start, Ordering::Relaxed);

@@ -47,7 +47,7 @@ use crate::channel::{self, Kind, SeatToken, sealed::Sealed};
 use crate::error::{Error, PushError};
 use crate::payload::Payload;
 use crate::seat::Seat;
-use crate::waiting::{self, Until};
+use crate::waiting::{self, Until, Wait};
 
 /// The kind: one producer, one consumer, fixed-size payloads.
 pub struct Spsc<T>(PhantomData<fn() -> T>);
@@ -133,6 +133,7 @@ fn ring<T: Payload>(
         tail: &producer.position.0,
         head: &consumer.position.0,
         slots,
+        bell: seat.ringer(),
     }
 }
 
@@ -206,9 +207,9 @@ impl<T: Payload> Producer<T> {
     #[inline]
     fn ensure(&mut self, count: usize, until: Until) -> Result<(), Error> {
         match self.core.ensure(count) {
-            Err(Core::Full) => {
-                waiting::wait(&mut self.core, &self.seat, until, |core| core.ensure(count))
-            }
+            Err(Core::Full) => waiting::wait(&mut self.core, &mut self.seat, until, |core| {
+                core.ensure(count)
+            }),
             done => Ok(done?),
         }
     }
@@ -316,7 +317,12 @@ impl<T: Payload> Producer<T> {
     /// Waits until a consumer is there, for at most `timeout` (`TimedOut`).
     pub fn wait_for_consumer(&mut self, timeout: Duration) -> Result<(), Error> {
         waiting::notice_death(&mut self.core, &self.seat)?;
-        waiting::wait_for_peer(&mut self.core, &self.seat, Until::after(timeout))
+        waiting::wait_for_peer(&mut self.core, &mut self.seat, Until::after(timeout))
+    }
+
+    /// How this handle's waiting calls pass their time from now on.
+    pub fn set_wait(&mut self, wait: Wait) {
+        self.seat.wait = wait;
     }
 
     /// Gives a sign of life, which `stat` shows. Nobody acts on it; waiting calls give one by
@@ -388,9 +394,12 @@ impl<T: Payload> Consumer<T> {
     #[inline]
     fn ensure(&mut self, until: Until) -> Result<(), Error> {
         match self.core.ensure() {
-            Err(Core::Empty) => {
-                waiting::wait(&mut self.core, &self.seat, until, core::Consumer::ensure)
-            }
+            Err(Core::Empty) => waiting::wait(
+                &mut self.core,
+                &mut self.seat,
+                until,
+                core::Consumer::ensure,
+            ),
             done => Ok(done?),
         }
     }
@@ -468,7 +477,12 @@ impl<T: Payload> Consumer<T> {
     /// at most `timeout` (`TimedOut`).
     pub fn wait_for_producer(&mut self, timeout: Duration) -> Result<(), Error> {
         waiting::notice_death(&mut self.core, &self.seat)?;
-        waiting::wait_for_peer(&mut self.core, &self.seat, Until::after(timeout))
+        waiting::wait_for_peer(&mut self.core, &mut self.seat, Until::after(timeout))
+    }
+
+    /// How this handle's waiting calls pass their time from now on.
+    pub fn set_wait(&mut self, wait: Wait) {
+        self.seat.wait = wait;
     }
 
     /// Gives a sign of life, which `stat` shows. Nobody acts on it; waiting calls give one by

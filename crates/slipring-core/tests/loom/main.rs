@@ -18,15 +18,17 @@
 mod bytes;
 mod ends;
 mod spsc;
+mod wake;
 
 use std::cell::UnsafeCell;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use slipring_core::layout::SeatLine;
+use slipring_core::layout::{Bell, Counters, SeatLine};
 use slipring_core::mem::{Area, Slots};
 use slipring_core::seat::Peer;
-use slipring_core::sync::{AtomicU64, Ordering};
+use slipring_core::sync::{AtomicU32, AtomicU64, Ordering};
+use slipring_core::wait::{Os, Ringer};
 use slipring_core::{Error, Lease, bytes as core_bytes, spsc as core_spsc};
 
 /// A preemption is a switch of threads that neither of them asked for. Three of them, besides the
@@ -67,11 +69,33 @@ fn until<T>(mut ask: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
     }
 }
 
+/// An operating system whose threads never sleep.
+struct Nobody;
+static NOBODY: Nobody = Nobody;
+
+impl Os for Nobody {
+    fn sleep(&self, _: &AtomicU32, _: u32, _: u64) {
+        unreachable!("nobody sleeps");
+    }
+
+    fn wake(&self, _: &AtomicU32) {
+        unreachable!("nobody is woken");
+    }
+
+    fn barrier(&self) -> bool {
+        false
+    }
+}
+
 /// The shared memory of a channel, as a test makes it: words, two seats, and payload bytes.
 struct Memory {
     tail: AtomicU64,
     head: AtomicU64,
     messages: [AtomicU64; 2],
+    /// The producer's and the consumer's.
+    bells: [Bell; 2],
+    counters: [Counters; 2],
+    kernel: wake::Kernel,
     producer: SeatLine,
     consumer: SeatLine,
     words: Box<[UnsafeCell<u64>]>,
@@ -93,16 +117,28 @@ impl Memory {
         Memory::at(capacity, 0, 0)
     }
 
+    /// As `slots`, with sleepers that have a barrier.
+    fn with_barriers(capacity: usize) -> Arc<Memory> {
+        Memory::made(capacity, 0, 0, true)
+    }
+
     /// A `bytes` ring with a slack of the same length, both seats taken.
     fn records(ring: u64) -> Arc<Memory> {
         Memory::at(ring as usize / 4, ring, 0)
     }
 
     fn at(words: usize, ring: u64, position: u64) -> Arc<Memory> {
+        Memory::made(words, ring, position, false)
+    }
+
+    fn made(words: usize, ring: u64, position: u64, barriers: bool) -> Arc<Memory> {
         let memory = Memory {
             tail: AtomicU64::new(position),
             head: AtomicU64::new(position),
             messages: Default::default(),
+            bells: Default::default(),
+            counters: Default::default(),
+            kernel: wake::Kernel::new(barriers),
             producer: SeatLine::default(),
             consumer: SeatLine::default(),
             words: (0..words).map(|_| UnsafeCell::new(0)).collect(),
@@ -127,12 +163,18 @@ impl Memory {
         NonNull::new(self.words.as_ptr().cast_mut().cast()).unwrap()
     }
 
-    fn spsc(&self) -> core_spsc::Ring<'_, u64> {
+    /// How the end `role` (0 writes, 1 reads) wakes the other: nobody sleeps in most models.
+    fn ringer(&self, role: usize) -> Ringer<'_> {
+        Ringer::new(&self.bells[1 - role], &self.counters[role], false, &NOBODY)
+    }
+
+    fn spsc<'m>(&'m self, bell: Ringer<'m>) -> core_spsc::Ring<'m, u64> {
         core_spsc::Ring {
             tail: &self.tail,
             head: &self.head,
             // SAFETY: so many words, all initialised, for as long as `self` is borrowed.
             slots: unsafe { Slots::new(self.base(), self.words.len() as u64, &self.shadow) },
+            bell,
         }
     }
 
@@ -144,22 +186,39 @@ impl Memory {
             // SAFETY: ring and slack, all initialised, for as long as `self` is borrowed.
             area: unsafe { Area::new(self.base(), self.ring, slack, &self.shadow) },
             messages: &self.messages[role],
+            bell: self.ringer(role),
         }
     }
 
     fn spsc_producer<R>(&self, body: impl FnOnce(core_spsc::Producer<'_, u64>) -> R) -> R {
+        self.producer_with(self.ringer(0), body)
+    }
+
+    fn producer_with<R>(
+        &self,
+        bell: Ringer<'_>,
+        body: impl FnOnce(core_spsc::Producer<'_, u64>) -> R,
+    ) -> R {
         let (peer, mut lease) = (
             Peer::consumer(&self.consumer, || true).unwrap(),
             Lease::new(),
         );
         // SAFETY: each model has one producer at a time.
-        body(unsafe { core_spsc::Producer::new(self.spsc(), peer, &mut lease) }.unwrap())
+        body(unsafe { core_spsc::Producer::new(self.spsc(bell), peer, &mut lease) }.unwrap())
     }
 
     fn spsc_consumer<R>(&self, body: impl FnOnce(core_spsc::Consumer<'_, u64>) -> R) -> R {
+        self.consumer_with(self.ringer(1), body)
+    }
+
+    fn consumer_with<R>(
+        &self,
+        bell: Ringer<'_>,
+        body: impl FnOnce(core_spsc::Consumer<'_, u64>) -> R,
+    ) -> R {
         let (peer, mut lease) = (Peer::producer(&self.producer, &self.consumer), Lease::new());
         // SAFETY: each model has one consumer at a time.
-        body(unsafe { core_spsc::Consumer::new(self.spsc(), peer, &mut lease) }.unwrap())
+        body(unsafe { core_spsc::Consumer::new(self.spsc(bell), peer, &mut lease) }.unwrap())
     }
 
     fn bytes_producer<R>(&self, body: impl FnOnce(core_bytes::Producer<'_>) -> R) -> R {

@@ -1,25 +1,50 @@
 //! How a blocked call waits: the one place through which every `push`, `pop`, `reserve` and `read`
 //! that is not a `try_` goes.
 //!
-//! Today it polls: a short spin, then giving way to others, then naps that grow to a millisecond.
-//! Every few milliseconds it looks whether the other end's holder is still alive.
+//! It polls for a while, then sleeps until the other side rings (`slipring_core::wait`). Every few
+//! milliseconds it looks whether the other end's holder is still alive, and whether something came
+//! whose publisher was killed before it could ring.
+
+mod futex;
 
 use std::time::{Duration, Instant};
 
 use slipring_core::seat::Peer;
+use slipring_core::wait::Sleeper;
 use slipring_core::{Error as Core, bytes, spsc};
 
 use crate::error::Error;
 use crate::seat::Seat;
+pub(crate) use futex::Futex;
 
-/// Polls with nothing but a processor pause between them.
-const SPINS: u32 = 2_000;
-/// Then so many that give the processor away.
-const YIELDS: u32 = 200;
-const SHORTEST_NAP: Duration = Duration::from_micros(50);
-const LONGEST_NAP: Duration = Duration::from_millis(1);
-/// How often the other end's lock is looked at.
+/// The longest sleep, and how often the other end's lock is looked at.
 const CHECK: Duration = Duration::from_millis(4);
+
+/// How the calls that wait pass their time. (`try_` calls never wait.)
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Wait {
+    /// Poll without end. The shortest latency, for a core of one's own: all of it.
+    Spin,
+    /// Poll, giving the processor to whoever wants it after each poll.
+    Yield,
+    /// Poll for a while, then sleep until the other side has something to tell. Sleeping costs no
+    /// processor time to speak of; being woken takes some 50 µs, and costs the other side a system call.
+    Sleep {
+        /// How long to poll first. Zero sleeps at once.
+        spin_for: Duration,
+    },
+}
+
+impl Default for Wait {
+    /// Sleeps after 50 µs: about what a sleep and a wake-up cost, so that waiting never costs more
+    /// than twice what it must.
+    fn default() -> Wait {
+        Wait::Sleep {
+            spin_for: Duration::from_micros(50),
+        }
+    }
+}
 
 /// A core handle, as far as waiting on it goes.
 pub(crate) trait Waits {
@@ -69,6 +94,14 @@ impl Until {
     fn passed(self, now: Instant) -> bool {
         matches!(self, Until::At(deadline) if now >= deadline)
     }
+
+    /// What is left, if that is less than `most`.
+    fn left(self, now: Instant, most: Duration) -> Duration {
+        match self {
+            Until::Forever => most,
+            Until::At(deadline) => most.min(deadline.duration_since(now)),
+        }
+    }
 }
 
 /// Attempts until it works, fails for good, or `until` has passed (`TimedOut`).
@@ -78,51 +111,32 @@ impl Until {
 #[inline(never)]
 pub(crate) fn wait<C: Waits>(
     core: &mut C,
-    seat: &Seat,
+    seat: &mut Seat,
     until: Until,
     mut attempt: impl FnMut(&mut C) -> Result<(), Core>,
 ) -> Result<(), Error> {
-    let mut pace = Pace::default();
-    loop {
-        match attempt(core) {
-            Err(Core::Full | Core::Empty) => {}
-            done => return Ok(done?),
-        }
-        if pace.turns == 0 {
-            seat.count_wait();
-        }
-        match pace.rest(core, seat, until) {
-            // The last word has who died, or what came, while we were not looking.
-            Err(Error::TimedOut) => {
-                notice_death(core, seat)?;
-                return match attempt(core) {
-                    Err(Core::Full | Core::Empty) => Err(Error::TimedOut),
-                    done => Ok(done?),
-                };
-            }
-            rested => rested?,
-        }
-    }
+    seat.count_wait();
+    wait_until(core, seat, until, |core, _| match attempt(core) {
+        Ok(()) => Ok(true),
+        Err(Core::Full | Core::Empty) => Ok(false),
+        Err(error) => Err(error.into()),
+    })
 }
 
 /// Waits for a live peer at the other end whose end this handle has not been told of.
 pub(crate) fn wait_for_peer<C: Waits>(
     core: &mut C,
-    seat: &Seat,
+    seat: &mut Seat,
     until: Until,
 ) -> Result<(), Error> {
     if !seat.ours() {
         return Err(Error::Forked);
     }
     core.other().acknowledge();
-    let mut pace = Pace::default();
-    loop {
+    wait_until(core, seat, until, |core, seat| {
         notice_death(core, seat)?;
-        if core.other().present()? {
-            return Ok(());
-        }
-        pace.rest(core, seat, until)?;
-    }
+        Ok(core.other().present()?)
+    })
 }
 
 /// Asks the kernel about a peer of which the words only say that it has not left.
@@ -137,41 +151,121 @@ pub(crate) fn notice_death<C: Waits>(core: &mut C, seat: &Seat) -> Result<(), Er
     Ok(())
 }
 
-/// How a waiting call passes its time.
-#[derive(Default)]
-struct Pace {
-    turns: u32,
-    nap: Duration,
-    checked: Option<Instant>,
+fn wait_until<C: Waits>(
+    core: &mut C,
+    seat: &mut Seat,
+    until: Until,
+    mut done: impl FnMut(&mut C, &Seat) -> Result<bool, Error>,
+) -> Result<(), Error> {
+    let waited = match seat.wait {
+        Wait::Spin => poll(core, seat, until, None, std::hint::spin_loop, &mut done)?,
+        Wait::Yield => poll(core, seat, until, None, std::thread::yield_now, &mut done)?,
+        Wait::Sleep { spin_for } => {
+            let spin_for = Some(spin_for);
+            match poll(core, seat, until, spin_for, std::hint::spin_loop, &mut done)? {
+                Waited::InVain => sleep(core, seat, until, &mut done)?,
+                waited => waited,
+            }
+        }
+    };
+    if waited == Waited::Done {
+        return Ok(());
+    }
+    // The last word has who died, or what came, while we were not looking.
+    notice_death(core, seat)?;
+    if done(core, seat)? {
+        Ok(())
+    } else {
+        Err(Error::TimedOut)
+    }
 }
 
-impl Pace {
-    fn rest<C: Waits>(&mut self, core: &mut C, seat: &Seat, until: Until) -> Result<(), Error> {
-        self.turns = self.turns.saturating_add(1);
-        if self.turns < SPINS && !self.turns.is_multiple_of(64) {
-            std::hint::spin_loop();
-            return Ok(());
+/// How waiting ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Waited {
+    Done,
+    /// The time for this way of waiting is over.
+    InVain,
+    /// The caller's time is over.
+    TimedOut,
+}
+
+/// Polls, with a `pause` after each attempt, for at most `at_most`.
+fn poll<C: Waits>(
+    core: &mut C,
+    seat: &Seat,
+    until: Until,
+    at_most: Option<Duration>,
+    pause: impl Fn(),
+    done: &mut impl FnMut(&mut C, &Seat) -> Result<bool, Error>,
+) -> Result<Waited, Error> {
+    // The clock costs as much as several polls, a yielding poll far more than the clock.
+    let turns = if seat.wait == Wait::Yield { 1 } else { 64 };
+    let began = Instant::now();
+    let (mut now, mut checked) = (began, began);
+    while at_most.is_none_or(|most| now.duration_since(began) < most) {
+        for _ in 0..turns {
+            if done(core, seat)? {
+                return Ok(Waited::Done);
+            }
+            pause();
         }
-        let now = Instant::now();
+        now = Instant::now();
         if until.passed(now) {
-            return Err(Error::TimedOut);
+            return Ok(Waited::TimedOut);
         }
-        let checked = *self.checked.get_or_insert(now);
-        if now.duration_since(checked) >= CHECK || self.turns == SPINS {
-            self.checked = Some(now);
+        if now.duration_since(checked) >= CHECK {
+            checked = now;
             seat.beat();
             notice_death(core, seat)?;
         }
-        if self.turns >= SPINS + YIELDS {
-            self.nap = (self.nap * 2).clamp(SHORTEST_NAP, LONGEST_NAP);
-            let left = match until {
-                Until::At(deadline) => deadline.duration_since(now),
-                Until::Forever => LONGEST_NAP,
-            };
-            std::thread::sleep(self.nap.min(left));
-        } else if self.turns >= SPINS {
-            std::thread::yield_now();
+    }
+    Ok(Waited::InVain)
+}
+
+/// Sleeps until the other side rings, again and again.
+fn sleep<C: Waits>(
+    core: &mut C,
+    seat: &mut Seat,
+    until: Until,
+    done: &mut impl FnMut(&mut C, &Seat) -> Result<bool, Error>,
+) -> Result<Waited, Error> {
+    loop {
+        let seen = seat.sleeper.arm();
+        let armed = Armed(&seat.sleeper);
+        // What was published before the bit was set, and what a killed publisher did not ring for.
+        if done(core, seat)? {
+            return Ok(Waited::Done);
         }
-        Ok(())
+        seat.count_park();
+        while !armed.0.rung(seen) {
+            let now = Instant::now();
+            if until.passed(now) {
+                return Ok(Waited::TimedOut);
+            }
+            armed
+                .0
+                .sleep(seen, until.left(now, CHECK).as_nanos() as u64);
+            if armed.0.rung(seen) {
+                break;
+            }
+            seat.beat();
+            notice_death(core, seat)?;
+            if done(core, seat)? {
+                return Ok(Waited::Done);
+            }
+        }
+        if done(core, seat)? {
+            return Ok(Waited::Done);
+        }
+    }
+}
+
+/// A sleeper that asked to be woken, and takes that back when it need not be any more.
+struct Armed<'s>(&'s Sleeper<'static>);
+
+impl Drop for Armed<'_> {
+    fn drop(&mut self) {
+        self.0.disarm();
     }
 }

@@ -1,0 +1,73 @@
+//! Sleeping and waking by the kernel's futexes, and the barrier that lets publishers go unfenced.
+
+use std::sync::OnceLock;
+use std::sync::atomic::AtomicU32;
+
+use rustix::fs::Timespec;
+use rustix::thread::{MembarrierCommand, futex, membarrier};
+use slipring_core::wait::Os;
+
+use crate::clock;
+use crate::region::Region;
+
+/// Set to anything but `0`, this environment variable makes every handle of this process fence at each
+/// publish and sleep without a barrier: for kernels that have none, and for tests.
+const FORCE: &str = "SLIPRING_FENCED";
+
+/// The operating system as the core's protocol sees it.
+pub(crate) struct Futex {
+    /// Publishers do not fence; sleepers make them.
+    asymmetric: bool,
+}
+
+static ASYMMETRIC: Futex = Futex { asymmetric: true };
+static FENCED: Futex = Futex { asymmetric: false };
+
+impl Futex {
+    /// What fits a region: barriers reach only processes of this kernel.
+    pub(crate) fn of(region: &Region) -> &'static Futex {
+        let here = region.header.identity.boot == clock::boot_id();
+        if here && registered() {
+            &ASYMMETRIC
+        } else {
+            &FENCED
+        }
+    }
+
+    /// Whether handles must fence at each publish.
+    pub(crate) fn fenced(&self) -> bool {
+        !self.asymmetric
+    }
+}
+
+/// Registers this process for barriers: once, for good, and before its first publish. A forked child
+/// inherits it.
+fn registered() -> bool {
+    static REGISTERED: OnceLock<bool> = OnceLock::new();
+    *REGISTERED.get_or_init(|| {
+        let forced = std::env::var_os(FORCE).is_some_and(|value| value != "0");
+        !forced && membarrier(MembarrierCommand::RegisterGlobalExpedited).is_ok()
+    })
+}
+
+impl Os for Futex {
+    fn sleep(&self, doorbell: &AtomicU32, seen: u32, at_most: u64) {
+        let at_most = Timespec {
+            tv_sec: (at_most / 1_000_000_000) as i64,
+            tv_nsec: (at_most % 1_000_000_000) as _,
+        };
+        // Whatever it says (woken, interrupted, too late, timed out): the caller looks again. Shared,
+        // not private to the process: the same word is mapped elsewhere.
+        let _ = futex::wait(doorbell, futex::Flags::empty(), seen, Some(&at_most));
+    }
+
+    fn wake(&self, doorbell: &AtomicU32) {
+        // It fails only where the word is not mapped any more; then nobody sleeps there.
+        let _ = futex::wake(doorbell, futex::Flags::empty(), i32::MAX as u32);
+    }
+
+    fn barrier(&self) -> bool {
+        // A sandbox may refuse what was allowed when this process registered.
+        self.asymmetric && membarrier(MembarrierCommand::GlobalExpedited).is_ok()
+    }
+}
