@@ -17,5 +17,6 @@ fi
 
 step bash ci/no_std.sh
 step bash ci/loom.sh
+step bash verify/spin.sh
 RUSTDOCFLAGS="-D warnings" step cargo doc --workspace --no-deps --locked --quiet
 step cargo test --workspace --locked

@@ -275,7 +275,7 @@ impl Producer {
 
     /// How this handle's waiting calls pass their time from now on.
     pub fn set_wait(&mut self, wait: Wait) {
-        self.seat.wait = wait;
+        self.seat.waiting.wait = wait;
     }
 
     /// Gives a sign of life, which `stat` shows. Nobody acts on it; waiting calls give one by
@@ -408,7 +408,7 @@ impl Consumer {
 
     /// How this handle's waiting calls pass their time from now on.
     pub fn set_wait(&mut self, wait: Wait) {
-        self.seat.wait = wait;
+        self.seat.waiting.wait = wait;
     }
 
     /// Gives a sign of life, which `stat` shows. Nobody acts on it; waiting calls give one by

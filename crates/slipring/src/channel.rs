@@ -13,7 +13,7 @@ use crate::error::{Error, SchemaMismatch};
 use crate::name::Name;
 use crate::region::{Borrowed, HugePages, Pages, Plan, Region};
 use crate::seat::{Role, Seat};
-use crate::waiting::Wait;
+use crate::waiting::{Wait, Waiting};
 
 /// A kind of channel: which handles it has. Sealed; the kinds are slipring's.
 pub trait Kind: sealed::Sealed {
@@ -48,7 +48,7 @@ pub struct Builder<K> {
     mode: u32,
     exact: bool,
     patience: Duration,
-    wait: Wait,
+    waiting: Waiting,
     kind: PhantomData<fn() -> K>,
 }
 
@@ -68,7 +68,7 @@ impl<K: Kind> Builder<K> {
             mode: 0o600,
             exact: false,
             patience: Duration::from_secs(1),
-            wait: Wait::default(),
+            waiting: Waiting::default(),
             kind: PhantomData,
         }
     }
@@ -126,7 +126,16 @@ impl<K: Kind> Builder<K> {
     /// side chooses for itself; a handle may change its mind, see `set_wait`.
     #[must_use]
     pub fn wait(mut self, wait: Wait) -> Self {
-        self.wait = wait;
+        self.waiting.wait = wait;
+        self
+    }
+
+    /// How long a waiting call sleeps at most before it looks by itself: whether the other end's holder
+    /// is still alive, and whether something came whose publisher was killed before it could tell
+    /// (default 4 ms). Longer costs less when idle, and learns of deaths later.
+    #[must_use]
+    pub fn check_every(mut self, check_every: Duration) -> Self {
+        self.waiting.check_every = check_every;
         self
     }
 
@@ -172,7 +181,7 @@ impl<K: Kind> Builder<K> {
         loop {
             let channel = self.open_or_create(name)?;
             // Nothing: the channel was removed (and perhaps remade) before we sat down.
-            if let Some(seat) = Seat::take(&channel.region, role, self.patience, self.wait)? {
+            if let Some(seat) = Seat::take(&channel.region, role, self.patience, self.waiting)? {
                 return Ok(seat);
             }
         }
@@ -304,7 +313,7 @@ impl<K: Kind> Builder<K> {
         Ok(Channel {
             region: Arc::new(region),
             patience: self.patience,
-            wait: self.wait,
+            waiting: self.waiting,
             kind: PhantomData,
         })
     }
@@ -356,7 +365,7 @@ pub(crate) fn schema_name(header: &Header) -> String {
 pub struct Channel<K> {
     pub(crate) region: Arc<Region>,
     patience: Duration,
-    wait: Wait,
+    waiting: Waiting,
     kind: PhantomData<fn() -> K>,
 }
 
@@ -379,7 +388,7 @@ impl<K: Kind> Channel<K> {
     }
 
     fn seat(&self, role: Role) -> Result<Seat, Error> {
-        Seat::take(&self.region, role, self.patience, self.wait)?.ok_or_else(|| self.removed())
+        Seat::take(&self.region, role, self.patience, self.waiting)?.ok_or_else(|| self.removed())
     }
 
     fn removed(&self) -> Error {

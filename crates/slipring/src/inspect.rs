@@ -60,6 +60,10 @@ pub struct SeatStat {
     pub messages: u64,
     /// How often a call of a holder found the channel full (producer) or empty (consumer), and waited.
     pub waits: u64,
+    /// How often its holders slept until they were woken.
+    pub parks: u64,
+    /// How often its holders woke the other end.
+    pub wakes: u64,
 }
 
 /// What can be known of a channel.
@@ -188,5 +192,7 @@ fn look_at_seat(
         position,
         messages,
         waits: page.counters.waits.load(Ordering::Relaxed),
+        parks: page.counters.parks.load(Ordering::Relaxed),
+        wakes: page.counters.wakes.load(Ordering::Relaxed),
     })
 }

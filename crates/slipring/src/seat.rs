@@ -33,7 +33,7 @@ use crate::error::Error;
 use crate::fork::{LeasePage, NoFork};
 use crate::lock;
 use crate::region::{Files, Place, Region};
-use crate::waiting::{Futex, Wait};
+use crate::waiting::{Futex, Waiting};
 
 /// One of the two ends of a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -79,7 +79,7 @@ pub(crate) struct Seat {
     hold: Hold,
     aborted: bool,
     /// How the handle's calls wait.
-    pub(crate) wait: Wait,
+    pub(crate) waiting: Waiting,
     /// By which the handle is woken.
     pub(crate) sleeper: Sleeper<'static>,
 }
@@ -122,7 +122,7 @@ impl Seat {
         region: &Arc<Region>,
         role: Role,
         patience: Duration,
-        wait: Wait,
+        waiting: Waiting,
     ) -> Result<Option<Seat>, Error> {
         let lease = LeasePage::new()?;
         let until = Instant::now().checked_add(patience);
@@ -140,7 +140,7 @@ impl Seat {
                         lease,
                         hold,
                         aborted: true,
-                        wait,
+                        waiting,
                         sleeper: sleeper(region, role),
                     }));
                 }

@@ -322,7 +322,7 @@ impl<T: Payload> Producer<T> {
 
     /// How this handle's waiting calls pass their time from now on.
     pub fn set_wait(&mut self, wait: Wait) {
-        self.seat.wait = wait;
+        self.seat.waiting.wait = wait;
     }
 
     /// Gives a sign of life, which `stat` shows. Nobody acts on it; waiting calls give one by
@@ -482,7 +482,7 @@ impl<T: Payload> Consumer<T> {
 
     /// How this handle's waiting calls pass their time from now on.
     pub fn set_wait(&mut self, wait: Wait) {
-        self.seat.wait = wait;
+        self.seat.waiting.wait = wait;
     }
 
     /// Gives a sign of life, which `stat` shows. Nobody acts on it; waiting calls give one by

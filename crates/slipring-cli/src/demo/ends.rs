@@ -29,7 +29,8 @@ fn attach(args: &EndArgs) -> Result<bytes::Channel, Failure> {
             .map_err(|error| Failure::io(format!("open {path}"), error))
     };
     let (control, data) = (open(args.control)?, open(args.data)?);
-    Ok(bytes::Builder::new(args.ring).from_fds(control.into(), data.into())?)
+    let builder = bytes::Builder::new(args.ring).wait(args.wait.how());
+    Ok(builder.from_fds(control.into(), data.into())?)
 }
 
 /// The writing process.

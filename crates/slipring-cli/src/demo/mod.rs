@@ -15,6 +15,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use slipring::Wait;
 use slipring::bytes;
 
 use crate::exit::Failure;
@@ -40,9 +41,37 @@ pub(crate) struct Args {
     /// How much of each message the reader checks, besides number and length
     #[arg(long, value_enum, default_value_t = Check::Sample)]
     check: Check,
+    /// How either side waits for the other
+    #[arg(long, value_enum, default_value_t = Waiting::Sleep)]
+    wait: Waiting,
     /// Print the figures as JSON
     #[arg(long)]
     json: bool,
+}
+
+/// How the demo's two processes wait.
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Waiting {
+    /// Poll without end
+    Spin,
+    /// Poll for 50 us, then sleep until woken
+    Sleep,
+}
+
+impl Waiting {
+    fn name(self) -> &'static str {
+        match self {
+            Waiting::Spin => "spin",
+            Waiting::Sleep => "sleep",
+        }
+    }
+
+    fn how(self) -> Wait {
+        match self {
+            Waiting::Spin => Wait::Spin,
+            Waiting::Sleep => Wait::default(),
+        }
+    }
 }
 
 /// One of the demo's two processes.
@@ -67,6 +96,8 @@ pub(crate) struct EndArgs {
     seed: u64,
     #[arg(long, value_enum)]
     check: Check,
+    #[arg(long, value_enum)]
+    wait: Waiting,
     #[arg(long)]
     progress: bool,
 }
@@ -196,6 +227,7 @@ fn start(
     command.arg(format!("--max-size={}", args.max_size));
     command.arg(format!("--seed={}", args.seed));
     command.arg(format!("--check={}", args.check.name()));
+    command.arg(format!("--wait={}", args.wait.name()));
     if write {
         command.arg("--write").stdout(Stdio::null());
     } else {
@@ -334,6 +366,7 @@ fn as_json(args: &Args, ring: usize, ours: &Outcome, sockets: &Outcome) -> Value
         "ring": ring,
         "seed": args.seed,
         "check": args.check.name(),
+        "wait": args.wait.name(),
         "slipring": ours.as_json(),
         "seqpacket": sockets.as_json(),
         "ratio": ratio(ours, sockets),

@@ -17,9 +17,6 @@ use crate::error::Error;
 use crate::seat::Seat;
 pub(crate) use futex::Futex;
 
-/// The longest sleep, and how often the other end's lock is looked at.
-const CHECK: Duration = Duration::from_millis(4);
-
 /// How the calls that wait pass their time. (`try_` calls never wait.)
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -45,6 +42,26 @@ impl Default for Wait {
         }
     }
 }
+
+/// How a handle's calls wait.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Waiting {
+    pub(crate) wait: Wait,
+    /// The longest sleep, and how often the other end's lock is looked at.
+    pub(crate) check_every: Duration,
+}
+
+impl Default for Waiting {
+    fn default() -> Waiting {
+        Waiting {
+            wait: Wait::default(),
+            check_every: Duration::from_millis(4),
+        }
+    }
+}
+
+/// The longest sleep that the kernel is asked for, in nanoseconds: a day.
+const LONGEST: u128 = 86_400_000_000_000;
 
 /// A core handle, as far as waiting on it goes.
 pub(crate) trait Waits {
@@ -157,7 +174,7 @@ fn wait_until<C: Waits>(
     until: Until,
     mut done: impl FnMut(&mut C, &Seat) -> Result<bool, Error>,
 ) -> Result<(), Error> {
-    let waited = match seat.wait {
+    let waited = match seat.waiting.wait {
         Wait::Spin => poll(core, seat, until, None, std::hint::spin_loop, &mut done)?,
         Wait::Yield => poll(core, seat, until, None, std::thread::yield_now, &mut done)?,
         Wait::Sleep { spin_for } => {
@@ -200,7 +217,11 @@ fn poll<C: Waits>(
     done: &mut impl FnMut(&mut C, &Seat) -> Result<bool, Error>,
 ) -> Result<Waited, Error> {
     // The clock costs as much as several polls, a yielding poll far more than the clock.
-    let turns = if seat.wait == Wait::Yield { 1 } else { 64 };
+    let turns = if seat.waiting.wait == Wait::Yield {
+        1
+    } else {
+        64
+    };
     let began = Instant::now();
     let (mut now, mut checked) = (began, began);
     while at_most.is_none_or(|most| now.duration_since(began) < most) {
@@ -214,7 +235,7 @@ fn poll<C: Waits>(
         if until.passed(now) {
             return Ok(Waited::TimedOut);
         }
-        if now.duration_since(checked) >= CHECK {
+        if now.duration_since(checked) >= seat.waiting.check_every {
             checked = now;
             seat.beat();
             notice_death(core, seat)?;
@@ -243,9 +264,13 @@ fn sleep<C: Waits>(
             if until.passed(now) {
                 return Ok(Waited::TimedOut);
             }
-            armed
-                .0
-                .sleep(seen, until.left(now, CHECK).as_nanos() as u64);
+            armed.0.sleep(
+                seen,
+                until
+                    .left(now, seat.waiting.check_every)
+                    .as_nanos()
+                    .min(LONGEST) as u64,
+            );
             if armed.0.rung(seen) {
                 break;
             }

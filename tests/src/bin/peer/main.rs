@@ -25,6 +25,7 @@
 //! | `stream-produce`, `stream-consume` MAX | for ever; the consumer writes each number to its output |
 //! | `race`, `churn`, `occupy`, `wreck`, `rebuild` | see `races.rs` |
 //! | `fork` LINE; `fork-linger`, `exec-linger`, `fork-storm` | see `forks.rs` |
+//! | `fenced`, `sandbox`, `ask`, `answer`, `sleep-pop` | see `waiting.rs` |
 //! | the rest | see `system.rs` |
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -33,6 +34,7 @@ mod forks;
 mod party;
 mod races;
 mod system;
+mod waiting;
 
 use std::io::{BufRead, Write};
 

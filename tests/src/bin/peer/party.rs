@@ -13,7 +13,7 @@ use slipring_tests::message::{Frame, Message, Packet, Small, Twin};
 use slipring_tests::room::PATIENCE;
 
 use crate::ends::{Maker, Memory, Reader, Writer};
-use crate::{forks, next_line, races, say, system};
+use crate::{forks, next_line, races, say, system, waiting};
 
 /// What a verb says.
 pub(crate) type Said = Result<Vec<String>, Error>;
@@ -313,6 +313,17 @@ impl Party {
             "occupy" => races::occupy(line),
             "wreck" => races::wreck(line),
             "rebuild" => races::rebuild(line),
+            "fenced" => {
+                waiting::fenced();
+                Ok(vec![])
+            }
+            "sandbox" => {
+                waiting::sandbox();
+                Ok(vec![])
+            }
+            "ask" => waiting::ask(line),
+            "answer" => waiting::answer(),
+            "sleep-pop" => waiting::sleep_pop(),
             _ => system::obey(self, line),
         }
     }

@@ -1,0 +1,134 @@
+//! Sleeping and waking, over and over.
+//!
+//! | verb | does |
+//! |---|---|
+//! | `fenced` | no barriers in this process, as `SLIPRING_FENCED=1` asks |
+//! | `sandbox` | `membarrier` is refused from now on |
+//! | `ask` N, `answer` | messages there (`there`) and back (`back`), until the answerer was woken N times: it goes to sleep at once whenever there is nothing |
+//! | `sleep-pop` | sleeps until a message comes, for a minute at a time; says its number |
+
+use std::time::Duration;
+
+use slipring::{Wait, inspect, spsc};
+
+use crate::party::{Line, Said};
+
+/// So long that a lost wake is a test that does not end.
+const FOR_EVER: Duration = Duration::from_secs(3600);
+
+fn builder(spin_for: Duration) -> spsc::Builder<u64> {
+    spsc::Builder::new(1)
+        .wait(Wait::Sleep { spin_for })
+        .check_every(FOR_EVER)
+}
+
+pub(crate) fn fenced() {
+    // SAFETY: this process has one thread.
+    unsafe { std::env::set_var("SLIPRING_FENCED", "1") };
+}
+
+/// Refuses `membarrier` with EPERM, as a container's filter may.
+pub(crate) fn sandbox() {
+    let statement = |code: u32, k: u32| libc::sock_filter {
+        code: code as u16,
+        jt: 0,
+        jf: 0,
+        k,
+    };
+    let jump = |k: u32, jt: u8, jf: u8| libc::sock_filter {
+        code: (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16,
+        jt,
+        jf,
+        k,
+    };
+    let mut filter = [
+        // The system call's number is the first word.
+        statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0),
+        jump(libc::SYS_membarrier as u32, 0, 1),
+        statement(
+            libc::BPF_RET | libc::BPF_K,
+            libc::SECCOMP_RET_ERRNO | libc::EPERM as u32,
+        ),
+        statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = libc::sock_fprog {
+        len: filter.len() as u16,
+        filter: filter.as_mut_ptr(),
+    };
+    // SAFETY: a promise of this process about itself.
+    let promised = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
+    assert_eq!(promised, 0, "{}", std::io::Error::last_os_error());
+    // SAFETY: a filter that lives during the call, on this process alone.
+    let set = unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &program) };
+    assert_eq!(set, 0, "{}", std::io::Error::last_os_error());
+}
+
+/// How often the producer of `name` found that its consumer had asked to be woken.
+fn wakes(name: &str) -> u64 {
+    let seats = inspect::stat(name).unwrap().seats;
+    let producer = |seat: &inspect::SeatStat| seat.role == slipring::Role::Producer;
+    seats.into_iter().find(producer).unwrap().wakes
+}
+
+/// Keeps this thread on its core, if there is such a one, so that the two sides do run at once.
+fn pin(core: usize) {
+    let mut set = rustix::thread::CpuSet::new();
+    set.set(core);
+    let _ = rustix::thread::sched_setaffinity(None, &set);
+}
+
+/// Lets some nanoseconds pass, now more and now fewer: until just about the moment at which the other
+/// side, which has just sent its message, goes to sleep.
+fn linger(number: u64) {
+    for _ in 0..number.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 58 {
+        std::hint::spin_loop();
+    }
+}
+
+/// The message after which both stop.
+const LAST: u64 = u64::MAX;
+
+pub(crate) fn ask(line: &Line<'_>) -> Said {
+    pin(0);
+    let mut tx = builder(Duration::ZERO).producer("there")?;
+    // Awake when the answer comes, which is just when the other side goes to sleep.
+    let mut rx = builder(Duration::from_micros(50)).consumer("back")?;
+    let mut trip = |number| -> Result<(), slipring::Error> {
+        linger(number);
+        tx.push(number)?;
+        assert_eq!(rx.pop()?, number);
+        Ok(())
+    };
+    let mut number = 0;
+    while number % 1000 != 0 || wakes("there") < line.number(1) {
+        trip(number)?;
+        number += 1;
+    }
+    trip(LAST)?;
+    Ok(vec![])
+}
+
+pub(crate) fn answer() -> Said {
+    pin(1);
+    let mut rx = builder(Duration::ZERO).consumer("there")?;
+    let mut tx = builder(Duration::ZERO).producer("back")?;
+    let mut expected = 0;
+    loop {
+        let number = rx.pop()?;
+        assert!(
+            number == expected || number == LAST,
+            "{number}, not {expected}"
+        );
+        tx.push(number).map_err(|failed| failed.error)?;
+        if number == LAST {
+            return Ok(vec![]);
+        }
+        linger(number ^ 0x5555);
+        expected += 1;
+    }
+}
+
+pub(crate) fn sleep_pop() -> Said {
+    let mut rx = builder(Duration::ZERO).consumer("there")?;
+    Ok(vec![rx.pop()?.to_string()])
+}
