@@ -90,3 +90,33 @@ fn the_bench_measures_both_kinds_of_memory_and_leaves_nothing() {
     }
     assert_eq!(text(&place.run(&["ls"]).stdout), "");
 }
+
+#[test]
+fn the_demo_waits_as_it_is_told() {
+    for wait in ["spin", "sleep"] {
+        let place = Place::new();
+        let output = place.run(&["demo", "--messages", "5000", "--json", "--wait", wait]);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        assert_eq!(json(&output)["wait"], wait);
+    }
+}
+
+#[test]
+fn bench_wake_measures_what_sleeping_costs() {
+    let output = Place::new().run(&["bench", "wake", "--json"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let figures = json(&output);
+    for pointer in [
+        "/stream_8_bytes_per_s/spin",
+        "/stream_8_bytes_per_s/default",
+        "/round_trip_ns/default",
+        "/round_trip_ns/asleep",
+        "/round_trip_ns/futex",
+        "/idle_sleeper_percent_of_a_core",
+    ] {
+        assert!(
+            figures.pointer(pointer).unwrap().as_f64() > Some(0.0),
+            "{pointer}"
+        );
+    }
+}

@@ -5,6 +5,7 @@
 //! three runs, with the ring in the nearest cache.
 
 mod runs;
+mod wake;
 
 use std::time::Duration;
 
@@ -19,6 +20,8 @@ use runs::Memory;
 /// Measure slipring on this machine: streams and round trips of fixed-size messages
 #[derive(clap::Args)]
 pub(crate) struct Args {
+    #[command(subcommand)]
+    what: Option<What>,
     /// The message sizes: some of 8, 64, 1264, 4096
     #[arg(long, value_delimiter = ',', default_value = "8,64,1264,4096", value_parser = size)]
     size: Vec<usize>,
@@ -26,8 +29,15 @@ pub(crate) struct Args {
     #[arg(long, default_value = "512M", value_parser = text::parse_bytes)]
     bytes: usize,
     /// Print the figures as JSON
-    #[arg(long)]
+    #[arg(long, global = true)]
     json: bool,
+}
+
+/// What else there is to measure.
+#[derive(clap::Subcommand)]
+enum What {
+    /// What it costs to be able to sleep, and to sleep: beside pure spinning and a bare futex
+    Wake,
 }
 
 const SIZES: [usize; 4] = [8, 64, 1264, 4096];
@@ -53,6 +63,9 @@ struct Case {
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    if matches!(args.what, Some(What::Wake)) {
+        return wake::run(args.json);
+    }
     let mut sizes = args.size.clone();
     sizes.sort_unstable();
     sizes.dedup();

@@ -65,7 +65,7 @@ pub(super) fn capacity(size: usize) -> usize {
 }
 
 /// Runs `far` on another processor beside `near`, and returns what `near` did.
-fn beside<R>(
+pub(super) fn beside<R>(
     far: impl FnOnce() -> Result<(), Failure> + Send,
     near: impl FnOnce() -> Result<R, Failure>,
 ) -> Result<R, Failure> {
@@ -168,7 +168,7 @@ fn read_batches<const N: usize>(rx: &mut Consumer<Message<N>>, count: u64) -> Re
 }
 
 #[inline]
-fn check<const N: usize>(message: &Message<N>, number: u64) -> Result<(), Failure> {
+pub(super) fn check<const N: usize>(message: &Message<N>, number: u64) -> Result<(), Failure> {
     // No early exit: so it is done in wide steps.
     let wrong = message
         .iter()
@@ -180,6 +180,11 @@ fn check<const N: usize>(message: &Message<N>, number: u64) -> Result<(), Failur
             "check failed: message {number} came out wrong"
         )))
     }
+}
+
+/// For round trips.
+pub(super) fn histogram() -> Result<Histogram<u64>, Failure> {
+    Histogram::new_with_bounds(1, LONGEST, 3).map_err(|error| Failure::Words(error.to_string()))
 }
 
 /// Round trips of single messages, each timed.
@@ -204,8 +209,7 @@ pub(super) fn round_trips<const N: usize>(
             Ok(())
         },
         move || {
-            let mut histogram = Histogram::new_with_bounds(1, LONGEST, 3)
-                .map_err(|error| Failure::Words(error.to_string()))?;
+            let mut histogram = histogram()?;
             for number in 0..total {
                 let begun = Instant::now();
                 ping.push([number; N]).map_err(Error::from)?;
