@@ -107,18 +107,18 @@ fn handles_that_are_not_made_do_not_end_a_stream() {
     const LINES: usize = 12288;
     #[repr(align(4096))]
     struct Memory([u8; LINES], [u8; 4096]);
-    let memory = Box::leak(Box::new(Memory([0; LINES], [0; 4096])));
+    let mut memory = Box::new(Memory([0; LINES], [0; 4096]));
     let borrowed = Borrowed {
         control: std::ptr::NonNull::from(&mut memory.0[..]),
         data: std::ptr::NonNull::from(&mut memory.1[..]),
     };
-    // SAFETY: leaked, so valid for ever, aligned to 4096, and used by this channel alone.
+    // SAFETY: dropped after the channel, aligned to 4096, and used by it alone.
     let channel = unsafe { spsc::Builder::<u64>::new(64).format_in(borrowed) }.unwrap();
     let mut rx = channel.consumer().unwrap();
     let position = channel.geometry().role_offset(0);
     // SAFETY: the producer's position, in the control part.
     let tail = unsafe { borrowed.control.cast::<u8>().add(position) };
-    // SAFETY: an aligned word of leaked memory, accessed as an atomic by everybody.
+    // SAFETY: an aligned word of that memory, accessed as an atomic by everybody.
     let tail = unsafe { std::sync::atomic::AtomicU64::from_ptr(tail.cast().as_ptr()) };
     tail.store(1 << 40, std::sync::atomic::Ordering::Relaxed);
     assert!(matches!(channel.producer().err(), Some(Error::Corrupt(_))));
@@ -153,15 +153,15 @@ fn borrowed_memory_must_be_aligned_for_the_payload() {
     #[derive(slipring::Payload, Clone, Copy)]
     #[repr(C, align(512))]
     struct Wide([u8; 512]);
-    let control = Box::leak(vec![0u8; 12288 + 128].into_boxed_slice());
-    let data = Box::leak(vec![0u8; 4096 + 512].into_boxed_slice());
-    let skip = |memory: &mut [u8], align: usize| memory.as_ptr().addr().wrapping_neg() % align;
-    let (at, off) = (skip(control, 128), skip(data, 512) + 64);
+    let mut control = vec![0u8; 12288 + 128];
+    let mut data = vec![0u8; 4096 + 512];
+    let skip = |memory: &[u8], align: usize| memory.as_ptr().addr().wrapping_neg() % align;
+    let (at, off) = (skip(&control, 128), skip(&data, 512) + 64);
     let borrowed = Borrowed {
         control: std::ptr::NonNull::from(&mut control[at..at + 12288]),
         data: std::ptr::NonNull::from(&mut data[off % 512..][..4096]),
     };
-    // SAFETY: leaked, so valid for ever, and used by this channel alone; alignment is refused.
+    // SAFETY: dropped after all that is made in it, and used for that alone; alignment is refused.
     let made = unsafe { spsc::Builder::<Wide>::new(4).format_in(borrowed) };
     assert!(matches!(
         made.err(),
