@@ -25,11 +25,14 @@ RUN = "cargo test -p slipring-core --test loom --release --locked".split()
 # What survives, and why that is right. Key: file, type or module, function, which one there.
 ARGUED = "kept by argument (see `take`); no model reaches it yet"
 LEN = "a promise to callers, who may act on it; the models do not"
+SPIN = "the SPIN model (`wake.pml`, parts 4 and 7); loom runs read-modify-writes in program order"
 MIXED = "kept by argument (*mixed* in `wait.rs`); no model reaches it yet"
 SURVIVORS = {
     "seat.rs SeatLine::take Release 2": ARGUED,
     "seat.rs SeatLine::finished Acquire 1": ARGUED,
     "wait.rs Ringer::wake Acquire 2": MIXED,
+    "wait.rs Ringer::wake Release 3": SPIN,
+    "wait.rs Sleeper::arm Acquire 1": SPIN,
     "cursor.rs Writer::len Acquire 1": LEN,
     "cursor.rs Reader::len Acquire 1": LEN,
     "seat.rs SeatLine::unread_end Acquire 1": "kept by argument; `finished` acquires before it",

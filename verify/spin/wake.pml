@@ -5,7 +5,7 @@
  *
  * The publisher's processor has a store buffer: a store of the position waits there, for as long as it
  * likes, while later loads go ahead (what x86 does; what weaker machines do besides, acquire and
- * release forbid here). A fence drains it; so does a barrier that somebody else asks for; so does
+ * release forbid where it matters: see 4 and 7). A fence drains it; so does a barrier that somebody else asks for; so does
  * every read-modify-write; and so does a kill, since what was executed will be seen.
  *
  * Sleeping has no end but the wake, except that after each kill the sleeper's time may run out once:
@@ -13,9 +13,10 @@
  * wake. So a lost wake is a deadlock, which spin reports as an invalid end state.
  *
  * To see that each part is needed: -DWITHOUT=1 (no fence or barrier on the publisher's side), 2 (no
- * barrier or fence on the sleeper's), 3 (no second look), 4 (the doorbell read after the bit is set),
- * 5 (no bounded sleep), 6 (MIXED: an acknowledgement taken for another epoch's). verify/spin.sh runs
- * all of them and wants each to fail.
+ * barrier or fence on the sleeper's), 3 (no second look), 4 (the doorbell read after the bit is set; and 8, which makes up for it),
+ * 5 (no bounded sleep), 6 (MIXED: an acknowledgement taken for another epoch's), 7 (the doorbell bumped
+ * before the bits are cleared), 8 (a sleeper whose bit was cleared does not set it anew). verify/spin.sh
+ * runs all of them and wants each to fail.
  */
 #define ASYMMETRIC 1
 #define FENCED 2
@@ -69,8 +70,13 @@ inline wake() {
     }
     if
     :: set ->
+#if WITHOUT != 7
         atomic { drain(); waiting = false };
         atomic { drain(); doorbell++ };
+#else
+        atomic { drain(); doorbell++ };
+        atomic { drain(); waiting = false };
+#endif
         asleep = false                                 /* FUTEX_WAKE */
     :: else
     fi
@@ -139,22 +145,35 @@ again:
 #else
             :: true ->
 #endif
-                atomic {                               /* FUTEX_WAIT compares under its lock */
-                    if
+                do
+                :: doorbell != seen -> break
+#if WITHOUT != 8 && WITHOUT != 4
+                :: !waiting -> break
+                :: doorbell == seen && waiting ->
+#else
+                :: doorbell == seen ->
+#endif
+                    atomic {                           /* FUTEX_WAIT compares under its lock */
+                        if
 #if VARIANT == MIXED
-                    :: ack != mine && WITHOUT != 6 -> skip /* sleeps for a millisecond at most */
+                        :: ack != mine && WITHOUT != 6 -> skip /* for a millisecond at most */
 #endif
-                    :: (VARIANT != MIXED || ack == mine || WITHOUT == 6) && doorbell == seen ->
-                        asleep = true
-                    :: (VARIANT != MIXED || ack == mine || WITHOUT == 6) && doorbell != seen
-                    fi
-                };
-                if
-                :: !asleep
+                        :: (VARIANT != MIXED || ack == mine || WITHOUT == 6) && doorbell == seen ->
+                            asleep = true
+                        :: (VARIANT != MIXED || ack == mine || WITHOUT == 6) && doorbell != seen
+                        fi
+                    };
+                    if
+                    :: !asleep
 #if WITHOUT != 5
-                :: atomic { asleep && timeouts > 0 -> timeouts--; asleep = false }
+                    :: atomic { asleep && timeouts > 0 -> timeouts--; asleep = false }
 #endif
-                fi;
+                    fi;
+                    if
+                    :: tail > head -> break            /* what a killed publisher did not ring for */
+                    :: else
+                    fi
+                od;
                 waiting = false
             fi
         od

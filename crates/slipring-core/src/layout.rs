@@ -250,7 +250,8 @@ impl<'m> Control<'m> {
     ///
     /// # Safety
     /// `base` is valid for `len` initialised bytes during `'m`, which nobody accesses but through
-    /// atomics of 64 bits (as this code, and every reader that keeps to FORMAT.md, does).
+    /// atomics of 64 bits, and the doorbells of 32 (as this code, and every reader that keeps to
+    /// FORMAT.md, does).
     pub unsafe fn new(base: NonNull<u8>, len: usize) -> Result<Self, Error> {
         if !base.as_ptr().addr().is_multiple_of(LINE) {
             return Err(Error::Misaligned {

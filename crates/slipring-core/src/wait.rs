@@ -12,10 +12,11 @@
 //! | `epoch` | a sleeper without a barrier bumps it | publishers that see `FENCED` |
 //! | `fence_ack`, on the publisher's role page | the publisher | sleepers without a barrier |
 //!
-//! All accesses are relaxed but two: the bump of `epoch` is a release, its load an acquire. All else
-//! hangs on two sequentially consistent fences, the publisher's in `wake` and the sleeper's in `arm`
-//! (or the barrier in its place). Without either a model fails (`verify/README.md`); no model yet
-//! reaches what the pair on `epoch` prevents, see *mixed*.
+//! Nearly all accesses are relaxed; what counts are two sequentially consistent fences, the publisher's
+//! in `wake` and the sleeper's in `arm` (or the barrier in its place), and two pairs of release and
+//! acquire, on `epoch` and on `doorbell`. Without either fence a loom model fails, without the pair on
+//! `doorbell` the SPIN model (`verify/README.md`); what the pair on `epoch` prevents no model reaches
+//! yet, see *mixed*.
 //!
 //! # Why no wake is lost
 //! A publisher *stores* its position, then *loads* `waiters`. A sleeper *sets* its bit, then *looks* at
@@ -46,12 +47,13 @@
 //! The sleeper read `doorbell` before it set its bit, and the waker bumps it after it saw the bit: so the
 //! bump is later than what the sleeper read, and the kernel, which compares again under its own lock,
 //! either finds a difference and does not put it to sleep, or has it asleep before the waker's call.
-//! (Were the two accesses of the sleeper's to change places, it might read the bump, and would sleep in
-//! spite of it; but then its fence, or barrier, has acquired the bump, and with it the publish, and its
-//! look finds that.)
+//! That takes both sides to keep their order, which the pair on `doorbell` sees to: a waker clears bits,
+//! then bumps (release); a sleeper loads the doorbell (acquire), then sets its bit. Else a late waker
+//! could clear the bit of a sleep that began after its bump, and that sleep would wait for another.
 //! A waker clears the bits that it saw first: one system call a park, however many publishes follow. A
 //! waker that is killed between its publish and its call leaves a sleeper that nobody wakes; so whoever
-//! sleeps does so for a bounded time, and looks again.
+//! sleeps does so for a bounded time, and looks again; and a sleeper that finds its bit gone sets it anew,
+//! whatever the doorbell says.
 //!
 //! # Source
 //! The asymmetric barrier: Dice, Huang and Yang, *Asymmetric Dekker synchronization* (2001), and
@@ -63,6 +65,9 @@ use crate::sync::{AtomicU32, Ordering, compiler_fence, fence};
 
 /// In `waiters`: some sleeper has no barrier, so publishers must fence.
 pub const FENCED: u64 = 1 << 63;
+
+/// In `fence_ack`: a publisher that fences at each publish, whoever sleeps.
+pub const ALWAYS: u64 = u64::MAX;
 
 /// How long, in nanoseconds, a sleeper without a barrier sleeps at most until its publishers have
 /// acknowledged that they fence.
@@ -126,18 +131,22 @@ impl<'m> Ringer<'m> {
         let epoch = self.bell.epoch.load(Ordering::Acquire);
         // Relaxed: behind the fence.
         let waiters = self.bell.waiters.load(Ordering::Relaxed);
-        if waiters & FENCED != 0 && self.mine.fence_ack.load(Ordering::Relaxed) != epoch {
+        if waiters & FENCED != 0
+            && self.always == 0
+            && self.mine.fence_ack.load(Ordering::Relaxed) != epoch
+        {
             // Relaxed: it promises what our later loads of `waiters` will see, no more.
             self.mine.fence_ack.store(epoch, Ordering::Relaxed);
         }
         if waiters & !FENCED == 0 {
             return;
         }
-        // Relaxed, both: behind the fence above, so whoever acquires the bump has the publish as well.
+        // Relaxed: before the bump, by its release.
         self.bell
             .waiters
             .fetch_and(!waiters | FENCED, Ordering::Relaxed);
-        self.bell.doorbell.fetch_add(1, Ordering::Relaxed);
+        // Release: pairs with the acquire in `arm`: who sees the bump sets its bit after this clear.
+        self.bell.doorbell.fetch_add(1, Ordering::Release);
         // One writer: a load and a store, no read-modify-write.
         let wakes = self.mine.wakes.load(Ordering::Relaxed).wrapping_add(1);
         self.mine.wakes.store(wakes, Ordering::Relaxed);
@@ -159,8 +168,11 @@ pub struct Sleeper<'m> {
 
 impl<'m> Sleeper<'m> {
     /// Sleeps on `bell`, as seat `seat` of its side, until `publisher` (its words) rings.
+    ///
+    /// # Panics
+    /// If `seat` is not below 63.
     pub fn new(bell: &'m Bell, seat: usize, publisher: &'m Counters, os: &'m dyn Os) -> Self {
-        debug_assert!(seat < 63);
+        assert!(seat < 63, "a side has at most 63 seats");
         Sleeper {
             bell,
             bit: 1 << seat,
@@ -173,8 +185,8 @@ impl<'m> Sleeper<'m> {
     /// Asks to be woken. Look once more afterwards, before [`sleep`](Self::sleep): what was published
     /// before may have gone unnoticed. Returns what `sleep` is to be called with.
     pub fn arm(&mut self) -> u32 {
-        // Relaxed: see the header for what would follow if it came after the set.
-        let seen = self.bell.doorbell.load(Ordering::Relaxed);
+        // Acquire: pairs with the bump in `Ringer::wake`, and comes before the set.
+        let seen = self.bell.doorbell.load(Ordering::Acquire);
         if self.epoch.is_none() {
             // Relaxed: before the barrier.
             self.bell.waiters.fetch_or(self.bit, Ordering::Relaxed);
@@ -198,18 +210,22 @@ impl<'m> Sleeper<'m> {
     pub fn sleep(&self, seen: u32, at_most: u64) {
         let at_most = match self.epoch {
             // Relaxed: nothing is read on its strength.
-            Some(epoch) if self.publisher.fence_ack.load(Ordering::Relaxed) != epoch => {
-                at_most.min(UNACKNOWLEDGED)
-            }
-            _ => at_most,
+            Some(epoch) => match self.publisher.fence_ack.load(Ordering::Relaxed) {
+                ALWAYS => at_most,
+                ack if ack == epoch => at_most,
+                _ => at_most.min(UNACKNOWLEDGED),
+            },
+            None => at_most,
         };
         self.os.sleep(&self.bell.doorbell, seen, at_most);
     }
 
-    /// Whether the bell was rung since `arm` returned `seen`.
+    /// Whether the bell was rung since `arm` returned `seen`, or somebody cleared the bit and did not
+    /// live to ring: then nobody will. Either way it is time to look, and to arm again.
     pub fn rung(&self, seen: u32) -> bool {
-        // Relaxed: a hint to look, or to arm again, whose fence comes before its look.
+        // Relaxed, both: a hint; the fence of the next `arm` comes before its look.
         self.bell.doorbell.load(Ordering::Relaxed) != seen
+            || self.bell.waiters.load(Ordering::Relaxed) & self.bit == 0
     }
 
     /// Takes back what `arm` asked for.
@@ -220,7 +236,7 @@ impl<'m> Sleeper<'m> {
         }
     }
 
-    /// Clears what this seat's last holder, which died, asked for. The seat is the only one of its side
+    /// Clears what a holder of this seat, which leaves or died, asked for. The seat is the only one of its side
     /// (as in `spsc` and `bytes`), or else `FENCED` must stay.
     pub fn repair(&self) {
         // Relaxed: before the bump of `epoch`, which is a release, by whoever sits here next.

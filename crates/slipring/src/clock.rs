@@ -1,7 +1,5 @@
 //! Clocks and names of this machine, read off the hot path.
 
-use std::sync::OnceLock;
-
 use rustix::time::{ClockId, clock_gettime};
 
 fn nanoseconds(clock: ClockId) -> u64 {
@@ -21,13 +19,11 @@ pub(crate) fn now() -> u64 {
     nanoseconds(ClockId::Realtime)
 }
 
-/// The kernel's boot id, or zero without /proc.
+/// The kernel's boot id, or zero without /proc. Read anew each time, off the hot path: what is kept in a
+/// `OnceLock` is lost for a child that was forked while it was made.
 pub(crate) fn boot_id() -> u128 {
-    static ID: OnceLock<u128> = OnceLock::new();
-    *ID.get_or_init(|| {
-        let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-        u128::from_str_radix(&text.trim().replace('-', ""), 16).unwrap_or(0)
-    })
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    u128::from_str_radix(&text.trim().replace('-', ""), 16).unwrap_or(0)
 }
 
 /// This process as others may find it: pid, start time in clock ticks since boot, pid namespace.

@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 use slipring_core::layout::{LINE, PAGE, RolePage, SEATS, SeatLine};
 use slipring_core::seat::Peer;
-use slipring_core::wait::{Ringer, Sleeper};
+use slipring_core::wait::{ALWAYS, Ringer, Sleeper};
 use slipring_core::{End, Lease};
 
 use crate::clock;
@@ -82,6 +82,7 @@ pub(crate) struct Seat {
     pub(crate) waiting: Waiting,
     /// By which the handle is woken.
     pub(crate) sleeper: Sleeper<'static>,
+    os: &'static Futex,
 }
 
 /// What keeps a seat held.
@@ -125,11 +126,12 @@ impl Seat {
         waiting: Waiting,
     ) -> Result<Option<Seat>, Error> {
         let lease = LeasePage::new()?;
+        let os = Futex::of(region);
         let until = Instant::now().checked_add(patience);
         loop {
             let attempt = match &region.files {
-                None => Seat::take_word(region, role),
-                Some(files) => Seat::take_lock(region, files, role),
+                None => Seat::take_word(region, role, os),
+                Some(files) => Seat::take_lock(region, files, role, os),
             };
             match attempt {
                 Ok((generation, hold)) => {
@@ -141,7 +143,8 @@ impl Seat {
                         hold,
                         aborted: true,
                         waiting,
-                        sleeper: sleeper(region, role),
+                        sleeper: sleeper(region, role, os),
+                        os,
                     }));
                 }
                 Err(Busy::Gone) => return Ok(None),
@@ -166,7 +169,7 @@ impl Seat {
         }
     }
 
-    fn take_word(region: &Region, role: Role) -> Result<(u64, Hold), Busy> {
+    fn take_word(region: &Region, role: Role, os: &'static Futex) -> Result<(u64, Hold), Busy> {
         let line = region.control().seat(role.seat());
         // Acquire and release: this taker comes after all that the last holder did.
         if line
@@ -176,14 +179,19 @@ impl Seat {
         {
             return Err(Busy::Held);
         }
-        let generation = sit_down(region, role, clock::process());
+        let generation = sit_down(region, role, clock::process(), os);
         if generation.is_err() {
             Hold::Word.release(region, role);
         }
         Ok((generation?, Hold::Word))
     }
 
-    fn take_lock(region: &Region, files: &Files, role: Role) -> Result<(u64, Hold), Busy> {
+    fn take_lock(
+        region: &Region,
+        files: &Files,
+        role: Role,
+        os: &'static Futex,
+    ) -> Result<(u64, Hold), Busy> {
         let us = clock::process();
         let stays = files.lock_outlives_descriptor()?;
         // From here on as little as can be: every fork of this process waits for us.
@@ -217,7 +225,7 @@ impl Seat {
         } else {
             Hold::Descriptor { _locked: holding }
         };
-        let generation = sit_down(region, role, us);
+        let generation = sit_down(region, role, us, os);
         if generation.is_err() {
             hold.release(region, role);
         }
@@ -274,7 +282,7 @@ impl Seat {
 
     /// How the handle wakes the other end.
     pub(crate) fn ringer(&self) -> Ringer<'static> {
-        let os = Futex::of(&self.region);
+        let os = self.os;
         let bell = self.region.control().bell(self.role == Role::Producer);
         Ringer::new(bell, &self.page().counters, os.fenced(), os)
     }
@@ -337,7 +345,8 @@ impl Drop for Seat {
             End::Finished
         };
         self.line().leave(self.generation, end);
-        // Before the lock goes: a successor has the same words.
+        // Before the lock goes: a successor has the same words. (What a sleeper told publishers is over.)
+        self.sleeper.repair();
         self.ringer().wake();
         self.hold.release(&self.region, self.role);
     }
@@ -359,14 +368,14 @@ impl Hold {
 }
 
 /// By which the holder of a seat is woken.
-fn sleeper(region: &Region, role: Role) -> Sleeper<'static> {
+fn sleeper(region: &Region, role: Role, os: &'static Futex) -> Sleeper<'static> {
     let control = region.control();
     let bell = control.bell(role == Role::Consumer);
     let publisher = &control
         .role(region.geometry(), role.other().seat())
         .counters;
     // Each side of `spsc` and `bytes` has one seat: its bit is the first.
-    Sleeper::new(bell, 0, publisher, Futex::of(region))
+    Sleeper::new(bell, 0, publisher, os)
 }
 
 /// Repairs what the last holder left, and becomes the next generation.
@@ -374,11 +383,17 @@ fn sleeper(region: &Region, role: Role) -> Sleeper<'static> {
 /// A holder that was killed in its sleep left its bit, and one that was killed awake the promise to
 /// fence. Else `spsc` and `bytes` keep nothing that would need mending: what was not committed never
 /// was, and what was not released is read again.
-fn sit_down(region: &Region, role: Role, us: (u64, u64, u64)) -> Result<u64, Error> {
+fn sit_down(
+    region: &Region,
+    role: Role,
+    us: (u64, u64, u64),
+    os: &'static Futex,
+) -> Result<u64, Error> {
     let line = region.control().seat(role.seat());
     let page = region.control().role(region.geometry(), role.seat());
-    sleeper(region, role).repair();
-    page.counters.fence_ack.store(0, Ordering::Relaxed);
+    sleeper(region, role, os).repair();
+    let promise = if os.fenced() { ALWAYS } else { 0 };
+    page.counters.fence_ack.store(promise, Ordering::Relaxed);
     let (pid, start, namespace) = us;
     line.pid.store(pid, Ordering::Relaxed);
     line.start_time.store(start, Ordering::Relaxed);

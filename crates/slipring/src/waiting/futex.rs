@@ -1,7 +1,6 @@
 //! Sleeping and waking by the kernel's futexes, and the barrier that lets publishers go unfenced.
 
-use std::sync::OnceLock;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 
 use rustix::fs::Timespec;
 use rustix::thread::{MembarrierCommand, futex, membarrier};
@@ -24,10 +23,13 @@ static ASYMMETRIC: Futex = Futex { asymmetric: true };
 static FENCED: Futex = Futex { asymmetric: false };
 
 impl Futex {
-    /// What fits a region: barriers reach only processes of this kernel.
+    /// What fits a region: barriers reach only processes of this kernel. To be asked before any lock is
+    /// taken: registering takes milliseconds in a process of many threads, and looks at the environment,
+    /// which has a lock of its own.
     pub(crate) fn of(region: &Region) -> &'static Futex {
-        let here = region.header.identity.boot == clock::boot_id();
-        if here && registered() {
+        let boot = region.header.identity.boot;
+        // Zero is unknown, on either side.
+        if boot != 0 && boot == clock::boot_id() && registered() {
             &ASYMMETRIC
         } else {
             &FENCED
@@ -43,11 +45,21 @@ impl Futex {
 /// Registers this process for barriers: once, for good, and before its first publish. A forked child
 /// inherits it.
 fn registered() -> bool {
-    static REGISTERED: OnceLock<bool> = OnceLock::new();
-    *REGISTERED.get_or_init(|| {
-        let forced = std::env::var_os(FORCE).is_some_and(|value| value != "0");
-        !forced && membarrier(MembarrierCommand::RegisterGlobalExpedited).is_ok()
-    })
+    const UNKNOWN: u8 = 0;
+    const NO: u8 = 1;
+    const YES: u8 = 2;
+    // No `OnceLock`: a fork in the middle of its first use leaves the child's one in use for ever. Twice
+    // does no harm. Relaxed: registering is a system call, and orders what comes after it.
+    static REGISTERED: AtomicU8 = AtomicU8::new(UNKNOWN);
+    match REGISTERED.load(Ordering::Relaxed) {
+        UNKNOWN => {
+            let forced = std::env::var_os(FORCE).is_some_and(|value| value != "0");
+            let done = !forced && membarrier(MembarrierCommand::RegisterGlobalExpedited).is_ok();
+            REGISTERED.store(if done { YES } else { NO }, Ordering::Relaxed);
+            done
+        }
+        known => known == YES,
+    }
 }
 
 impl Os for Futex {

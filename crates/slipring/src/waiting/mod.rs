@@ -10,7 +10,6 @@ mod futex;
 use std::time::{Duration, Instant};
 
 use slipring_core::seat::Peer;
-use slipring_core::wait::Sleeper;
 use slipring_core::{Error as Core, bytes, spsc};
 
 use crate::error::Error;
@@ -235,11 +234,7 @@ fn poll<C: Waits>(
         if until.passed(now) {
             return Ok(Waited::TimedOut);
         }
-        if now.duration_since(checked) >= seat.waiting.check_every {
-            checked = now;
-            seat.beat();
-            notice_death(core, seat)?;
-        }
+        look_after(core, seat, now, &mut checked)?;
     }
     Ok(Waited::InVain)
 }
@@ -251,46 +246,64 @@ fn sleep<C: Waits>(
     until: Until,
     done: &mut impl FnMut(&mut C, &Seat) -> Result<bool, Error>,
 ) -> Result<Waited, Error> {
+    let mut checked = Instant::now();
     loop {
+        // Once a turn, whatever ended the last one: a stranger may ring all the time.
+        let mut now = Instant::now();
+        if until.passed(now) {
+            return Ok(Waited::TimedOut);
+        }
         let seen = seat.sleeper.arm();
-        let armed = Armed(&seat.sleeper);
-        // What was published before the bit was set, and what a killed publisher did not ring for.
+        let seat = &*seat;
+        let _armed = Armed(seat);
+        // What was published before the bit was set.
         if done(core, seat)? {
             return Ok(Waited::Done);
         }
         seat.count_park();
-        while !armed.0.rung(seen) {
-            let now = Instant::now();
-            if until.passed(now) {
-                return Ok(Waited::TimedOut);
-            }
-            armed.0.sleep(
-                seen,
-                until
-                    .left(now, seat.waiting.check_every)
-                    .as_nanos()
-                    .min(LONGEST) as u64,
-            );
-            if armed.0.rung(seen) {
+        while !seat.sleeper.rung(seen) {
+            let at_most = until.left(now, seat.waiting.check_every).as_nanos();
+            seat.sleeper.sleep(seen, at_most.min(LONGEST) as u64);
+            now = Instant::now();
+            if seat.sleeper.rung(seen) || until.passed(now) {
                 break;
             }
-            seat.beat();
-            notice_death(core, seat)?;
+            // What a killed publisher did not ring for.
             if done(core, seat)? {
                 return Ok(Waited::Done);
             }
+            look_after(core, seat, now, &mut checked)?;
         }
         if done(core, seat)? {
             return Ok(Waited::Done);
         }
+        look_after(core, seat, now, &mut checked)?;
     }
 }
 
-/// A sleeper that asked to be woken, and takes that back when it need not be any more.
-struct Armed<'s>(&'s Sleeper<'static>);
+/// Gives a sign of life, and looks for one of the peer's, every so often.
+fn look_after<C: Waits>(
+    core: &mut C,
+    seat: &Seat,
+    now: Instant,
+    checked: &mut Instant,
+) -> Result<(), Error> {
+    if now.duration_since(*checked) >= seat.waiting.check_every {
+        *checked = now;
+        seat.beat();
+        notice_death(core, seat)?;
+    }
+    Ok(())
+}
+
+/// A seat whose sleeper asked to be woken, and takes that back when it need not be any more.
+struct Armed<'s>(&'s Seat);
 
 impl Drop for Armed<'_> {
     fn drop(&mut self) {
-        self.0.disarm();
+        // A signal's handler may have forked: the bit is the parent's.
+        if self.0.ours() {
+            self.0.sleeper.disarm();
+        }
     }
 }
