@@ -159,7 +159,7 @@ fn strangers_in_the_waiting_words_cost_time_and_no_message() {
     let (mut tx, mut rx) = (channel.producer().unwrap(), channel.consumer().unwrap());
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
-        scope.spawn(|| {
+        let stranger = scope.spawn(|| {
             let mut word = 1_u64;
             while !done.load(Ordering::Relaxed) {
                 // Both bells: waiters, epoch, doorbell; and both sides' acknowledgements.
@@ -175,6 +175,7 @@ fn strangers_in_the_waiting_words_cost_time_and_no_message() {
         (0..2_000).for_each(|n| assert_eq!(rx.pop().unwrap(), n));
         sender.join().unwrap();
         done.store(true, Ordering::Relaxed);
+        stranger.join().unwrap();
     });
 }
 
@@ -205,7 +206,7 @@ fn deadlines_hold_before_a_stranger_who_rings_all_the_time() {
     let (_tx, mut rx) = (channel.producer().unwrap(), channel.consumer().unwrap());
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
-        scope.spawn(|| {
+        let stranger = scope.spawn(|| {
             while !done.load(Ordering::Relaxed) {
                 bell(&memory).1.fetch_add(1, Ordering::Relaxed);
             }
@@ -215,6 +216,7 @@ fn deadlines_hold_before_a_stranger_who_rings_all_the_time() {
             assert!(matches!(timed_out, Err(Error::TimedOut)));
         }
         done.store(true, Ordering::Relaxed);
+        stranger.join().unwrap();
     });
 }
 
