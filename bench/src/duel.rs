@@ -263,8 +263,8 @@ pub fn stream<T: Send, R: Send>(
 /// Sends a range one message at a time, as a loop for [`stream`].
 ///
 /// A macro, as the three that follow: what is passed to a function as `impl Fn` is inlined or not as
-/// it has few callers or many, and that once decided who won (six registers saved a message fill the
-/// store buffer: 18 ns instead of 12). Here every contender's loop has its calls in it.
+/// it has few callers or many, which put slipring, with its three regions, at a disadvantage. Here every
+/// contender's loop has its calls in it.
 #[macro_export]
 macro_rules! each {
     ($push:expr) => {
