@@ -99,7 +99,7 @@ pub enum Look {
     Enough,
     /// Too little, and the peer has not said that it left: `Full`, or `Empty`.
     Nothing,
-    /// Anything else: `ensure` knows.
+    /// Anything else: `trouble` knows.
     Trouble,
 }
 

@@ -159,7 +159,7 @@ pub struct Counters {
     pub messages: AtomicU64, // 128
     /// How often the holder found the channel full (producer) or empty (consumer) and had to wait.
     pub waits: AtomicU64, // 136
-    /// How often the holder slept until it was woken.
+    /// How often the holder went to sleep.
     pub parks: AtomicU64, // 144
     /// How often the holder woke the other side.
     pub wakes: AtomicU64, // 152

@@ -5,7 +5,7 @@
 //! - `Full` and `len` are exact: on an empty ring a reservation of the whole capacity succeeds.
 //! - Killed anywhere, a producer leaves nothing but what it committed, and a consumer's successor
 //!   gets again at most the message, or the guard, that was in hand.
-//! - No call here waits, allocates, or enters the kernel.
+//! - No call here waits or allocates, and none enters the kernel but to wake a sleeper (through `Os`).
 //!
 //! # Refuses
 //! Overwriting; a second producer or consumer (the seats see to that); believing a peer: every

@@ -139,7 +139,8 @@ pub struct Producer {
 
 impl Producer {
     /// Appends a record; `Full` if there is no room now, `Disconnected` if there is none and the
-    /// consumer is gone, `TooLarge` above the largest record. Never waits or enters the kernel.
+    /// consumer is gone, `TooLarge` above the largest record. Never waits; enters the
+    /// kernel only to wake a consumer that sleeps.
     #[inline]
     #[doc(alias = "send")]
     pub fn try_push(&mut self, payload: &[u8]) -> Result<(), Error> {
@@ -300,7 +301,8 @@ pub struct Consumer {
 
 impl Consumer {
     /// The oldest record in place: `Empty` if there is none, `Disconnected` if there is none and the
-    /// producer left. Dropping it releases it. Never waits, never enters the kernel; so it cannot
+    /// producer left. Dropping it releases it. Never waits; enters the kernel only
+    /// to wake a producer that sleeps (when it is released); so it cannot
     /// tell that a producer *died*: the waiting calls can.
     #[inline]
     #[doc(alias = "recv")]

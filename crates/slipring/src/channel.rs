@@ -327,7 +327,7 @@ fn next_skew() -> u64 {
     let made = MADE.fetch_add(1, Ordering::Relaxed);
     let turn = u64::from(std::process::id()).wrapping_add(made) % 3;
     // In steps: 3 and 4, 5 and 6, or 7 and 0 for the two seats. Two is where the seat table lies in
-    // its page, and one where the shared words do; both are loaded all the time.
+    // its page, and one where the bells do; both are loaded all the time.
     (3 + 2 * turn) * SKEW_STEP as u64
 }
 

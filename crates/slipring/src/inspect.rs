@@ -60,7 +60,7 @@ pub struct SeatStat {
     pub messages: u64,
     /// How often a call of a holder found the channel full (producer) or empty (consumer), and waited.
     pub waits: u64,
-    /// How often its holders slept until they were woken.
+    /// How often its holders went to sleep.
     pub parks: u64,
     /// How often its holders woke the other end.
     pub wakes: u64,

@@ -146,7 +146,8 @@ pub struct Producer<T: Payload> {
 
 impl<T: Payload> Producer<T> {
     /// Appends `value`; gives it back if there is no room now (`Full`), or if there is none and
-    /// the consumer is gone (`Disconnected`). Never waits, never enters the kernel.
+    /// the consumer is gone (`Disconnected`). Never waits; enters the kernel only to
+    /// wake a consumer that sleeps.
     #[inline]
     #[doc(alias = "send")]
     pub fn try_push(&mut self, value: T) -> Result<(), PushError<T>> {
@@ -347,7 +348,8 @@ pub struct Consumer<T: Payload> {
 
 impl<T: Payload> Consumer<T> {
     /// Takes the oldest message: `Empty` if there is none, `Disconnected` if there is none and the
-    /// producer left. Never waits, never enters the kernel; so it cannot tell that a producer
+    /// producer left. Never waits; enters the kernel only to wake a
+    /// producer that sleeps; so it cannot tell that a producer
     /// *died*: the waiting calls can, and [`is_disconnected`](Self::is_disconnected).
     #[inline]
     #[doc(alias = "recv")]
