@@ -1,26 +1,25 @@
-//! A channel without a name, handed to a child process through its standard input and output: any two
-//! descriptors would do. (Real programs pass others; this needs no unsafe code.)
+//! A channel without a name, handed to a child process over a Unix socket that is its standard input.
+//! (Any connected Unix socket would do.)
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 
-use slipring::{End, Error, spsc};
+use slipring::{End, Error, handover, spsc};
 
 const MESSAGES: u64 = 100_000;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     if std::env::args().nth(1).as_deref() == Some("child") {
-        return Ok(child()?);
+        return child();
     }
     let channel = spsc::Builder::<u64>::new(1024).memfd()?;
-    let (control, data) = channel
-        .descriptors()
-        .ok_or("a memfd channel has descriptors")?;
+    let (ours, theirs) = UnixStream::pair()?;
     let mut child = Command::new(std::env::current_exe()?)
         .arg("child")
-        .stdin(Stdio::from(control.try_clone_to_owned()?))
-        .stdout(Stdio::from(data.try_clone_to_owned()?))
+        .stdin(Stdio::from(OwnedFd::from(theirs)))
         .spawn()?;
+    handover::send(&ours, &channel)?;
 
     let mut rx = channel.consumer()?;
     for expected in 0..MESSAGES {
@@ -36,19 +35,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-fn child() -> Result<(), Error> {
-    let io = |what: &str| format!("duplicate the {what} descriptor");
-    let own = |fd: std::os::fd::BorrowedFd<'_>, what| {
-        fd.try_clone_to_owned().map_err(|source| Error::Os {
-            what: io(what).into(),
-            source: source.into(),
-        })
-    };
-    let control = own(std::io::stdin().as_fd(), "control")?;
-    let data = own(std::io::stdout().as_fd(), "data")?;
-    let mut tx = spsc::Builder::<u64>::new(1024)
-        .from_fds(control, data)?
-        .producer()?;
+fn child() -> Result<(), Box<dyn std::error::Error>> {
+    let socket = UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned()?);
+    let channel = handover::receive(&socket, &spsc::Builder::<u64>::new(1024))?;
+    let mut tx = channel.producer()?;
     for number in 0..MESSAGES {
         tx.push(number)?;
     }

@@ -31,7 +31,7 @@ SURVIVORS = {
     "seat.rs SeatLine::take Release 2": ARGUED,
     "seat.rs SeatLine::finished Acquire 1": ARGUED,
     "wait.rs Ringer::wake Acquire 2": MIXED,
-    "wait.rs Ringer::wake Release 3": SPIN,
+    "wait.rs Ringer::wake Release 4": SPIN,
     "wait.rs Sleeper::arm Acquire 1": SPIN,
     "cursor.rs Writer::len Acquire 1": LEN,
     "cursor.rs Reader::len Acquire 1": LEN,

@@ -49,7 +49,7 @@ pub mod peer;
 pub mod room;
 
 pub use barrier::Barrier;
-pub use peer::{Answer, Peer, Refusal};
+pub use peer::{Answer, Peer, Refusal, from_fds};
 pub use room::{Contents, Room, eventually};
 
 /// Whether this is root, who may make mount namespaces and other users' processes.

@@ -20,6 +20,12 @@ pub struct Peer {
     unread: Vec<u8>,
 }
 
+/// What tells a peer that inherited these descriptors to open their channel.
+pub fn from_fds(passed: &[BorrowedFd<'_>]) -> String {
+    let numbers: Vec<String> = passed.iter().map(|fd| fd.as_raw_fd().to_string()).collect();
+    format!("from-fds {}", numbers.join(","))
+}
+
 /// What a peer answered when it could do what it was told: words.
 pub type Answer = Vec<String>;
 

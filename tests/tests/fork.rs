@@ -2,11 +2,9 @@
 //! there, being dropped included, nobody notices.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::os::fd::{AsFd, AsRawFd};
-
 use slipring::spsc;
 use slipring_tests::message::Message;
-use slipring_tests::{Peer, Room};
+use slipring_tests::{Peer, Room, from_fds};
 
 fn room() -> Room {
     Room::new(env!("CARGO_BIN_EXE_peer"))
@@ -160,11 +158,10 @@ fn a_child_does_not_keep_its_dead_parents_seat() {
 fn a_child_of_a_passed_channel_keeps_no_seat_either() {
     let room = room();
     let channel = spsc::Builder::<Message>::new(64).memfd().unwrap();
-    let (control, data) = channel.descriptors().unwrap();
-    let open = format!("from-fds {} {}", control.as_raw_fd(), data.as_raw_fd());
+    let passed = channel.descriptors();
     let seat = |role: &str| {
-        let mut peer = room.peer_with(&[control.as_fd(), data.as_fd()]);
-        peer.ok(&open);
+        let mut peer = room.peer_with(&passed);
+        peer.ok(&from_fds(&passed));
         peer.ok(role);
         peer
     };

@@ -167,8 +167,8 @@ fn holes_that_find_no_space_are_an_error_and_not_a_signal() {
 
 #[test]
 fn a_file_system_without_inodes_is_no_space_too() {
-    // The root of the tmpfs takes one; a channel needs three.
-    for inodes in 2..4 {
+    // The root of the tmpfs takes one; a channel needs five.
+    for inodes in 2..6 {
         let room = room();
         let Some((mut peer, seen)) = small(&room, &format!("nr_inodes:{inodes}")) else {
             return;
@@ -183,7 +183,7 @@ fn a_file_system_without_inodes_is_no_space_too() {
         assert_eq!(names(&seen), Vec::<String>::new());
     }
     let room = room();
-    let Some((mut peer, _)) = small(&room, "nr_inodes:4") else {
+    let Some((mut peer, _)) = small(&room, "nr_inodes:6") else {
         return;
     };
     peer.ok("create ticks");

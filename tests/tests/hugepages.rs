@@ -2,11 +2,9 @@
 //! One test: the pool of pages is one for the whole machine.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::os::fd::AsRawFd;
-
 use slipring::{HugePages, pools, reserve, spsc};
 use slipring_tests::message::Message;
-use slipring_tests::{Peer, Room, is_root};
+use slipring_tests::{Peer, Room, from_fds, is_root};
 
 /// The pool as it was, when the test is over, however that comes about.
 struct Restore(u64);
@@ -118,16 +116,12 @@ fn huge_pages_are_had_or_it_is_said_why_not() {
         .memfd()
         .unwrap();
     assert_eq!(channel.pages().got, HugePages::TwoMiB);
-    let (control, data) = channel.descriptors().unwrap();
+    let passed = channel.descriptors();
     // Control stays small.
-    assert_eq!(rustix::fs::fstat(control).unwrap().st_size, 3 * 4096);
+    assert_eq!(rustix::fs::fstat(passed[0]).unwrap().st_size, 3 * 4096);
     let mut heirs = ["producer", "consumer"].map(|role| {
-        let mut peer = room.peer_with(&[control, data]);
-        peer.ok(&format!(
-            "from-fds {} {}",
-            control.as_raw_fd(),
-            data.as_raw_fd()
-        ));
+        let mut peer = room.peer_with(&passed);
+        peer.ok(&from_fds(&passed));
         assert_eq!(peer.ok("pages")[1], "2 MiB pages");
         peer.ok(role);
         peer

@@ -2,11 +2,11 @@
 //! its successor goes on where it was, and at most the messages in its hand come again.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use slipring::{bytes, spsc};
 use slipring_tests::message::{LARGEST, Message};
-use slipring_tests::{Peer, Room};
+use slipring_tests::{Peer, Room, from_fds};
 
 /// How many messages a consumer of the storm takes in hand at once.
 const HAND: u64 = 6;
@@ -17,7 +17,7 @@ const KILLS: u64 = 200;
 struct Place {
     room: Room,
     options: &'static str,
-    passed: Option<(OwnedFd, OwnedFd)>,
+    passed: Option<Vec<OwnedFd>>,
 }
 
 impl Place {
@@ -30,18 +30,16 @@ impl Place {
     }
 
     fn passed(options: &'static str) -> Place {
-        let own = |(control, data): (std::os::fd::BorrowedFd<'_>, std::os::fd::BorrowedFd<'_>)| {
-            (
-                control.try_clone_to_owned().unwrap(),
-                data.try_clone_to_owned().unwrap(),
-            )
+        let own = |passed: Vec<BorrowedFd<'_>>| {
+            let own = |fd: &BorrowedFd<'_>| fd.try_clone_to_owned().unwrap();
+            passed.iter().map(own).collect()
         };
         let passed = if options.contains("bytes") {
             let builder = bytes::Builder::new(4096).max_record(LARGEST);
-            own(builder.memfd().unwrap().descriptors().unwrap())
+            own(builder.memfd().unwrap().descriptors())
         } else {
             let builder = spsc::Builder::<Message>::new(64);
-            own(builder.memfd().unwrap().descriptors().unwrap())
+            own(builder.memfd().unwrap().descriptors())
         };
         Place {
             passed: Some(passed),
@@ -67,10 +65,10 @@ impl Place {
                 peer.ok(&format!("{role} ticks {options}"));
                 peer
             }
-            Some((control, data)) => {
-                let mut peer = self.room.peer_with(&[control.as_fd(), data.as_fd()]);
-                let (control, data) = (control.as_raw_fd(), data.as_raw_fd());
-                peer.ok(&format!("from-fds {control} {data} {options}"));
+            Some(passed) => {
+                let passed: Vec<_> = passed.iter().map(AsFd::as_fd).collect();
+                let mut peer = self.room.peer_with(&passed);
+                peer.ok(&format!("{} {options}", from_fds(&passed)));
                 peer.ok(role);
                 peer
             }

@@ -2,25 +2,21 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs::File;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
 use slipring::{Error, bytes, spsc};
 use slipring_tests::message::{LARGEST, Message};
-use slipring_tests::{Peer, Room, is_root};
+use slipring_tests::{Peer, Room, from_fds, is_root};
 
 fn room() -> Room {
     Room::new(env!("CARGO_BIN_EXE_peer"))
 }
 
 /// A child that inherited the descriptors and opened the channel.
-fn heir(room: &Room, (control, data): (BorrowedFd<'_>, BorrowedFd<'_>), kind: &str) -> Peer {
-    let mut peer = room.peer_with(&[control, data]);
-    peer.ok(&format!(
-        "from-fds {} {} {kind}",
-        control.as_raw_fd(),
-        data.as_raw_fd()
-    ));
+fn heir(room: &Room, passed: &[BorrowedFd<'_>], kind: &str) -> Peer {
+    let mut peer = room.peer_with(passed);
+    peer.ok(&format!("{} {kind}", from_fds(passed)));
     peer
 }
 
@@ -31,8 +27,8 @@ fn inherited_descriptors_are_a_channel() {
         .metadata(b"for you")
         .memfd()
         .unwrap();
-    let descriptors = channel.descriptors().unwrap();
-    let (mut tx, mut rx) = (heir(&room, descriptors, ""), heir(&room, descriptors, ""));
+    let descriptors = channel.descriptors();
+    let (mut tx, mut rx) = (heir(&room, &descriptors, ""), heir(&room, &descriptors, ""));
     assert_eq!(tx.ok("identity"), rx.ok("identity"));
     assert_eq!(rx.ok("metadata"), ["for you"]);
     assert_eq!(rx.ok("geometry"), ["64", "64"]);
@@ -57,7 +53,7 @@ fn seats_exclude_though_the_descriptors_share_a_description() {
         .max_record(LARGEST)
         .memfd()
         .unwrap();
-    let descriptors = channel.descriptors().unwrap();
+    let descriptors = channel.descriptors();
     let mut tx = channel.producer().unwrap();
     let taken = channel.producer().err().unwrap();
     assert!(
@@ -70,14 +66,14 @@ fn seats_exclude_though_the_descriptors_share_a_description() {
         ),
         "{taken}"
     );
-    let mut child = heir(&room, descriptors, "kind=bytes");
+    let mut child = heir(&room, &descriptors, "kind=bytes");
     child.refused(
         "producer",
         "RoleTaken",
         &["producer", &std::process::id().to_string()],
     );
     child.ok("consumer");
-    let mut second = heir(&room, descriptors, "kind=bytes");
+    let mut second = heir(&room, &descriptors, "kind=bytes");
     second.refused(
         "consumer",
         "RoleTaken",
@@ -153,8 +149,10 @@ fn what_is_no_sealed_memfd_is_refused() {
     };
     let sealed = SealFlags::SHRINK | SealFlags::GROW;
     let good = spsc::Builder::<Message>::new(64).memfd().unwrap();
-    let (control, data) = good.descriptors().unwrap();
-    let own = |fd: BorrowedFd<'_>| fd.try_clone_to_owned().unwrap();
+    let own = |part: usize| good.descriptors()[part].try_clone_to_owned().unwrap();
+    let open_with = |control: OwnedFd, data: OwnedFd| {
+        spsc::Builder::<Message>::new(64).from_fds(vec![control, data, own(2), own(3)])
+    };
     let bad: [(&str, OwnedFd); 6] = [
         // In shared memory it can be sealed like a memfd, and is not.
         ("", open()),
@@ -164,13 +162,10 @@ fn what_is_no_sealed_memfd_is_refused() {
         ("can still be resized", memfd(65536, SealFlags::SHRINK)),
         ("empty", memfd(0, sealed)),
     ];
-    let builder = spsc::Builder::<Message>::new(64);
     for (found, descriptor) in bad {
-        let as_control = builder
-            .from_fds(own(descriptor.as_fd()), own(data))
-            .err()
-            .unwrap();
-        let as_data = builder.from_fds(own(control), descriptor).err().unwrap();
+        let copy = descriptor.try_clone().unwrap();
+        let as_control = open_with(copy, own(1)).err().unwrap();
+        let as_data = open_with(own(0), descriptor).err().unwrap();
         for (part, error) in [("control", as_control), ("data", as_data)] {
             let text = error.to_string();
             assert!(matches!(error, Error::BadDescriptor { .. }), "{error:?}");
@@ -180,18 +175,12 @@ fn what_is_no_sealed_memfd_is_refused() {
         }
     }
     // Sealed memfds that are no channel: nothing in them, too short, the wrong way round.
-    let zero = builder
-        .from_fds(memfd(65536, sealed), own(data))
-        .err()
-        .unwrap();
+    let zero = open_with(memfd(65536, sealed), own(1)).err().unwrap();
     assert!(
         matches!(zero, Error::NotAChannel { found: Some(0), .. }),
         "{zero:?}"
     );
-    let short = builder
-        .from_fds(memfd(100, sealed), own(data))
-        .err()
-        .unwrap();
+    let short = open_with(memfd(100, sealed), own(1)).err().unwrap();
     assert!(
         matches!(
             short,
@@ -202,10 +191,7 @@ fn what_is_no_sealed_memfd_is_refused() {
         ),
         "{short:?}"
     );
-    let small = builder
-        .from_fds(own(control), memfd(100, sealed))
-        .err()
-        .unwrap();
+    let small = open_with(own(0), memfd(100, sealed)).err().unwrap();
     assert!(
         matches!(
             small,
@@ -217,14 +203,28 @@ fn what_is_no_sealed_memfd_is_refused() {
         ),
         "{small:?}"
     );
-    assert!(builder.from_fds(own(data), own(control)).is_err());
+    assert!(open_with(own(1), own(0)).is_err());
+    // Pipes that are none, too few or too many.
+    for (parts, found) in [
+        (&[0, 1, 2, 0][..], "no pipe"),
+        (&[0, 1, 2], "missing"),
+        (&[0, 1], "missing"),
+        (&[0, 1, 2, 3, 3], "one too many"),
+    ] {
+        let passed = parts.iter().map(|part| own(*part)).collect();
+        let error = spsc::Builder::<Message>::new(64).from_fds(passed).err();
+        let Some(error @ Error::BadDescriptor { part: "pipe", .. }) = error else {
+            panic!("{parts:?}: {error:?}");
+        };
+        let text = error.to_string();
+        assert!(
+            text.contains(found) && text.contains("a pipe for each"),
+            "{text}"
+        );
+    }
     // The good one is as good as before.
     let mut rx = good.consumer().unwrap();
-    let mut tx = builder
-        .from_fds(own(control), own(data))
-        .unwrap()
-        .producer()
-        .unwrap();
+    let mut tx = open_with(own(0), own(1)).unwrap().producer().unwrap();
     tx.push(slipring_tests::message::Numbered::numbered(7))
         .unwrap();
     assert_eq!(
@@ -237,17 +237,17 @@ fn what_is_no_sealed_memfd_is_refused() {
 fn another_type_or_kind_is_refused() {
     let room = room();
     let channel = spsc::Builder::<Message>::new(64).memfd().unwrap();
-    let (control, data) = channel.descriptors().unwrap();
-    let open = format!("from-fds {} {}", control.as_raw_fd(), data.as_raw_fd());
+    let passed = channel.descriptors();
+    let open = from_fds(&passed);
     for (kind, error, words) in [
         ("twin", "Schema", ["`Message`", "`Twin`"]),
         ("small", "Schema", ["(64 bytes", "(32 bytes"]),
         ("bytes", "Kind", ["`spsc`", "`bytes`"]),
     ] {
-        let mut peer = room.peer_with(&[control, data]);
+        let mut peer = room.peer_with(&passed);
         peer.refused(&format!("{open} kind={kind}"), error, &words);
     }
-    let mut peer = room.peer_with(&[control, data]);
+    let mut peer = room.peer_with(&passed);
     peer.refused(
         &format!("{open} capacity=128 exact=1"),
         "Geometry",
@@ -259,13 +259,12 @@ fn another_type_or_kind_is_refused() {
 fn without_proc_a_passed_channel_says_what_it_needs() {
     let room = room();
     let channel = spsc::Builder::<Message>::new(64).memfd().unwrap();
-    let (control, data) = channel.descriptors().unwrap();
-    let mut peer = room.peer_with(&[control, data]);
+    let passed = channel.descriptors();
+    let mut peer = room.peer_with(&passed);
     if is_root() {
         peer.ok("private");
         peer.ok("mount tmpfs /proc");
-        let open = format!("from-fds {} {}", control.as_raw_fd(), data.as_raw_fd());
-        peer.refused(&open, "NeedsProc", &["needs /proc mounted"]);
+        peer.refused(&from_fds(&passed), "NeedsProc", &["needs /proc mounted"]);
         // A named channel does not need it.
         peer.ok("producer ticks");
         peer.ok("push 0 3");
@@ -276,10 +275,6 @@ fn without_proc_a_passed_channel_says_what_it_needs() {
         rx.refused("pop 1", "Disconnected", &["died"]);
     } else {
         // Only root can take /proc away from a process.
-        peer.ok(&format!(
-            "from-fds {} {}",
-            control.as_raw_fd(),
-            data.as_raw_fd()
-        ));
+        peer.ok(&from_fds(&passed));
     }
 }

@@ -91,14 +91,15 @@ struct Bare;
 impl Os for Bare {
     fn sleep(&self, _: &AtomicU32, _: u32, _: u64) {}
     fn wake(&self, _: &AtomicU32) {}
+    fn signal(&self) {}
     fn barrier(&self) -> bool {
         false
     }
 }
 
 fn ringer(control: &Control<'static>, geometry: &Geometry, role: usize) -> Ringer<'static> {
-    let mine = &control.role(geometry, role).counters;
-    Ringer::new(control.bell(role == 0), mine, true, &Bare)
+    let words = |role| &control.role(geometry, role).counters;
+    Ringer::new(control.bell(role == 0), words(1 - role), words(role), true, &Bare)
 }
 
 fn slots() -> Result<(), Wrong> {

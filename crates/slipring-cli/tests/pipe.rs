@@ -183,6 +183,8 @@ fn a_sender_outlives_a_killed_receiver_and_nothing_is_lost() {
             .stat("x")
             .is_some_and(|stat| stat["len"].as_u64() > Some(400 << 10))
     });
+    // Before that there is nobody whose death anyone could tell.
+    place.until_seat("x", "consumer", "held", 1);
     first.signal(Signal::KILL);
     assert_eq!(first.code(), None);
     let mut before = Vec::new();

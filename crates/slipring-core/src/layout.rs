@@ -165,7 +165,9 @@ pub struct Counters {
     pub wakes: AtomicU64, // 152
     /// The latest `epoch` of the other side's bell for which the holder fences. Not for people.
     pub fence_ack: AtomicU64, // 160
-    reserved: [AtomicU64; 11],
+    /// How the holder is to be woken: 0 by the doorbell, else by its pipe. Not for people.
+    pub face: AtomicU64, // 168
+    reserved: [AtomicU64; 10],
 }
 
 /// The page of a role, written by the holder of its seat alone.
@@ -221,6 +223,7 @@ const _: () = {
     assert!(offset_of!(Counters, parks) == 16);
     assert!(offset_of!(Counters, wakes) == 24);
     assert!(offset_of!(Counters, fence_ack) == 32);
+    assert!(offset_of!(Counters, face) == 40);
     assert!(size_of::<Counters>() == 128);
     assert!(offset_of!(Bell, waiters) == 0);
     assert!(offset_of!(Bell, epoch) == 8);

@@ -11,12 +11,13 @@
 //! | `doorbell` | a waker bumps it | sleepers, before they set their bit; the kernel |
 //! | `epoch` | a sleeper without a barrier bumps it | publishers that see `FENCED` |
 //! | `fence_ack`, on the publisher's role page | the publisher | sleepers without a barrier |
+//! | `face`, on the sleeper's role page | the sleeper, before it sets its bit | a waker, after it cleared that bit |
 //!
 //! Nearly all accesses are relaxed; what counts are two sequentially consistent fences, the publisher's
-//! in `wake` and the sleeper's in `arm` (or the barrier in its place), and two pairs of release and
-//! acquire, on `epoch` and on `doorbell`. Without either fence a loom model fails, without the pair on
-//! `doorbell` the SPIN model (`verify/README.md`); what the pair on `epoch` prevents no model reaches
-//! yet, see *mixed*.
+//! in `wake` and the sleeper's in `arm` (or the barrier in its place), and three pairs of release and
+//! acquire, on `epoch`, on `doorbell`, and on the bit for the sake of `face`. Without either fence, or
+//! without the pair on the bit, a loom model fails, without the pair on `doorbell` the SPIN model
+//! (`verify/README.md`); what the pair on `epoch` prevents no model reaches yet, see *mixed*.
 //!
 //! # Why no wake is lost
 //! A publisher *stores* its position, then *loads* `waiters`. A sleeper *sets* its bit, then *looks* at
@@ -56,13 +57,22 @@
 //! sleeps does so for a bounded time, and looks again; and a sleeper that finds its bit gone sets it anew,
 //! whatever the doorbell says.
 //!
+//! # Two faces
+//! A sleeper is woken as its `face` says: in the kernel's sleep on the doorbell, or by a byte in its
+//! pipe, whose other end an event loop polls. It stores its face before it sets its bit, and the waker
+//! loads it after it cleared that bit: so a waker that took the bit of a sleep takes its face as well.
+//! A face that is older than the bit would leave the new sleep without its bit and without its wake.
+//! The pipe is level where the doorbell is edge: a byte stays until it is read, so an event loop that
+//! polls later finds it. It has no bounded sleep; what that is for (a waker killed before its call) the
+//! pipe's hang-up tells.
+//!
 //! # Source
 //! The asymmetric barrier: Dice, Huang and Yang, *Asymmetric Dekker synchronization* (2001), and
 //! Desnoyers' `membarrier(2)`; the doorbell that is no data position: eventcounts (Reed and Kanodia,
 //! 1979).
 
 use crate::layout::{Bell, Counters};
-use crate::sync::{AtomicU32, Ordering, compiler_fence, fence};
+use crate::sync::{AtomicU32, AtomicU64, Ordering, compiler_fence, fence};
 
 /// In `waiters`: some sleeper has no barrier, so publishers must fence.
 pub const FENCED: u64 = 1 << 63;
@@ -82,14 +92,28 @@ pub trait Os: Sync {
     /// Wakes all who sleep on `doorbell`.
     fn wake(&self, doorbell: &AtomicU32);
 
+    /// Makes the other side's descriptor readable.
+    fn signal(&self);
+
     /// Has every thread that publishes without a fence pass one, this thread included. `false` if that
     /// cannot be had, and nothing was done.
     fn barrier(&self) -> bool;
 }
 
+/// How a sleeper wants to be woken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Face {
+    /// It sleeps in the kernel, on the doorbell.
+    Doorbell,
+    /// It polls a descriptor.
+    Pipe,
+}
+
 /// What one handle needs to wake the other side.
 pub struct Ringer<'m> {
     bell: &'m Bell,
+    /// The words of the handle that sleeps there.
+    sleeper: &'m Counters,
     /// Nonzero if this handle's process is not registered for barriers: then each publish fences.
     always: u64,
     mine: &'m Counters,
@@ -97,11 +121,18 @@ pub struct Ringer<'m> {
 }
 
 impl<'m> Ringer<'m> {
-    /// Rings `bell`; `mine` are the words of the handle that rings it. `fenced` says that the handle
-    /// fences at each publish, since its process could not register for barriers.
-    pub fn new(bell: &'m Bell, mine: &'m Counters, fenced: bool, os: &'m dyn Os) -> Self {
+    /// Rings `bell` for `sleeper` (its words); `mine` are the words of the handle that rings. `fenced`
+    /// says that the handle fences at each publish, since its process could not register for barriers.
+    pub fn new(
+        bell: &'m Bell,
+        sleeper: &'m Counters,
+        mine: &'m Counters,
+        fenced: bool,
+        os: &'m dyn Os,
+    ) -> Self {
         Ringer {
             bell,
+            sleeper,
             always: u64::from(fenced),
             mine,
             os,
@@ -142,16 +173,22 @@ impl<'m> Ringer<'m> {
         if waiters & !FENCED == 0 {
             return;
         }
-        // Relaxed: before the bump, by its release.
+        // Acquire: pairs with the set in `arm`: what we clear a sleep of is woken by that sleep's face.
+        // Before the bump, by the bump's release.
         self.bell
             .waiters
-            .fetch_and(!waiters | FENCED, Ordering::Relaxed);
+            .fetch_and(!waiters | FENCED, Ordering::Acquire);
         // Release: pairs with the acquire in `arm`: who sees the bump sets its bit after this clear.
         self.bell.doorbell.fetch_add(1, Ordering::Release);
         // One writer: a load and a store, no read-modify-write.
         let wakes = self.mine.wakes.load(Ordering::Relaxed).wrapping_add(1);
         self.mine.wakes.store(wakes, Ordering::Relaxed);
-        self.os.wake(&self.bell.doorbell);
+        // Relaxed: behind the acquire.
+        if self.sleeper.face.load(Ordering::Relaxed) == Face::Doorbell as u64 {
+            self.os.wake(&self.bell.doorbell);
+        } else {
+            self.os.signal();
+        }
     }
 }
 
@@ -160,48 +197,63 @@ pub struct Sleeper<'m> {
     bell: &'m Bell,
     /// The handle's bit in `waiters`.
     bit: u64,
+    /// Its own words.
+    mine: &'m Counters,
     /// The words of the publisher that rings.
     publisher: &'m Counters,
-    /// The epoch that publishers must acknowledge, once this sleeper knows that it has no barrier.
-    epoch: Option<u64>,
+    /// The epoch that publishers must acknowledge, once this sleeper knows that it has no barrier; 0
+    /// before. An atomic, since a set may arm on behalf of the handle.
+    epoch: AtomicU64,
     os: &'m dyn Os,
 }
 
 impl<'m> Sleeper<'m> {
-    /// Sleeps on `bell`, as seat `seat` of its side, until `publisher` (its words) rings.
+    /// Sleeps on `bell`, as seat `seat` of its side with the words `mine`, until `publisher` (its
+    /// words) rings.
     ///
     /// # Panics
     /// If `seat` is not below 63.
-    pub fn new(bell: &'m Bell, seat: usize, publisher: &'m Counters, os: &'m dyn Os) -> Self {
+    pub fn new(
+        bell: &'m Bell,
+        seat: usize,
+        mine: &'m Counters,
+        publisher: &'m Counters,
+        os: &'m dyn Os,
+    ) -> Self {
         assert!(seat < 63, "a side has at most 63 seats");
         Sleeper {
             bell,
             bit: 1 << seat,
+            mine,
             publisher,
-            epoch: None,
+            epoch: AtomicU64::new(0),
             os,
         }
     }
 
-    /// Asks to be woken. Look once more afterwards, before [`sleep`](Self::sleep): what was published
-    /// before may have gone unnoticed. Returns what `sleep` is to be called with.
-    pub fn arm(&mut self) -> u32 {
+    /// Asks to be woken by `face`. Look once more afterwards, before [`sleep`](Self::sleep): what was
+    /// published before may have gone unnoticed. Returns what `sleep` is to be called with.
+    pub fn arm(&self, face: Face) -> u32 {
         // Acquire: pairs with the bump in `Ringer::wake`, and comes before the set.
         let seen = self.bell.doorbell.load(Ordering::Acquire);
-        if self.epoch.is_none() {
-            // Relaxed: before the barrier.
-            self.bell.waiters.fetch_or(self.bit, Ordering::Relaxed);
+        // Relaxed: before the set, by its release.
+        self.mine.face.store(face as u64, Ordering::Relaxed);
+        // Relaxed, all of `epoch`: a handle and the set that it is in do not arm at once; if they do,
+        // one more epoch is begun.
+        if self.epoch.load(Ordering::Relaxed) == 0 {
+            // Release: pairs with the acquire in `Ringer::wake`. Before the barrier.
+            self.bell.waiters.fetch_or(self.bit, Ordering::Release);
             if self.os.barrier() {
                 return seen;
             }
             // Release: pairs with the acquire in `Ringer::wake`; our seat was repaired before it.
             let before = self.bell.epoch.fetch_add(1, Ordering::Release);
-            self.epoch = Some(before.wrapping_add(1));
+            self.epoch.store(before.wrapping_add(1), Ordering::Relaxed);
         }
-        // Relaxed: before the fence.
+        // Release: as above. Before the fence.
         self.bell
             .waiters
-            .fetch_or(self.bit | FENCED, Ordering::Relaxed);
+            .fetch_or(self.bit | FENCED, Ordering::Release);
         // SeqCst: pairs with the fence in `Ringer::wake`.
         fence(Ordering::SeqCst);
         seen
@@ -209,30 +261,40 @@ impl<'m> Sleeper<'m> {
 
     /// Sleeps until somebody rings, for at most `at_most` nanoseconds. May return at any time.
     pub fn sleep(&self, seen: u32, at_most: u64) {
-        let at_most = match self.epoch {
-            // Relaxed: nothing is read on its strength.
-            Some(epoch) => match self.publisher.fence_ack.load(Ordering::Relaxed) {
-                ALWAYS => at_most,
-                ack if ack == epoch => at_most,
-                _ => at_most.min(UNACKNOWLEDGED),
-            },
-            None => at_most,
+        let at_most = if self.heard() {
+            at_most
+        } else {
+            at_most.min(UNACKNOWLEDGED)
         };
         self.os.sleep(&self.bell.doorbell, seen, at_most);
+    }
+
+    /// Whether every publish from now on is sure to see what `arm` has set. If not (*mixed*, and not
+    /// acknowledged), who cannot bound its sleep must look once more [`UNACKNOWLEDGED`] after `arm`.
+    pub fn heard(&self) -> bool {
+        let epoch = self.epoch.load(Ordering::Relaxed);
+        // Relaxed: nothing is read on its strength.
+        let ack = self.publisher.fence_ack.load(Ordering::Relaxed);
+        epoch == 0 || ack == ALWAYS || ack == epoch
+    }
+
+    /// Whether what `arm` asked for still stands: nobody was woken since.
+    pub fn armed(&self) -> bool {
+        // Relaxed: our own bit, which others only clear.
+        self.bell.waiters.load(Ordering::Relaxed) & self.bit != 0
     }
 
     /// Whether the bell was rung since `arm` returned `seen`, or somebody cleared the bit and did not
     /// live to ring: then nobody will. Either way it is time to look, and to arm again.
     pub fn rung(&self, seen: u32) -> bool {
         // Relaxed, both: a hint; the fence of the next `arm` comes before its look.
-        self.bell.doorbell.load(Ordering::Relaxed) != seen
-            || self.bell.waiters.load(Ordering::Relaxed) & self.bit == 0
+        self.bell.doorbell.load(Ordering::Relaxed) != seen || !self.armed()
     }
 
     /// Takes back what `arm` asked for.
     pub fn disarm(&self) {
-        // Relaxed: our own bit, which others only clear.
-        if self.bell.waiters.load(Ordering::Relaxed) & self.bit != 0 {
+        if self.armed() {
+            // Relaxed: it asks for nothing.
             self.bell.waiters.fetch_and(!self.bit, Ordering::Relaxed);
         }
     }

@@ -19,6 +19,7 @@
 //! # Ok::<(), slipring::Error>(())
 //! ```
 
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use slipring_core::layout::{self, Geometry, RolePage};
@@ -30,7 +31,7 @@ pub use slipring_core::bytes::{PREFIX, Record, Records, Reservation, record_size
 use crate::channel::{self, Kind, SeatToken, sealed::Sealed};
 use crate::error::Error;
 use crate::seat::Seat;
-use crate::waiting::{self, Until, Wait};
+use crate::waiting::{self, Readiness, Until, Wait};
 
 /// The kind: one producer, one consumer, records of varying size.
 pub struct Bytes(());
@@ -274,6 +275,22 @@ impl Producer {
         self.seat.line().unread_end(self.seat.peer_line())
     }
 
+    /// The descriptor by which an event loop (epoll, mio, libuv) waits for room, in place of a blocking
+    /// call. It is this handle's alone, the same one each time, and *readable* when there is news; watch
+    /// it level-triggered, [`arm`](Self::arm) before each poll, and leave reading it to `arm`. Made at
+    /// the first call: `NoPipes` for borrowed memory.
+    pub fn as_fd(&self) -> Result<BorrowedFd<'_>, Error> {
+        self.seat.descriptor()
+    }
+
+    /// Says whether there is room for a record of `len` bytes; if there is none, the descriptor becomes readable when
+    /// the consumer makes some, arrives, leaves, or dies (then it is also hung up). To be called before
+    /// each poll: it takes away what made the descriptor readable last time. `Disconnected` as for
+    /// `try_reserve`; the descriptor then becomes readable when the next consumer comes. Never waits, but where the kernel refuses `membarrier`: there up to 1 ms.
+    pub fn arm(&mut self, len: usize) -> Result<Readiness, Error> {
+        waiting::arm(&mut self.core, &self.seat, |core| core.ensure(len))
+    }
+
     /// How this handle's waiting calls pass their time from now on.
     pub fn set_wait(&mut self, wait: Wait) {
         self.seat.waiting.wait = wait;
@@ -406,6 +423,23 @@ impl Consumer {
     pub fn wait_for_producer(&mut self, timeout: Duration) -> Result<(), Error> {
         waiting::notice_death(&mut self.core, &self.seat)?;
         waiting::wait_for_peer(&mut self.core, &mut self.seat, Until::after(timeout))
+    }
+
+    /// The descriptor by which an event loop (epoll, mio, libuv) waits for a record, in place of a
+    /// blocking call. It is this handle's alone, the same one each time, and *readable* when there is
+    /// news; watch it level-triggered, [`arm`](Self::arm) before each poll, and leave reading it to
+    /// `arm`. Made at the first call: `NoPipes` for borrowed memory.
+    pub fn as_fd(&self) -> Result<BorrowedFd<'_>, Error> {
+        self.seat.descriptor()
+    }
+
+    /// Says whether there is a record; if there is none, the descriptor becomes readable when the producer
+    /// commits one, arrives, leaves, or dies (then it is also hung up). To be called before each poll: it
+    /// takes away what made the descriptor readable last time. `Disconnected` as for `try_read`, of a
+    /// producer that died as well; the descriptor then becomes readable when the next one comes. Never waits, but where the kernel refuses `membarrier`: there up to
+    /// 1 ms.
+    pub fn arm(&mut self) -> Result<Readiness, Error> {
+        waiting::arm(&mut self.core, &self.seat, core::Consumer::ensure)
     }
 
     /// How this handle's waiting calls pass their time from now on.

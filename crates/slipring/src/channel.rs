@@ -200,16 +200,18 @@ impl<K: Kind> Builder<K> {
     }
 
     /// Makes a channel without a name, in two sealed memfds, for a child or to be sent over a Unix
-    /// socket: see [`Channel::descriptors`] and [`from_fds`](Self::from_fds).
+    /// socket: see [`handover`](crate::handover), or [`Channel::descriptors`] and
+    /// [`from_fds`](Self::from_fds).
     pub fn memfd(&self) -> Result<Channel<K>, Error> {
         let region = Region::memfd(&self.plan()?)?;
         self.channel(region)
     }
 
-    /// The channel in two descriptors that another process made with [`memfd`](Self::memfd).
-    /// Anything but memfds sealed against resizing is `BadDescriptor`. Needs /proc.
-    pub fn from_fds(&self, control: OwnedFd, data: OwnedFd) -> Result<Channel<K>, Error> {
-        self.channel(Region::from_fds(control, data)?)
+    /// The channel in the [`descriptors`](Channel::descriptors) that another process passed, in their
+    /// order. Anything but memfds sealed against resizing, and a pipe a seat, is `BadDescriptor`. Needs
+    /// /proc.
+    pub fn from_fds(&self, descriptors: Vec<OwnedFd>) -> Result<Channel<K>, Error> {
+        self.channel(Region::from_fds(descriptors)?)
     }
 
     /// The bytes that the control part of such a channel takes.
@@ -418,9 +420,10 @@ impl<K: Kind> Channel<K> {
         &self.region.pages
     }
 
-    /// The descriptors of the control and the data part, for a child process or a Unix socket.
-    /// Nothing for memory without files. They are close-on-exec.
-    pub fn descriptors(&self) -> Option<(BorrowedFd<'_>, BorrowedFd<'_>)> {
+    /// The descriptors of a channel in memfds, for a child process or a Unix socket: the control part's,
+    /// the data part's, and a pipe for each seat, the producer's first. They are close-on-exec. None
+    /// for a channel that is found by its name, or that is this process's alone.
+    pub fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
         self.region.descriptors()
     }
 

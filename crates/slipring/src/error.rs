@@ -216,10 +216,29 @@ pub enum Error {
     /// A passed descriptor cannot be reopened without /proc.
     #[error("a passed channel needs /proc mounted (to open its own description of the memory)")]
     NeedsProc,
+    /// A channel in borrowed memory has no descriptor that could be polled, and so no futures.
+    #[error(
+        "this channel lies in borrowed memory, which has no pipes: wait with the blocking calls, or \
+         make the channel with a name, in memfds or on the heap"
+    )]
+    NoPipes,
+    /// A channel that has a name, or is this process's alone, is not sent over a socket.
+    #[error(
+        "only a channel in memfds (`memfd()`) can be handed over: open a named one by its name instead"
+    )]
+    NotPassable,
+    /// Something other than a channel came over the socket.
+    #[error(
+        "expected a channel over the socket, found {found}; both ends must use slipring::handover"
+    )]
+    NotHandedOver {
+        /// What came.
+        found: &'static str,
+    },
     /// A descriptor that was passed is not what a channel is made of.
     #[error("the passed {part} descriptor is {found}, expected {expected}")]
     BadDescriptor {
-        /// `control` or `data`.
+        /// `control`, `data` or `pipe`.
         part: &'static str,
         /// What it is.
         found: Detail<str>,

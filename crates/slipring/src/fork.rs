@@ -1,13 +1,17 @@
 //! What a fork must not break: seats are not inherited, and handles in the child are inert.
 //!
-//! Two means. A *lease page* is a private page that the kernel wipes in a forked child, so that
+//! Three means. A *lease page* is a private page that the kernel wipes in a forked child, so that
 //! the figure on it by which a handle may run unasked is zero there. And a mutex, taken by every
 //! fork (through `pthread_atfork`) and by whoever takes a seat, so that no child is born between
-//! the moment a descriptor holds a seat's lock and the moment it is closed.
+//! the moment a descriptor holds a seat's lock and the moment it is closed. And a list of the
+//! descriptors whose last copy must go with their process, since somebody watches for their hang-up: the
+//! child closes them before `fork` returns there.
 
 use std::cell::UnsafeCell;
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 use slipring_core::Lease;
@@ -20,6 +24,16 @@ struct ForkMutex(UnsafeCell<libc::pthread_mutex_t>);
 unsafe impl Sync for ForkMutex {}
 
 static MUTEX: ForkMutex = ForkMutex(UnsafeCell::new(libc::PTHREAD_MUTEX_INITIALIZER));
+
+/// The descriptors that a forked child closes.
+struct Kept(UnsafeCell<Vec<RawFd>>);
+
+// SAFETY: touched only while `MUTEX` is held.
+unsafe impl Sync for Kept {}
+
+static KEPT: Kept = Kept(UnsafeCell::new(Vec::new()));
+/// How many forks lie between this process and the program's start.
+static FORKS: AtomicU64 = AtomicU64::new(0);
 static REGISTERED: AtomicBool = AtomicBool::new(false);
 
 /// Before `main`, and so before any thread: a fork under way would miss handlers registered later.
@@ -29,9 +43,9 @@ static AT_START: extern "C" fn() = register;
 
 extern "C" fn register() {
     if !REGISTERED.swap(true, Ordering::Relaxed) {
-        // SAFETY: the three take or free one mutex, which is all that a fork handler may do. Refused
-        // only without memory; then a concurrent fork may keep a seat held, no worse.
-        unsafe { pthread_atfork(Some(lock), Some(unlock), Some(unlock)) };
+        // SAFETY: the three take or free one mutex, and close descriptors, which a fork handler may do.
+        // Refused only without memory; then a concurrent fork may keep a seat held, no worse.
+        unsafe { pthread_atfork(Some(lock), Some(unlock), Some(in_the_child)) };
     }
 }
 
@@ -51,6 +65,63 @@ unsafe extern "C" fn lock() {
 unsafe extern "C" fn unlock() {
     // SAFETY: called by the thread that holds the mutex: after `lock`, or after fork's prepare.
     unsafe { libc::pthread_mutex_unlock(MUTEX.0.get()) };
+}
+
+unsafe extern "C" fn in_the_child() {
+    // Relaxed: one thread, so far.
+    FORKS.fetch_add(1, Ordering::Relaxed);
+    // SAFETY: this thread, the child's only one, holds the mutex since `lock`.
+    let kept = unsafe { &mut *KEPT.0.get() };
+    for fd in kept.iter() {
+        // SAFETY: the copy of a descriptor that an `Unforked` of the parent owns; its copy in this
+        // process will not close it, see there.
+        unsafe { libc::close(*fd) };
+    }
+    kept.clear();
+    // SAFETY: held since `lock`.
+    unsafe { unlock() };
+}
+
+/// A descriptor that no forked child keeps.
+pub(crate) struct Unforked {
+    fd: ManuallyDrop<OwnedFd>,
+    /// `FORKS` when it was opened: another one now means that it was closed in `in_the_child`.
+    forks: u64,
+}
+
+impl Unforked {
+    /// What `open` opens. Not to be called (nor dropped) while a `NoFork` of this thread lives.
+    pub(crate) fn open<E>(open: impl FnOnce() -> Result<OwnedFd, E>) -> Result<Unforked, E> {
+        let _no_fork = NoFork::begin();
+        let fd = open()?;
+        // SAFETY: under the mutex.
+        let kept = unsafe { &mut *KEPT.0.get() };
+        kept.push(fd.as_raw_fd());
+        Ok(Unforked {
+            fd: ManuallyDrop::new(fd),
+            forks: FORKS.load(Ordering::Relaxed),
+        })
+    }
+
+    /// The descriptor, in the process that opened it.
+    pub(crate) fn get(&self) -> Option<BorrowedFd<'_>> {
+        (self.forks == FORKS.load(Ordering::Relaxed)).then(|| self.fd.as_fd())
+    }
+}
+
+impl Drop for Unforked {
+    fn drop(&mut self) {
+        let _no_fork = NoFork::begin();
+        if self.forks != FORKS.load(Ordering::Relaxed) {
+            return;
+        }
+        // SAFETY: under the mutex.
+        let kept = unsafe { &mut *KEPT.0.get() };
+        let ours = self.fd.as_raw_fd();
+        kept.retain(|fd| *fd != ours);
+        // SAFETY: dropped once, here, in the process that opened it.
+        unsafe { ManuallyDrop::drop(&mut self.fd) };
+    }
 }
 
 /// While this lives, nobody forks (with `fork`; a raw `clone` is outside the promise).

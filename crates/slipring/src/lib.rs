@@ -21,6 +21,7 @@ mod clock;
 mod error;
 #[allow(unsafe_code)]
 mod fork;
+pub mod handover;
 #[allow(unsafe_code)]
 pub mod inspect;
 #[allow(unsafe_code)]
@@ -42,7 +43,7 @@ pub use seat::Role;
 pub use slipring_core::layout::Geometry;
 pub use slipring_core::{Corrupt, End, Payload, Schema, payload};
 pub use slipring_derive::Payload;
-pub use waiting::Wait;
+pub use waiting::{Readiness, Wait};
 
 #[doc(hidden)]
 pub use slipring_core::zerocopy;

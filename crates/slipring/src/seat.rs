@@ -16,7 +16,7 @@
 //! Where no file is (heap, borrowed memory), a word in the seat line refuses a second taker, and
 //! nothing ever tells that its holder died.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -33,7 +33,7 @@ use crate::error::Error;
 use crate::fork::{LeasePage, NoFork};
 use crate::lock;
 use crate::region::{Files, Place, Region};
-use crate::waiting::{Futex, Waiting};
+use crate::waiting::{Kernel, Polled, Waiting};
 
 /// One of the two ends of a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -82,7 +82,10 @@ pub(crate) struct Seat {
     pub(crate) waiting: Waiting,
     /// By which the handle is woken.
     pub(crate) sleeper: Sleeper<'static>,
-    os: &'static Futex,
+    /// The descriptor by which an event loop is woken.
+    pub(crate) polled: Polled,
+    /// Behind an `Arc`, which does not claim what it points to for itself when it is moved.
+    os: Arc<Kernel>,
 }
 
 /// What keeps a seat held.
@@ -126,12 +129,18 @@ impl Seat {
         waiting: Waiting,
     ) -> Result<Option<Seat>, Error> {
         let lease = LeasePage::new()?;
-        let os = Futex::of(region);
+        let os = match Kernel::of(region, role.other().seat()) {
+            // Its pipes go with the channel.
+            Err(_) if region.files.as_ref().is_some_and(|files| !files.current()) => {
+                return Ok(None);
+            }
+            os => Arc::new(os?),
+        };
         let until = Instant::now().checked_add(patience);
         loop {
             let attempt = match &region.files {
-                None => Seat::take_word(region, role, os),
-                Some(files) => Seat::take_lock(region, files, role, os),
+                None => Seat::take_word(region, role, &os),
+                Some(files) => Seat::take_lock(region, files, role, &os),
             };
             match attempt {
                 Ok((generation, hold)) => {
@@ -143,7 +152,8 @@ impl Seat {
                         hold,
                         aborted: true,
                         waiting,
-                        sleeper: sleeper(region, role, os),
+                        sleeper: sleeper(region, role, on_loan(&os)),
+                        polled: Polled::default(),
                         os,
                     }));
                 }
@@ -169,7 +179,7 @@ impl Seat {
         }
     }
 
-    fn take_word(region: &Region, role: Role, os: &'static Futex) -> Result<(u64, Hold), Busy> {
+    fn take_word(region: &Region, role: Role, os: &Kernel) -> Result<(u64, Hold), Busy> {
         let line = region.control().seat(role.seat());
         // Acquire and release: this taker comes after all that the last holder did.
         if line
@@ -190,7 +200,7 @@ impl Seat {
         region: &Region,
         files: &Files,
         role: Role,
-        os: &'static Futex,
+        os: &Kernel,
     ) -> Result<(u64, Hold), Busy> {
         let us = clock::process();
         let stays = files.lock_outlives_descriptor()?;
@@ -282,9 +292,15 @@ impl Seat {
 
     /// How the handle wakes the other end.
     pub(crate) fn ringer(&self) -> Ringer<'static> {
-        let os = self.os;
+        let os = on_loan(&self.os);
         let bell = self.region.control().bell(self.role == Role::Producer);
-        Ringer::new(bell, &self.page().counters, os.fenced(), os)
+        let (sleeper, mine) = (&self.peer_page().counters, &self.page().counters);
+        Ringer::new(bell, sleeper, mine, os.fenced(), os)
+    }
+
+    /// What an event loop polls for this handle.
+    pub(crate) fn descriptor(&self) -> Result<BorrowedFd<'_>, Error> {
+        self.polled.descriptor(&self.region, self.role.seat())
     }
 
     /// # Safety
@@ -368,14 +384,19 @@ impl Hold {
 }
 
 /// By which the holder of a seat is woken.
-fn sleeper(region: &Region, role: Role, os: &'static Futex) -> Sleeper<'static> {
+fn sleeper<'m>(region: &Region, role: Role, os: &'m Kernel) -> Sleeper<'m> {
     let control = region.control();
     let bell = control.bell(role == Role::Consumer);
-    let publisher = &control
-        .role(region.geometry(), role.other().seat())
-        .counters;
+    let words = |role: Role| &control.role(region.geometry(), role.seat()).counters;
     // Each side of `spsc` and `bytes` has one seat: its bit is the first.
-    Sleeper::new(bell, 0, publisher, os)
+    Sleeper::new(bell, 0, words(role), words(role.other()), os)
+}
+
+/// The lifetime is a loan, as that of the control part: a handle's words are dropped before its seat.
+fn on_loan(os: &Arc<Kernel>) -> &'static Kernel {
+    // SAFETY: what the `Arc` points to stays where it is, and lives until the seat is dropped; what
+    // borrows it (`sleeper`, and the core handle beside the seat) is not used after.
+    unsafe { &*Arc::as_ptr(os) }
 }
 
 /// Repairs what the last holder left, and becomes the next generation.
@@ -383,12 +404,7 @@ fn sleeper(region: &Region, role: Role, os: &'static Futex) -> Sleeper<'static> 
 /// A holder that was killed in its sleep left its bit, and one that was killed awake the promise to
 /// fence. Else `spsc` and `bytes` keep nothing that would need mending: what was not committed never
 /// was, and what was not released is read again.
-fn sit_down(
-    region: &Region,
-    role: Role,
-    us: (u64, u64, u64),
-    os: &'static Futex,
-) -> Result<u64, Error> {
+fn sit_down(region: &Region, role: Role, us: (u64, u64, u64), os: &Kernel) -> Result<u64, Error> {
     let line = region.control().seat(role.seat());
     let page = region.control().role(region.geometry(), role.seat());
     sleeper(region, role, os).repair();

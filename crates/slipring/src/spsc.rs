@@ -34,6 +34,7 @@
 //! ```
 
 use std::marker::PhantomData;
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use slipring_core::layout::{self, Geometry};
@@ -47,7 +48,7 @@ use crate::channel::{self, Kind, SeatToken, sealed::Sealed};
 use crate::error::{Error, PushError};
 use crate::payload::Payload;
 use crate::seat::Seat;
-use crate::waiting::{self, Until, Wait};
+use crate::waiting::{self, Readiness, Until, Wait};
 
 /// The kind: one producer, one consumer, fixed-size payloads.
 pub struct Spsc<T>(PhantomData<fn() -> T>);
@@ -321,6 +322,22 @@ impl<T: Payload> Producer<T> {
         waiting::wait_for_peer(&mut self.core, &mut self.seat, Until::after(timeout))
     }
 
+    /// The descriptor by which an event loop (epoll, mio, libuv) waits for room, in place of a blocking
+    /// call. It is this handle's alone, the same one each time, and *readable* when there is news; watch
+    /// it level-triggered, [`arm`](Self::arm) before each poll, and leave reading it to `arm`. Made at
+    /// the first call: `NoPipes` for borrowed memory.
+    pub fn as_fd(&self) -> Result<BorrowedFd<'_>, Error> {
+        self.seat.descriptor()
+    }
+
+    /// Says whether there is room for `count` slots; if there is none, the descriptor becomes readable when
+    /// the consumer makes some, arrives, leaves, or dies (then it is also hung up). To be called before
+    /// each poll: it takes away what made the descriptor readable last time. `Disconnected` as for
+    /// `try_reserve`; the descriptor then becomes readable when the next consumer comes. Never waits, but where the kernel refuses `membarrier`: there up to 1 ms.
+    pub fn arm(&mut self, count: usize) -> Result<Readiness, Error> {
+        waiting::arm(&mut self.core, &self.seat, |core| core.ensure(count))
+    }
+
     /// How this handle's waiting calls pass their time from now on.
     pub fn set_wait(&mut self, wait: Wait) {
         self.seat.waiting.wait = wait;
@@ -480,6 +497,23 @@ impl<T: Payload> Consumer<T> {
     pub fn wait_for_producer(&mut self, timeout: Duration) -> Result<(), Error> {
         waiting::notice_death(&mut self.core, &self.seat)?;
         waiting::wait_for_peer(&mut self.core, &mut self.seat, Until::after(timeout))
+    }
+
+    /// The descriptor by which an event loop (epoll, mio, libuv) waits for a message, in place of a
+    /// blocking call. It is this handle's alone, the same one each time, and *readable* when there is
+    /// news; watch it level-triggered, [`arm`](Self::arm) before each poll, and leave reading it to
+    /// `arm`. Made at the first call: `NoPipes` for borrowed memory.
+    pub fn as_fd(&self) -> Result<BorrowedFd<'_>, Error> {
+        self.seat.descriptor()
+    }
+
+    /// Says whether there is a message; if there is none, the descriptor becomes readable when the producer
+    /// commits one, arrives, leaves, or dies (then it is also hung up). To be called before each poll: it
+    /// takes away what made the descriptor readable last time. `Disconnected` as for `try_read`, of a
+    /// producer that died as well; the descriptor then becomes readable when the next one comes. Never waits, but where the kernel refuses `membarrier`: there up to
+    /// 1 ms.
+    pub fn arm(&mut self) -> Result<Readiness, Error> {
+        waiting::arm(&mut self.core, &self.seat, core::Consumer::ensure)
     }
 
     /// How this handle's waiting calls pass their time from now on.

@@ -136,10 +136,10 @@ fn handles_that_are_not_made_do_not_end_a_stream() {
 #[test]
 fn one_memory_for_both_parts_is_refused() {
     let channel = spsc::Builder::<u64>::new(4096).memfd().unwrap();
-    let (control, _) = channel.descriptors().unwrap();
-    let twice = || control.try_clone_to_owned().unwrap();
+    let passed = channel.descriptors();
+    let own = |part: usize| passed[part].try_clone_to_owned().unwrap();
     let error = spsc::Builder::<u64>::new(4096)
-        .from_fds(twice(), twice())
+        .from_fds(vec![own(0), own(0), own(2), own(3)])
         .err()
         .unwrap();
     assert!(

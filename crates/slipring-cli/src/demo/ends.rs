@@ -5,6 +5,7 @@
 //! from the first message that it sees until it has checked the last, and the writer does not begin
 //! before the reader is there.
 
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use slipring::{Error, bytes};
@@ -15,7 +16,7 @@ use crate::exit::Failure;
 /// How long either side waits for the other to come.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The channel in the two descriptors that the parent left open for us.
+/// The channel in the descriptors that the parent left open for us.
 ///
 /// Opened anew through /proc, as slipring does with any passed descriptor: a description shared
 /// with the parent would share its locks.
@@ -28,9 +29,10 @@ fn attach(args: &EndArgs) -> Result<bytes::Channel, Failure> {
             .open(&path)
             .map_err(|error| Failure::io(format!("open {path}"), error))
     };
-    let (control, data) = (open(args.control)?, open(args.data)?);
+    let passed: Result<Vec<OwnedFd>, Failure> =
+        args.passed.iter().map(|fd| Ok(open(*fd)?.into())).collect();
     let builder = bytes::Builder::new(args.ring).wait(args.wait.how());
-    Ok(builder.from_fds(control.into(), data.into())?)
+    Ok(builder.from_fds(passed?)?)
 }
 
 /// The writing process.

@@ -2,7 +2,7 @@
 //! kernel's `SOCK_SEQPACKET` beside it.
 //!
 //! The parent makes the memory and starts the two ends, which are this program again under a hidden
-//! verb. The channel reaches them as two inherited descriptors of sealed memfds; it has no name and
+//! verb. The channel reaches them as inherited descriptors of sealed memfds and pipes; it has no name and
 //! leaves nothing behind, however the demo ends.
 
 mod ends;
@@ -82,10 +82,9 @@ pub(crate) struct EndArgs {
     /// Over the socket that is standard input, not over a channel.
     #[arg(long)]
     socket: bool,
-    #[arg(long, default_value_t = -1)]
-    control: i32,
-    #[arg(long, default_value_t = -1)]
-    data: i32,
+    /// The channel's descriptors.
+    #[arg(long, value_delimiter = ',')]
+    passed: Vec<i32>,
     #[arg(long)]
     ring: usize,
     #[arg(long)]
@@ -180,23 +179,19 @@ impl Outcome {
 
 fn over_channel(args: &Args, ring: usize, channel: &bytes::Channel) -> Result<Outcome, Failure> {
     let fail = |errno: rustix::io::Errno| Failure::io("pass the channel's descriptors", errno);
-    let Some((control, data)) = channel.descriptors() else {
-        return Err(Failure::Words("the channel has no descriptors".into()));
-    };
     // These copies are the only ones that survive an exec, and they live until both ends run: this
     // process has one thread here, and starts nothing else meanwhile.
-    let control = rustix::io::dup(control).map_err(fail)?;
-    let data = rustix::io::dup(data).map_err(fail)?;
-    let passed = [
-        format!("--control={}", control.as_raw_fd()),
-        format!("--data={}", data.as_raw_fd()),
-    ];
+    let copies: Result<Vec<OwnedFd>, _> =
+        channel.descriptors().iter().map(rustix::io::dup).collect();
+    let copies = copies.map_err(fail)?;
+    let numbers: Vec<String> = copies.iter().map(|fd| fd.as_raw_fd().to_string()).collect();
+    let passed = [format!("--passed={}", numbers.join(","))];
     let start = |write| start(args, ring, write, &passed, Stdio::null());
     let ends = Ends {
         reader: start(false)?,
         writer: start(true)?,
     };
-    drop((control, data));
+    drop(copies);
     ends.follow("slipring", args)
 }
 

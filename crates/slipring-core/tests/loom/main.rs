@@ -82,6 +82,10 @@ impl Os for Nobody {
         unreachable!("nobody is woken");
     }
 
+    fn signal(&self) {
+        unreachable!("nobody polls");
+    }
+
     fn barrier(&self) -> bool {
         false
     }
@@ -165,7 +169,8 @@ impl Memory {
 
     /// How the end `role` (0 writes, 1 reads) wakes the other: nobody sleeps in most models.
     fn ringer(&self, role: usize) -> Ringer<'_> {
-        Ringer::new(&self.bells[1 - role], &self.counters[role], false, &NOBODY)
+        let [sleeper, mine] = [&self.counters[1 - role], &self.counters[role]];
+        Ringer::new(&self.bells[1 - role], sleeper, mine, false, &NOBODY)
     }
 
     fn spsc<'m>(&'m self, bell: Ringer<'m>) -> core_spsc::Ring<'m, u64> {

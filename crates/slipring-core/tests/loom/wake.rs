@@ -8,14 +8,15 @@ use std::sync::Arc;
 
 use loom::sync::{Condvar, Mutex};
 use slipring_core::sync::{AtomicU32, Ordering, fence};
-use slipring_core::wait::{Os, Ringer, Sleeper, UNACKNOWLEDGED};
+use slipring_core::wait::{Face, Os, Ringer, Sleeper, UNACKNOWLEDGED};
 use slipring_core::{Error, spsc};
 
 use crate::{Memory, both, model};
 
 /// The kernel, as far as futexes go: it compares under the lock that a waker takes as well.
 pub(crate) struct Kernel {
-    lock: Mutex<()>,
+    /// The bytes in the pipe.
+    lock: Mutex<u32>,
     woken: Condvar,
     /// Whether it has barriers. They reach nobody but their caller: as for publishers whose process is
     /// not registered, which therefore fence by themselves.
@@ -25,7 +26,7 @@ pub(crate) struct Kernel {
 impl Kernel {
     pub(crate) fn new(barriers: bool) -> Kernel {
         Kernel {
-            lock: Mutex::new(()),
+            lock: Mutex::new(0),
             woken: Condvar::new(),
             barriers,
         }
@@ -49,6 +50,11 @@ impl Os for Kernel {
         self.woken.notify_all();
     }
 
+    fn signal(&self) {
+        *self.lock.lock().unwrap() += 1;
+        self.woken.notify_all();
+    }
+
     fn barrier(&self) -> bool {
         if self.barriers {
             fence(Ordering::SeqCst);
@@ -57,27 +63,39 @@ impl Os for Kernel {
     }
 }
 
+impl Kernel {
+    /// Polls the pipe, with no end but a byte, and takes what is in it.
+    fn poll(&self) {
+        let mut bytes = self.lock.lock().unwrap();
+        while *bytes == 0 {
+            bytes = self.woken.wait(bytes).unwrap();
+        }
+        *bytes = 0;
+    }
+}
+
 impl Memory {
     fn sleeper(&self, role: usize) -> Sleeper<'_> {
-        Sleeper::new(&self.bells[role], 0, &self.counters[1 - role], &self.kernel)
+        let [mine, publisher] = [&self.counters[role], &self.counters[1 - role]];
+        Sleeper::new(&self.bells[role], 0, mine, publisher, &self.kernel)
     }
 
     /// A ringer whose wakes are real ones.
     pub(crate) fn waker(&self, role: usize, fenced: bool) -> Ringer<'_> {
-        let (bell, mine) = (&self.bells[1 - role], &self.counters[role]);
-        Ringer::new(bell, mine, fenced, &self.kernel)
+        let (bell, sleeper) = (&self.bells[1 - role], &self.counters[1 - role]);
+        Ringer::new(bell, sleeper, &self.counters[role], fenced, &self.kernel)
     }
 }
 
 /// Attempts until it works, sleeping in between, as `slipring::waiting` does.
-fn sleeping<R>(sleeper: &mut Sleeper<'_>, mut attempt: impl FnMut() -> Result<R, Error>) -> R {
+fn sleeping<R>(sleeper: &Sleeper<'_>, mut attempt: impl FnMut() -> Result<R, Error>) -> R {
     let mut again = || match attempt() {
         Ok(done) => Some(done),
         Err(Error::Full | Error::Empty) => None,
         Err(other) => panic!("{other}"),
     };
     loop {
-        let seen = sleeper.arm();
+        let seen = sleeper.arm(Face::Doorbell);
         if let Some(done) = again() {
             sleeper.disarm();
             return done;
@@ -93,12 +111,12 @@ fn sleeping<R>(sleeper: &mut Sleeper<'_>, mut attempt: impl FnMut() -> Result<R,
 }
 
 fn push(memory: &Memory, fenced: bool, values: std::ops::RangeInclusive<u64>) {
-    let mut sleeper = memory.sleeper(0);
+    let sleeper = memory.sleeper(0);
     memory.producer_with(
         memory.waker(0, fenced),
         |mut tx: spsc::Producer<'_, u64>| {
             for value in values {
-                sleeping(&mut sleeper, || {
+                sleeping(&sleeper, || {
                     tx.try_push(value).map_err(|failed| failed.error)
                 });
             }
@@ -107,12 +125,12 @@ fn push(memory: &Memory, fenced: bool, values: std::ops::RangeInclusive<u64>) {
 }
 
 fn pop(memory: &Memory, fenced: bool, values: std::ops::RangeInclusive<u64>) {
-    let mut sleeper = memory.sleeper(1);
+    let sleeper = memory.sleeper(1);
     memory.consumer_with(
         memory.waker(1, fenced),
         |mut rx: spsc::Consumer<'_, u64>| {
             for value in values {
-                assert_eq!(sleeping(&mut sleeper, || rx.try_pop()), value);
+                assert_eq!(sleeping(&sleeper, || rx.try_pop()), value);
             }
         },
     );
@@ -174,7 +192,7 @@ fn publishers_that_are_told_to_fence_do() {
 fn an_acknowledgement_is_for_one_sleeper() {
     model(|| {
         let memory: Arc<Memory> = Memory::slots(2);
-        memory.sleeper(1).arm();
+        memory.sleeper(1).arm(Face::Doorbell);
         memory.waker(0, false).wake();
         both(
             memory,
@@ -185,4 +203,64 @@ fn an_acknowledgement_is_for_one_sleeper() {
             },
         );
     });
+}
+
+/// Attempts until it works, polling the pipe in between, as an event loop does.
+fn polling<R>(
+    memory: &Memory,
+    sleeper: &Sleeper<'_>,
+    mut attempt: impl FnMut() -> Result<R, Error>,
+) -> R {
+    loop {
+        sleeper.arm(Face::Pipe);
+        match attempt() {
+            Ok(done) => return done,
+            Err(Error::Full | Error::Empty) => memory.kernel.poll(),
+            Err(other) => panic!("{other}"),
+        }
+    }
+}
+
+#[test]
+fn a_polled_pipe_is_written() {
+    model(|| {
+        both(
+            Memory::slots(2),
+            |memory| push(memory, true, 1..=2),
+            |memory| {
+                let sleeper = memory.sleeper(1);
+                memory.consumer_with(memory.waker(1, true), |mut rx| {
+                    for value in 1..=2 {
+                        assert_eq!(polling(memory, &sleeper, || rx.try_pop()), value);
+                    }
+                });
+            },
+        );
+    });
+}
+
+/// What was asked for with one face and not taken back does not take the wake from the other.
+#[test]
+fn a_late_waker_wakes_by_the_face_of_the_sleep_that_it_clears() {
+    for pipe_first in [true, false] {
+        model(move || {
+            both(
+                Memory::slots(2),
+                |memory| push(memory, true, 1..=2),
+                move |memory| {
+                    let sleeper = memory.sleeper(1);
+                    memory.consumer_with(memory.waker(1, true), |mut rx| {
+                        for (value, pipe) in [(1, pipe_first), (2, !pipe_first)] {
+                            let popped = if pipe {
+                                polling(memory, &sleeper, || rx.try_pop())
+                            } else {
+                                sleeping(&sleeper, || rx.try_pop())
+                            };
+                            assert_eq!(popped, value);
+                        }
+                    });
+                },
+            );
+        });
+    }
 }

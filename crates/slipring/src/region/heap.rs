@@ -1,5 +1,7 @@
 //! Private memory, for channels between the threads of one process.
 
+use std::sync::Arc;
+
 use super::map::{Mapping, refuse_absurd};
 use super::{Pages, Plan, Region, huge};
 use crate::error::Error;
@@ -11,7 +13,9 @@ impl Region {
         let needed = plan.geometry.data_len() as usize;
         let (data, pages) =
             huge::with_fallback(plan.huge, |size| private(size.round(needed), size))?;
-        Region::format(control, data, None, pages, plan)
+        let mut region = Region::format(control, data, None, pages, plan)?;
+        region.private = Some(Arc::default());
+        Ok(region)
     }
 }
 

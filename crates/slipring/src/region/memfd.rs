@@ -1,13 +1,13 @@
-//! Memory without a name: two memfds, to be inherited by a child or passed over a Unix socket.
+//! Memory without a name: two memfds, and a pipe a seat, to be inherited by a child or passed over a Unix socket.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::io::Errno;
 
 use super::map::{Mapping, backed};
-use super::{Files, HugePages, Plan, Region, huge};
+use super::{Files, HugePages, Plan, Region, huge, pipes};
 use crate::error::Error;
 
 /// Against a peer that resizes the file under us. Holes can still be punched: then what was there
@@ -30,21 +30,34 @@ impl Region {
             control: control_file,
             data: data_file,
             place: None,
+            pipes: pipes::anonymous()?,
         };
         Region::format(control, data, Some(files), pages, plan)
     }
 
-    /// The channel in two descriptors that somebody passed. They must be memfds that nobody can
-    /// resize any more; whatever else they are is refused.
-    pub(crate) fn from_fds(control: OwnedFd, data: OwnedFd) -> Result<Region, Error> {
+    /// The channel in descriptors that somebody passed: two memfds that nobody can resize any more,
+    /// and a pipe for each seat; whatever else they are is refused.
+    pub(crate) fn from_fds(descriptors: Vec<OwnedFd>) -> Result<Region, Error> {
+        let mut descriptors = descriptors.into_iter();
+        let mut next = |part| descriptors.next().ok_or_else(|| bad(part, "missing"));
+        let (control, data) = (next("control")?, next("data")?);
+        let pipes = vec![next("pipe")?, next("pipe")?];
+        if descriptors.next().is_some() {
+            return Err(bad("pipe", "one too many"));
+        }
         check("control", &control)?;
         check("data", &data)?;
-        // A description of our own: what was passed shares its sender's, and with it all locks.
+        if !pipes.iter().all(|pipe| pipes::is_pipe(pipe.as_fd())) {
+            return Err(bad("pipe", "no pipe"));
+        }
+        // A description of our own: what was passed shares its sender's, and with it all locks. (Of the
+        // pipes each handle opens its own.)
         let (control, data) = (fresh_description(&control)?, fresh_description(&data)?);
         let files = Files {
             control,
             data,
             place: None,
+            pipes,
         };
         Region::attach(files, Path::new("(passed)"))
     }
@@ -71,22 +84,26 @@ fn create(name: &str, len: usize, huge: HugePages) -> Result<(OwnedFd, Mapping),
     Ok((file, mapping))
 }
 
-fn check(part: &'static str, file: &OwnedFd) -> Result<(), Error> {
-    let expected = "a memfd sealed against resizing (F_SEAL_SHRINK and F_SEAL_GROW)";
-    let bad = |found: &str| {
-        Err(Error::BadDescriptor {
-            part,
-            found: found.into(),
-            expected,
-        })
+fn bad(part: &'static str, found: &str) -> Error {
+    let expected = match part {
+        "pipe" => "a pipe for each of the two seats, after control and data",
+        _ => "a memfd sealed against resizing (F_SEAL_SHRINK and F_SEAL_GROW)",
     };
+    Error::BadDescriptor {
+        part,
+        found: found.into(),
+        expected,
+    }
+}
+
+fn check(part: &'static str, file: &OwnedFd) -> Result<(), Error> {
     match rustix::fs::fcntl_get_seals(file) {
-        Ok(seals) if !seals.contains(SEALS) => bad("a memfd that can still be resized"),
+        Ok(seals) if !seals.contains(SEALS) => Err(bad(part, "a memfd that can still be resized")),
         Ok(_) => match rustix::fs::fstat(file) {
-            Ok(stat) if stat.st_size == 0 => bad("an empty memfd"),
+            Ok(stat) if stat.st_size == 0 => Err(bad(part, "an empty memfd")),
             Ok(_) => Ok(()),
             Err(errno) => Err(Error::os("look at a passed descriptor", errno)),
         },
-        Err(_) => bad("no memfd"),
+        Err(_) => Err(bad(part, "no memfd")),
     }
 }

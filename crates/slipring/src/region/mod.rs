@@ -13,9 +13,11 @@ mod huge;
 mod map;
 mod memfd;
 pub(crate) mod named;
+pub(crate) mod pipes;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::sync::Arc;
 
 use slipring_core::layout::{Control, Geometry, Header, Identity, METADATA};
 use slipring_core::{Schema, layout};
@@ -46,6 +48,8 @@ pub(crate) struct Region {
     data: Mapping,
     pub(crate) header: Header,
     pub(crate) files: Option<Files>,
+    /// The pipes of private memory.
+    pub(crate) private: Option<Arc<pipes::Private>>,
     pub(crate) pages: Pages,
 }
 
@@ -56,6 +60,8 @@ pub(crate) struct Files {
     pub(crate) data: OwnedFd,
     /// Where a named channel has its name; nothing for a passed one.
     pub(crate) place: Option<Place>,
+    /// A passed channel's pipes, one a seat; none for a named one, which has them in its directory.
+    pub(crate) pipes: Vec<OwnedFd>,
 }
 
 impl Region {
@@ -78,6 +84,7 @@ impl Region {
             data,
             header,
             files: Some(files),
+            private: None,
             pages,
         })
     }
@@ -103,6 +110,7 @@ impl Region {
             data,
             header,
             files,
+            private: None,
             pages,
         })
     }
@@ -138,6 +146,7 @@ impl Region {
             data,
             header,
             files: None,
+            private: None,
             pages: Pages::base(),
         })
     }
@@ -170,9 +179,15 @@ impl Region {
         crate::lock::is_held(files.control.as_fd(), byte).map(Some)
     }
 
-    pub(crate) fn descriptors(&self) -> Option<(BorrowedFd<'_>, BorrowedFd<'_>)> {
-        let files = self.files.as_ref()?;
-        Some((files.control.as_fd(), files.data.as_fd()))
+    pub(crate) fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+        match &self.files {
+            Some(files) if files.place.is_none() => [&files.control, &files.data]
+                .into_iter()
+                .chain(&files.pipes)
+                .map(AsFd::as_fd)
+                .collect(),
+            _ => Vec::new(),
+        }
     }
 }
 

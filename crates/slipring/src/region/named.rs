@@ -1,4 +1,4 @@
-//! Named channels: a directory `NAME/` with the files `control` and `data`.
+//! Named channels: a directory `NAME/` with the files `control` and `data`, and a FIFO a seat.
 //!
 //! It is built under a temporary name and appears by one `renameat2(RENAME_NOREPLACE)`: nobody ever
 //! sees a half-made channel, and of two creators exactly one succeeds. A creator holds an `flock`
@@ -15,7 +15,7 @@ use super::files::{
     make_dir, open_at, open_data, open_dir, open_part, parent_of, remove_data, shown, temporary,
 };
 use super::map::{self, Mapping};
-use super::{Files, HugePages, Pages, Plan, Region, huge};
+use super::{Files, HugePages, Pages, Plan, Region, huge, pipes};
 use crate::error::{Error, path};
 use crate::fork::NoFork;
 use crate::lock;
@@ -59,6 +59,7 @@ impl Region {
             control: control_file,
             data: data_file,
             place: Some(place),
+            pipes: Vec::new(),
         };
         Region::attach(files, &shown).map_err(|error| error.about(&shown))
     }
@@ -136,6 +137,7 @@ fn fill(name: &Name, parent: &OwnedFd, dir: &OwnedFd, plan: &Plan) -> Result<Par
         HugePages::Off => create_part(dir, DATA, needed, plan.mode),
         size => create_huge(dir, size, needed, plan.mode),
     })?;
+    pipes::create(dir, plan.mode)?;
     let fail = |errno| Error::os("open the channel's directory", errno);
     let dir = dir
         .try_clone()
@@ -153,6 +155,7 @@ fn fill(name: &Name, parent: &OwnedFd, dir: &OwnedFd, plan: &Plan) -> Result<Par
             control: control_file,
             data: data_file,
             place: Some(place),
+            pipes: Vec::new(),
         },
         control,
         data,
@@ -264,6 +267,7 @@ pub(crate) fn remove(name: &Name) -> Result<(), Error> {
 /// Removes a channel's directory under its temporary name. Best effort: a later creator sweeps.
 fn discard(parent: &OwnedFd, temporary: &str, dir: &OwnedFd) {
     remove_data(dir);
+    pipes::remove(dir);
     let _ = rustix::fs::unlinkat(dir, CONTROL, AtFlags::empty());
     let _ = rustix::fs::unlinkat(parent, temporary, AtFlags::REMOVEDIR);
 }

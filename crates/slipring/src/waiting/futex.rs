@@ -1,5 +1,7 @@
-//! Sleeping and waking by the kernel's futexes, and the barrier that lets publishers go unfenced.
+//! Sleeping and waking by the kernel's futexes and pipes, and the barrier that lets publishers go
+//! unfenced.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 
 use rustix::fs::Timespec;
@@ -7,33 +9,46 @@ use rustix::thread::{MembarrierCommand, futex, membarrier};
 use slipring_core::wait::Os;
 
 use crate::clock;
-use crate::region::Region;
+use crate::error::Error;
+use crate::fork::Unforked;
+use crate::region::{Region, pipes};
 
 /// Set to anything but `0`, this environment variable makes every handle of this process fence at each
 /// publish and sleep without a barrier: for kernels that have none, and for tests.
 const FORCE: &str = "SLIPRING_FENCED";
 
-/// The operating system as the core's protocol sees it.
-pub(crate) struct Futex {
+/// The operating system as the core's protocol sees it, for one handle.
+pub(crate) struct Kernel {
     /// Publishers do not fence; sleepers make them.
     asymmetric: bool,
+    pipe: Pipe,
 }
 
-static ASYMMETRIC: Futex = Futex { asymmetric: true };
-static FENCED: Futex = Futex { asymmetric: false };
+/// The pipe of the other side.
+enum Pipe {
+    /// Open for as long as the handle lives: when its last writer is gone, it hangs up.
+    Open(Unforked),
+    /// In this process alone, where nobody dies: made when the other side first asks for it.
+    Private(Arc<pipes::Private>, usize),
+    None,
+}
 
-impl Futex {
-    /// What fits a region: barriers reach only processes of this kernel. To be asked before any lock is
-    /// taken: registering takes milliseconds in a process of many threads, and looks at the environment,
-    /// which has a lock of its own.
-    pub(crate) fn of(region: &Region) -> &'static Futex {
+impl Kernel {
+    /// What fits a region, for a handle that wakes seat `other`: barriers reach only processes of this
+    /// kernel. To be made before any lock is taken: registering takes milliseconds in a process of many
+    /// threads, and looks at the environment, which has a lock of its own.
+    pub(crate) fn of(region: &Region, other: usize) -> Result<Kernel, Error> {
         let boot = region.header.identity.boot;
-        // Zero is unknown, on either side.
-        if boot != 0 && boot == clock::boot_id() && registered() {
-            &ASYMMETRIC
-        } else {
-            &FENCED
-        }
+        let pipe = match (&region.files, &region.private) {
+            (Some(_), _) => Pipe::Open(Unforked::open(|| region.pipe(other, pipes::WRITE))?),
+            (None, Some(private)) => Pipe::Private(private.clone(), other),
+            (None, None) => Pipe::None,
+        };
+        Ok(Kernel {
+            // Zero is unknown, on either side.
+            asymmetric: boot != 0 && boot == clock::boot_id() && registered(),
+            pipe,
+        })
     }
 
     /// Whether handles must fence at each publish.
@@ -62,7 +77,7 @@ fn registered() -> bool {
     }
 }
 
-impl Os for Futex {
+impl Os for Kernel {
     fn sleep(&self, doorbell: &AtomicU32, seen: u32, at_most: u64) {
         let at_most = Timespec {
             tv_sec: (at_most / 1_000_000_000) as i64,
@@ -76,6 +91,18 @@ impl Os for Futex {
     fn wake(&self, doorbell: &AtomicU32) {
         // It fails only where the word is not mapped any more; then nobody sleeps there.
         let _ = futex::wake(doorbell, futex::Flags::empty(), i32::MAX as u32);
+    }
+
+    fn signal(&self) {
+        match &self.pipe {
+            Pipe::Open(pipe) => {
+                if let Some(pipe) = pipe.get() {
+                    pipes::ring(pipe);
+                }
+            }
+            Pipe::Private(private, seat) => private.write(*seat),
+            Pipe::None => {}
+        }
     }
 
     fn barrier(&self) -> bool {

@@ -6,15 +6,19 @@
 //! whose publisher was killed before it could ring.
 
 mod futex;
+mod pipe;
 
 use std::time::{Duration, Instant};
 
 use slipring_core::seat::Peer;
+use slipring_core::wait::Face;
 use slipring_core::{Error as Core, bytes, spsc};
 
 use crate::error::Error;
 use crate::seat::Seat;
-pub(crate) use futex::Futex;
+pub(crate) use futex::Kernel;
+pub use pipe::Readiness;
+pub(crate) use pipe::{Polled, arm};
 
 /// How the calls that wait pass their time. (`try_` calls never wait.)
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -253,7 +257,7 @@ fn sleep<C: Waits>(
         if until.passed(now) {
             return Ok(Waited::TimedOut);
         }
-        let seen = seat.sleeper.arm();
+        let seen = seat.sleeper.arm(Face::Doorbell);
         let seat = &*seat;
         let _armed = Armed(seat);
         // What was published before the bit was set.

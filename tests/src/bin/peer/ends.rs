@@ -16,7 +16,7 @@ pub(crate) trait Maker {
     fn consumer(&self, name: &str) -> Result<Box<dyn Reader>, Error>;
     fn heap(&self) -> Result<Box<dyn Memory>, Error>;
     fn memfd(&self) -> Result<Box<dyn Memory>, Error>;
-    fn passed(&self, control: OwnedFd, data: OwnedFd) -> Result<Box<dyn Memory>, Error>;
+    fn passed(&self, descriptors: Vec<OwnedFd>) -> Result<Box<dyn Memory>, Error>;
 }
 
 /// A channel of some kind.
@@ -26,7 +26,7 @@ pub(crate) trait Memory {
     fn stat(&self) -> Result<Stat, Error>;
     fn pages(&self) -> &Pages;
     fn metadata(&self) -> &[u8];
-    fn descriptors(&self) -> Option<(BorrowedFd<'_>, BorrowedFd<'_>)>;
+    fn descriptors(&self) -> Vec<BorrowedFd<'_>>;
     fn remove(&self) -> Result<(), Error>;
 }
 
@@ -110,8 +110,8 @@ where
         Ok(Box::new(Builder::memfd(self)?))
     }
 
-    fn passed(&self, control: OwnedFd, data: OwnedFd) -> Result<Box<dyn Memory>, Error> {
-        Ok(Box::new(Builder::from_fds(self, control, data)?))
+    fn passed(&self, descriptors: Vec<OwnedFd>) -> Result<Box<dyn Memory>, Error> {
+        Ok(Box::new(Builder::from_fds(self, descriptors)?))
     }
 }
 
@@ -141,7 +141,7 @@ where
         Channel::metadata(self)
     }
 
-    fn descriptors(&self) -> Option<(BorrowedFd<'_>, BorrowedFd<'_>)> {
+    fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
         Channel::descriptors(self)
     }
 

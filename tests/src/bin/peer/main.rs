@@ -14,7 +14,7 @@
 //!
 //! | verb | does |
 //! |---|---|
-//! | `create`, `open`, `open-or-create` NAME; `heap`; `memfd`; `from-fds` C D | makes or opens a channel and keeps it; says its identity |
+//! | `create`, `open`, `open-or-create` NAME; `heap`; `memfd`; `from-fds` C,D,P,P | makes or opens a channel and keeps it; says its identity |
 //! | `producer`, `consumer` (NAME) | takes the role, of the channel kept or of the one named |
 //! | `push` FIRST COUNT, `try-push` N, `place` N | `timeout=` in milliseconds |
 //! | `pop` COUNT, `try-pop`, `drain` | says the numbers |

@@ -183,8 +183,9 @@ impl Party {
             "heap" => self.keep(maker(line).heap()),
             "memfd" => self.keep(maker(line).memfd()),
             "from-fds" => {
-                let (control, data) = (descriptor(line.number(1)), descriptor(line.number(2)));
-                self.keep(maker(line).passed(control, data))
+                let passed = line.word(1).split(',');
+                let passed = passed.map(|fd| descriptor(fd.parse().unwrap())).collect();
+                self.keep(maker(line).passed(passed))
             }
             "close" => {
                 self.channel = None;

@@ -146,9 +146,8 @@ fn lock(file: &File, byte: u64) {
 
 fn send(party: &Party, path: &str) {
     let socket = UnixStream::connect(path).unwrap();
-    let (control, data) = party.channel.as_ref().unwrap().descriptors().unwrap();
-    let descriptors = [control, data];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+    let descriptors = party.channel.as_ref().unwrap().descriptors();
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
     assert!(ancillary.push(SendAncillaryMessage::ScmRights(&descriptors)));
     let sent = sendmsg(
@@ -162,7 +161,7 @@ fn send(party: &Party, path: &str) {
 
 fn receive(party: &mut Party, line: &Line<'_>) -> Said {
     let (socket, _) = party.socket.as_ref().unwrap().accept().unwrap();
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let mut byte = [0];
     let mut slices = [IoSliceMut::new(&mut byte)];
@@ -173,12 +172,11 @@ fn receive(party: &mut Party, line: &Line<'_>) -> Said {
         RecvFlags::CMSG_CLOEXEC,
     )
     .unwrap();
-    let mut descriptors = ancillary.drain().flat_map(|message| match message {
+    let descriptors = ancillary.drain().flat_map(|message| match message {
         RecvAncillaryMessage::ScmRights(descriptors) => descriptors.collect::<Vec<_>>(),
         _ => Vec::new(),
     });
-    let (control, data) = (descriptors.next().unwrap(), descriptors.next().unwrap());
-    let channel = maker(line).passed(control, data)?;
+    let channel = maker(line).passed(descriptors.collect())?;
     let unique = channel.stat()?.header.identity.unique;
     party.channel = Some(channel);
     Ok(vec![format!("{unique:032x}")])

@@ -1,0 +1,146 @@
+//! Pipes: one for each seat, by which an event loop learns that its channel has something to tell.
+//!
+//! Whoever sits in a seat reads its pipe; whoever sits opposite writes it, and holds it open for writing
+//! for as long as it lives, so that the kernel hangs the pipe up when it dies. Each opens a description
+//! of its own: no stranger can make it block.
+//!
+//! | region | where the pipes are |
+//! |---|---|
+//! | named | FIFOs `pipe-0`, `pipe-1`, .. in the channel's directory |
+//! | memfd | passed beside the memfds; reopened through /proc |
+//! | heap | made when one is first asked for |
+//! | borrowed | none |
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::pipe::PipeFlags;
+
+use super::{Region, files};
+use crate::error::Error;
+use crate::name::Name;
+
+/// For a reader: nobody's write fails for want of one while it is open.
+pub(crate) const READ: OFlags = OFlags::RDONLY;
+/// For a writer: it reads as well, so that it may write when nobody else reads.
+pub(crate) const WRITE: OFlags = OFlags::RDWR;
+
+const OWN: OFlags = OFlags::NONBLOCK.union(OFlags::CLOEXEC);
+
+pub(super) fn name(seat: usize) -> String {
+    format!("pipe-{seat}")
+}
+
+/// The pipes of a channel in private memory: reading and writing end of each seat's.
+#[derive(Default)]
+pub(crate) struct Private([Mutex<Option<(OwnedFd, OwnedFd)>>; 2]);
+
+impl Private {
+    fn of(&self, seat: usize) -> MutexGuard<'_, Option<(OwnedFd, OwnedFd)>> {
+        self.0[seat].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn reader(&self, seat: usize) -> Result<OwnedFd, Errno> {
+        let mut pipe = self.of(seat);
+        let ends = match &*pipe {
+            Some(ends) => ends,
+            None => pipe.insert(rustix::pipe::pipe_with(
+                PipeFlags::NONBLOCK | PipeFlags::CLOEXEC,
+            )?),
+        };
+        rustix::io::fcntl_dupfd_cloexec(&ends.0, 0)
+    }
+
+    /// Writes the pipe of `seat`, if it was ever asked for.
+    pub(crate) fn write(&self, seat: usize) {
+        if let Some((_, write)) = &*self.of(seat) {
+            ring(write.as_fd());
+        }
+    }
+}
+
+/// Makes whoever polls the pipe look. A full pipe is readable already.
+pub(crate) fn ring(pipe: BorrowedFd<'_>) {
+    while rustix::io::write(pipe, &[1]) == Err(Errno::INTR) {}
+}
+
+/// Takes out what was written: from now on the pipe is not readable until somebody writes again.
+pub(crate) fn drain(pipe: BorrowedFd<'_>) {
+    let mut bytes = [0; 64];
+    loop {
+        match rustix::io::read(pipe, &mut bytes) {
+            Ok(64) | Err(Errno::INTR) => {}
+            // Empty; or hung up, with nothing left.
+            _ => return,
+        }
+    }
+}
+
+impl Region {
+    /// A description of our own of the pipe of `seat`.
+    pub(crate) fn pipe(&self, seat: usize, access: OFlags) -> Result<OwnedFd, Error> {
+        let fail = |errno| Error::os("open the channel's pipe", errno);
+        let Some(files) = &self.files else {
+            let private = self.private.as_deref().ok_or(Error::NoPipes)?;
+            return private.reader(seat).map_err(fail);
+        };
+        if let Some(place) = &files.place {
+            return named(place.dir.as_fd(), &place.name, seat, access);
+        }
+        let path = format!("/proc/self/fd/{}", files.pipes[seat].as_raw_fd());
+        match rustix::fs::open(&path, access | OWN, Mode::empty()) {
+            Err(Errno::NOENT | Errno::NOTDIR) => Err(Error::NeedsProc),
+            pipe => pipe.map_err(fail),
+        }
+    }
+}
+
+fn named(dir: BorrowedFd<'_>, name: &Name, seat: usize, access: OFlags) -> Result<OwnedFd, Error> {
+    let part = self::name(seat);
+    let shown = || files::shown(name).join(&part);
+    let flags = access | OWN | OFlags::NOFOLLOW;
+    let refused = || Error::NotAChannel {
+        what: shown().display().to_string().into(),
+        found: None,
+    };
+    match rustix::fs::openat(dir, &part, flags, Mode::empty()) {
+        Ok(pipe) if is_pipe(pipe.as_fd()) => Ok(pipe),
+        Ok(_) | Err(Errno::NOENT | Errno::LOOP | Errno::ISDIR) => Err(refused()),
+        Err(errno) => Err(Error::os(format_args!("open {}", shown().display()), errno)),
+    }
+}
+
+pub(super) fn is_pipe(pipe: BorrowedFd<'_>) -> bool {
+    rustix::fs::fstat(pipe)
+        .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Fifo)
+}
+
+/// The FIFOs of a new named channel.
+pub(super) fn create(dir: &OwnedFd, mode: u32) -> Result<(), Error> {
+    for seat in 0..2 {
+        let name = name(seat);
+        let made = rustix::fs::mkfifoat(dir, &name, Mode::RUSR | Mode::WUSR).and_then(|()| {
+            // The umask has no say in what the caller chose.
+            let mode = Mode::from_raw_mode(mode & 0o666);
+            rustix::fs::chmodat(dir, &name, mode, AtFlags::empty())
+        });
+        made.map_err(|errno| Error::space("the channel's pipes", 0, errno))?;
+    }
+    Ok(())
+}
+
+/// Removes the FIFOs of a named channel.
+pub(super) fn remove(dir: &OwnedFd) {
+    for seat in 0..2 {
+        let _ = rustix::fs::unlinkat(dir, name(seat), AtFlags::empty());
+    }
+}
+
+/// The pipes of a new channel without a name. (Their writing ends are opened by those who write.)
+pub(super) fn anonymous() -> Result<Vec<OwnedFd>, Error> {
+    let pipe = || rustix::pipe::pipe_with(PipeFlags::NONBLOCK | PipeFlags::CLOEXEC);
+    let made: Result<_, Errno> = (0..2).map(|_| Ok(pipe()?.0)).collect();
+    made.map_err(|errno| Error::os("make the channel's pipes", errno))
+}

@@ -1,0 +1,119 @@
+//! The face that an event loop polls: one end of a seat's pipe.
+//!
+//! *Arm*, then poll. Arming empties the pipe, asks the other side for a byte, and looks once more: so
+//! what is there by then is reported at once, and what comes later makes the descriptor readable. A
+//! channel on which nobody has armed costs the other side no system call.
+//!
+//! # Hang-up
+//! The other side holds the pipe open for writing, and the kernel hangs it up when that side dies: so
+//! there is no bounded sleep here, and no timer. A pipe that hung up stays so, and would keep its event
+//! loop awake; therefore, while nobody sits opposite (or an end was told of), this side holds a writing
+//! end itself, the *plug*. Whoever arrives rings, so the next arming pulls the plug; arming looks for
+//! somebody opposite once more after it asked for the byte, since that ring may have gone before.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use slipring_core::Error as Core;
+use slipring_core::wait::{Face, UNACKNOWLEDGED};
+
+use super::{Waits, notice_death};
+use crate::error::Error;
+use crate::fork::Unforked;
+use crate::region::{Region, pipes};
+use crate::seat::Seat;
+
+/// What arming found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "what is ready now makes no descriptor readable later"]
+pub enum Readiness {
+    /// What was asked for is there: take it before you poll.
+    Ready,
+    /// Nothing is there now. The descriptor becomes readable when there is.
+    Armed,
+}
+
+/// This side's end of a seat's pipe, once it was asked for.
+#[derive(Default)]
+pub(crate) struct Polled {
+    read: OnceLock<OwnedFd>,
+    /// A writing end of our own: see the head of this file.
+    plug: Mutex<Option<Unforked>>,
+}
+
+impl Polled {
+    /// The descriptor to be polled, which stays the same.
+    pub(crate) fn descriptor(&self, region: &Region, seat: usize) -> Result<BorrowedFd<'_>, Error> {
+        if self.read.get().is_none() {
+            let pipe = region.pipe(seat, pipes::READ)?;
+            // Plugged from the first: nobody may ever have written.
+            self.plug(region, seat, true)?;
+            // Another thread may have been first; then ours is closed.
+            let _ = self.read.set(pipe);
+        }
+        self.read.get().map(AsFd::as_fd).ok_or(Error::NoPipes)
+    }
+
+    fn plug(&self, region: &Region, seat: usize, wanted: bool) -> Result<(), Error> {
+        let mut plug = self.lock();
+        match (wanted, plug.is_some()) {
+            (true, false) => *plug = Some(Unforked::open(|| region.pipe(seat, pipes::WRITE))?),
+            (false, true) => *plug = None,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Unforked>> {
+        self.plug.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Arms the descriptor, if `attempt` finds nothing, or tells of an end (as an error: then the descriptor
+/// becomes readable when somebody comes).
+pub(crate) fn arm<C: Waits>(
+    core: &mut C,
+    seat: &Seat,
+    mut attempt: impl FnMut(&mut C) -> Result<(), Core>,
+) -> Result<Readiness, Error> {
+    if !seat.ours() {
+        return Err(Error::Forked);
+    }
+    let pipe = seat.descriptor()?;
+    match attempt(core) {
+        Ok(()) => return Ok(Readiness::Ready),
+        Err(Core::Full | Core::Empty | Core::Disconnected(_)) => {}
+        Err(error) => return Err(error.into()),
+    }
+    if !seat.sleeper.armed() {
+        plug(core, seat)?;
+        pipes::drain(pipe);
+        seat.sleeper.arm(Face::Pipe);
+        seat.count_park();
+        // Whoever arrived before the bit was set.
+        plug(core, seat)?;
+        if !seat.sleeper.heard() {
+            // A sleep that must be bounded, and is by this: see `wait.rs`, *mixed*.
+            std::thread::sleep(Duration::from_nanos(UNACKNOWLEDGED));
+        }
+    } else {
+        // Asked for already, and not answered: there is nothing, or nobody who could answer any more.
+        notice_death(core, seat)?;
+        plug(core, seat)?;
+    }
+    match attempt(core) {
+        Ok(()) => {
+            seat.sleeper.disarm();
+            Ok(Readiness::Ready)
+        }
+        Err(Core::Full | Core::Empty) => Ok(Readiness::Armed),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Sees to it that the pipe hangs up if somebody sits opposite and dies, and only then.
+fn plug<C: Waits>(core: &mut C, seat: &Seat) -> Result<(), Error> {
+    let alone = !core.other().present()?;
+    seat.polled.plug(&seat.region, seat.role.seat(), alone)
+}

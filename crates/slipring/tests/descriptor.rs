@@ -1,0 +1,157 @@
+//! What the descriptor of a handle promises to an event loop: readable exactly when there is something,
+//! within one process. (Before real processes: `tests/tests/descriptor.rs`.)
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::os::fd::BorrowedFd;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use slipring::{End, Error, Readiness, bytes, spsc};
+
+/// What a poll says now.
+fn now(fd: BorrowedFd<'_>) -> PollFlags {
+    let mut polled = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
+    poll(&mut polled, Some(&Timespec::default())).unwrap();
+    polled[0].revents()
+}
+
+/// Polls for as long as it takes.
+fn readable(fd: BorrowedFd<'_>) {
+    let mut polled = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
+    poll(&mut polled, None).unwrap();
+}
+
+fn channels() -> [(spsc::Producer<u64>, spsc::Consumer<u64>); 2] {
+    let memfd = spsc::Builder::new(4).memfd().unwrap();
+    let passed = (memfd.producer().unwrap(), memfd.consumer().unwrap());
+    [spsc::channel(4).unwrap(), passed]
+}
+
+#[test]
+fn a_message_in_flight_leaves_no_silent_descriptor_and_none_leaves_no_readable_one() {
+    for (mut tx, mut rx) in channels() {
+        assert_eq!(rx.arm().unwrap(), Readiness::Armed);
+        assert_eq!(now(rx.as_fd().unwrap()), PollFlags::empty(), "idle");
+        tx.push(1).unwrap();
+        assert_eq!(now(rx.as_fd().unwrap()), PollFlags::IN);
+        // It stays readable until it is armed again, and is not armed while there is something.
+        assert_eq!(rx.arm().unwrap(), Readiness::Ready);
+        assert_eq!(rx.try_pop().unwrap(), 1);
+        assert_eq!(rx.arm().unwrap(), Readiness::Armed);
+        assert_eq!(now(rx.as_fd().unwrap()), PollFlags::empty(), "idle again");
+        // One byte, however many messages follow.
+        for value in 2..5 {
+            tx.push(value).unwrap();
+        }
+        assert_eq!(now(rx.as_fd().unwrap()), PollFlags::IN);
+        let seen: Vec<u64> = rx.read(4).unwrap().iter().copied().collect();
+        assert_eq!(seen, [2, 3, 4]);
+        assert_eq!(rx.arm().unwrap(), Readiness::Armed);
+        assert_eq!(now(rx.as_fd().unwrap()), PollFlags::empty());
+    }
+}
+
+#[test]
+fn a_full_channel_tells_its_producer_of_room() {
+    for (mut tx, mut rx) in channels() {
+        assert_eq!(tx.arm(4).unwrap(), Readiness::Ready);
+        for value in 0..4 {
+            tx.push(value).unwrap();
+        }
+        assert_eq!(tx.arm(1).unwrap(), Readiness::Armed);
+        assert_eq!(now(tx.as_fd().unwrap()), PollFlags::empty());
+        assert_eq!(rx.pop().unwrap(), 0);
+        assert_eq!(now(tx.as_fd().unwrap()), PollFlags::IN);
+        // Room for one is not room for two: armed anew, and quiet.
+        assert_eq!(tx.arm(2).unwrap(), Readiness::Armed);
+        assert_eq!(now(tx.as_fd().unwrap()), PollFlags::empty());
+        assert_eq!(rx.pop().unwrap(), 1);
+        assert_eq!(now(tx.as_fd().unwrap()), PollFlags::IN);
+        assert_eq!(tx.arm(2).unwrap(), Readiness::Ready);
+        assert!(matches!(
+            tx.arm(5),
+            Err(Error::TooLarge { asked: 5, max: 4 })
+        ));
+    }
+}
+
+#[test]
+fn records_are_told_of_too() {
+    let (mut tx, mut rx) = bytes::channel(64).unwrap();
+    assert_eq!(rx.arm().unwrap(), Readiness::Armed);
+    tx.push(b"12345678901234567890123").unwrap();
+    assert_eq!(now(rx.as_fd().unwrap()), PollFlags::IN);
+    tx.push(b"12345678901234567890123").unwrap();
+    assert_eq!(tx.arm(8).unwrap(), Readiness::Armed);
+    drop(rx.read().unwrap());
+    assert_eq!(now(tx.as_fd().unwrap()), PollFlags::IN);
+    assert_eq!(tx.arm(8).unwrap(), Readiness::Ready);
+}
+
+#[test]
+fn an_end_is_told_once_and_then_the_descriptor_rests_until_somebody_comes() {
+    let memfd = spsc::Builder::<u64>::new(4).memfd().unwrap();
+    let (tx, mut rx) = (memfd.producer().unwrap(), memfd.consumer().unwrap());
+    assert_eq!(rx.arm().unwrap(), Readiness::Armed);
+    drop(tx);
+    let said = now(rx.as_fd().unwrap());
+    assert_eq!(said, PollFlags::IN | PollFlags::HUP, "it rang, and hung up");
+    assert!(matches!(rx.arm(), Err(Error::Disconnected(End::Finished))));
+    // Who goes on polling all the same is not kept awake by the hang-up.
+    assert_eq!(now(rx.as_fd().unwrap()), PollFlags::empty());
+    let mut tx = memfd.producer().unwrap();
+    assert_eq!(now(rx.as_fd().unwrap()), PollFlags::IN, "somebody came");
+    assert_eq!(rx.arm().unwrap(), Readiness::Armed);
+    tx.push(7).unwrap();
+    assert_eq!(now(rx.as_fd().unwrap()), PollFlags::IN);
+    assert_eq!(rx.pop().unwrap(), 7);
+}
+
+/// A handle that sleeps and polls in turn loses no wake to the other face.
+#[test]
+fn sleeping_and_polling_take_turns() {
+    const MESSAGES: u64 = 20_000;
+    let (mut tx, mut rx) = spsc::channel::<u64>(2).unwrap();
+    let wait = slipring::Wait::Sleep {
+        spin_for: std::time::Duration::ZERO,
+    };
+    (tx.set_wait(wait), rx.set_wait(wait));
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            for value in 0..MESSAGES {
+                if value % 3 == 0 {
+                    while tx.arm(1).unwrap() == Readiness::Armed {
+                        readable(tx.as_fd().unwrap());
+                    }
+                }
+                tx.push(value).unwrap();
+            }
+        });
+        for value in 0..MESSAGES {
+            if value % 2 == 0 {
+                while rx.arm().unwrap() == Readiness::Armed {
+                    readable(rx.as_fd().unwrap());
+                }
+            }
+            assert_eq!(rx.pop().unwrap(), value);
+        }
+    });
+}
+
+#[test]
+fn borrowed_memory_has_no_descriptor() {
+    let builder = spsc::Builder::<u64>::new(4);
+    #[repr(align(4096))]
+    struct Pages([u8; 16384]);
+    let mut memory = Box::new(Pages([0; 16384]));
+    let (control, data) = memory.0.split_at_mut(builder.control_len());
+    let borrowed = slipring::Borrowed {
+        control: std::ptr::NonNull::from(control),
+        data: std::ptr::NonNull::from(&mut data[..4096]),
+    };
+    // SAFETY: dropped after all that is made in it, and used for that alone.
+    let channel = unsafe { builder.format_in(borrowed) }.unwrap();
+    let (mut tx, rx) = (channel.producer().unwrap(), channel.consumer().unwrap());
+    assert!(matches!(rx.as_fd(), Err(Error::NoPipes)));
+    assert!(matches!(tx.arm(1), Err(Error::NoPipes)));
+    drop((tx, rx, channel));
+}
