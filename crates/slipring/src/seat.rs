@@ -16,7 +16,7 @@
 //! Where no file is (heap, borrowed memory), a word in the seat line refuses a second taker, and
 //! nothing ever tells that its holder died.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -33,7 +33,7 @@ use crate::error::Error;
 use crate::fork::{LeasePage, NoFork};
 use crate::lock;
 use crate::region::{Files, Place, Region};
-use crate::waiting::{Kernel, Polled, Waiting};
+use crate::waiting::{Kernel, Parker, Waiting};
 
 /// One of the two ends of a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -80,12 +80,8 @@ pub(crate) struct Seat {
     aborted: bool,
     /// How the handle's calls wait.
     pub(crate) waiting: Waiting,
-    /// By which the handle is woken.
-    pub(crate) sleeper: Sleeper<'static>,
-    /// The descriptor by which an event loop is woken.
-    pub(crate) polled: Polled,
-    /// Behind an `Arc`, which does not claim what it points to for itself when it is moved.
-    os: Arc<Kernel>,
+    /// By which the handle waits.
+    pub(crate) parker: Arc<Parker>,
 }
 
 /// What keeps a seat held.
@@ -152,9 +148,12 @@ impl Seat {
                         hold,
                         aborted: true,
                         waiting,
-                        sleeper: sleeper(region, role, on_loan(&os)),
-                        polled: Polled::default(),
-                        os,
+                        parker: Arc::new(Parker::new(
+                            region.clone(),
+                            role,
+                            sleeper(region, role, on_loan(&os)),
+                            os,
+                        )),
                     }));
                 }
                 Err(Busy::Gone) => return Ok(None),
@@ -292,15 +291,10 @@ impl Seat {
 
     /// How the handle wakes the other end.
     pub(crate) fn ringer(&self) -> Ringer<'static> {
-        let os = on_loan(&self.os);
+        let os = on_loan(&self.parker.os);
         let bell = self.region.control().bell(self.role == Role::Producer);
         let (sleeper, mine) = (&self.peer_page().counters, &self.page().counters);
         Ringer::new(bell, sleeper, mine, os.fenced(), os)
-    }
-
-    /// What an event loop polls for this handle.
-    pub(crate) fn descriptor(&self) -> Result<BorrowedFd<'_>, Error> {
-        self.polled.descriptor(&self.region, self.role.seat())
     }
 
     /// # Safety
@@ -362,7 +356,7 @@ impl Drop for Seat {
         };
         self.line().leave(self.generation, end);
         // Before the lock goes: a successor has the same words. (What a sleeper told publishers is over.)
-        self.sleeper.repair();
+        self.parker.sleeper.repair();
         self.ringer().wake();
         self.hold.release(&self.region, self.role);
     }
@@ -394,8 +388,9 @@ fn sleeper<'m>(region: &Region, role: Role, os: &'m Kernel) -> Sleeper<'m> {
 
 /// The lifetime is a loan, as that of the control part: a handle's words are dropped before its seat.
 fn on_loan(os: &Arc<Kernel>) -> &'static Kernel {
-    // SAFETY: what the `Arc` points to stays where it is, and lives until the seat is dropped; what
-    // borrows it (`sleeper`, and the core handle beside the seat) is not used after.
+    // SAFETY: what the `Arc` points to stays where it is, and lives until the seat and the sets that
+    // it is in have dropped its parker; what borrows it (the parker's sleeper, and the core handle
+    // beside the seat) is not used after.
     unsafe { &*Arc::as_ptr(os) }
 }
 

@@ -6,6 +6,7 @@
 //! whose publisher was killed before it could ring.
 
 mod futex;
+mod parker;
 mod pipe;
 
 use std::time::{Duration, Instant};
@@ -17,6 +18,7 @@ use slipring_core::{Error as Core, bytes, spsc};
 use crate::error::Error;
 use crate::seat::Seat;
 pub(crate) use futex::Kernel;
+pub(crate) use parker::Parker;
 pub use pipe::Readiness;
 pub(crate) use pipe::{Polled, arm};
 
@@ -257,7 +259,7 @@ fn sleep<C: Waits>(
         if until.passed(now) {
             return Ok(Waited::TimedOut);
         }
-        let seen = seat.sleeper.arm(Face::Doorbell);
+        let seen = seat.parker.sleeper.arm(Face::Doorbell);
         let seat = &*seat;
         let _armed = Armed(seat);
         // What was published before the bit was set.
@@ -265,11 +267,11 @@ fn sleep<C: Waits>(
             return Ok(Waited::Done);
         }
         seat.count_park();
-        while !seat.sleeper.rung(seen) {
+        while !seat.parker.sleeper.rung(seen) {
             let at_most = until.left(now, seat.waiting.check_every).as_nanos();
-            seat.sleeper.sleep(seen, at_most.min(LONGEST) as u64);
+            seat.parker.sleeper.sleep(seen, at_most.min(LONGEST) as u64);
             now = Instant::now();
-            if seat.sleeper.rung(seen) || until.passed(now) {
+            if seat.parker.sleeper.rung(seen) || until.passed(now) {
                 break;
             }
             // What a killed publisher did not ring for.
@@ -307,7 +309,7 @@ impl Drop for Armed<'_> {
     fn drop(&mut self) {
         // A signal's handler may have forked: the bit is the parent's.
         if self.0.ours() {
-            self.0.sleeper.disarm();
+            self.0.parker.sleeper.disarm();
         }
     }
 }

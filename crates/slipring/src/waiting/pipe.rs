@@ -55,7 +55,7 @@ impl Polled {
         self.read.get().map(AsFd::as_fd).ok_or(Error::NoPipes)
     }
 
-    fn plug(&self, region: &Region, seat: usize, wanted: bool) -> Result<(), Error> {
+    pub(super) fn plug(&self, region: &Region, seat: usize, wanted: bool) -> Result<(), Error> {
         let mut plug = self.lock();
         match (wanted, plug.is_some()) {
             (true, false) => *plug = Some(Unforked::open(|| region.pipe(seat, pipes::WRITE))?),
@@ -80,20 +80,20 @@ pub(crate) fn arm<C: Waits>(
     if !seat.ours() {
         return Err(Error::Forked);
     }
-    let pipe = seat.descriptor()?;
+    let pipe = seat.parker.descriptor()?;
     match attempt(core) {
         Ok(()) => return Ok(Readiness::Ready),
         Err(Core::Full | Core::Empty | Core::Disconnected(_)) => {}
         Err(error) => return Err(error.into()),
     }
-    if !seat.sleeper.armed() {
+    if !seat.parker.sleeper.armed() {
         plug(core, seat)?;
         pipes::drain(pipe);
-        seat.sleeper.arm(Face::Pipe);
+        seat.parker.sleeper.arm(Face::Pipe);
         seat.count_park();
         // Whoever arrived before the bit was set.
         plug(core, seat)?;
-        if !seat.sleeper.heard() {
+        if !seat.parker.sleeper.heard() {
             // A sleep that must be bounded, and is by this: see `wait.rs`, *mixed*.
             std::thread::sleep(Duration::from_nanos(UNACKNOWLEDGED));
         }
@@ -104,7 +104,7 @@ pub(crate) fn arm<C: Waits>(
     }
     match attempt(core) {
         Ok(()) => {
-            seat.sleeper.disarm();
+            seat.parker.sleeper.disarm();
             Ok(Readiness::Ready)
         }
         Err(Core::Full | Core::Empty) => Ok(Readiness::Armed),
@@ -115,5 +115,5 @@ pub(crate) fn arm<C: Waits>(
 /// Sees to it that the pipe hangs up if somebody sits opposite and dies, and only then.
 fn plug<C: Waits>(core: &mut C, seat: &Seat) -> Result<(), Error> {
     let alone = !core.other().present()?;
-    seat.polled.plug(&seat.region, seat.role.seat(), alone)
+    seat.parker.plug(alone)
 }
