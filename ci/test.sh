@@ -18,5 +18,7 @@ fi
 step bash ci/no_std.sh
 step bash ci/loom.sh
 step bash verify/spin.sh
+step cargo run --quiet --release --locked -p slipring-stepper
+step cargo run --quiet --release --locked -p slipring-stepper -- --errno
 RUSTDOCFLAGS="-D warnings" step cargo doc --workspace --no-deps --locked --quiet
 step cargo test --workspace --locked

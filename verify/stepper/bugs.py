@@ -1,0 +1,107 @@
+#!/usr/bin/env python3
+"""Shows that the stepper finds what it is there for: puts one deliberate bug at a time into a scratch copy,
+and wants the stepper to fail there.
+
+    verify/stepper/bugs.py          some two minutes
+
+Exit code 1 if a bug goes unnoticed.
+"""
+
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+CORE = "crates/slipring-core/src/"
+# What is wrong: file, text, what stands there instead.
+BUGS = {
+    "a tail stored before the message": (
+        CORE + "spsc.rs",
+        """        unsafe { self.slots.write(self.writer.at(), value) };
+        self.writer.commit(1);
+""",
+        """        let at = self.writer.at();
+        self.writer.commit(1);
+        unsafe { self.slots.write(at, value) };
+""",
+    ),
+    "a tail stored before a record": (
+        CORE + "bytes.rs",
+        """        unsafe { self.write(self.writer.at(), payload) };
+        self.publish(record_size(payload.len() as u64), 1);
+""",
+        """        let at = self.writer.at();
+        self.publish(record_size(payload.len() as u64), 1);
+        unsafe { self.write(at, payload) };
+""",
+    ),
+    "a tail stored message by message in a batch that is one": (
+        CORE + "spsc.rs",
+        """            self.producer.writer.commit(count as u64);
+""",
+        """            for _ in 0..count {
+                self.producer.writer.commit(1);
+            }
+""",
+    ),
+    "a waiters bit that no waker clears": (
+        CORE + "wait.rs",
+        "            .fetch_and(!waiters | FENCED, Ordering::Acquire);",
+        "            .fetch_and(!0, Ordering::Acquire);",
+    ),
+    "a creator that does not sweep": (
+        "crates/slipring/src/region/named.rs",
+        "        sweep(&parent);\n",
+        "        let _ = sweep;\n",
+    ),
+    "a channel that has its name before it is whole": (
+        "crates/slipring/src/region/named.rs",
+        "    let temporary = temporary(BUILDING);\n",
+        "    let temporary = name.topic().to_string();\n",
+    ),
+    "a consumer that begins at the tail": (
+        CORE + "cursor.rs",
+        "        let (tail, at) = words.resume()?;\n",
+        "        let (tail, _) = words.resume()?;\n        let at = tail;\n",
+    ),
+    "a taken seat before the end of the last holder was kept": (
+        CORE + "seat.rs",
+        "        let last = self.life()?;\n        if last.state == State::Finished {",
+        "        let last = self.life()?;\n        self.life.store((last.generation + 1) << 8 | 1, Ordering::Release);\n        if last.state == State::Finished {",
+    ),
+}
+
+
+def main():
+    missed = []
+    with tempfile.TemporaryDirectory() as scratch:
+        scratch = pathlib.Path(scratch)
+        for part in ["Cargo.toml", "Cargo.lock", "crates", "tests", "verify", "examples"]:
+            copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy
+            copy(ROOT / part, scratch / part)
+        target = os.environ.get("CARGO_TARGET_DIR", str(scratch / "target"))
+        environment = dict(os.environ, CARGO_TARGET_DIR=target, CARGO_PROFILE_RELEASE_LTO="off")
+        for bug, (file, right, wrong) in BUGS.items():
+            source = scratch / file
+            text = source.read_text()
+            if text.count(right) != 1:
+                sys.exit(f"{bug}: {file} has changed; say anew where the bug goes")
+            source.write_text(text.replace(right, wrong))
+            done = subprocess.run(
+                "cargo run --quiet --release --locked -p slipring-stepper -- --recovery --first".split(),
+                cwd=scratch, env=environment, capture_output=True, text=True, check=False,
+            )
+            source.write_text(text)
+            said = (done.stderr.strip().splitlines() or ["nothing"])[0]
+            print(f"{bug}: {'found: ' if done.returncode == 1 else 'MISSED: '}{said}", flush=True)
+            if done.returncode != 1:
+                missed.append(bug)
+    if missed:
+        sys.exit(f"missed: {', '.join(missed)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,145 @@
+//! Every system call of every operation fails, one at a time, with each error that a full machine gives:
+//! the operation says so in a typed error or does without, leaks nothing, and leaves a channel that works.
+//!
+//! The calls are made to fail by ptrace (they are never entered), so it does not matter who makes them.
+
+use std::process::ExitCode;
+
+use crate::check::{self, Stage};
+use crate::kinds::{self, Kind, Operation};
+use crate::trace::Inject;
+use crate::{Args, names};
+
+/// What is injected: too many files, no memory, no space, a signal, no permission.
+const ERRNOS: [i32; 5] = [
+    libc::EMFILE,
+    libc::ENOMEM,
+    libc::ENOSPC,
+    libc::EINTR,
+    libc::EPERM,
+];
+
+/// Calls that cannot fail so, or that are not the operation's: a descriptor that is not closed, or memory
+/// that is not unmapped, would be the injector's leak; the rest are those by which a victim says where it
+/// is, and the heap's, whose failure ends a Rust program anywhere.
+const SPARED: [i64; 9] = [
+    libc::SYS_close,
+    libc::SYS_munmap,
+    libc::SYS_tgkill,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_getpid,
+    libc::SYS_gettid,
+    libc::SYS_brk,
+    libc::SYS_exit_group,
+    libc::SYS_sigaltstack,
+];
+
+/// No operation makes so many calls but one that sleeps, whose later ones repeat the earlier.
+const MOST: u64 = 100;
+
+/// What was done.
+#[derive(Default)]
+struct Figures {
+    calls: u64,
+    faults: u64,
+    /// How many ended in an error; the others did without.
+    errors: u64,
+}
+
+impl Figures {
+    /// Prints a line of the table; `false` if it tells of a failure.
+    fn add(&mut self, name: &str, found: Result<Figures, String>) -> bool {
+        match found {
+            Ok(Figures {
+                calls,
+                faults,
+                errors,
+            }) => {
+                println!("| {name} | {calls} | {faults} | {errors} |");
+                self.calls += calls;
+                self.faults += faults;
+                self.errors += errors;
+                true
+            }
+            Err(error) => {
+                println!("| {name} | **failed** | {error} | |");
+                eprintln!("{name}: {error}");
+                false
+            }
+        }
+    }
+
+    fn count(&mut self, said: &str) -> Result<(), String> {
+        self.faults += 1;
+        match said.strip_prefix("error ") {
+            // Not slipring's error but the operation's own: it did what it must not.
+            Some(error) if error.starts_with("expected") => Err(said.to_string()),
+            Some(_) => {
+                self.errors += 1;
+                Ok(())
+            }
+            None if said == "ok" => Ok(()),
+            None => Err(said.to_string()),
+        }
+    }
+}
+
+/// All operations of the kinds asked for.
+pub(crate) fn main(args: &Args) -> ExitCode {
+    println!("| kind | operation | system calls | faults injected | of these an error |");
+    println!("|---|---|---|---|---|");
+    let (mut totals, mut failed) = (Figures::default(), false);
+    for kind in kinds::all() {
+        for operation in kind.operations {
+            if args.wants(kind.name) && operation.name.contains(&args.only) {
+                let name = format!("`{}` | {}", kind.name, crate::full_name(operation));
+                failed |= !totals.add(&name, all_of(|at, errno| one(&kind, operation, at, errno)));
+            }
+        }
+    }
+    for name in names::OPERATIONS {
+        if args.wants("names") && name.contains(&args.only) {
+            let inject = |at, errno| names::inject(name, at, errno, &SPARED);
+            failed |= !totals.add(&format!("names | {name}"), all_of(inject));
+        }
+    }
+    println!(
+        "| all | | {} | {} | {} |",
+        totals.calls, totals.faults, totals.errors
+    );
+    ExitCode::from(u8::from(failed))
+}
+
+/// Each call, with each error, until there is no such call.
+fn all_of(
+    mut inject: impl FnMut(u64, i32) -> Result<Option<String>, String>,
+) -> Result<Figures, String> {
+    let mut figures = Figures::default();
+    for errno in ERRNOS {
+        for at in 0..MOST {
+            let about = |error: String| format!("errno {errno} in call {at}: {error}");
+            match inject(at, errno).map_err(about)? {
+                Some(said) => figures.count(&said).map_err(about)?,
+                None => break,
+            }
+            figures.calls = figures.calls.max(at + 1);
+        }
+    }
+    Ok(figures)
+}
+
+/// One fault in an operation of a kind: what the victim said.
+fn one(kind: &Kind, operation: &Operation, at: u64, errno: i32) -> Result<Option<String>, String> {
+    let mut stage = Stage::set(kind, operation, None, false)?;
+    let skew = stage.memory.skew();
+    let mut victim = stage.victim(kind, operation, operation)?;
+    let Inject::Done(call) = victim.inject(at, errno, &SPARED)? else {
+        return Ok(None);
+    };
+    let about = |error: String| format!("(call {call}) {error}");
+    let said = victim.said().map_err(about)?;
+    let image = stage.window.look();
+    drop(stage);
+    check::image(kind, operation, skew, check::finished(&image), &image).map_err(about)?;
+    Ok(Some(said))
+}

@@ -1,0 +1,101 @@
+//! What a channel's memory holds at one instant.
+
+use std::collections::HashSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::os::fd::BorrowedFd;
+use std::ptr::NonNull;
+
+use rustix::mm::{MapFlags, ProtFlags};
+
+/// The two parts of a channel, mapped beside whoever works in them.
+pub(crate) struct Window {
+    parts: [NonNull<[u8]>; 2],
+}
+
+/// A copy of both parts.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Image {
+    parts: [Vec<u8>; 2],
+}
+
+impl Window {
+    /// Maps the files behind the first two descriptors of a channel.
+    pub(crate) fn open(descriptors: &[BorrowedFd<'_>]) -> Result<Window, String> {
+        let map = |fd: &BorrowedFd<'_>| {
+            let len = rustix::fs::fstat(fd)?.st_size as usize;
+            let access = ProtFlags::READ | ProtFlags::WRITE;
+            // SAFETY: a fresh mapping at an address of the kernel's choice, of a sealed memfd's length.
+            let base = unsafe {
+                rustix::mm::mmap(std::ptr::null_mut(), len, access, MapFlags::SHARED, fd, 0)
+            }?;
+            let base = NonNull::new(base.cast::<u8>()).unwrap_or(NonNull::dangling());
+            Ok(NonNull::slice_from_raw_parts(base, len))
+        };
+        let fail = |errno: rustix::io::Errno| format!("map a channel: {errno}");
+        match descriptors {
+            [control, data, ..] => Ok(Window {
+                parts: [map(control).map_err(fail)?, map(data).map_err(fail)?],
+            }),
+            _ => Err("the channel has no descriptors".into()),
+        }
+    }
+
+    /// What the memory holds now. Whoever works in it is stopped.
+    pub(crate) fn look(&self) -> Image {
+        // SAFETY: mapped for its length until drop; nobody writes it meanwhile (the victim is stopped,
+        // and the handles of this process are at rest).
+        let copy = |part: &NonNull<[u8]>| unsafe { part.as_ref() }.to_vec();
+        Image {
+            parts: [copy(&self.parts[0]), copy(&self.parts[1])],
+        }
+    }
+
+    /// Whether the memory holds what `image` does.
+    pub(crate) fn is(&self, image: &Image) -> bool {
+        let same = |(part, copy): (&NonNull<[u8]>, &Vec<u8>)| {
+            // SAFETY: as in `look`.
+            (unsafe { part.as_ref() }) == copy.as_slice()
+        };
+        self.parts.iter().zip(&image.parts).all(same)
+    }
+
+    /// Makes the memory what `image` is.
+    pub(crate) fn put(&mut self, image: &Image) {
+        for (part, copy) in self.parts.iter_mut().zip(&image.parts) {
+            // SAFETY: as in `look`; the handles of this process look again only after this.
+            unsafe { part.as_mut() }.copy_from_slice(copy);
+        }
+    }
+}
+
+impl Image {
+    /// A word of the control part.
+    pub(crate) fn word(&self, offset: usize) -> u64 {
+        let word = self.parts[0]
+            .get(offset..)
+            .and_then(|rest| rest.first_chunk());
+        word.map_or(0, |word| u64::from_le_bytes(*word))
+    }
+}
+
+impl Drop for Window {
+    fn drop(&mut self) {
+        for part in &self.parts {
+            // SAFETY: mapped by `open`, unmapped once.
+            let _ = unsafe { rustix::mm::munmap(part.as_ptr().cast(), part.len()) };
+        }
+    }
+}
+
+/// The images that were seen already.
+#[derive(Default)]
+pub(crate) struct Seen(HashSet<u64>);
+
+impl Seen {
+    /// Whether this one is new.
+    pub(crate) fn is_new(&mut self, image: &Image) -> bool {
+        let mut hasher = DefaultHasher::new();
+        image.parts.hash(&mut hasher);
+        self.0.insert(hasher.finish())
+    }
+}

@@ -1,0 +1,192 @@
+//! `spsc`: four slots of 64 bytes, every word of which says the message's number.
+
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use slipring::{Error, Payload, Readiness, Wait, spsc};
+
+use super::{
+    Consumer, Given, Kind, Memory, Operation, Producer, Side, armed, operation, seating, words,
+};
+
+const CAPACITY: u64 = 4;
+
+#[derive(Payload, Clone, Copy)]
+#[repr(C)]
+struct Message([u64; 8]);
+
+impl Message {
+    fn new(number: u64) -> Message {
+        Message(std::array::from_fn(|word| number << 8 | word as u64))
+    }
+
+    fn number(&self) -> Result<u64, String> {
+        let number = self.0[0] >> 8;
+        if self.0 == Message::new(number).0 {
+            Ok(number)
+        } else {
+            Err(format!("a torn message: {:x?}", self.0))
+        }
+    }
+}
+
+const OPERATIONS: &[Operation] = &[
+    seating("take", Side::Producer),
+    seating("take", Side::Consumer),
+    operation("leave", Side::Producer, 2, 0),
+    operation("leave", Side::Consumer, 2, 0),
+    operation("abort", Side::Producer, 2, 0),
+    operation("push", Side::Producer, 2, 1),
+    armed(operation("push", Side::Producer, 0, 1)),
+    operation("push-slice", Side::Producer, 1, 3),
+    operation("push-iter", Side::Producer, 1, 3),
+    operation("reserve-commit", Side::Producer, 1, 2),
+    operation("reserve-discard", Side::Producer, 1, 0),
+    operation("reserve-full", Side::Producer, 4, 0),
+    operation("arm", Side::Producer, 4, 0),
+    operation("park", Side::Producer, 4, 0),
+    operation("pop", Side::Consumer, 2, 1),
+    armed(operation("pop", Side::Consumer, 4, 1)),
+    operation("pop-slice", Side::Consumer, 3, 3),
+    operation("read-release", Side::Consumer, 3, 2),
+    operation("read-keep", Side::Consumer, 3, 0),
+    operation("arm", Side::Consumer, 0, 0),
+    operation("park", Side::Consumer, 0, 0),
+];
+
+pub(super) fn kind() -> Kind {
+    Kind {
+        name: "spsc",
+        capacity: CAPACITY,
+        make: || Ok(Box::new(builder().memfd().map_err(words)?)),
+        open: |fds: Vec<OwnedFd>| Ok(Box::new(builder().from_fds(fds).map_err(words)?)),
+        operations: OPERATIONS,
+    }
+}
+
+fn builder() -> spsc::Builder<Message> {
+    // Waits by sleeping at once: polling is the same few instructions over and over.
+    spsc::Builder::new(CAPACITY as usize).wait(Wait::Sleep {
+        spin_for: Duration::ZERO,
+    })
+}
+
+impl Memory for spsc::Channel<Message> {
+    fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+        spsc::Channel::descriptors(self)
+    }
+
+    fn skew(&self) -> u64 {
+        self.geometry().skew
+    }
+
+    fn producer(&self) -> Result<Box<dyn Producer>, String> {
+        Ok(Box::new(spsc::Channel::producer(self).map_err(words)?))
+    }
+
+    fn consumer(&self) -> Result<Box<dyn Consumer>, String> {
+        Ok(Box::new(spsc::Channel::consumer(self).map_err(words)?))
+    }
+}
+
+impl Producer for spsc::Producer<Message> {
+    fn push(&mut self, number: u64, timeout: Duration) -> Result<(), String> {
+        self.push_timeout(Message::new(number), timeout)
+            .map_err(words)
+    }
+
+    fn room(&mut self) -> Result<u64, String> {
+        Ok(self.try_reserve(CAPACITY as usize).map_err(words)?.len() as u64)
+    }
+
+    fn arm(&mut self) -> Result<(), String> {
+        match spsc::Producer::arm(self, 1).map_err(words)? {
+            Readiness::Armed => Ok(()),
+            Readiness::Ready => Err("there is room".into()),
+        }
+    }
+
+    fn act(&mut self, name: &str, next: u64) -> Result<(), String> {
+        let values = [next, next + 1, next + 2].map(Message::new);
+        match name {
+            "push" => self.try_push(values[0]).map_err(words),
+            "push-slice" => self.try_push_slice(&values).map(drop).map_err(words),
+            "push-iter" => self.try_push_iter(values).map(drop).map_err(words),
+            "reserve-commit" | "reserve-discard" => {
+                let mut slots = self.try_reserve(3).map_err(words)?;
+                for (slot, value) in values.into_iter().enumerate() {
+                    slots.write(slot, value);
+                }
+                if name == "reserve-commit" {
+                    slots.commit(2);
+                }
+                Ok(())
+            }
+            "reserve-full" => match self.try_reserve(1).err() {
+                Some(Error::Full) => Ok(()),
+                other => Err(format!("expected Full, found {other:?}")),
+            },
+            "arm" => Producer::arm(self),
+            "park" => match self
+                .push_timeout(values[0], PARK)
+                .map_err(|failed| failed.error)
+            {
+                Err(Error::TimedOut) => Ok(()),
+                Err(error) => Err(words(error)),
+                Ok(_) => Err("expected TimedOut".into()),
+            },
+            _ => Err(format!("no operation {name}")),
+        }
+    }
+
+    fn abort(self: Box<Self>) {
+        spsc::Producer::abort(*self);
+    }
+}
+
+/// Long enough to fall asleep, though each instruction of the way there takes some 20 µs under ptrace.
+const PARK: Duration = Duration::from_millis(100);
+
+impl Consumer for spsc::Consumer<Message> {
+    fn pop(&mut self, timeout: Duration) -> Result<Given, String> {
+        match self.pop_timeout(timeout) {
+            Ok(message) => Ok(Given::Message(message.number()?)),
+            Err(Error::TimedOut) => Ok(Given::Nothing),
+            Err(Error::Disconnected(end)) => Ok(Given::Ended(end)),
+            Err(error) => Err(words(error)),
+        }
+    }
+
+    fn arm(&mut self) -> Result<(), String> {
+        match spsc::Consumer::arm(self).map_err(words)? {
+            Readiness::Armed => Ok(()),
+            Readiness::Ready => Err("there is a message".into()),
+        }
+    }
+
+    fn act(&mut self, name: &str) -> Result<(), String> {
+        match name {
+            "pop" => self.try_pop().map(drop).map_err(words),
+            "pop-slice" => {
+                let mut out = [Message::new(0); 3];
+                self.try_pop_slice(&mut out).map(drop).map_err(words)
+            }
+            "read-release" => self.try_read(2).map(drop).map_err(words),
+            "read-keep" => {
+                self.try_read(2).map_err(words)?.release(0);
+                Ok(())
+            }
+            "arm" => Consumer::arm(self),
+            "park" => match self.pop_timeout(PARK) {
+                Err(Error::TimedOut) => Ok(()),
+                Err(error) => Err(words(error)),
+                Ok(_) => Err("expected TimedOut".into()),
+            },
+            _ => Err(format!("no operation {name}")),
+        }
+    }
+
+    fn abort(self: Box<Self>) {
+        spsc::Consumer::abort(*self);
+    }
+}

@@ -1,0 +1,362 @@
+//! Kills a process at every instruction of every operation, and checks what is left.
+//!
+//! ```text
+//! stepper [--recovery] [--first] [--only WORDS] [spsc|bytes|names...]
+//! ```
+//!
+//! An operation runs in a process of its own, under ptrace, one instruction at a time. After each, the
+//! channel's memory is compared with what it was; each image that is new is what a SIGKILL at that
+//! instant would leave (with the dead process's locks free), and is checked: see `check`. With
+//! `--recovery` each of those images is also the beginning of a successor's taking the seat, stepped and
+//! checked in the same way: a kill inside recovery.
+//!
+//! Exit code 1 if any image breaks a promise.
+
+mod check;
+mod errno;
+mod image;
+mod kinds;
+mod names;
+mod trace;
+
+use std::os::fd::{FromRawFd, OwnedFd};
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use check::Stage;
+use image::{Image, Seen};
+use kinds::{Kind, Operation, Other, Side};
+
+#[derive(Parser)]
+struct Args {
+    /// Also kill each successor at every instruction of taking the dead one's seat.
+    #[arg(long)]
+    recovery: bool,
+    /// In place of all that: make every system call of every operation fail in turn.
+    #[arg(long)]
+    errno: bool,
+    /// Stop at the first failure.
+    #[arg(long)]
+    first: bool,
+    /// Only operations whose name has this in it.
+    #[arg(long, default_value = "")]
+    only: String,
+    /// Only these kinds, or `names`: named channels made, opened and removed.
+    kinds: Vec<String>,
+}
+
+impl Args {
+    fn wants(&self, kind: &str) -> bool {
+        self.kinds.is_empty() || self.kinds.iter().any(|name| name == kind)
+    }
+}
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().collect();
+    let text: Vec<&str> = words.iter().map(String::as_str).collect();
+    let part = match text[..] {
+        [_, "victim", "names", name] => Some(names::victim(name)),
+        [_, "victim", ..] => Some(victim(&words[2..])),
+        [_, "names", "make"] => Some(names::make()),
+        [_, "names", "examine"] => Some(names::examine()),
+        _ => None,
+    };
+    if let Some(done) = part {
+        return match done {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("{error}");
+                ExitCode::FAILURE
+            }
+        };
+    }
+    let args = Args::parse();
+    if args.errno {
+        return errno::main(&args);
+    }
+    let mut totals = Figures::default();
+    let mut failed = Vec::new();
+    println!("| kind | operation | instructions | images | in recovery: instructions | images |");
+    println!("|---|---|---|---|---|---|");
+    for kind in kinds::all() {
+        if !args.wants(kind.name) {
+            continue;
+        }
+        for operation in kind.operations {
+            if !operation.name.contains(&args.only) {
+                continue;
+            }
+            let name = full_name(operation);
+            match run(&kind, operation, args.recovery) {
+                Ok(figures) => {
+                    println!("| `{}` | {name} {figures}", kind.name);
+                    totals.add(&figures);
+                }
+                Err(error) => {
+                    println!("| `{}` | {name} | **failed** | {error} | | |", kind.name);
+                    failed.push(format!("{} {name}: {error}", kind.name));
+                    if args.first {
+                        eprintln!("{}", failed[0]);
+                        return ExitCode::FAILURE;
+                    }
+                }
+            }
+        }
+    }
+    if args.wants("names") {
+        for name in names::OPERATIONS
+            .into_iter()
+            .filter(|name| name.contains(&args.only))
+        {
+            match names::run(name) {
+                Ok((instructions, images)) => {
+                    let figures = Figures {
+                        instructions,
+                        images,
+                        ..Figures::default()
+                    };
+                    println!("| names | {name} {figures}");
+                    totals.add(&figures);
+                }
+                Err(error) => {
+                    println!("| names | {name} | **failed** | {error} | | |");
+                    failed.push(format!("names {name}: {error}"));
+                }
+            }
+        }
+    }
+    println!("| all | {totals}");
+    for failure in &failed {
+        eprintln!("{failure}");
+    }
+    if failed.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+fn full_name(operation: &Operation) -> String {
+    let side = match operation.side {
+        Side::Producer => "producer",
+        Side::Consumer => "consumer",
+    };
+    let other = match operation.other {
+        Other::Awake => "",
+        Other::Armed => ", the other asleep",
+    };
+    format!("{side}: {}{other}", operation.name)
+}
+
+/// What was done for one operation.
+#[derive(Default)]
+struct Figures {
+    instructions: u64,
+    images: u64,
+    recovery_instructions: u64,
+    recovery_images: u64,
+}
+
+impl Figures {
+    fn add(&mut self, other: &Figures) {
+        self.instructions += other.instructions;
+        self.images += other.images;
+        self.recovery_instructions += other.recovery_instructions;
+        self.recovery_images += other.recovery_images;
+    }
+}
+
+impl std::fmt::Display for Figures {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "| {} | {} | {} | {} |",
+            self.instructions, self.images, self.recovery_instructions, self.recovery_images
+        )
+    }
+}
+
+fn run(kind: &Kind, operation: &Operation, recovery: bool) -> Result<Figures, String> {
+    let mut stage = Stage::set(kind, operation, None, false)?;
+    let skew = stage.memory.skew();
+    let (instructions, images) = step(kind, operation, operation, &mut stage)?;
+    drop(stage);
+    let mut figures = Figures {
+        instructions,
+        images: images.len() as u64,
+        ..Figures::default()
+    };
+    for (at, image) in &images {
+        check::image(kind, operation, skew, check::finished(image), image)
+            .map_err(|error| format!("killed after instruction {at}: {error}"))?;
+    }
+    if recovery {
+        let taking = kind
+            .operations
+            .iter()
+            .find(|taking| taking.takes_seat && taking.side == operation.side)
+            .ok_or("the kind has no operation that takes a seat")?;
+        let mut seen = Seen::default();
+        for (at, image) in &images {
+            let finished = check::finished(image);
+            let mut stage = Stage::at(kind, operation, skew, image)?;
+            let (instructions, images) = step(kind, operation, taking, &mut stage)?;
+            drop(stage);
+            figures.recovery_instructions += instructions;
+            for (within, image) in images {
+                if seen.is_new(&image) {
+                    figures.recovery_images += 1;
+                    check::image(kind, operation, skew, finished, &image).map_err(|error| {
+                        format!(
+                            "killed after instruction {at}, its successor after {within}: {error}"
+                        )
+                    })?;
+                }
+            }
+        }
+    }
+    Ok(figures)
+}
+
+/// Steps a victim through `what`, on a stage that was set for `operation`: how many instructions, and
+/// each image that it went through, with the instruction after which it was first seen.
+fn step(
+    kind: &Kind,
+    operation: &Operation,
+    what: &Operation,
+    stage: &mut Stage,
+) -> Result<(u64, Vec<(u64, Image)>), String> {
+    let mut victim = stage.victim(kind, operation, what)?;
+    let (mut seen, mut images, mut instructions) = (Seen::default(), Vec::new(), 0);
+    let mut last = stage.window.look();
+    seen.is_new(&last);
+    images.push((0, last.clone()));
+    while victim.step()? {
+        instructions += 1;
+        if !stage.window.is(&last) {
+            last = stage.window.look();
+            if seen.is_new(&last) {
+                images.push((instructions, last.clone()));
+            }
+        }
+    }
+    victim.finish()?;
+    Ok((instructions, images))
+}
+
+/// The other process: does the operation between two signals, and says what came of it.
+fn victim(words: &[String]) -> Result<(), String> {
+    let [kind, index, next, passed] = words else {
+        return Err("expected four words".into());
+    };
+    let number = |word: &str| word.parse::<u64>().map_err(|error| error.to_string());
+    let kinds = kinds::all();
+    let kind = kinds.iter().find(|candidate| candidate.name == kind);
+    let kind = kind.ok_or("no such kind")?;
+    let operation = kind.operations.get(number(index)? as usize);
+    let operation = operation.ok_or("no such operation")?;
+    let own = |word: &str| {
+        let fd = number(word)? as i32;
+        // SAFETY: a descriptor that this process inherited, and that nothing else of it uses.
+        Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    };
+    let passed: Result<Vec<OwnedFd>, String> = passed.split(',').map(own).collect();
+    let memory = (kind.open)(passed?)?;
+    let before = Held::now()?;
+    let done = perform(&*memory, operation, number(next)?);
+    before.is_all()?;
+    match done {
+        Ok(()) => println!("ok"),
+        Err(error) => println!("error {error}"),
+    }
+    Ok(())
+}
+
+/// What a process holds that it could leak: descriptors, and mappings of channels.
+struct Held {
+    descriptors: Vec<String>,
+    mappings: usize,
+}
+
+impl Held {
+    fn now() -> Result<Held, String> {
+        let fail = |error: std::io::Error| format!("look at what this process holds: {error}");
+        let mut descriptors: Vec<String> = std::fs::read_dir("/proc/self/fd")
+            .map_err(fail)?
+            .filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned()))
+            .collect();
+        descriptors.sort();
+        let maps = std::fs::read_to_string("/proc/self/maps").map_err(fail)?;
+        let channels = ["memfd:slipring", "/control", "/data"];
+        let of_channels = |line: &&str| channels.iter().any(|name| line.contains(name));
+        Ok(Held {
+            descriptors,
+            mappings: maps.lines().filter(of_channels).count(),
+        })
+    }
+
+    fn is_all(&self) -> Result<(), String> {
+        let now = Held::now()?;
+        if now.descriptors == self.descriptors && now.mappings == self.mappings {
+            return Ok(());
+        }
+        Err(format!(
+            "leaked: descriptors {:?} were {:?}, mappings {} were {}",
+            now.descriptors, self.descriptors, now.mappings, self.mappings
+        ))
+    }
+}
+
+/// The operation; afterwards the handle is dropped.
+fn perform(memory: &dyn kinds::Memory, operation: &Operation, next: u64) -> Result<(), String> {
+    match (operation.side, operation.name) {
+        (Side::Producer, "take") => {
+            trace::begin();
+            let taken = memory.producer();
+            trace::end();
+            taken.map(|tx| tx.abort())
+        }
+        (Side::Consumer, "take") => {
+            trace::begin();
+            let taken = memory.consumer();
+            trace::end();
+            taken.map(|rx| rx.abort())
+        }
+        (Side::Producer, name) => {
+            let mut tx = memory.producer()?;
+            trace::begin();
+            let done = match name {
+                "leave" => {
+                    drop(tx);
+                    Ok(())
+                }
+                "abort" => {
+                    tx.abort();
+                    Ok(())
+                }
+                name => {
+                    let done = tx.act(name, next);
+                    trace::end();
+                    tx.abort();
+                    return done;
+                }
+            };
+            trace::end();
+            done
+        }
+        (Side::Consumer, name) => {
+            let mut rx = memory.consumer()?;
+            trace::begin();
+            if name == "leave" {
+                drop(rx);
+                trace::end();
+                return Ok(());
+            }
+            let done = rx.act(name);
+            trace::end();
+            rx.abort();
+            done
+        }
+    }
+}
