@@ -20,5 +20,6 @@ step bash ci/loom.sh
 step bash verify/spin.sh
 step cargo run --quiet --release --locked -p slipring-stepper
 step cargo run --quiet --release --locked -p slipring-stepper -- --errno
+step cargo run --quiet --release --locked -p slipring-stepper -- --hostile 20000
 RUSTDOCFLAGS="-D warnings" step cargo doc --workspace --no-deps --locked --quiet
 step cargo test --workspace --locked

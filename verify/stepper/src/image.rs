@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::mm::{MapFlags, ProtFlags};
 
@@ -59,6 +60,26 @@ impl Window {
         self.parts.iter().zip(&image.parts).all(same)
     }
 
+    /// Changes a word while others may use it.
+    pub(crate) fn set(&mut self, part: usize, offset: usize, value: u64) {
+        let part = self.parts[part].cast::<u8>();
+        // SAFETY: callers stay in the part.
+        let word = unsafe { part.add(offset) };
+        // SAFETY: an aligned word of a mapping that lives until drop, changed as the atomic that it is for
+        // everybody else.
+        let word = unsafe { AtomicU64::from_ptr(word.cast().as_ptr()) };
+        word.store(value, Ordering::Relaxed);
+    }
+
+    /// Makes the memory what `image` is, word by word, while others use it.
+    pub(crate) fn put_live(&mut self, image: &Image) {
+        for part in 0..2 {
+            for offset in (0..image.len(part)).step_by(8) {
+                self.set(part, offset, image.word_of(part, offset));
+            }
+        }
+    }
+
     /// Makes the memory what `image` is.
     pub(crate) fn put(&mut self, image: &Image) {
         for (part, copy) in self.parts.iter_mut().zip(&image.parts) {
@@ -69,9 +90,19 @@ impl Window {
 }
 
 impl Image {
+    /// The bytes of a part.
+    pub(crate) fn len(&self, part: usize) -> usize {
+        self.parts[part].len()
+    }
+
     /// A word of the control part.
     pub(crate) fn word(&self, offset: usize) -> u64 {
-        let word = self.parts[0]
+        self.word_of(0, offset)
+    }
+
+    /// A word of either part: 0 control, 1 data.
+    pub(crate) fn word_of(&self, part: usize, offset: usize) -> u64 {
+        let word = self.parts[part]
             .get(offset..)
             .and_then(|rest| rest.first_chunk());
         word.map_or(0, |word| u64::from_le_bytes(*word))

@@ -14,6 +14,7 @@
 
 mod check;
 mod errno;
+mod hostile;
 mod image;
 mod kinds;
 mod names;
@@ -36,6 +37,12 @@ struct Args {
     /// In place of all that: make every system call of every operation fail in turn.
     #[arg(long)]
     errno: bool,
+    /// In place of all that: so many lies told to each kind at rest, and a hundredth of them live.
+    #[arg(long, value_name = "LIES")]
+    hostile: Option<u64>,
+    /// Where the lies begin.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
     /// Stop at the first failure.
     #[arg(long)]
     first: bool,
@@ -58,6 +65,7 @@ fn main() -> ExitCode {
     let part = match text[..] {
         [_, "victim", "names", name] => Some(names::victim(name)),
         [_, "victim", ..] => Some(victim(&words[2..])),
+        [_, "honest", role, kind, passed] => Some(hostile::honest(role, kind, passed)),
         [_, "names", "make"] => Some(names::make()),
         [_, "names", "examine"] => Some(names::examine()),
         _ => None,
@@ -74,6 +82,9 @@ fn main() -> ExitCode {
     let args = Args::parse();
     if args.errno {
         return errno::main(&args);
+    }
+    if let Some(lies) = args.hostile {
+        return hostile::main(&args, lies);
     }
     let mut totals = Figures::default();
     let mut failed = Vec::new();

@@ -1,0 +1,394 @@
+//! A peer that lies: any word of a channel's memory, control and data, set to anything.
+//!
+//! *At rest*: a word is changed, then whoever is there, and whoever comes, does all that it can. *Live*: words
+//! are changed while two honest processes pass messages; after every so many the memory is made whole, and
+//! messages must pass again.
+//!
+//! Honest parties answer with messages or typed errors: a panic, a signal, or a timed call that does not
+//! end ends this program.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use slipring_core::layout::{BELLS, LINE};
+
+use crate::Args;
+use crate::image::{Image, Window};
+use crate::kinds::{self, Kind, Memory};
+
+/// A timed call of an honest party waits so long.
+const SHORT: Duration = Duration::from_millis(2);
+/// And has ended by then, whatever else this machine does.
+const LATE: Duration = Duration::from_secs(20);
+
+/// After so many calls in vain an honest party takes its seat anew.
+const VAIN: u32 = 10;
+
+/// A small generator (xorshift64*, Vigna 2014): the same lies for the same seed.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    fn below(&mut self, bound: usize) -> usize {
+        (self.next() >> 33) as usize % bound
+    }
+}
+
+/// One word, and what it is made.
+struct Lie {
+    part: usize,
+    offset: usize,
+    value: u64,
+}
+
+impl Lie {
+    /// Another value for some word. Of control nearly all words are zero and mean nothing: those that do
+    /// are taken more often.
+    fn tell(random: &mut Random, image: &Image) -> Lie {
+        let part = usize::from(random.below(4) == 0);
+        let len = image.len(part);
+        let mut offset = random.below(len / 8) * 8;
+        if part == 0 && random.below(4) != 0 {
+            let bells = [0, 8, 16, LINE, LINE + 8, LINE + 16].map(|word| BELLS + word);
+            let used: Vec<usize> = (BELLS..len)
+                .step_by(8)
+                .filter(|at| image.word_of(part, *at) != 0 || bells.contains(at))
+                .collect();
+            offset = used[random.below(used.len())];
+        }
+        let old = image.word_of(part, offset);
+        let value = match random.below(8) {
+            0 => 0,
+            1 => u64::MAX,
+            2 => old.wrapping_add(1),
+            3 => old.wrapping_sub(1),
+            4 => 1 << 63,
+            5 => random.next(),
+            6 => old.wrapping_add(random.next() % 4096),
+            _ => old ^ 1 << random.below(64),
+        };
+        Lie {
+            part,
+            offset,
+            value,
+        }
+    }
+}
+
+impl std::fmt::Display for Lie {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let part = ["control", "data"][self.part];
+        write!(f, "{part} at {} = {:#x}", self.offset, self.value)
+    }
+}
+
+/// So many lies at rest, and a hundredth of that live, for each kind.
+pub(crate) fn main(args: &Args, lies: u64) -> ExitCode {
+    println!("| kind | lies at rest | found corrupt | lies told live | messages meanwhile |");
+    println!("|---|---|---|---|---|");
+    let mut failed = false;
+    for kind in kinds::all() {
+        if !args.wants(kind.name) {
+            continue;
+        }
+        let found = at_rest(&kind, lies, args.seed).and_then(|errors| {
+            let told = lies / 100;
+            let messages = live(&kind, told, args.seed)?;
+            Ok(format!("{lies} | {errors} | {told} | {messages}"))
+        });
+        match found {
+            Ok(figures) => println!("| `{}` | {figures} |", kind.name),
+            Err(error) => {
+                println!("| `{}` | **failed** | {error} | | |", kind.name);
+                eprintln!("{}: {error}", kind.name);
+                failed = true;
+            }
+        }
+    }
+    ExitCode::from(u8::from(failed))
+}
+
+/// How many of the lies were found corrupt; the others changed nothing that counts, or a message.
+fn at_rest(kind: &Kind, lies: u64, seed: u64) -> Result<u64, String> {
+    let mut random = Random(seed | 1);
+    let memory = (kind.make)()?;
+    let mut window = Window::open(&memory.descriptors())?;
+    // A few messages on the way, so that positions are not zero.
+    let (mut tx, mut rx) = (memory.producer()?, memory.consumer()?);
+    for number in 0..6 {
+        tx.push(number, Duration::ZERO)?;
+        if number < 4 {
+            rx.pop(Duration::ZERO)?;
+        }
+    }
+    tx.abort();
+    rx.abort();
+    let pristine = window.look();
+    let mut errors = 0;
+    for number in 0..lies {
+        window.put(&pristine);
+        let lie = Lie::tell(&mut random, &pristine);
+        let begun = Instant::now();
+        // Half of them come before the lie, half after.
+        let answers = if number % 2 == 0 {
+            let (tx, rx) = (memory.producer(), memory.consumer());
+            window.set(lie.part, lie.offset, lie.value);
+            use_all(tx, rx)
+        } else {
+            window.set(lie.part, lie.offset, lie.value);
+            use_all(memory.producer(), memory.consumer())
+        };
+        errors += u64::from(answers);
+        if begun.elapsed() > LATE {
+            return Err(format!("lie {number} ({lie}) made a timed call late"));
+        }
+    }
+    Ok(errors)
+}
+
+type Taken<H> = Result<Box<H>, String>;
+
+/// Everything that two ends can be asked, a few times. Whether any of them found the channel corrupt.
+fn use_all(tx: Taken<dyn kinds::Producer>, rx: Taken<dyn kinds::Consumer>) -> bool {
+    let mut corrupt = false;
+    let mut says = |answer: Result<(), String>| {
+        corrupt |= answer.is_err_and(|error| error.contains("corrupt"));
+    };
+    let mut tx = tx.map_err(|error| says(Err(error))).ok();
+    let mut rx = rx.map_err(|error| says(Err(error))).ok();
+    for round in 0..2 {
+        if let Some(tx) = &mut tx {
+            says(tx.push(100 + round, Duration::ZERO));
+            says(tx.room().map(drop));
+            says(tx.arm());
+            says(tx.act("reserve-discard", 200));
+        }
+        if let Some(rx) = &mut rx {
+            says(rx.pop(Duration::ZERO).map(drop));
+            says(rx.arm());
+            says(rx.act("pop"));
+        }
+    }
+    if let Some(tx) = tx {
+        tx.abort();
+    }
+    if let Some(rx) = rx {
+        rx.abort();
+    }
+    corrupt
+}
+
+/// The messages that passed between two honest processes while so many lies were told.
+fn live(kind: &Kind, lies: u64, seed: u64) -> Result<u64, String> {
+    let mut random = Random(seed.rotate_left(32) | 1);
+    let memory = (kind.make)()?;
+    let mut window = Window::open(&memory.descriptors())?;
+    let pristine = window.look();
+    let mut peers = [
+        Honest::start(kind, &*memory, "producer")?,
+        Honest::start(kind, &*memory, "consumer")?,
+    ];
+    for number in 0..lies {
+        let now = window.look();
+        let lie = Lie::tell(&mut random, &now);
+        window.set(lie.part, lie.offset, lie.value);
+        // Long enough for somebody to meet it, most of the time: some tens of messages.
+        for _ in 0..random.below(2000) {
+            std::hint::spin_loop();
+        }
+        let about = |error: String| format!("lie {number} ({lie}): {error}");
+        for peer in &mut peers {
+            peer.is_alive().map_err(about)?;
+        }
+        if number % 16 == 15 {
+            heal(&mut window, &pristine, &mut peers).map_err(about)?;
+        }
+    }
+    heal(&mut window, &pristine, &mut peers)?;
+    let [_, consumer] = &mut peers;
+    consumer.passed()
+}
+
+/// Makes the memory whole, and waits until messages pass.
+fn heal(window: &mut Window, pristine: &Image, peers: &mut [Honest; 2]) -> Result<(), String> {
+    let begun = Instant::now();
+    let before = peers[1].passed()?;
+    loop {
+        // The seats' lines as well: their holders find them strange, say so, and sit down anew. Again and
+        // again: a holder that is in the middle of something stores its position after it.
+        window.put_live(pristine);
+        let put = Instant::now();
+        while put.elapsed() < 100 * SHORT {
+            for peer in peers.iter_mut() {
+                peer.is_alive()?;
+            }
+            if peers[1].passed()? > before + 100 {
+                return Ok(());
+            }
+            std::thread::yield_now();
+        }
+        if begun.elapsed() > LATE {
+            let [producer, consumer] = [peers[0].says()?, peers[1].says()?];
+            return Err(format!(
+                "no message passes, though the memory is whole again: {producer}, {consumer}"
+            ));
+        }
+    }
+}
+
+/// An honest process.
+struct Honest {
+    child: Child,
+    said: BufReader<std::process::ChildStdout>,
+    asks: std::process::ChildStdin,
+}
+
+impl Honest {
+    fn start(kind: &Kind, memory: &dyn Memory, role: &str) -> Result<Honest, String> {
+        use std::os::unix::process::CommandExt;
+        let passed = memory.descriptors();
+        let numbers: Vec<i32> = passed.iter().map(|fd| fd.as_raw_fd()).collect();
+        let text: Vec<String> = numbers.iter().map(i32::to_string).collect();
+        let program = std::env::current_exe().map_err(|error| error.to_string())?;
+        let mut command = Command::new(program);
+        command.args(["honest", role, kind.name, &text.join(",")]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let keep = move || {
+            for fd in &numbers {
+                // SAFETY: one system call on a descriptor that the parent keeps open meanwhile.
+                unsafe { libc::fcntl(*fd, libc::F_SETFD, 0) };
+            }
+            Ok(())
+        };
+        // SAFETY: between fork and exec it makes system calls only, and allocates nothing.
+        let mut child = unsafe { command.pre_exec(keep) }
+            .spawn()
+            .map_err(|error| error.to_string())?;
+        let (said, asks) = (child.stdout.take(), child.stdin.take());
+        let (said, asks) = (said.ok_or("no output")?, asks.ok_or("no input")?);
+        Ok(Honest {
+            child,
+            said: BufReader::new(said),
+            asks,
+        })
+    }
+
+    fn is_alive(&mut self) -> Result<(), String> {
+        match self.child.try_wait() {
+            Ok(None) => Ok(()),
+            ended => Err(format!("an honest process ended: {ended:?}")),
+        }
+    }
+
+    /// How many messages it has passed.
+    fn passed(&mut self) -> Result<u64, String> {
+        let line = self.says()?;
+        let number = line.split(' ').next().and_then(|word| word.parse().ok());
+        number.ok_or_else(|| format!("an honest process said: {line}"))
+    }
+
+    /// How many messages it has passed, and the last error that it met.
+    fn says(&mut self) -> Result<String, String> {
+        let fail = |error: std::io::Error| format!("an honest process does not answer: {error}");
+        self.asks.write_all(b"?").map_err(fail)?;
+        let mut line = String::new();
+        self.said.read_line(&mut line).map_err(fail)?;
+        Ok(line)
+    }
+}
+
+impl Drop for Honest {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// In the honest process: passes messages for ever, whatever it meets, and says how many when asked.
+pub(crate) fn honest(role: &str, kind: &str, passed: &str) -> Result<(), String> {
+    let kinds = kinds::all();
+    let kind = kinds.iter().find(|candidate| candidate.name == kind);
+    let kind = kind.ok_or("no such kind")?;
+    let own = |word: &str| {
+        let fd = word.parse::<i32>().map_err(|error| error.to_string())?;
+        // SAFETY: a descriptor that this process inherited, and that nothing else of it uses.
+        Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    };
+    let passed: Result<Vec<OwnedFd>, String> = passed.split(',').map(own).collect();
+    let memory = (kind.open)(passed?)?;
+    let count = Arc::new(AtomicU64::new(0));
+    let met = Arc::new(Mutex::new(String::new()));
+    let (shown, last) = (count.clone(), met.clone());
+    std::thread::spawn(move || {
+        use std::io::Read;
+        let mut ask = [0];
+        while std::io::stdin().read_exact(&mut ask).is_ok() {
+            let met = last
+                .lock()
+                .map_or_else(|_| String::new(), |met| met.clone());
+            println!("{} {met}", shown.load(Ordering::Relaxed));
+        }
+        std::process::exit(0);
+    });
+    let meet = |error: String| {
+        if let Ok(mut met) = met.lock() {
+            *met = error;
+        }
+    };
+    let mut number = 0;
+    loop {
+        // As long as a lie stands that keeps the seat from being taken, there is nothing to do. Who waits
+        // in vain for long sits down anew: a handle keeps its own position to itself, and a lie about it
+        // in memory can leave one side full and the other empty.
+        let mut one = || -> Result<(), String> {
+            let timed = |begun: Instant| match begun.elapsed() {
+                late if late > LATE => std::process::exit(3),
+                _ => Instant::now(),
+            };
+            let (mut at, mut vain) = (Instant::now(), 0);
+            if role == "producer" {
+                let mut tx = memory.producer()?;
+                loop {
+                    let pushed = tx.push(number % 200, SHORT);
+                    at = timed(at);
+                    match pushed {
+                        Ok(()) => (number, vain) = (number + 1, 0),
+                        Err(error) if error.contains("corrupt") || vain == VAIN => {
+                            return Err(error);
+                        }
+                        Err(_) => vain += 1,
+                    }
+                }
+            }
+            let mut rx = memory.consumer()?;
+            loop {
+                let popped = rx.pop(SHORT);
+                at = timed(at);
+                match popped {
+                    Ok(kinds::Given::Message(_)) => {
+                        count.fetch_add(1, Ordering::Relaxed);
+                        vain = 0;
+                    }
+                    Ok(_) if vain == VAIN => return Err("nothing came".into()),
+                    Err(error) if error.contains("corrupt") || vain == VAIN => return Err(error),
+                    // Nothing; or a message that was scribbled on: it is gone.
+                    _ => vain += 1,
+                }
+            }
+        };
+        if let Err(error) = one() {
+            meet(error);
+        }
+        std::thread::yield_now();
+    }
+}
