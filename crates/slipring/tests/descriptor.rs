@@ -2,7 +2,7 @@
 //! within one process. (Before real processes: `tests/tests/descriptor.rs`.)
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use slipring::{End, Error, Readiness, bytes, spsc};
@@ -106,6 +106,42 @@ fn an_end_is_told_once_and_then_the_descriptor_rests_until_somebody_comes() {
     assert_eq!(rx.pop().unwrap(), 7);
 }
 
+/// The byte of a waker that was slow: what it tells of was found before, and it comes after the next
+/// arming.
+#[test]
+fn a_byte_that_comes_late_keeps_nobody_awake() {
+    for (mut tx, mut rx) in channels() {
+        assert_eq!(rx.arm().unwrap(), Readiness::Armed);
+        let pipe = format!("/proc/self/fd/{}", rx.as_fd().unwrap().as_raw_fd());
+        std::fs::write(pipe, [1]).unwrap();
+        assert_eq!(now(rx.as_fd().unwrap()), PollFlags::IN);
+        assert_eq!(rx.arm().unwrap(), Readiness::Armed);
+        assert_eq!(now(rx.as_fd().unwrap()), PollFlags::empty());
+        tx.push(1).unwrap();
+        assert_eq!(now(rx.as_fd().unwrap()), PollFlags::IN);
+    }
+}
+
+#[test]
+fn an_end_whose_successor_has_come_is_told_by_arming_too() {
+    let heap = spsc::Builder::<u64>::new(4).heap().unwrap();
+    let memfd = spsc::Builder::<u64>::new(4).memfd().unwrap();
+    for channel in [heap, memfd] {
+        let mut rx = channel.consumer().unwrap();
+        drop(channel.producer().unwrap());
+        let mut tx = channel.producer().unwrap();
+        assert!(matches!(rx.arm(), Err(Error::Disconnected(End::Finished))));
+        // The successor came before that was said.
+        assert_eq!(now(rx.as_fd().unwrap()), PollFlags::IN);
+        assert_eq!(rx.arm().unwrap(), Readiness::Armed);
+        assert_eq!(now(rx.as_fd().unwrap()), PollFlags::empty());
+        tx.push(1).unwrap();
+        assert_eq!(now(rx.as_fd().unwrap()), PollFlags::IN);
+        assert_eq!(rx.arm().unwrap(), Readiness::Ready);
+        assert_eq!(rx.pop().unwrap(), 1);
+    }
+}
+
 /// A handle that sleeps and polls in turn loses no wake to the other face.
 #[test]
 fn sleeping_and_polling_take_turns() {
@@ -114,7 +150,8 @@ fn sleeping_and_polling_take_turns() {
     let wait = slipring::Wait::Sleep {
         spin_for: std::time::Duration::ZERO,
     };
-    (tx.set_wait(wait), rx.set_wait(wait));
+    tx.set_wait(wait);
+    rx.set_wait(wait);
     std::thread::scope(|scope| {
         scope.spawn(move || {
             for value in 0..MESSAGES {

@@ -7,7 +7,8 @@ use slipring_core::wait::Sleeper;
 
 use super::{Kernel, Polled};
 use crate::error::Error;
-use crate::region::Region;
+use crate::fork::Unforked;
+use crate::region::{Region, pipes};
 use crate::seat::Role;
 
 /// The sleeping side of a seat.
@@ -42,6 +43,19 @@ impl Parker {
     /// What an event loop polls for this seat.
     pub(crate) fn descriptor(&self) -> Result<BorrowedFd<'_>, Error> {
         self.polled.descriptor(&self.region, self.role.seat())
+    }
+
+    /// Makes the descriptor readable, as the other side would.
+    pub(super) fn ring(&self) -> Result<(), Error> {
+        let seat = self.role.seat();
+        match &self.region.private {
+            Some(private) => private.write(seat),
+            None => {
+                let pipe = Unforked::open(|| self.region.pipe(seat, pipes::WRITE))?;
+                pipe.get().into_iter().for_each(pipes::ring);
+            }
+        }
+        Ok(())
     }
 
     /// Sees to it that the descriptor hangs up if somebody sits opposite and dies, and only then.

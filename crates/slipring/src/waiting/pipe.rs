@@ -80,27 +80,21 @@ pub(crate) fn arm<C: Waits>(
     if !seat.ours() {
         return Err(Error::Forked);
     }
-    let pipe = seat.parker.descriptor()?;
+    // Refused where there is none, also to those who would not have to poll it now.
+    seat.parker.descriptor()?;
     match attempt(core) {
         Ok(()) => return Ok(Readiness::Ready),
-        Err(Core::Full | Core::Empty | Core::Disconnected(_)) => {}
-        Err(error) => return Err(error.into()),
-    }
-    if !seat.parker.sleeper.armed() {
-        plug(core, seat)?;
-        pipes::drain(pipe);
-        seat.parker.sleeper.arm(Face::Pipe);
-        seat.count_park();
-        // Whoever arrived before the bit was set.
-        plug(core, seat)?;
-        if !seat.parker.sleeper.heard() {
-            // A sleep that must be bounded, and is by this: see `wait.rs`, *mixed*.
-            std::thread::sleep(Duration::from_nanos(UNACKNOWLEDGED));
+        Err(Core::Full | Core::Empty) => ask(core, seat)?,
+        Err(end @ Core::Disconnected(_)) => {
+            ask(core, seat)?;
+            // Not attempted again: that would take note of the end, which nobody was told of yet. But
+            // whoever came before the bit was set has rung for nobody.
+            if core.other().present()? {
+                seat.parker.ring()?;
+            }
+            return Err(end.into());
         }
-    } else {
-        // Asked for already, and not answered: there is nothing, or nobody who could answer any more.
-        notice_death(core, seat)?;
-        plug(core, seat)?;
+        Err(error) => return Err(error.into()),
     }
     match attempt(core) {
         Ok(()) => {
@@ -110,6 +104,35 @@ pub(crate) fn arm<C: Waits>(
         Err(Core::Full | Core::Empty) => Ok(Readiness::Armed),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Empties the pipe, and asks the other side for a byte. Whoever asks looks once more afterwards, for
+/// what was published before.
+pub(super) fn ask<C: Waits>(core: &mut C, seat: &Seat) -> Result<(), Error> {
+    if !seat.ours() {
+        return Err(Error::Forked);
+    }
+    let pipe = seat.parker.descriptor()?;
+    if seat.parker.sleeper.armed() {
+        // Asked for already, and not answered: there is nothing, or nobody who could answer any more.
+        notice_death(core, seat)?;
+    }
+    plug(core, seat)?;
+    // Also if the bit still stands: the byte of the waker that cleared the last one may have come after
+    // that was armed, and would keep the event loop awake. And before the bit is looked at: a byte that
+    // answers this bit, and that we take, has cleared it by then.
+    pipes::drain(pipe);
+    if !seat.parker.sleeper.armed() {
+        seat.parker.sleeper.arm(Face::Pipe);
+        seat.count_park();
+        // Whoever arrived before the bit was set.
+        plug(core, seat)?;
+        if !seat.parker.sleeper.heard() {
+            // A sleep that must be bounded, and is by this: see `wait.rs`, *mixed*.
+            std::thread::sleep(Duration::from_nanos(UNACKNOWLEDGED));
+        }
+    }
+    Ok(())
 }
 
 /// Sees to it that the pipe hangs up if somebody sits opposite and dies, and only then.
