@@ -8,6 +8,7 @@ step() { printf '\n== %s\n' "$*"; "$@"; }
 if cargo fmt --version >/dev/null 2>&1 && cargo clippy --version >/dev/null 2>&1; then
     step cargo fmt --all --check
     step cargo clippy --workspace --all-targets --locked -- -D warnings
+    step cargo clippy -p slipring --all-targets --features tokio --locked -- -D warnings
 elif [ "${CI:-}" = true ]; then
     echo "CI needs rustfmt and clippy: rustup component add rustfmt clippy" >&2
     exit 1
@@ -22,4 +23,8 @@ step cargo run --quiet --release --locked -p slipring-stepper
 step cargo run --quiet --release --locked -p slipring-stepper -- --errno
 step cargo run --quiet --release --locked -p slipring-stepper -- --hostile 20000
 RUSTDOCFLAGS="-D warnings" step cargo doc --workspace --no-deps --locked --quiet
+RUSTDOCFLAGS="-D warnings" step cargo doc -p slipring --features tokio --no-deps --locked --quiet
 step cargo test --workspace --locked
+# What stands behind features: streams and tokio. (The rest was run above.)
+step cargo test -p slipring --features tokio --locked --test futures --test on_tokio
+step cargo run -p slipring --features tokio --locked --quiet --example tokio

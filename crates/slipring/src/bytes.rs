@@ -18,6 +18,12 @@
 //! assert_eq!(&rx.read()?[..], b"world");
 //! # Ok::<(), slipring::Error>(())
 //! ```
+//!
+//! Each verb that waits is a future, too (`push_async`, `read_async`, ..), under any runtime; with the
+//! feature `stream` a consumer is a stream, and with `tokio` tokio's event loop wakes both.
+
+#[deny(unsafe_code)]
+mod future;
 
 use std::os::fd::BorrowedFd;
 use std::time::Duration;

@@ -222,6 +222,10 @@ pub enum Error {
          make the channel with a name, in memfds or on the heap"
     )]
     NoPipes,
+    /// `on_tokio` was called outside of a tokio runtime.
+    #[cfg(feature = "tokio")]
+    #[error("no tokio runtime is current on this thread: call on_tokio within one")]
+    NoRuntime,
     /// A channel that has a name, or is this process's alone, is not sent over a socket.
     #[error(
         "only a channel in memfds (`memfd()`) can be handed over: open a named one by its name instead"

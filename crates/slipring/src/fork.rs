@@ -82,6 +82,12 @@ unsafe extern "C" fn in_the_child() {
     unsafe { unlock() };
 }
 
+/// How many forks lie between this process and the program's start.
+#[cfg(feature = "tokio")]
+pub(crate) fn forks() -> u64 {
+    FORKS.load(Ordering::Relaxed)
+}
+
 /// A descriptor that no forked child keeps.
 pub(crate) struct Unforked {
     fd: ManuallyDrop<OwnedFd>,
@@ -92,7 +98,14 @@ pub(crate) struct Unforked {
 impl Unforked {
     /// What `open` opens. Not to be called (nor dropped) while a `NoFork` of this thread lives.
     pub(crate) fn open<E>(open: impl FnOnce() -> Result<OwnedFd, E>) -> Result<Unforked, E> {
-        let _no_fork = NoFork::begin();
+        Unforked::open_within(&NoFork::begin(), open)
+    }
+
+    /// As [`open`](Self::open), for a caller that keeps forks off by itself. (Dropped after that is over.)
+    pub(crate) fn open_within<E>(
+        _no_fork: &NoFork,
+        open: impl FnOnce() -> Result<OwnedFd, E>,
+    ) -> Result<Unforked, E> {
         let fd = open()?;
         // SAFETY: under the mutex.
         let kept = unsafe { &mut *KEPT.0.get() };

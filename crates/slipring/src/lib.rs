@@ -10,7 +10,12 @@
 //!
 //! One builder, one set of verbs and one error type serve all kinds: `push` and `pop` copy,
 //! `reserve` → `commit` and `read` → release work in place; `try_x` never waits, `x` waits,
-//! `x_timeout` waits for so long. Linux, x86-64 and other little-endian machines of 64 bits.
+//! `x_timeout` waits for so long, `x_async` is a future. Linux, x86-64 and other little-endian machines of
+//! 64 bits.
+//!
+//! # Features
+//! None by default. `stream`: consumers as `futures_core::Stream`s. `tokio`: that, and `on_tokio`, by which
+//! a handle's futures are woken by tokio's event loop, in place of a helper thread.
 #![deny(unsafe_code)]
 
 #[allow(unsafe_code)]

@@ -33,7 +33,7 @@ use crate::error::Error;
 use crate::fork::{LeasePage, NoFork};
 use crate::lock;
 use crate::region::{Files, Place, Region};
-use crate::waiting::{Kernel, Parker, Waiting};
+use crate::waiting::{Driver, Kernel, Parker, Waiting};
 
 /// One of the two ends of a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -80,6 +80,8 @@ pub(crate) struct Seat {
     aborted: bool,
     /// How the handle's calls wait.
     pub(crate) waiting: Waiting,
+    /// By which the handle's futures are woken.
+    pub(crate) driver: Driver,
     /// By which the handle waits.
     pub(crate) parker: Arc<Parker>,
 }
@@ -148,6 +150,7 @@ impl Seat {
                         hold,
                         aborted: true,
                         waiting,
+                        driver: Driver::default(),
                         parker: Arc::new(Parker::new(
                             region.clone(),
                             role,
@@ -336,6 +339,15 @@ impl Seat {
             parks.load(Ordering::Relaxed).wrapping_add(1),
             Ordering::Relaxed,
         );
+    }
+
+    /// From now on the handle's futures are driven by the tokio runtime that is current.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn on_tokio(&mut self) -> Result<(), Error> {
+        if !self.ours() {
+            return Err(Error::Forked);
+        }
+        self.driver.on_tokio(&self.parker)
     }
 
     /// From now on, leaving means that this end did not finish.

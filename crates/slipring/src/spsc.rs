@@ -24,6 +24,9 @@
 //! # Ok::<(), slipring::Error>(())
 //! ```
 //!
+//! Each verb that waits is a future, too (`push_async`, `pop_async`, ..), under any runtime; with the feature
+//! `stream` a consumer is a stream, and with `tokio` tokio's event loop wakes both.
+//!
 //! Between processes, either of which may come first:
 //!
 //! ```no_run
@@ -32,6 +35,9 @@
 //! let mut rx = spsc::Builder::<u64>::new(1024).consumer("market/ticks")?;   // in another
 //! # Ok::<(), slipring::Error>(())
 //! ```
+
+#[deny(unsafe_code)]
+mod future;
 
 use std::marker::PhantomData;
 use std::os::fd::BorrowedFd;

@@ -6,8 +6,12 @@
 //! whose publisher was killed before it could ring.
 
 mod futex;
+mod future;
+#[cfg(feature = "tokio")]
+mod on_tokio;
 mod parker;
 mod pipe;
+mod reactor;
 
 use std::time::{Duration, Instant};
 
@@ -18,6 +22,9 @@ use slipring_core::{Error as Core, bytes, spsc};
 use crate::error::Error;
 use crate::seat::Seat;
 pub(crate) use futex::Kernel;
+#[cfg(feature = "stream")]
+pub(crate) use future::stream;
+pub(crate) use future::{Driver, poll_peer, poll_ready};
 pub(crate) use parker::Parker;
 pub use pipe::Readiness;
 pub(crate) use pipe::{Polled, arm};

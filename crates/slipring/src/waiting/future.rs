@@ -1,0 +1,194 @@
+//! The face of a Rust future: a poll that found nothing arms the descriptor and leaves a waker with
+//! whoever watches that.
+//!
+//! Nothing is taken, and nothing published, before a poll says *ready*: so a future that is dropped loses
+//! nothing. What it asked the other side for stands until it is answered, or until the next call on the
+//! handle takes it up: at most one wake that nobody needs.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use slipring_core::Error as Core;
+
+#[cfg(feature = "tokio")]
+use super::on_tokio::OnTokio;
+use super::pipe::ask;
+use super::reactor::Registration;
+use super::{Parker, Waits, notice_death};
+use crate::error::Error;
+use crate::seat::Seat;
+
+/// Who watches the descriptor of a handle for its futures.
+#[derive(Default)]
+pub(crate) enum Driver {
+    /// Nobody yet: the helper thread, if a future has to wait.
+    #[default]
+    Unasked,
+    Helper(Registration),
+    #[cfg(feature = "tokio")]
+    Tokio(Box<OnTokio>),
+}
+
+impl Driver {
+    /// Before the descriptor is armed: what it said until now is forgotten.
+    fn forget(&mut self, _cx: &mut Context<'_>) -> Result<(), Error> {
+        match self {
+            // Told of what *is*, not of what happens, once `rest` is called.
+            Driver::Unasked | Driver::Helper(_) => Ok(()),
+            #[cfg(feature = "tokio")]
+            Driver::Tokio(tokio) => tokio.listen(_cx),
+        }
+    }
+
+    /// After it was armed, and nothing found: from now on the waker is woken when it has something to
+    /// tell.
+    fn rest(&mut self, parker: &Arc<Parker>, cx: &Context<'_>) -> Result<(), Error> {
+        match self {
+            Driver::Unasked => {
+                let registration = Registration::new(parker)?;
+                registration.rest(cx.waker())?;
+                *self = Driver::Helper(registration);
+                Ok(())
+            }
+            Driver::Helper(registration) => registration.rest(cx.waker()),
+            // It has listened since `forget`.
+            #[cfg(feature = "tokio")]
+            Driver::Tokio(_) => Ok(()),
+        }
+    }
+
+    #[cfg(feature = "tokio")]
+    pub(crate) fn on_tokio(&mut self, parker: &Parker) -> Result<(), Error> {
+        *self = Driver::Tokio(Box::new(OnTokio::new(parker)?));
+        Ok(())
+    }
+}
+
+/// Whether `attempt` works, or fails for good; if neither, the task is woken when it may.
+pub(crate) fn poll_ready<C: Waits>(
+    core: &mut C,
+    seat: &mut Seat,
+    cx: &mut Context<'_>,
+    mut attempt: impl FnMut(&mut C) -> Result<(), Core>,
+) -> Poll<Result<(), Error>> {
+    poll_until(core, seat, cx, |core, _| match attempt(core) {
+        Ok(()) => Ok(true),
+        Err(Core::Full | Core::Empty) => Ok(false),
+        Err(error) => Err(error.into()),
+    })
+}
+
+/// Whether there is a live peer at the other end whose end this handle has not been told of; if not, the
+/// task is woken when one comes.
+pub(crate) fn poll_peer<C: Waits>(
+    core: &mut C,
+    seat: &mut Seat,
+    cx: &mut Context<'_>,
+) -> Poll<Result<(), Error>> {
+    if !seat.ours() {
+        return Poll::Ready(Err(Error::Forked));
+    }
+    core.other().acknowledge();
+    poll_until(core, seat, cx, |core, seat| {
+        notice_death(core, seat)?;
+        Ok(core.other().present()?)
+    })
+}
+
+fn poll_until<C: Waits>(
+    core: &mut C,
+    seat: &mut Seat,
+    cx: &mut Context<'_>,
+    mut done: impl FnMut(&mut C, &Seat) -> Result<bool, Error>,
+) -> Poll<Result<(), Error>> {
+    // A task that always finds something must leave the thread to others at times: tokio counts.
+    #[cfg(feature = "tokio")]
+    let turn = match seat.driver {
+        Driver::Tokio(_) => Some(std::task::ready!(::tokio::task::coop::poll_proceed(cx))),
+        _ => None,
+    };
+    let polled = match done(core, seat) {
+        Ok(true) => Poll::Ready(Ok(())),
+        Ok(false) => wait(core, seat, cx, done),
+        Err(error) => Poll::Ready(Err(error)),
+    };
+    #[cfg(feature = "tokio")]
+    if let Some(turn) = turn
+        && polled.is_ready()
+    {
+        turn.made_progress();
+    }
+    polled
+}
+
+#[cold]
+#[inline(never)]
+fn wait<C: Waits>(
+    core: &mut C,
+    seat: &mut Seat,
+    cx: &mut Context<'_>,
+    mut done: impl FnMut(&mut C, &Seat) -> Result<bool, Error>,
+) -> Poll<Result<(), Error>> {
+    seat.driver.forget(cx)?;
+    ask(core, seat)?;
+    // What was published before the other side was asked.
+    if done(core, seat)? {
+        seat.parker.sleeper.disarm();
+        return Poll::Ready(Ok(()));
+    }
+    seat.driver.rest(&seat.parker, cx)?;
+    seat.beat();
+    Poll::Pending
+}
+
+/// What `next` yields, until the producer finished, or anything else ends it, as the last item.
+#[cfg(feature = "stream")]
+pub(crate) fn stream<T, F>(
+    next: F,
+) -> impl futures_core::FusedStream<Item = Result<T, Error>> + Unpin
+where
+    F: FnMut(&mut Context<'_>) -> Poll<Result<T, Error>> + Unpin,
+{
+    Stream { next: Some(next) }
+}
+
+#[cfg(feature = "stream")]
+struct Stream<F> {
+    /// Nothing once it has ended.
+    next: Option<F>,
+}
+
+#[cfg(feature = "stream")]
+impl<T, F> futures_core::Stream for Stream<F>
+where
+    F: FnMut(&mut Context<'_>) -> Poll<Result<T, Error>> + Unpin,
+{
+    type Item = Result<T, Error>;
+
+    fn poll_next(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<T, Error>>> {
+        let Some(next) = &mut self.next else {
+            return Poll::Ready(None);
+        };
+        match std::task::ready!(next(cx)) {
+            Ok(message) => Poll::Ready(Some(Ok(message))),
+            Err(error) => {
+                self.next = None;
+                let finished = matches!(error, Error::Disconnected(slipring_core::End::Finished));
+                Poll::Ready((!finished).then_some(Err(error)))
+            }
+        }
+    }
+}
+
+#[cfg(feature = "stream")]
+impl<T, F> futures_core::FusedStream for Stream<F>
+where
+    F: FnMut(&mut Context<'_>) -> Poll<Result<T, Error>> + Unpin,
+{
+    fn is_terminated(&self) -> bool {
+        self.next.is_none()
+    }
+}

@@ -1,0 +1,206 @@
+//! The helper thread: one a process, which sleeps on the descriptors of all handles whose futures wait,
+//! and wakes those.
+//!
+//! It runs an `epoll`, in which each handle is entered once, *level-triggered* and *one-shot*: told of
+//! once, then disabled until the handle's next future that has to wait enables it again. Edge-triggered
+//! would save that call, but a hang-up comes some microseconds before the kernel frees the dead peer's
+//! lock: whoever looked in between found it alive, and must be told again.
+//!
+//! # Fork
+//! The helper is not inherited. The handles in the child are inert, but new ones may be made there, and
+//! get a new helper. Two things see to that: the `epoll` is closed in the child (`Unforked`), by which a
+//! reactor is known to be the parent's; and the lock of `REACTOR` is taken only while forks are kept off,
+//! so no child finds it locked. The locks within a reactor may well be; nobody in the child takes them.
+//!
+//! # Locks
+//! A waker is user code, to be cloned, woken and dropped: its last drop may free a task, and with it a
+//! handle of ours. So none is woken or dropped here while a lock is held.
+
+use std::collections::BTreeMap;
+use std::mem;
+use std::os::fd::BorrowedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+use std::thread;
+
+use rustix::buffer::spare_capacity;
+use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+use rustix::io::Errno;
+
+use super::Parker;
+use crate::error::Error;
+use crate::fork::{NoFork, Unforked};
+
+/// This process's reactor; or its parent's, whose `epoll` is closed here. To be locked under a `NoFork`.
+static REACTOR: Mutex<Option<Arc<Reactor>>> = Mutex::new(None);
+
+/// The stack of the helper. It is the usual one, but must be said: else the standard library looks at the
+/// environment, which has a lock of its own, while forks are kept off.
+const STACK: usize = 2 * 1024 * 1024;
+
+struct Reactor {
+    epoll: Unforked,
+    handles: Mutex<Handles>,
+}
+
+#[derive(Default)]
+struct Handles {
+    /// Never given twice: an event that comes late finds nobody, not somebody else.
+    next: u64,
+    slots: BTreeMap<u64, Arc<Mutex<Slot>>>,
+}
+
+/// What the helper knows of a handle.
+#[derive(Default)]
+struct Slot {
+    /// Whom to wake.
+    waker: Option<Waker>,
+    /// Whether the helper will be told of the descriptor.
+    enabled: bool,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing panics while it holds one of these.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Reactor {
+    /// That of this process: made, and its thread started, if there is none yet.
+    fn current() -> Result<Arc<Reactor>, Error> {
+        let reactor;
+        // From here on as little as can be: every fork of this process waits for us. (And nobody else
+        // starts a second helper.) Closing the `epoll` waits likewise: so `reactor` is dropped after.
+        let no_fork = NoFork::begin();
+        let mut current = lock(&REACTOR);
+        if let Some(ours) = &*current
+            && ours.epoll.get().is_some()
+        {
+            return Ok(ours.clone());
+        }
+        let epoll = Unforked::open_within(&no_fork, || epoll::create(CreateFlags::CLOEXEC))
+            .map_err(|errno| Error::os("make an epoll for the futures' helper thread", errno))?;
+        reactor = Arc::new(Reactor {
+            epoll,
+            handles: Mutex::default(),
+        });
+        let helper = reactor.clone();
+        let started = thread::Builder::new()
+            .name("slipring".into())
+            .stack_size(STACK)
+            .spawn(move || helper.run());
+        if let Err(error) = started {
+            return Err(Error::Os {
+                what: "start the futures' helper thread".into(),
+                source: error.into(),
+            });
+        }
+        // The parent's stays as it is, whatever was locked in it when it was copied.
+        mem::forget(current.replace(reactor.clone()));
+        Ok(reactor)
+    }
+
+    /// The helper's life.
+    fn run(&self) {
+        let mut events = Vec::with_capacity(64);
+        let mut wakers = Vec::new();
+        // None: a waker forked, and this is the child.
+        while let Some(epoll) = self.epoll.get() {
+            match epoll::wait(epoll, spare_capacity(&mut events), None) {
+                Ok(_) | Err(Errno::INTR) => {}
+                // Somebody closed our descriptor: there is nothing left to sleep on.
+                Err(_) => return,
+            }
+            {
+                let handles = lock(&self.handles);
+                wakers.extend(events.drain(..).filter_map(|event| {
+                    let mut slot = lock(handles.slots.get(&event.data.u64())?);
+                    slot.enabled = false;
+                    slot.waker.take()
+                }));
+            }
+            for waker in wakers.drain(..) {
+                // What panics is not ours, and the others have to be woken all the same.
+                let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
+            }
+        }
+    }
+}
+
+/// A handle's entry in the reactor, for as long as the handle lives.
+pub(crate) struct Registration {
+    reactor: Arc<Reactor>,
+    token: u64,
+    slot: Arc<Mutex<Slot>>,
+    /// Whose descriptor is entered.
+    parker: Arc<Parker>,
+}
+
+impl Registration {
+    pub(super) fn new(parker: &Arc<Parker>) -> Result<Registration, Error> {
+        let reactor = Reactor::current()?;
+        let slot = Arc::<Mutex<Slot>>::default();
+        let mut handles = lock(&reactor.handles);
+        let token = handles.next;
+        handles.next += 1;
+        handles.slots.insert(token, slot.clone());
+        drop(handles);
+        // Before it is in the `epoll`: a failure, too, takes the slot back.
+        let registration = Registration {
+            reactor,
+            token,
+            slot,
+            parker: parker.clone(),
+        };
+        // Disabled. (A hang-up is told all the same, of which there is nobody to be woken yet.)
+        let disabled = EventFlags::ONESHOT;
+        registration.control(|epoll, fd, data| epoll::add(epoll, fd, data, disabled))?;
+        Ok(registration)
+    }
+
+    /// From now on `waker` is woken, once, when the descriptor is readable or hung up; also if it is so
+    /// already.
+    pub(super) fn rest(&self, waker: &Waker) -> Result<(), Error> {
+        // Cloned, and the last one dropped, while no lock is held.
+        let waker = waker.clone();
+        let (last, enabled) = {
+            let mut slot = lock(&self.slot);
+            let last = slot.waker.replace(waker);
+            // Before the call: what that sets off may be told before it returns.
+            (last, mem::replace(&mut slot.enabled, true))
+        };
+        drop(last);
+        if enabled {
+            // Still, or told of while we were at it; then the helper has yet to look, and wakes us.
+            return Ok(());
+        }
+        let readable = EventFlags::IN | EventFlags::ONESHOT;
+        let done = self.control(|epoll, fd, data| epoll::modify(epoll, fd, data, readable));
+        if done.is_err() {
+            lock(&self.slot).enabled = false;
+        }
+        done
+    }
+
+    fn control(
+        &self,
+        call: impl FnOnce(BorrowedFd<'_>, BorrowedFd<'_>, EventData) -> Result<(), Errno>,
+    ) -> Result<(), Error> {
+        let epoll = self.reactor.epoll.get().ok_or(Error::Forked)?;
+        let fd = self.parker.descriptor()?;
+        call(epoll, fd, EventData::new_u64(self.token))
+            .map_err(|errno| Error::os("have the helper thread watch the channel's pipe", errno))
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        // In a forked child nothing is entered, and nothing may be locked.
+        if self.reactor.epoll.get().is_none() {
+            return;
+        }
+        let _ = self.control(|epoll, fd, _| epoll::delete(epoll, fd));
+        lock(&self.reactor.handles).slots.remove(&self.token);
+        // The waker is dropped with our share of the slot, the last one, after this.
+    }
+}

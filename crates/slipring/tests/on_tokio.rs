@@ -1,0 +1,334 @@
+//! Futures driven by tokio's own event loop, on both kinds of runtime.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod executor;
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+use std::thread;
+use std::time::Duration;
+
+use executor::{fork, poll_once, polls_until, succeeded};
+use futures_core::Stream;
+use slipring::{End, Error, bytes, spsc};
+use tokio::runtime::{Builder, Runtime};
+
+const MESSAGES: u64 = 20_000;
+
+fn runtimes() -> [Runtime; 2] {
+    let current = Builder::new_current_thread().enable_all().build().unwrap();
+    let several = Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
+    [current, several]
+}
+
+/// On the heap, and in memfds.
+fn channels(capacity: usize) -> [(spsc::Producer<u64>, spsc::Consumer<u64>); 2] {
+    let memfd = spsc::Builder::new(capacity).memfd().unwrap();
+    let passed = (memfd.producer().unwrap(), memfd.consumer().unwrap());
+    [spsc::channel(capacity).unwrap(), passed]
+}
+
+/// As a task of its own: on a runtime of several threads, on one of them.
+fn run<F>(runtime: &Runtime, future: F) -> F::Output
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    runtime.block_on(async { tokio::spawn(future).await.unwrap() })
+}
+
+#[test]
+fn one_message_in_flight_wakes_the_task_that_waits_for_it() {
+    for runtime in runtimes() {
+        for capacity in [1, 2] {
+            for ((mut to, mut from), (mut back, mut answers)) in
+                channels(capacity).into_iter().zip(channels(capacity))
+            {
+                run(&runtime, async move {
+                    let echo = tokio::spawn(async move {
+                        from.on_tokio().unwrap();
+                        back.on_tokio().unwrap();
+                        while let Ok(value) = from.pop_async().await {
+                            back.push_async(value + 1).await.unwrap();
+                        }
+                    });
+                    to.on_tokio().unwrap();
+                    answers.on_tokio().unwrap();
+                    for value in 0..MESSAGES {
+                        to.push_async(value).await.unwrap();
+                        assert_eq!(answers.pop_async().await.unwrap(), value + 1);
+                    }
+                    drop(to);
+                    echo.await.unwrap();
+                });
+            }
+        }
+    }
+}
+
+#[test]
+fn tasks_and_plain_threads_feed_each_other() {
+    for runtime in runtimes() {
+        for capacity in [1, 2] {
+            for (mut tx, mut rx) in channels(capacity) {
+                let thread = thread::spawn(move || (0..MESSAGES).for_each(|n| tx.push(n).unwrap()));
+                run(&runtime, async move {
+                    rx.on_tokio().unwrap();
+                    for value in 0..MESSAGES {
+                        assert_eq!(rx.pop_async().await.unwrap(), value);
+                    }
+                    let end = rx.pop_async().await;
+                    assert!(matches!(end, Err(Error::Disconnected(End::Finished))));
+                });
+                thread.join().unwrap();
+            }
+            for (mut tx, mut rx) in channels(capacity) {
+                let thread = thread::spawn(move || {
+                    (0..MESSAGES).for_each(|n| assert_eq!(rx.pop().unwrap(), n))
+                });
+                run(&runtime, async move {
+                    tx.on_tokio().unwrap();
+                    for value in 0..MESSAGES {
+                        tx.push_async(value).await.unwrap();
+                    }
+                });
+                thread.join().unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn records_and_streams_do_likewise() {
+    for runtime in runtimes() {
+        let memfd = bytes::Builder::new(64).memfd().unwrap();
+        let (mut tx, mut rx) = (memfd.producer().unwrap(), memfd.consumer().unwrap());
+        run(&runtime, async move {
+            let pushes = tokio::spawn(async move {
+                tx.on_tokio().unwrap();
+                for value in 0..MESSAGES {
+                    let mut record = tx.reserve_async(12).await.unwrap();
+                    record[..8].copy_from_slice(&value.to_le_bytes());
+                    record.commit(8);
+                }
+            });
+            rx.on_tokio().unwrap();
+            let mut stream = rx.stream();
+            let mut next = async || poll_fn(|cx| pin!(&mut stream).poll_next(cx)).await;
+            for value in 0..MESSAGES {
+                assert_eq!(next().await.unwrap().unwrap(), value.to_le_bytes());
+            }
+            assert!(next().await.is_none());
+            pushes.await.unwrap();
+        });
+    }
+}
+
+#[test]
+fn futures_that_are_dropped_lose_nothing_and_repeat_nothing() {
+    const AT_ONCE: Duration = Duration::ZERO;
+    for runtime in runtimes() {
+        for (mut tx, mut rx) in channels(2) {
+            run(&runtime, async move {
+                let pushes = tokio::spawn(async move {
+                    tx.on_tokio().unwrap();
+                    for value in 0..MESSAGES {
+                        // Polled once, and called off.
+                        let once = tokio::time::timeout(AT_ONCE, tx.push_async(value)).await;
+                        match once {
+                            Ok(pushed) => pushed.unwrap(),
+                            Err(_) => tx.push_async(value).await.unwrap(),
+                        }
+                    }
+                });
+                rx.on_tokio().unwrap();
+                for value in 0..MESSAGES {
+                    let once = tokio::time::timeout(AT_ONCE, rx.pop_async()).await;
+                    let popped = match once {
+                        Ok(popped) => popped,
+                        Err(_) => rx.pop_async().await,
+                    };
+                    assert_eq!(popped.unwrap(), value);
+                }
+                pushes.await.unwrap();
+            });
+        }
+    }
+}
+
+/// tokio never forgets a hang-up: each producer's end has to be left behind before the next one's
+/// messages.
+#[test]
+fn one_consumer_outlives_many_producers() {
+    const ROUNDS: u64 = 500;
+    for runtime in runtimes() {
+        let channel = spsc::Builder::<u64>::new(2).memfd().unwrap();
+        let mut rx = channel.consumer().unwrap();
+        let (next, called) = std::sync::mpsc::channel();
+        let thread = thread::spawn(move || {
+            for round in called {
+                let mut tx = channel.producer().unwrap();
+                (0..5).for_each(|n| tx.push(round * 5 + n).unwrap());
+            }
+        });
+        run(&runtime, async move {
+            rx.on_tokio().unwrap();
+            for round in 0..ROUNDS {
+                next.send(round).unwrap();
+                rx.wait_for_producer_async().await.unwrap();
+                for value in round * 5..round * 5 + 5 {
+                    assert_eq!(rx.pop_async().await.unwrap(), value);
+                }
+                let end = rx.pop_async().await;
+                assert!(matches!(end, Err(Error::Disconnected(End::Finished))));
+            }
+        });
+        thread.join().unwrap();
+    }
+}
+
+#[test]
+fn after_a_hang_up_an_idle_task_is_left_alone() {
+    let [runtime, _] = runtimes();
+    runtime.block_on(async {
+        let channel = spsc::Builder::<u64>::new(2).memfd().unwrap();
+        let (mut rx, first) = (channel.consumer().unwrap(), channel.producer().unwrap());
+        rx.on_tokio().unwrap();
+        assert!(poll_once(rx.pop_async()).is_pending());
+        drop(first);
+        // Each turn looks at the event loop.
+        let turns = async || {
+            for _ in 0..1_000 {
+                tokio::task::yield_now().await;
+            }
+        };
+        turns().await;
+        let end = rx.pop_async().await;
+        assert!(matches!(end, Err(Error::Disconnected(End::Finished))));
+        let mut second = channel.producer().unwrap();
+        let polls = polls_until(rx.pop_async(), turns()).await;
+        assert!(polls <= 5, "polled {polls} times");
+        second.push(1).unwrap();
+        assert_eq!(rx.pop_async().await.unwrap(), 1);
+    });
+}
+
+#[test]
+fn a_producer_that_is_killed_wakes_its_consumer() {
+    let channel = spsc::Builder::<u64>::new(4).memfd().unwrap();
+    let mut rx = channel.consumer().unwrap();
+    for runtime in runtimes() {
+        let _within = runtime.enter();
+        rx.on_tokio().unwrap();
+        for round in 0..25 {
+            let child = fork(|| {
+                let mut tx = channel.producer().unwrap();
+                (0..10).for_each(|n| tx.push(round * 10 + n).unwrap());
+                let us = rustix::process::getpid();
+                rustix::process::kill_process(us, rustix::process::Signal::KILL).unwrap();
+            });
+            let (seen, end) = runtime.block_on(async {
+                let mut seen = Vec::new();
+                rx.wait_for_producer_async().await.unwrap();
+                loop {
+                    match rx.pop_async().await {
+                        Ok(value) => seen.push(value),
+                        Err(error) => return (seen, error),
+                    }
+                }
+            });
+            assert!(matches!(end, Error::Disconnected(End::Died)), "{end:?}");
+            assert_eq!(seen, Vec::from_iter(round * 10..round * 10 + 10));
+            assert!(!succeeded(child));
+        }
+    }
+}
+
+#[test]
+fn a_task_that_always_finds_something_leaves_others_a_turn() {
+    let [runtime, _] = runtimes();
+    let (mut tx, mut rx) = spsc::channel::<u64>(1).unwrap();
+    runtime.block_on(async {
+        tx.on_tokio().unwrap();
+        rx.on_tokio().unwrap();
+        let other = tokio::spawn(async {});
+        // Both ends in one task: neither ever has to wait.
+        while !other.is_finished() {
+            tx.push_async(1).await.unwrap();
+            assert_eq!(rx.pop_async().await.unwrap(), 1);
+        }
+    });
+}
+
+#[test]
+fn what_a_forked_child_drops_is_still_watched() {
+    let [runtime, _] = runtimes();
+    for (mut tx, rx) in channels(1) {
+        let mut rx = Some(rx);
+        {
+            let _within = runtime.enter();
+            let rx = rx.as_mut().unwrap();
+            rx.on_tokio().unwrap();
+            assert!(poll_once(rx.pop_async()).is_pending());
+        }
+        let child = fork(|| {
+            let mut rx = rx.take().unwrap();
+            assert!(matches!(rx.on_tokio(), Err(Error::Forked)));
+            drop(rx);
+        });
+        assert!(succeeded(child));
+        let thread = thread::spawn(move || (0..100).for_each(|n| tx.push(n).unwrap()));
+        let mut rx = rx.unwrap();
+        for value in 0..100 {
+            assert_eq!(runtime.block_on(rx.pop_async()).unwrap(), value);
+        }
+        thread.join().unwrap();
+    }
+}
+
+#[test]
+fn without_a_runtime_it_is_refused_and_nothing_changes() {
+    let (mut tx, mut rx) = spsc::channel::<u64>(1).unwrap();
+    assert!(matches!(rx.on_tokio(), Err(Error::NoRuntime)));
+    assert!(matches!(tx.on_tokio(), Err(Error::NoRuntime)));
+    let thread = thread::spawn(move || (0..100).for_each(|n| tx.push(n).unwrap()));
+    for value in 0..100 {
+        assert_eq!(executor::block_on(rx.pop_async()).unwrap(), value);
+    }
+    thread.join().unwrap();
+}
+
+#[test]
+fn a_runtime_that_has_gone_is_an_error_and_another_may_follow() {
+    let [first, second] = runtimes();
+    for (mut tx, mut rx) in channels(1) {
+        let doomed = Builder::new_current_thread().enable_all().build().unwrap();
+        doomed.block_on(async { rx.on_tokio() }).unwrap();
+        let mut future = Box::pin(rx.pop_async());
+        let waker = Waker::noop();
+        assert!(
+            future
+                .as_mut()
+                .poll(&mut Context::from_waker(waker))
+                .is_pending()
+        );
+        drop(doomed);
+        let polled = future.as_mut().poll(&mut Context::from_waker(waker));
+        assert!(
+            matches!(polled, Poll::Ready(Err(Error::Os { .. }))),
+            "{polled:?}"
+        );
+        drop(future);
+        // Entered twice with the same runtime, and moved to another.
+        for runtime in [&first, &first, &second] {
+            let _within = runtime.enter();
+            rx.on_tokio().unwrap();
+            tx.push(3).unwrap();
+            assert_eq!(runtime.block_on(rx.pop_async()).unwrap(), 3);
+        }
+    }
+}
