@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `fenced` | no barriers in this process, as `SLIPRING_FENCED=1` asks |
 //! | `sandbox` | `membarrier` is refused from now on |
-//! | `ask` N, `answer` | messages there (`there`) and back (`back`), until the answerer was woken N times: it goes to sleep at once whenever there is nothing |
+//! | `ask` N, `answer` | messages there (`there`) and back (`back`), until the answerer was woken N times, saying `more` every ten thousand: it goes to sleep at once whenever there is nothing |
 //! | `sleep-pop` | sleeps until a message comes, for a minute at a time; says its number |
 
 use std::time::Duration;
@@ -12,6 +12,7 @@ use std::time::Duration;
 use slipring::{Wait, inspect, spsc};
 
 use crate::party::{Line, Said};
+use crate::say;
 
 /// So long that a lost wake is a test that does not end.
 const FOR_EVER: Duration = Duration::from_secs(3600);
@@ -29,6 +30,12 @@ pub(crate) fn fenced() {
 
 /// Refuses `membarrier` with EPERM, as a container's filter may.
 pub(crate) fn sandbox() {
+    let refused = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;
+    filter(libc::SYS_membarrier, None, refused);
+}
+
+/// From now on this system call (if its third argument is that, where one is given) is answered so.
+pub(crate) fn filter(call: libc::c_long, third: Option<u32>, answer: u32) {
     let statement = |code: u32, k: u32| libc::sock_filter {
         code: code as u16,
         jt: 0,
@@ -41,16 +48,22 @@ pub(crate) fn sandbox() {
         jf,
         k,
     };
-    let mut filter = [
-        // The system call's number is the first word.
-        statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0),
-        jump(libc::SYS_membarrier as u32, 0, 1),
-        statement(
-            libc::BPF_RET | libc::BPF_K,
-            libc::SECCOMP_RET_ERRNO | libc::EPERM as u32,
-        ),
-        statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW),
-    ];
+    const LOAD: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
+    const ANSWER: u32 = libc::BPF_RET | libc::BPF_K;
+    // The system call's number is the first word; its third argument begins at byte 32.
+    let mut filter = vec![statement(LOAD, 0)];
+    match third {
+        None => filter.push(jump(call as u32, 0, 1)),
+        Some(third) => filter.extend([
+            jump(call as u32, 0, 3),
+            statement(LOAD, 32),
+            jump(third, 0, 1),
+        ]),
+    }
+    filter.extend([
+        statement(ANSWER, answer),
+        statement(ANSWER, libc::SECCOMP_RET_ALLOW),
+    ]);
     let program = libc::sock_fprog {
         len: filter.len() as u16,
         filter: filter.as_mut_ptr(),
@@ -99,10 +112,18 @@ pub(crate) fn ask(line: &Line<'_>) -> Said {
         assert_eq!(rx.pop()?, number);
         Ok(())
     };
-    let mut number = 0;
-    while number % 1000 != 0 || wakes("there") < line.number(1) {
+    let (mut number, mut woken, mut told) = (0, 0, 0);
+    while number % 1000 != 0 || woken < line.number(1) {
         trip(number)?;
         number += 1;
+        if number % 1000 == 0 {
+            woken = wakes("there");
+            // So that nobody has to guess how long all of it may take.
+            if woken / 10_000 > told {
+                told = woken / 10_000;
+                say("ok\tmore");
+            }
+        }
     }
     trip(LAST)?;
     Ok(vec![])
