@@ -17,6 +17,10 @@
 //! | either side first, second takers, how an end is told, rejoin (SEEDS 9, 10) | `lifecycle.rs` |
 //! | a fork, or an exec, inherits no seat | `fork.rs` |
 //! | a passed channel is a channel | `memfd.rs` |
+//! | it goes over a Unix socket, and nothing else is taken for one | `handover.rs` |
+//! | no wake is lost, whatever barriers there are (SEEDS 1) | `waiting.rs` |
+//! | a descriptor is readable when there is news, and only then (SEEDS 1, 14) | `descriptor.rs` |
+//! | those who wait are killed, and nothing is lost, nobody blocked (SEEDS 17, 18) | `storm.rs` |
 //! | what cannot be made, or is not what was asked for, is refused (SEEDS 7, 8, 16) | `refusals.rs` |
 //! | a damaged channel is refused, and can be removed | `damaged.rs` |
 //! | who may come in is the creator's choice | `rights.rs` |
@@ -29,6 +33,7 @@
 //!
 //! | fault | test |
 //! |---|---|
+//! | 1 lost wake-up, and a readable idle one | `waiting.rs`, `descriptor::one_message_in_flight_leaves_no_silent_descriptor_and_no_readable_one` |
 //! | 2 stale value | `faults::no_value_is_read_before_it_is_written` |
 //! | 3 commit that does not publish | `faults::one_message_committed_on_a_big_ring_is_visible_at_once` |
 //! | 4 reserve that starves | `faults::an_empty_ring_lends_its_whole_capacity` |
@@ -38,19 +43,24 @@
 //! | 9 second consumer resets the first | `lifecycle::a_second_taker_is_refused_and_the_first_undisturbed` |
 //! | 10 joining skips what was queued | `lifecycle::a_new_consumer_resumes_where_the_last_one_released` |
 //! | 13 products and positions that overflow | `faults::slots_of_1264_bytes_and_of_128_kib_hold_what_was_written`, `faults::positions_pass_every_edge` |
+//! | 14 one wake bit for all | `descriptor::a_message_makes_its_own_channels_descriptor_readable_and_no_other` |
 //! | 16 names | `refusals::names_that_break_the_rule_are_refused`, `refusals::domains_do_not_collide` |
-//! | 17 a dead owner wedges everyone | `kill.rs`, `lifecycle::a_killed_producer_died_and_a_killed_consumer_too` |
+//! | 17 a dead owner wedges everyone | `kill.rs`, `storm.rs`, `lifecycle::a_killed_producer_died_and_a_killed_consumer_too` |
 //! | 18 only one process is ever tested | all of this |
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 pub mod barrier;
 pub mod message;
 pub mod peer;
+pub mod place;
 pub mod room;
+pub mod storm;
 
 pub use barrier::Barrier;
 pub use peer::{Answer, Peer, Refusal, from_fds};
+pub use place::Place;
 pub use room::{Contents, Room, eventually};
+pub use storm::Storm;
 
 /// Whether this is root, who may make mount namespaces and other users' processes.
 pub fn is_root() -> bool {

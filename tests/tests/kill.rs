@@ -2,213 +2,61 @@
 //! its successor goes on where it was, and at most the messages in its hand come again.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-
-use slipring::{bytes, spsc};
-use slipring_tests::message::{LARGEST, Message};
-use slipring_tests::{Peer, Room, from_fds};
-
-/// How many messages a consumer of the storm takes in hand at once.
-const HAND: u64 = 6;
-/// How often each storm kills.
-const KILLS: u64 = 200;
-
-/// A channel, named or passed, that outlives everybody who uses it.
-struct Place {
-    room: Room,
-    options: &'static str,
-    passed: Option<Vec<OwnedFd>>,
-}
-
-impl Place {
-    fn named(options: &'static str) -> Place {
-        Place {
-            room: Room::new(env!("CARGO_BIN_EXE_peer")),
-            options,
-            passed: None,
-        }
-    }
-
-    fn passed(options: &'static str) -> Place {
-        let own = |passed: Vec<BorrowedFd<'_>>| {
-            let own = |fd: &BorrowedFd<'_>| fd.try_clone_to_owned().unwrap();
-            passed.iter().map(own).collect()
-        };
-        let passed = if options.contains("bytes") {
-            let builder = bytes::Builder::new(4096).max_record(LARGEST);
-            own(builder.memfd().unwrap().descriptors())
-        } else {
-            let builder = spsc::Builder::<Message>::new(64);
-            own(builder.memfd().unwrap().descriptors())
-        };
-        Place {
-            passed: Some(passed),
-            ..Place::named(options)
-        }
-    }
-
-    fn all() -> [Place; 4] {
-        [
-            Place::named(SPSC),
-            Place::named(BYTES),
-            Place::passed(SPSC),
-            Place::passed(BYTES),
-        ]
-    }
-
-    /// A new process that has this role.
-    fn seat(&self, role: &str) -> Peer {
-        let options = self.options;
-        match &self.passed {
-            None => {
-                let mut peer = self.room.peer();
-                peer.ok(&format!("{role} ticks {options}"));
-                peer
-            }
-            Some(passed) => {
-                let passed: Vec<_> = passed.iter().map(AsFd::as_fd).collect();
-                let mut peer = self.room.peer_with(&passed);
-                peer.ok(&format!("{} {options}", from_fds(&passed)));
-                peer.ok(role);
-                peer
-            }
-        }
-    }
-}
+use slipring_tests::{Place, Room, Storm};
 
 const SPSC: &str = "kind=spsc capacity=64";
 const BYTES: &str = "kind=bytes capacity=4096 max=112";
 
-/// The test's own list of what was processed: every number once, in order, but for what a killed
-/// consumer had in hand.
-#[derive(Default)]
-struct Ledger {
-    expected: u64,
-    /// A new consumer has not processed anything yet.
-    fresh: bool,
-    redelivered: u64,
-    deaths: u64,
+fn named(options: &'static str) -> Place {
+    Place::named(env!("CARGO_BIN_EXE_peer"), options)
 }
 
-impl Ledger {
-    #[track_caller]
-    fn enter(&mut self, number: u64) {
-        if number == !0 {
-            self.deaths += 1;
-            return;
-        }
-        if self.fresh {
-            let again = self.expected.wrapping_sub(number);
-            assert!(
-                again <= HAND,
-                "{number} after all before {} were processed",
-                self.expected
-            );
-            self.redelivered += again;
-            self.expected = number;
-            self.fresh = false;
-        }
-        assert_eq!(number, self.expected, "the sequence breaks");
-        self.expected += 1;
-    }
+fn passed(options: &'static str) -> Place {
+    Place::passed(env!("CARGO_BIN_EXE_peer"), options)
+}
+
+fn all() -> Vec<Place> {
+    Place::all(env!("CARGO_BIN_EXE_peer"), &[SPSC, BYTES])
 }
 
 fn storm(place: &Place) {
-    let produce = || {
-        let mut tx = place.seat("producer");
-        tx.ok("stream-produce");
-        tx
-    };
-    let consume = || {
-        let mut rx = place.seat("consumer");
-        rx.ok(&format!("stream-consume {HAND}"));
-        rx
-    };
-    let (mut tx, mut rx) = (produce(), consume());
-    let mut ledger = Ledger::default();
-    let mut dice = 0x2545_f491_4f6c_dd1d_u64;
-    let mut killed = [0, 0];
-    for _ in 0..KILLS {
-        dice = dice
-            .wrapping_mul(6364136223846793005)
-            .wrapping_add(1442695040888963407);
-        // The traffic flows before each kill, and whatever was killed was at work.
-        for _ in 0..=(dice >> 33) % 300 {
-            ledger.enter(rx.word().expect("the consumer ended by itself"));
-        }
-        let victim = (dice >> 62) as usize & 1;
-        killed[victim] += 1;
-        if victim == 0 {
-            assert!(tx.is_running(), "the producer ended by itself");
-            tx.kill();
-            tx = produce();
-        } else {
-            assert!(rx.is_running(), "the consumer ended by itself");
-            rx.kill();
-            // What it had processed before it died counts.
-            while let Some(number) = rx.word() {
-                ledger.enter(number);
-            }
-            ledger.fresh = true;
-            rx = consume();
-        }
+    let toll = Storm {
+        place,
+        produce: "stream-produce",
+        consume: "stream-consume 6",
+        hand: 6,
+        lull: 300,
+        kills: 200,
+        seed: 0x2545_f491_4f6c_dd1d,
+        stops: false,
     }
-    for peer in [&mut tx, &mut rx] {
-        assert!(peer.is_running(), "a side ended by itself");
-        peer.kill();
-    }
-    while let Some(number) = rx.word() {
-        ledger.enter(number);
-    }
-    // The last ones drain the ring: what was ever committed is accounted for, to the last message.
-    ledger.fresh = true;
-    let (mut tx, mut rx) = (place.seat("producer"), place.seat("consumer"));
-    let committed = tx.number("next");
-    tx.ok("leave producer");
-    for number in rx.numbers("drain") {
-        ledger.enter(number);
-    }
-    assert_eq!(ledger.expected, committed);
-    rx.refused("pop 1", "Disconnected", &["finished"]);
-    eprintln!(
-        "{} {}: {committed} messages; killed {} producers and {} consumers, {} deaths told, {} \
-         messages redelivered",
-        if place.passed.is_some() {
-            "passed"
-        } else {
-            "named"
-        },
-        place.options,
-        killed[0],
-        killed[1],
-        ledger.deaths,
-        ledger.redelivered,
-    );
+    .rage();
+    eprintln!("{}: {toll}", place.shown());
 }
 
 #[test]
 fn a_named_spsc_channel_survives_200_kills() {
-    storm(&Place::named(SPSC));
+    storm(&named(SPSC));
 }
 
 #[test]
 fn a_named_bytes_channel_survives_200_kills() {
-    storm(&Place::named(BYTES));
+    storm(&named(BYTES));
 }
 
 #[test]
 fn a_passed_spsc_channel_survives_200_kills() {
-    storm(&Place::passed(SPSC));
+    storm(&passed(SPSC));
 }
 
 #[test]
 fn a_passed_bytes_channel_survives_200_kills() {
-    storm(&Place::passed(BYTES));
+    storm(&passed(BYTES));
 }
 
 #[test]
 fn consumer_killed_while_reading_resumes_at_released_head() {
-    for place in Place::all() {
+    for place in all() {
         let (mut tx, mut rx) = (place.seat("producer"), place.seat("consumer"));
         tx.ok("push 0 10");
         assert_eq!(rx.numbers("pop 3"), [0, 1, 2]);
@@ -229,7 +77,7 @@ fn consumer_killed_while_reading_resumes_at_released_head() {
 
 #[test]
 fn producer_killed_while_writing_leaves_what_it_committed() {
-    for place in Place::all() {
+    for place in all() {
         let (mut tx, mut rx) = (place.seat("producer"), place.seat("consumer"));
         tx.ok("push 0 2");
         tx.ok("hold-push 2 5");
@@ -275,7 +123,7 @@ fn a_taker_killed_while_it_sits_down_or_stands_up_leaves_the_seat_free() {
 
 #[test]
 fn producer_waiting_on_a_full_ring_outlives_its_consumer() {
-    for place in Place::all() {
+    for place in all() {
         let (mut tx, mut rx) = (place.seat("producer"), place.seat("consumer"));
         tx.tell("stream-produce");
         tx.answer().unwrap();

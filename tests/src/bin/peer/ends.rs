@@ -4,7 +4,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use slipring::inspect::Stat;
-use slipring::{Builder, Channel, Error, Kind, Pages, bytes, spsc};
+use slipring::{Builder, Channel, Error, Kind, Pages, Readiness, bytes, handover, spsc};
 use slipring_tests::message::{self, Numbered};
 
 /// A builder of some kind.
@@ -17,6 +17,7 @@ pub(crate) trait Maker {
     fn heap(&self) -> Result<Box<dyn Memory>, Error>;
     fn memfd(&self) -> Result<Box<dyn Memory>, Error>;
     fn passed(&self, descriptors: Vec<OwnedFd>) -> Result<Box<dyn Memory>, Error>;
+    fn receive(&self, socket: BorrowedFd<'_>) -> Result<Box<dyn Memory>, Error>;
 }
 
 /// A channel of some kind.
@@ -27,6 +28,7 @@ pub(crate) trait Memory {
     fn pages(&self) -> &Pages;
     fn metadata(&self) -> &[u8];
     fn descriptors(&self) -> Vec<BorrowedFd<'_>>;
+    fn hand_over(&self, socket: BorrowedFd<'_>) -> Result<(), Error>;
     fn remove(&self) -> Result<(), Error>;
 }
 
@@ -59,6 +61,9 @@ pub(crate) trait Writer: Send {
     fn is_disconnected(&mut self) -> Result<bool, Error>;
     fn wait_for_consumer(&mut self, timeout: Duration) -> Result<(), Error>;
     fn heartbeat(&self);
+    fn fd(&self) -> Result<BorrowedFd<'_>, Error>;
+    /// Whether there is room for this message.
+    fn arm(&mut self, number: u64) -> Result<Readiness, Error>;
     fn abort(self: Box<Self>);
 }
 
@@ -73,6 +78,8 @@ pub(crate) trait Reader: Send {
     fn is_disconnected(&mut self) -> Result<bool, Error>;
     fn wait_for_producer(&mut self, timeout: Duration) -> Result<(), Error>;
     fn heartbeat(&self);
+    fn fd(&self) -> Result<BorrowedFd<'_>, Error>;
+    fn arm(&mut self) -> Result<Readiness, Error>;
     fn abort(self: Box<Self>);
 }
 
@@ -113,6 +120,10 @@ where
     fn passed(&self, descriptors: Vec<OwnedFd>) -> Result<Box<dyn Memory>, Error> {
         Ok(Box::new(Builder::from_fds(self, descriptors)?))
     }
+
+    fn receive(&self, socket: BorrowedFd<'_>) -> Result<Box<dyn Memory>, Error> {
+        Ok(Box::new(handover::receive(socket, self)?))
+    }
 }
 
 impl<K> Memory for Channel<K>
@@ -143,6 +154,10 @@ where
 
     fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
         Channel::descriptors(self)
+    }
+
+    fn hand_over(&self, socket: BorrowedFd<'_>) -> Result<(), Error> {
+        handover::send(socket, self)
     }
 
     fn remove(&self) -> Result<(), Error> {
@@ -241,6 +256,14 @@ impl<T: Numbered> Writer for spsc::Producer<T> {
         spsc::Producer::heartbeat(self);
     }
 
+    fn fd(&self) -> Result<BorrowedFd<'_>, Error> {
+        self.as_fd()
+    }
+
+    fn arm(&mut self, _number: u64) -> Result<Readiness, Error> {
+        spsc::Producer::arm(self, 1)
+    }
+
     fn abort(self: Box<Self>) {
         spsc::Producer::abort(*self);
     }
@@ -280,6 +303,14 @@ impl<T: Numbered> Reader for spsc::Consumer<T> {
 
     fn heartbeat(&self) {
         spsc::Consumer::heartbeat(self);
+    }
+
+    fn fd(&self) -> Result<BorrowedFd<'_>, Error> {
+        self.as_fd()
+    }
+
+    fn arm(&mut self) -> Result<Readiness, Error> {
+        spsc::Consumer::arm(self)
     }
 
     fn abort(self: Box<Self>) {
@@ -372,6 +403,14 @@ impl Writer for bytes::Producer {
         bytes::Producer::heartbeat(self);
     }
 
+    fn fd(&self) -> Result<BorrowedFd<'_>, Error> {
+        self.as_fd()
+    }
+
+    fn arm(&mut self, number: u64) -> Result<Readiness, Error> {
+        bytes::Producer::arm(self, message::length(number))
+    }
+
     fn abort(self: Box<Self>) {
         bytes::Producer::abort(*self);
     }
@@ -418,6 +457,14 @@ impl Reader for bytes::Consumer {
 
     fn heartbeat(&self) {
         bytes::Consumer::heartbeat(self);
+    }
+
+    fn fd(&self) -> Result<BorrowedFd<'_>, Error> {
+        self.as_fd()
+    }
+
+    fn arm(&mut self) -> Result<Readiness, Error> {
+        bytes::Consumer::arm(self)
     }
 
     fn abort(self: Box<Self>) {

@@ -9,7 +9,11 @@ use std::time::Duration;
 use slipring::{Error, spsc};
 use slipring_tests::message::Message;
 
-use crate::party::{Party, Said, spell, verdict};
+use slipring_tests::eventually;
+use slipring_tests::room::PATIENCE;
+
+use crate::ends::Reader;
+use crate::party::{Line, Party, Said, maker, spell, verdict};
 use crate::say;
 
 /// The process id of the child, or 0 in the child.
@@ -154,6 +158,58 @@ pub(crate) fn linger(room: &PathBuf) -> ! {
         std::thread::sleep(Duration::from_millis(20));
     }
     vanish();
+}
+
+/// Sits in the consumer's seats of `ticks` and `tocks`, and has one thread parked in a blocking pop, another in a
+/// poll of its descriptor, while this one forks a child, `rounds` times. The child tries its copies of the
+/// handles, says what they said, and lingers; then a message is to come to each, which the parent's
+/// threads take.
+pub(crate) fn parked(line: &Line<'_>, rounds: u64) -> Said {
+    let maker = maker(line);
+    let (mut sleeper, mut poller) = (maker.consumer("ticks")?, maker.consumer("tocks")?);
+    // For the children, to whom nobody else's borrow matters: there are no other threads there.
+    let copies: [*mut dyn Reader; 2] = [&raw mut *sleeper, &raw mut *poller];
+    let room = room();
+    let parks = |name: &str| {
+        let seats = slipring::inspect::stat(name).unwrap().seats;
+        seats.iter().map(|seat| seat.parks).sum::<u64>()
+    };
+    for round in 0..rounds {
+        let before = ["ticks", "tocks"].map(parks);
+        let said = std::thread::scope(|scope| {
+            let sleeper = scope.spawn(|| sleeper.pop_timeout(PATIENCE));
+            let poller = scope.spawn(|| crate::polling::pop(&mut *poller, &mut 0));
+            eventually("both are parked", || {
+                let now = ["ticks", "tocks"].map(parks);
+                now[0] > before[0] && now[1] > before[1]
+            });
+            let (mut reader, mut writer) = std::io::pipe().unwrap();
+            if split() == 0 {
+                let mut said = String::new();
+                for copy in copies {
+                    // SAFETY: this process has one thread, which drops neither; the memory is its own.
+                    let copy = unsafe { &mut *copy };
+                    for tried in [copy.try_pop().map(|_| ()), copy.arm().map(|_| ())] {
+                        said += &format!("{:?} ", tried.err());
+                    }
+                    // SAFETY: likewise, and nothing of the child uses it any more.
+                    unsafe { std::ptr::drop_in_place(copy) };
+                }
+                writer.write_all(said.as_bytes()).unwrap();
+                drop(writer);
+                linger(&room);
+            }
+            drop(writer);
+            let mut said = String::new();
+            reader.read_to_string(&mut said).unwrap();
+            say(&spell(&Ok(vec![said.trim().to_owned()])));
+            [sleeper.join().unwrap(), poller.join().unwrap()]
+        });
+        for number in said {
+            assert_eq!(number?, round);
+        }
+    }
+    Ok(vec![])
 }
 
 /// Takes and leaves the producer's seat in one thread as fast as it can while another forks

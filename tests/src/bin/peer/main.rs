@@ -10,7 +10,7 @@
 //!
 //! Options of a channel: `kind` (`spsc`, `twin`, `small`, `u64`, `packet`, `frame`, `bytes`),
 //! `capacity`, `max` (largest record), `mode` (octal), `metadata`, `huge` (`2m`, `1g`), `patience` (in
-//! milliseconds), `exact=1`. In a name, `%` stands for nothing and `%XX` for a byte.
+//! milliseconds), `exact=1`, `wait=sleep` (at once). In a name, `%` stands for nothing and `%XX` for a byte.
 //!
 //! | verb | does |
 //! |---|---|
@@ -24,14 +24,18 @@
 //! | `identity`, `pages`, `metadata`; `stat` NAME; `seat` NAME ROLE; `list`; `remove` (NAME) | asks a channel |
 //! | `stream-produce`, `stream-consume` MAX | for ever; the consumer writes each number to its output |
 //! | `race`, `churn`, `occupy`, `wreck`, `rebuild` | see `races.rs` |
-//! | `fork` LINE; `fork-linger`, `exec-linger`, `fork-storm` | see `forks.rs` |
+//! | `fork` LINE; `fork-linger`, `exec-linger`, `fork-storm`, `fork-parked` ROUNDS | see `forks.rs` |
 //! | `fenced`, `sandbox`, `ask`, `answer`, `sleep-pop` | see `waiting.rs` |
+//! | `arm`, `poll`, `glance`, `poll-..`, `wait-..`, ... | see `polling.rs` |
+//! | `listen`, `take-over`, `hand-over`, `files`, ... | see `handing.rs` |
 //! | the rest | see `system.rs` |
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod ends;
 mod forks;
+mod handing;
 mod party;
+mod polling;
 mod races;
 mod system;
 mod waiting;

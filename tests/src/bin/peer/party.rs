@@ -8,12 +8,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use slipring::inspect::{self, SeatStat};
-use slipring::{Builder, End, Error, HugePages, Kind, bytes, spsc};
+use slipring::{Builder, End, Error, HugePages, Kind, Wait, bytes, spsc};
 use slipring_tests::message::{Frame, Message, Packet, Small, Twin};
 use slipring_tests::room::PATIENCE;
 
 use crate::ends::{Maker, Memory, Reader, Writer};
-use crate::{forks, next_line, races, say, system, waiting};
+use crate::{forks, handing, next_line, races, say, waiting};
 
 /// What a verb says.
 pub(crate) type Said = Result<Vec<String>, Error>;
@@ -26,6 +26,8 @@ pub(crate) struct Party {
     pub(crate) consumer: Option<Box<dyn Reader>>,
     pub(crate) locked: Vec<OwnedFd>,
     pub(crate) socket: Option<UnixListener>,
+    /// A connection over which a channel went.
+    pub(crate) connection: Option<OwnedFd>,
 }
 
 /// The words of a line.
@@ -118,6 +120,10 @@ fn dressed<K: Kind>(mut builder: Builder<K>, line: &Line<'_>) -> Builder<K> {
     if let Some(patience) = line.option("patience") {
         builder = builder.patience(Duration::from_millis(patience));
     }
+    if line.options.get("wait") == Some(&"sleep") {
+        let spin_for = Duration::ZERO;
+        builder = builder.wait(Wait::Sleep { spin_for });
+    }
     builder = match line.options.get("huge").copied() {
         Some("2m") => builder.huge_pages(HugePages::TwoMiB),
         Some("1g") => builder.huge_pages(HugePages::OneGiB),
@@ -155,19 +161,19 @@ fn descriptor(number: u64) -> OwnedFd {
 }
 
 impl Party {
-    fn tx(&mut self) -> &mut dyn Writer {
+    pub(crate) fn tx(&mut self) -> &mut dyn Writer {
         self.producer.as_deref_mut().expect("no producer")
     }
 
-    fn rx(&mut self) -> &mut dyn Reader {
+    pub(crate) fn rx(&mut self) -> &mut dyn Reader {
         self.consumer.as_deref_mut().expect("no consumer")
     }
 
-    fn memory(&self) -> &dyn Memory {
+    pub(crate) fn memory(&self) -> &dyn Memory {
         self.channel.as_deref().expect("no channel")
     }
 
-    fn keep(&mut self, channel: Result<Box<dyn Memory>, Error>) -> Said {
+    pub(crate) fn keep(&mut self, channel: Result<Box<dyn Memory>, Error>) -> Said {
         let channel = self.channel.insert(channel?);
         one(format!("{:032x}", channel.stat()?.header.identity.unique))
     }
@@ -306,6 +312,7 @@ impl Party {
                 let numbers = line.number(1)..line.number(1) + line.number(2);
                 forks::iterating(|between| self.tx().iterate(numbers, between))
             }
+            "fork-parked" => forks::parked(line, line.number(1)),
             "fork-linger" => forks::fork_linger(),
             "exec-linger" => forks::exec_linger(),
             "fork-storm" => forks::storm(&name(line.word(1)), line.number(2)),
@@ -325,7 +332,7 @@ impl Party {
             "ask" => waiting::ask(line),
             "answer" => waiting::answer(),
             "sleep-pop" => waiting::sleep_pop(),
-            _ => system::obey(self, line),
+            _ => handing::obey(self, line),
         }
     }
 

@@ -1,0 +1,365 @@
+//! Waiting by a handle's descriptor alone.
+//!
+//! | verb | does |
+//! |---|---|
+//! | `arm` ROLE | says `ready` or `armed` |
+//! | `poll` ROLE, `glance` ROLE | polls, without end or without waiting; says `in`, `hup`, both or nothing |
+//! | `rest` ROLE | sees that nothing is there, and that the descriptor does not say there were |
+//! | `push-full` | pushes until there is no room; says the first number, and the one that found none |
+//! | `poll-push` FIRST COUNT, `poll-pop` FIRST COUNT | all these messages; says how often it polled |
+//! | `serve` COUNT, `return` COUNT | messages there and back, with both handles; says how often it polled |
+//! | `poll-end` | pops and polls to the end of its producer; says the numbers, and the error |
+//! | `wait-produce` HOW, `wait-consume` HOW MAX | for ever, as `stream-produce`; HOW is `sleep`, `poll` or `turns` |
+//! | `poke`, `stuff`, `steal` PATH | writes a byte into a FIFO, fills it, reads it empty |
+//! | `publish-unrung` N | commits a message without a ring, as a producer does that is killed in between |
+//! | `trap-rings` | from now on it is killed when it would write a pipe |
+//! | `sigpipe` | would kill it, which a Rust program otherwise ignores |
+
+use std::io::Write;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use slipring::{Error, Readiness};
+
+use crate::ends::{Reader, Writer};
+use crate::party::{Line, Party, Said};
+use crate::say;
+
+/// What a poll says; within no time, or for as long as it takes.
+fn look(fd: BorrowedFd<'_>, at_once: bool) -> PollFlags {
+    let timeout = at_once.then(Timespec::default);
+    loop {
+        let mut polled = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
+        match poll(&mut polled, timeout.as_ref()) {
+            Err(Errno::INTR) => {}
+            done => {
+                done.unwrap();
+                return polled[0].revents();
+            }
+        }
+    }
+}
+
+/// A handle's descriptor, and what it is asked.
+trait Polled {
+    fn fd(&self) -> Result<BorrowedFd<'_>, Error>;
+    fn arm(&mut self) -> Result<Readiness, Error>;
+}
+
+/// A producer that wants room for this message.
+struct Room<'p>(&'p mut dyn Writer, u64);
+
+impl Polled for Room<'_> {
+    fn fd(&self) -> Result<BorrowedFd<'_>, Error> {
+        self.0.fd()
+    }
+
+    fn arm(&mut self) -> Result<Readiness, Error> {
+        self.0.arm(self.1)
+    }
+}
+
+struct Data<'c>(&'c mut dyn Reader);
+
+impl Polled for Data<'_> {
+    fn fd(&self) -> Result<BorrowedFd<'_>, Error> {
+        self.0.fd()
+    }
+
+    fn arm(&mut self) -> Result<Readiness, Error> {
+        self.0.arm()
+    }
+}
+
+/// Arms, polls, until it is ready. Counts the polls.
+fn until_ready(mut end: impl Polled, polls: &mut u64) -> Result<(), Error> {
+    while end.arm()? == Readiness::Armed {
+        *polls += 1;
+        look(end.fd()?, false);
+    }
+    Ok(())
+}
+
+fn push(tx: &mut dyn Writer, number: u64, polls: &mut u64) -> Result<(), Error> {
+    loop {
+        match tx.try_push(number) {
+            Err(Error::Full) => until_ready(Room(tx, number), polls)?,
+            done => return done,
+        }
+    }
+}
+
+pub(crate) fn pop(rx: &mut dyn Reader, polls: &mut u64) -> Result<u64, Error> {
+    loop {
+        match rx.try_pop() {
+            Err(Error::Empty) => until_ready(Data(rx), polls)?,
+            done => return done,
+        }
+    }
+}
+
+/// Asserts that nothing that does not happen makes the descriptor readable. What made it so before
+/// may come late, once.
+fn is_quiet(mut end: impl Polled) {
+    for _ in 0..3 {
+        match end.arm() {
+            Ok(Readiness::Armed) | Err(Error::Disconnected(_)) => {}
+            other => panic!("nothing was sent: {other:?}"),
+        }
+        if look(end.fd().unwrap(), true).is_empty() {
+            return;
+        }
+    }
+    panic!("an idle descriptor stays readable");
+}
+
+fn counted(polls: u64) -> Said {
+    Ok(vec![polls.to_string()])
+}
+
+pub(crate) fn obey(party: &mut Party, line: &Line<'_>) -> Said {
+    let mut polls = 0;
+    match line.word(0) {
+        "arm" => {
+            let readiness = match line.word(1) {
+                "producer" => {
+                    let next = party.tx().next();
+                    party.tx().arm(next)
+                }
+                _ => party.rx().arm(),
+            };
+            Ok(vec![format!("{:?}", readiness?).to_lowercase()])
+        }
+        verb @ ("poll" | "glance") => {
+            let fd = match line.word(1) {
+                "producer" => party.tx().fd()?,
+                _ => party.rx().fd()?,
+            };
+            let said = look(fd, verb == "glance");
+            let names = [(PollFlags::IN, "in"), (PollFlags::HUP, "hup")];
+            assert!(
+                PollFlags::from_iter(names.map(|name| name.0)).contains(said),
+                "{said:?}"
+            );
+            let said = names.iter().filter(|(flag, _)| said.contains(*flag));
+            Ok(said.map(|(_, name)| (*name).to_owned()).collect())
+        }
+        "rest" => {
+            match line.word(1) {
+                "producer" => {
+                    let next = party.tx().next();
+                    is_quiet(Room(party.tx(), next));
+                }
+                _ => is_quiet(Data(party.rx())),
+            }
+            Ok(vec![])
+        }
+        "push-full" => {
+            let first = party.tx().next();
+            let mut next = first;
+            while party.tx().try_push(next).is_ok() {
+                next += 1;
+            }
+            Ok([first, next].map(|number| number.to_string()).to_vec())
+        }
+        "poll-push" => {
+            let first = line.number(1);
+            for number in first..first + line.number(2) {
+                push(party.tx(), number, &mut polls)?;
+            }
+            counted(polls)
+        }
+        "poll-pop" => {
+            let first = line.number(1);
+            for number in first..first + line.number(2) {
+                assert_eq!(pop(party.rx(), &mut polls)?, number);
+            }
+            counted(polls)
+        }
+        "poll-end" => {
+            let mut numbers = Vec::new();
+            loop {
+                match pop(party.rx(), &mut polls) {
+                    Ok(number) => numbers.push(number.to_string()),
+                    Err(error) => return Ok([numbers, vec![format!("{error:?}")]].concat()),
+                }
+            }
+        }
+        "serve" => {
+            for number in 0..line.number(1) {
+                linger(number);
+                push(party.tx(), number, &mut polls)?;
+                assert_eq!(pop(party.rx(), &mut polls)?, number);
+                // Nothing is in flight now: the other side waits for us.
+                is_quiet(Data(party.rx()));
+            }
+            counted(polls)
+        }
+        "return" => {
+            for number in 0..line.number(1) {
+                assert_eq!(pop(party.rx(), &mut polls)?, number);
+                linger(number ^ 0x5555);
+                push(party.tx(), number, &mut polls)?;
+            }
+            counted(polls)
+        }
+        "wait-produce" => wait_produce(party, line.word(1)),
+        "wait-consume" => wait_consume(party, line.word(1), line.number(2) as usize),
+        "poke" => {
+            let fifo = fifo(line.word(1));
+            assert_eq!(rustix::io::write(fifo, &[7]), Ok(1));
+            Ok(vec![])
+        }
+        "steal" => {
+            let mut bytes = [0; 4096];
+            let count = rustix::io::read(fifo(line.word(1)), &mut bytes).unwrap();
+            Ok(vec![count.to_string()])
+        }
+        "stuff" => {
+            let (fifo, mut count) = (fifo(line.word(1)), 0);
+            while let Ok(written) = rustix::io::write(&fifo, &[7; 4096]) {
+                count += written;
+            }
+            Ok(vec![count.to_string()])
+        }
+        "publish-unrung" => {
+            publish_unrung(party, line.number(1));
+            Ok(vec![])
+        }
+        "trap-rings" => {
+            // A write of one byte is a ring; answers are longer.
+            let kill = libc::SECCOMP_RET_KILL_PROCESS;
+            crate::waiting::filter(libc::SYS_write, Some(1), kill);
+            Ok(vec![])
+        }
+        "sigpipe" => {
+            // SAFETY: the default action, of a process with one thread.
+            let before = unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+            assert_eq!(before, libc::SIG_IGN);
+            Ok(vec![])
+        }
+        _ => crate::system::obey(party, line),
+    }
+}
+
+/// Lets some nanoseconds pass, now more and now fewer: until just about the moment at which the other
+/// side, which has just sent its message, arms and polls.
+fn linger(number: u64) {
+    for _ in 0..number.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 54 {
+        std::hint::spin_loop();
+    }
+}
+
+fn fifo(path: &str) -> std::os::fd::OwnedFd {
+    use rustix::fs::{Mode, OFlags};
+    let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    rustix::fs::open(path, flags, Mode::empty()).unwrap()
+}
+
+/// How a side of a storm waits, the next time.
+fn polls(how: &str, turn: u64) -> bool {
+    match how {
+        "sleep" => false,
+        "poll" => true,
+        "turns" => turn.is_multiple_of(2),
+        how => panic!("no way to wait: {how}"),
+    }
+}
+
+/// Waits until something changed, by the descriptor alone, whether the peer is gone or not.
+fn next_news(mut end: impl Polled) -> Result<(), Error> {
+    match end.arm() {
+        Ok(Readiness::Ready) => return Ok(()),
+        Ok(Readiness::Armed) | Err(Error::Disconnected(_)) => {}
+        Err(error) => return Err(error),
+    }
+    look(end.fd()?, false);
+    Ok(())
+}
+
+fn wait_produce(party: &mut Party, how: &str) -> Said {
+    say("ok");
+    loop {
+        let tx = party.tx();
+        let number = tx.next();
+        let pushed = if polls(how, number) {
+            tx.try_push(number)
+        } else {
+            tx.push(number)
+        };
+        match pushed {
+            Ok(()) => {}
+            Err(Error::Full) => next_news(Room(tx, number))?,
+            Err(Error::Disconnected(_)) if polls(how, number) => next_news(Room(tx, number))?,
+            Err(Error::Disconnected(_)) => {
+                tx.wait_for_consumer(slipring_tests::room::PATIENCE)?;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn wait_consume(party: &mut Party, how: &str, max: usize) -> Said {
+    say("ok");
+    // Unbuffered, and each write of less than PIPE_BUF: a number is written or it is not.
+    let out = std::fs::File::from(std::io::stdout().as_fd().try_clone_to_owned().unwrap());
+    let log = |numbers: &[u64]| {
+        let bytes = numbers.iter().flat_map(|number| number.to_le_bytes());
+        (&out).write_all(&bytes.collect::<Vec<_>>()).unwrap();
+    };
+    let mut turn = 0;
+    loop {
+        turn += 1;
+        let rx = party.rx();
+        if polls(how, turn) {
+            match rx.arm() {
+                Ok(Readiness::Ready) => rx.read(max, &mut |numbers| log(numbers))?,
+                Ok(Readiness::Armed) => {
+                    look(rx.fd()?, false);
+                }
+                Err(Error::Disconnected(_)) => {
+                    log(&[!0]);
+                    look(rx.fd()?, false);
+                }
+                Err(error) => return Err(error),
+            }
+            continue;
+        }
+        match rx.read(max, &mut |numbers| log(numbers)) {
+            Ok(()) => {}
+            Err(Error::Disconnected(_)) => {
+                log(&[!0]);
+                rx.wait_for_producer(slipring_tests::room::PATIENCE)?;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Commits a message while the consumer's bit is away (word 640 of the control part, as FORMAT.md says),
+/// and puts it back: as it is when a producer's store was seen, and its ring was not to be.
+fn publish_unrung(party: &mut Party, number: u64) {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    let file = match &party.channel {
+        // A passed channel: its first descriptor is the control part.
+        Some(channel) => channel.descriptors()[0].try_clone_to_owned().unwrap(),
+        None => {
+            let path = slipring::directory().0.join("ticks/control");
+            let file = std::fs::File::options().read(true).write(true).open(path);
+            file.unwrap().into()
+        }
+    };
+    let access = rustix::mm::ProtFlags::READ | rustix::mm::ProtFlags::WRITE;
+    let (nowhere, shared) = (std::ptr::null_mut(), rustix::mm::MapFlags::SHARED);
+    // SAFETY: a fresh mapping at an address of the kernel's choice, never unmapped.
+    let page = unsafe { rustix::mm::mmap(nowhere, 4096, access, shared, &file, 0) }.unwrap();
+    // SAFETY: in that page.
+    let word = unsafe { page.byte_add(640) };
+    // SAFETY: mapped for ever, aligned, and everybody uses it as this atomic.
+    let waiters = unsafe { AtomicU64::from_ptr(word.cast()) };
+    let before = waiters.swap(0, Ordering::SeqCst);
+    assert_eq!(before & 1, 1, "nobody waits");
+    party.tx().try_push(number).unwrap();
+    waiters.store(before, Ordering::SeqCst);
+}
