@@ -41,7 +41,7 @@ impl Region {
         let mut descriptors = descriptors.into_iter();
         let mut next = |part| descriptors.next().ok_or_else(|| bad(part, "missing"));
         let (control, data) = (next("control")?, next("data")?);
-        let pipes = vec![next("pipe")?, next("pipe")?];
+        let pipes = [next("pipe")?, next("pipe")?];
         if descriptors.next().is_some() {
             return Err(bad("pipe", "one too many"));
         }
@@ -50,9 +50,11 @@ impl Region {
         if !pipes.iter().all(|pipe| pipes::is_pipe(pipe.as_fd())) {
             return Err(bad("pipe", "no pipe"));
         }
-        // A description of our own: what was passed shares its sender's, and with it all locks. (Of the
-        // pipes each handle opens its own.)
+        // Descriptions of our own: what was passed shares its sender's, and with it all locks. Of the pipes
+        // each handle opens its own; what is kept here only reads, since a writer hides every hang-up.
         let (control, data) = (fresh_description(&control)?, fresh_description(&data)?);
+        let read = |pipe: &OwnedFd| pipes::reopened(pipe.as_fd(), pipes::READ);
+        let pipes = pipes.iter().map(read).collect::<Result<_, _>>()?;
         let files = Files {
             control,
             data,

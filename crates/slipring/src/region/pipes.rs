@@ -66,12 +66,13 @@ pub(crate) fn ring(pipe: BorrowedFd<'_>) {
     while rustix::io::write(pipe, &[1]) == Err(Errno::INTR) {}
 }
 
-/// Takes out what was written: from now on the pipe is not readable until somebody writes again.
+/// Takes out what was written: from now on the pipe is not readable until somebody writes again. (A
+/// stranger who writes faster than we read leaves it readable: better than to keep us here.)
 pub(crate) fn drain(pipe: BorrowedFd<'_>) {
-    let mut bytes = [0; 64];
-    loop {
+    let mut bytes = [0; 1024];
+    for _ in 0..64 {
         match rustix::io::read(pipe, &mut bytes) {
-            Ok(64) | Err(Errno::INTR) => {}
+            Ok(1024) | Err(Errno::INTR) => {}
             // Empty; or hung up, with nothing left.
             _ => return,
         }
@@ -89,11 +90,16 @@ impl Region {
         if let Some(place) = &files.place {
             return named(place.dir.as_fd(), &place.name, seat, access);
         }
-        let path = format!("/proc/self/fd/{}", files.pipes[seat].as_raw_fd());
-        match rustix::fs::open(&path, access | OWN, Mode::empty()) {
-            Err(Errno::NOENT | Errno::NOTDIR) => Err(Error::NeedsProc),
-            pipe => pipe.map_err(fail),
-        }
+        reopened(files.pipes[seat].as_fd(), access)
+    }
+}
+
+/// A description of our own of a pipe that was passed, by whichever end.
+pub(super) fn reopened(pipe: BorrowedFd<'_>, access: OFlags) -> Result<OwnedFd, Error> {
+    let path = format!("/proc/self/fd/{}", pipe.as_raw_fd());
+    match rustix::fs::open(&path, access | OWN, Mode::empty()) {
+        Err(Errno::NOENT | Errno::NOTDIR) => Err(Error::NeedsProc),
+        pipe => pipe.map_err(|errno| Error::os("open the channel's pipe", errno)),
     }
 }
 
@@ -107,7 +113,8 @@ fn named(dir: BorrowedFd<'_>, name: &Name, seat: usize, access: OFlags) -> Resul
     };
     match rustix::fs::openat(dir, &part, flags, Mode::empty()) {
         Ok(pipe) if is_pipe(pipe.as_fd()) => Ok(pipe),
-        Ok(_) | Err(Errno::NOENT | Errno::LOOP | Errno::ISDIR) => Err(refused()),
+        // ENXIO: a socket.
+        Ok(_) | Err(Errno::NOENT | Errno::LOOP | Errno::ISDIR | Errno::NXIO) => Err(refused()),
         Err(errno) => Err(Error::os(format_args!("open {}", shown().display()), errno)),
     }
 }
@@ -138,9 +145,14 @@ pub(super) fn remove(dir: &OwnedFd) {
     }
 }
 
-/// The pipes of a new channel without a name. (Their writing ends are opened by those who write.)
+/// The pipes of a new channel without a name. (Their writing ends are opened by those who write.) As
+/// with a memfd, whoever was given one may open it, another user too.
 pub(super) fn anonymous() -> Result<Vec<OwnedFd>, Error> {
-    let pipe = || rustix::pipe::pipe_with(PipeFlags::NONBLOCK | PipeFlags::CLOEXEC);
-    let made: Result<_, Errno> = (0..2).map(|_| Ok(pipe()?.0)).collect();
+    let pipe = |_| {
+        let (pipe, _) = rustix::pipe::pipe_with(PipeFlags::NONBLOCK | PipeFlags::CLOEXEC)?;
+        rustix::fs::fchmod(&pipe, Mode::from_raw_mode(0o666))?;
+        Ok(pipe)
+    };
+    let made: Result<_, Errno> = (0..2).map(pipe).collect();
     made.map_err(|errno| Error::os("make the channel's pipes", errno))
 }
