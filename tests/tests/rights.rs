@@ -49,6 +49,8 @@ fn files_have_the_mode_that_the_creator_chose_whatever_the_umask() {
                 assert_eq!(mode(&room.path().join(channel)), dir, "{what}");
                 assert_eq!(mode(&room.file(channel, "control")), file, "{what}");
                 assert_eq!(mode(&room.file(channel, "data")), file, "{what}");
+                assert_eq!(mode(&room.file(channel, "pipe-0")), file, "{what}");
+                assert_eq!(mode(&room.file(channel, "pipe-1")), file, "{what}");
             }
             assert_eq!(mode(&room.path().join("@market")), dir);
         }
@@ -117,13 +119,20 @@ fn a_wider_mode_lets_in_whom_it_names_and_no_others() {
     stranger(&room, group).refused("producer ticks", "RoleTaken", &[&tx.pid().to_string()]);
     room.peer()
         .refused("consumer ticks", "RoleTaken", &[&member.pid().to_string()]);
+    // And the pipes are theirs as well: each rings the other's.
+    member.tell("poll-pop 3 1");
     tx.ok("push 3 1");
+    member.answer().unwrap();
+    tx.ok("push-full");
+    tx.tell("poll-push 68 1");
+    assert_eq!(member.numbers("pop 64"), (4..68).collect::<Vec<_>>());
+    tx.answer().unwrap();
     tx.kill();
-    assert_eq!(member.number("pop 1"), 3);
-    member.refused("pop 1", "Disconnected", &["died"]);
+    assert_eq!(member.number("pop 1"), 68);
+    assert_eq!(member.ok("poll-end"), ["Disconnected(Died)"]);
     member.ok("producer ticks");
-    member.ok("push 4 1");
-    assert_eq!(member.number("pop 1"), 4);
+    member.ok("push 69 1");
+    assert_eq!(member.number("pop 1"), 69);
 }
 
 #[test]

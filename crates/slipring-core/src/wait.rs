@@ -64,7 +64,9 @@
 //! A face that is older than the bit would leave the new sleep without its bit and without its wake.
 //! The pipe is level where the doorbell is edge: a byte stays until it is read, so an event loop that
 //! polls later finds it. It has no bounded sleep; what that is for (a waker killed before its call) the
-//! pipe's hang-up tells.
+//! pipe's hang-up tells, or, if it was over before the poll began, the waker's successor, who rings
+//! unasked. A byte may come late, for a bit that was taken long ago: so each arming empties the pipe,
+//! and only then looks whether its bit still stands.
 //!
 //! # Source
 //! The asymmetric barrier: Dice, Huang and Yang, *Asymmetric Dekker synchronization* (2001), and
@@ -189,6 +191,18 @@ impl<'m> Ringer<'m> {
         } else {
             self.os.signal();
         }
+    }
+
+    /// What a handle does that arrives: wakes whoever sleeps there by either face, with or without its bit. The
+    /// last holder of our seat may have been killed between taking that bit and ringing; the sleep on a
+    /// doorbell is bounded, but a poll is not, and the hang-up that tells it of the death ends with our
+    /// arrival.
+    #[cold]
+    pub fn arrive(&self) {
+        self.wake();
+        // No news, so no bump: who is asleep looks anew, and who is about to sleep finds its bit gone.
+        self.os.wake(&self.bell.doorbell);
+        self.os.signal();
     }
 }
 

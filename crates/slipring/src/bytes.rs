@@ -286,7 +286,7 @@ impl Producer {
     /// it level-triggered, [`arm`](Self::arm) before each poll, and leave reading it to `arm`. Made at
     /// the first call: `NoPipes` for borrowed memory.
     pub fn as_fd(&self) -> Result<BorrowedFd<'_>, Error> {
-        self.seat.parker.descriptor()
+        waiting::descriptor(&self.seat)
     }
 
     /// Says whether there is room for a record of `len` bytes; if there is none, the descriptor becomes readable when
@@ -436,7 +436,7 @@ impl Consumer {
     /// news; watch it level-triggered, [`arm`](Self::arm) before each poll, and leave reading it to
     /// `arm`. Made at the first call: `NoPipes` for borrowed memory.
     pub fn as_fd(&self) -> Result<BorrowedFd<'_>, Error> {
-        self.seat.parker.descriptor()
+        waiting::descriptor(&self.seat)
     }
 
     /// Says whether there is a record; if there is none, the descriptor becomes readable when the producer

@@ -289,7 +289,7 @@ impl Seat {
     /// for somebody to come.
     pub(crate) fn settle(&mut self) {
         self.aborted = false;
-        self.ringer().wake();
+        self.ringer().arrive();
     }
 
     /// How the handle wakes the other end.

@@ -333,7 +333,7 @@ impl<T: Payload> Producer<T> {
     /// it level-triggered, [`arm`](Self::arm) before each poll, and leave reading it to `arm`. Made at
     /// the first call: `NoPipes` for borrowed memory.
     pub fn as_fd(&self) -> Result<BorrowedFd<'_>, Error> {
-        self.seat.parker.descriptor()
+        waiting::descriptor(&self.seat)
     }
 
     /// Says whether there is room for `count` slots; if there is none, the descriptor becomes readable when
@@ -510,7 +510,7 @@ impl<T: Payload> Consumer<T> {
     /// news; watch it level-triggered, [`arm`](Self::arm) before each poll, and leave reading it to
     /// `arm`. Made at the first call: `NoPipes` for borrowed memory.
     pub fn as_fd(&self) -> Result<BorrowedFd<'_>, Error> {
-        self.seat.parker.descriptor()
+        waiting::descriptor(&self.seat)
     }
 
     /// Says whether there is a message; if there is none, the descriptor becomes readable when the producer

@@ -27,7 +27,7 @@ pub(crate) use future::stream;
 pub(crate) use future::{Driver, poll_peer, poll_ready};
 pub(crate) use parker::Parker;
 pub use pipe::Readiness;
-pub(crate) use pipe::{Polled, arm};
+pub(crate) use pipe::{Polled, arm, descriptor};
 
 /// How the calls that wait pass their time. (`try_` calls never wait.)
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -70,6 +70,16 @@ impl Polled {
     }
 }
 
+/// The descriptor to be polled for a seat. A forked copy of it would be a second reader, and its plug a
+/// writer that hides the peer's hang-up.
+pub(crate) fn descriptor(seat: &Seat) -> Result<BorrowedFd<'_>, Error> {
+    if seat.ours() {
+        seat.parker.descriptor()
+    } else {
+        Err(Error::Forked)
+    }
+}
+
 /// Arms the descriptor, if `attempt` finds nothing, or tells of an end (as an error: then the descriptor
 /// becomes readable when somebody comes).
 pub(crate) fn arm<C: Waits>(
@@ -77,11 +87,8 @@ pub(crate) fn arm<C: Waits>(
     seat: &Seat,
     mut attempt: impl FnMut(&mut C) -> Result<(), Core>,
 ) -> Result<Readiness, Error> {
-    if !seat.ours() {
-        return Err(Error::Forked);
-    }
     // Refused where there is none, also to those who would not have to poll it now.
-    seat.parker.descriptor()?;
+    descriptor(seat)?;
     match attempt(core) {
         Ok(()) => return Ok(Readiness::Ready),
         Err(Core::Full | Core::Empty) => ask(core, seat)?,
@@ -109,10 +116,7 @@ pub(crate) fn arm<C: Waits>(
 /// Empties the pipe, and asks the other side for a byte. Whoever asks looks once more afterwards, for
 /// what was published before.
 pub(super) fn ask<C: Waits>(core: &mut C, seat: &Seat) -> Result<(), Error> {
-    if !seat.ours() {
-        return Err(Error::Forked);
-    }
-    let pipe = seat.parker.descriptor()?;
+    let pipe = descriptor(seat)?;
     if seat.parker.sleeper.armed() {
         // Asked for already, and not answered: there is nothing, or nobody who could answer any more.
         notice_death(core, seat)?;

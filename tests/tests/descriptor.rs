@@ -1,0 +1,555 @@
+//! The descriptor of a handle, before real processes: readable when there is news and only then, whoever
+//! sends it, dies, or meddles. Every poll here has no end but the news, so one that is missed is a test
+//! that does not end.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::fs;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{FileType, Mode};
+use slipring::{Readiness, bytes, spsc};
+use slipring_tests::message::LARGEST;
+use slipring_tests::{Peer, Place, Room, eventually, from_fds};
+
+const PEER: &str = env!("CARGO_BIN_EXE_peer");
+/// The smallest there are: one message, or one record of the largest size.
+const SMALL: [&str; 2] = ["kind=spsc capacity=1", "kind=bytes capacity=128 max=112"];
+const SPSC: &str = "kind=spsc capacity=64";
+const BYTES: &str = "kind=bytes capacity=4096 max=112";
+/// Messages there and back, for each of four places, and again for each way to fence.
+const ROUNDS: u64 = 10_000;
+/// What a descriptor may say besides one answer for each message: of arrivals, say.
+const FEW: u64 = 4;
+
+/// Both kinds, named and passed.
+fn places() -> Vec<Place> {
+    Place::all(PEER, &[SPSC, BYTES])
+}
+
+/// Two peers with a channel there and one back.
+fn players(place: &Place, before: [&[&str]; 2]) -> [Peer; 2] {
+    let mut peers = [place.peer(), place.peer()];
+    for (peer, lines) in peers.iter_mut().zip(before) {
+        lines.iter().for_each(|line| drop(peer.ok(line)));
+    }
+    let [a, b] = &mut peers;
+    place.sit(a, "producer", 0);
+    place.sit(b, "consumer", 0);
+    place.sit(b, "producer", 1);
+    place.sit(a, "consumer", 1);
+    peers
+}
+
+fn number(peer: &mut Peer) -> u64 {
+    peer.answer().unwrap()[0].parse().unwrap()
+}
+
+/// One message to and fro; whenever nothing is in flight, `serve` sees that its descriptor is quiet.
+fn volley(place: &Place, before: [&[&str]; 2]) {
+    let [mut a, mut b] = players(place, before);
+    b.tell(&format!("return {ROUNDS}"));
+    a.tell(&format!("serve {ROUNDS}"));
+    for peer in [&mut a, &mut b] {
+        let polls = number(peer);
+        assert!(polls > 0, "it never waited");
+        // No poll returns but for a ring, and for each message there is one at most.
+        assert!(polls <= ROUNDS + FEW, "{polls} polls: {}", place.shown());
+    }
+}
+
+#[test]
+fn one_message_in_flight_leaves_no_silent_descriptor_and_no_readable_one() {
+    for place in Place::all(PEER, &SMALL) {
+        volley(&place, [&[], &[]]);
+    }
+}
+
+#[test]
+fn it_does_so_with_fences_in_place_of_barriers() {
+    for place in Place::all(PEER, &SMALL) {
+        volley(&place, [&["fenced"], &["fenced"]]);
+    }
+}
+
+#[test]
+fn it_does_so_between_one_with_barriers_and_one_without() {
+    let warm_up: &[&str] = &["producer warm-up", "leave producer", "sandbox"];
+    for before in [
+        [&["fenced"][..], &[]],
+        [&[], &["fenced"]],
+        [&["sandbox"], &[]],
+        [warm_up; 2],
+    ] {
+        volley(&Place::named(PEER, SMALL[0]), before);
+    }
+}
+
+#[test]
+fn a_ring_of_one_tells_of_room_and_of_messages() {
+    for place in Place::all(PEER, &SMALL) {
+        let (mut tx, mut rx) = (place.seat("producer"), place.seat("consumer"));
+        tx.tell(&format!("poll-push 0 {ROUNDS}"));
+        rx.tell(&format!("poll-pop 0 {ROUNDS}"));
+        let polls = [number(&mut tx), number(&mut rx)];
+        assert!(polls[0] + polls[1] > 0, "nobody ever waited");
+        assert!(
+            polls.iter().all(|polls| *polls <= ROUNDS + FEW),
+            "{polls:?}: {}",
+            place.shown()
+        );
+    }
+}
+
+#[test]
+fn stops_of_either_side_lose_no_news() {
+    for place in Place::all(PEER, &SMALL) {
+        let [mut a, mut b] = players(&place, [&[], &[]]);
+        b.tell("return 3000");
+        a.tell("serve 3000");
+        for turn in 0..30 {
+            let stopped = if turn % 2 == 0 { &a } else { &b };
+            stopped.freeze();
+            stopped.thaw();
+        }
+        assert!(number(&mut a) > 0 && number(&mut b) > 0);
+    }
+}
+
+/// Asserts that the consumer, which was told of an end, is left alone until somebody comes, and then is
+/// told of that one's messages.
+#[track_caller]
+fn rests_until_a_successor_comes(place: &Place, rx: &mut Peer, next: u64) -> Peer {
+    rx.ok("rest consumer");
+    rx.tell("poll consumer");
+    let mut tx = place.seat("producer");
+    assert_eq!(rx.answer().unwrap(), ["in"], "{}", place.shown());
+    assert_eq!(tx.number("next"), next);
+    rx.tell(&format!("poll-pop {next} 10"));
+    tx.ok(&format!("push {next} 10"));
+    rx.answer().unwrap();
+    rx.ok("rest consumer");
+    tx
+}
+
+#[test]
+fn a_producer_that_is_killed_hangs_up() {
+    for place in places() {
+        let (mut tx, mut rx) = (place.seat("producer"), place.seat("consumer"));
+        tx.ok("push 0 3");
+        rx.ok("poll-pop 0 3");
+        for number in 0..10 {
+            assert_eq!(rx.ok("arm consumer"), ["armed"]);
+            rx.tell("poll consumer");
+            tx.kill();
+            assert_eq!(rx.answer().unwrap(), ["hup"], "{}", place.shown());
+            assert_eq!(rx.ok("poll-end"), ["Disconnected(Died)"]);
+            tx = rests_until_a_successor_comes(&place, &mut rx, 3 + 10 * number);
+        }
+    }
+}
+
+#[test]
+fn what_a_producer_did_not_live_to_ring_for_is_told_by_its_hang_up() {
+    for place in places() {
+        // Before it saw that somebody waits; and when it had taken note of that, and was about to ring.
+        for rings in [false, true] {
+            let (mut tx, mut rx) = (place.seat("producer"), place.seat("consumer"));
+            let next = tx.number("next");
+            assert_eq!(rx.ok("arm consumer"), ["armed"]);
+            rx.tell("poll consumer");
+            if rings {
+                tx.ok("trap-rings");
+                tx.tell(&format!("try-push {next}"));
+            } else {
+                tx.ok(&format!("publish-unrung {next}"));
+                tx.kill();
+            }
+            assert_eq!(rx.answer().unwrap(), ["hup"], "{}", place.shown());
+            assert_eq!(
+                rx.ok("poll-end"),
+                [next.to_string(), "Disconnected(Died)".into()]
+            );
+            rests_until_a_successor_comes(&place, &mut rx, next + 1);
+        }
+    }
+}
+
+/// The hang-up of a producer that took the bit and did not ring ends when its successor opens the pipe;
+/// who was stopped in between finds neither hang-up nor byte, unless the successor rings unasked.
+#[test]
+fn who_slept_through_a_death_and_a_succession_is_told_of_both() {
+    for place in places() {
+        let (mut tx, mut rx) = (place.seat("producer"), place.seat("consumer"));
+        assert_eq!(rx.ok("arm consumer"), ["armed"]);
+        rx.tell("poll consumer");
+        rx.freeze();
+        tx.ok("trap-rings");
+        tx.tell("try-push 0");
+        eventually("the producer dies", || !tx.is_running());
+        let mut tx = place.seat("producer");
+        rx.thaw();
+        assert_eq!(rx.answer().unwrap(), ["in"], "{}", place.shown());
+        rx.ok("poll-pop 0 1");
+        rx.tell("poll-pop 1 1");
+        tx.ok("push 1 1");
+        rx.answer().unwrap();
+    }
+    // Likewise a producer without room.
+    for place in Place::all(PEER, &SMALL) {
+        let (mut tx, mut rx) = (place.seat("producer"), place.seat("consumer"));
+        let [first, next] = tx.numbers("push-full")[..] else {
+            panic!()
+        };
+        assert_eq!(tx.ok("arm producer"), ["armed"]);
+        tx.tell("poll producer");
+        tx.freeze();
+        rx.ok("trap-rings");
+        rx.tell("try-pop");
+        eventually("the consumer dies", || !rx.is_running());
+        let mut rx = place.seat("consumer");
+        tx.thaw();
+        assert_eq!(tx.answer().unwrap(), ["in"], "{}", place.shown());
+        // One was taken, and its taker killed: there is room for that, or none yet.
+        tx.tell(&format!("poll-push {next} 1"));
+        rx.ok(&format!("poll-pop {} {}", first + 1, next - first));
+        tx.answer().unwrap();
+    }
+}
+
+#[test]
+fn a_consumer_that_is_killed_hangs_up() {
+    for place in Place::all(PEER, &SMALL) {
+        let (mut tx, mut rx) = (place.seat("producer"), place.seat("consumer"));
+        for _ in 0..10 {
+            let [first, next] = tx.numbers("push-full")[..] else {
+                panic!()
+            };
+            assert_eq!(tx.ok("arm producer"), ["armed"]);
+            tx.tell("poll producer");
+            rx.kill();
+            assert_eq!(tx.answer().unwrap(), ["hup"], "{}", place.shown());
+            // Until its locks are gone it may be alive for all that can be known.
+            eventually("the producer is told", || {
+                tx.ask("arm producer")
+                    .is_err_and(|told| told.debug == "Disconnected(Died)")
+            });
+            tx.ok("rest producer");
+            tx.tell("poll producer");
+            rx = place.seat("consumer");
+            assert_eq!(tx.answer().unwrap(), ["in"], "{}", place.shown());
+            tx.tell(&format!("poll-push {next} 1"));
+            rx.ok(&format!("poll-pop {first} {}", next + 1 - first));
+            tx.answer().unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_producer_killed_as_it_sits_down_keeps_nobody_awake_and_nobody_waiting() {
+    for place in places() {
+        let mut rx = place.seat("consumer");
+        assert_eq!(rx.ok("arm consumer"), ["armed"]);
+        assert_eq!(rx.ok("glance consumer"), [""; 0], "nobody was ever there");
+        for _ in 0..5 {
+            // With its seat, and before it could tell: nothing is lost, and nothing told.
+            let mut tx = place.peer();
+            tx.ok("trap-rings");
+            let options = place.options;
+            if place.shown().starts_with("named") {
+                tx.tell(&format!("producer ticks {options}"));
+                eventually("it dies", || !tx.is_running());
+                assert_eq!(rx.ok("glance consumer"), [""; 0]);
+            }
+            // Just after it told.
+            rx.tell("poll consumer");
+            place.seat("producer").kill();
+            assert!(rx.answer().unwrap().contains(&"in".to_owned()));
+            assert_eq!(rx.ok("poll-end"), ["Disconnected(Died)"]);
+        }
+        rests_until_a_successor_comes(&place, &mut rx, 0);
+    }
+}
+
+#[test]
+fn an_end_is_told_with_all_that_came_before_it() {
+    for place in places() {
+        let mut rx = place.seat("consumer");
+        for (turn, how) in ["leave", "abort", "panic", "leave"].into_iter().enumerate() {
+            let first = turn as u64 * 12;
+            let mut tx = place.seat("producer");
+            rx.tell("poll-end");
+            tx.ok(&format!("push {first} 2"));
+            tx.ok(&format!("{how} producer"));
+            let end = if how == "leave" {
+                "Finished"
+            } else {
+                "Aborted"
+            };
+            let told = [
+                first.to_string(),
+                (first + 1).to_string(),
+                format!("Disconnected({end})"),
+            ];
+            assert_eq!(rx.answer().unwrap(), told, "{}", place.shown());
+            drop(rests_until_a_successor_comes(&place, &mut rx, first + 2));
+            assert_eq!(rx.ok("poll-end"), ["Disconnected(Died)"]);
+        }
+    }
+}
+
+/// Arming asks once: an end that it is told of is not taken note of before its caller has heard of it.
+#[test]
+fn the_end_of_a_stream_is_told_though_the_next_has_begun() {
+    for place in places() {
+        let (mut tx, mut rx) = (place.seat("producer"), place.seat("consumer"));
+        tx.ok("push 0 2");
+        tx.ok("leave producer");
+        let mut tx = place.seat("producer");
+        assert_eq!(rx.numbers("pop 2"), [0, 1]);
+        let told = rx.refused("arm consumer", "Disconnected", &["finished"]);
+        assert_eq!(told.debug, "Disconnected(Finished)");
+        assert_eq!(rx.ok("arm consumer"), ["armed"]);
+        rx.tell("poll-pop 2 1");
+        tx.ok("push 2 1");
+        rx.answer().unwrap();
+    }
+}
+
+#[test]
+fn what_a_process_forked_or_executed_keeps_no_pipe_open() {
+    for place in places() {
+        for how in ["fork-linger", "exec-linger"] {
+            let (mut tx, mut rx) = (place.seat("producer"), place.seat("consumer"));
+            let next = tx.number("next");
+            // Its plug is open just now, and its child's copy must not be.
+            tx.kill();
+            assert_eq!(rx.ok("poll-end"), ["Disconnected(Died)"]);
+            rx.ok(how);
+            let mut tx = rests_until_a_successor_comes(&place, &mut rx, next);
+            tx.ok(how);
+            rx.tell("poll consumer");
+            tx.kill();
+            assert_eq!(rx.answer().unwrap(), ["hup"], "{how}, {}", place.shown());
+            assert_eq!(rx.ok("poll-end"), ["Disconnected(Died)"]);
+            rx.ok("leave consumer");
+        }
+    }
+}
+
+#[test]
+fn a_forked_handle_has_no_descriptor_and_disturbs_none() {
+    for place in places() {
+        let (mut tx, mut rx) = (place.seat("producer"), place.seat("consumer"));
+        for line in ["glance consumer", "arm consumer"] {
+            assert_eq!(
+                rx.ok(&format!("fork {line}"))[1],
+                "Forked",
+                "{}",
+                place.shown()
+            );
+        }
+        assert_eq!(rx.ok("arm consumer"), ["armed"]);
+        assert_eq!(rx.ok("fork arm consumer")[1], "Forked");
+        assert_eq!(rx.ok("fork leave consumer"), ["ok"]);
+        assert_eq!(tx.ok("fork arm producer")[1], "Forked");
+        assert_eq!(rx.ok("glance consumer"), [""; 0]);
+        rx.tell("poll-pop 0 1");
+        tx.ok("push 0 1");
+        rx.answer().unwrap();
+    }
+}
+
+/// Fault 14 of the predecessors: all channels had one wake bit.
+#[test]
+fn a_message_makes_its_own_channels_descriptor_readable_and_no_other() {
+    let room = Room::new(PEER);
+    let channels =
+        [(); 4].map(|()| spsc::Builder::<slipring_tests::message::Message>::new(64).memfd());
+    let channels = channels.map(Result::unwrap);
+    let records = [(); 4].map(|()| {
+        bytes::Builder::new(4096)
+            .max_record(LARGEST)
+            .memfd()
+            .unwrap()
+    });
+    let mut rx = channels
+        .each_ref()
+        .map(|channel| channel.consumer().unwrap());
+    let mut records_rx = records
+        .each_ref()
+        .map(|channel| channel.consumer().unwrap());
+    let passed = channels.iter().map(|channel| (channel.descriptors(), SPSC));
+    let passed = passed.chain(records.iter().map(|channel| (channel.descriptors(), BYTES)));
+    let peers = passed.map(|(passed, options)| {
+        let mut tx = room.peer_with(&passed);
+        tx.ok(&format!("{} {options}", from_fds(&passed)));
+        tx.ok("producer");
+        tx
+    });
+    for (which, tx) in peers.collect::<Vec<_>>().iter_mut().enumerate() {
+        for rx in &mut rx {
+            assert_eq!(rx.arm().unwrap(), Readiness::Armed);
+        }
+        for rx in &mut records_rx {
+            assert_eq!(rx.arm().unwrap(), Readiness::Armed);
+        }
+        tx.ok("push 0 1");
+        let descriptors = rx.iter().map(|rx| rx.as_fd().unwrap());
+        let descriptors = descriptors.chain(records_rx.iter().map(|rx| rx.as_fd().unwrap()));
+        let polled = descriptors.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
+        let mut polled = polled.collect::<Vec<_>>();
+        poll(&mut polled, Some(&Timespec::default())).unwrap();
+        for (other, polled) in polled.iter().enumerate() {
+            let readable = !polled.revents().is_empty();
+            assert_eq!(
+                readable,
+                other == which,
+                "{other}, where {which} was written"
+            );
+        }
+        if which < 4 {
+            rx[which].try_pop().unwrap();
+        } else {
+            drop(records_rx[which - 4].try_read().unwrap());
+        }
+    }
+}
+
+#[test]
+fn a_waker_outlives_the_sleeper_that_it_wakes() {
+    for place in places() {
+        let (mut tx, mut rx) = (place.seat("producer"), place.seat("consumer"));
+        tx.ok("sigpipe");
+        for number in 0..5 {
+            assert_eq!(rx.ok("arm consumer"), ["armed"]);
+            rx.kill();
+            // Its bit stands, and nobody reads its pipe.
+            tx.ok(&format!("push {number} 1"));
+            rx = place.seat("consumer");
+            rx.ok(&format!("poll-pop {number} 1"));
+        }
+    }
+}
+
+#[test]
+fn strangers_in_a_fifo_block_nobody_and_lose_no_message() {
+    for options in [SPSC, BYTES] {
+        let place = Place::named(PEER, options);
+        let (mut tx, mut rx) = (place.seat("producer"), place.seat("consumer"));
+        let mut stranger = place.peer();
+        let fifo = place.room.file("ticks", "pipe-1");
+        let fifo = fifo.display();
+        // A byte that nobody sent, or that comes late: looked at, and gone.
+        for _ in 0..3 {
+            assert_eq!(rx.ok("arm consumer"), ["armed"]);
+            rx.tell("poll consumer");
+            stranger.ok(&format!("poke {fifo}"));
+            assert_eq!(rx.answer().unwrap(), ["in"]);
+            assert_eq!(rx.ok("arm consumer"), ["armed"]);
+            assert_eq!(
+                rx.ok("glance consumer"),
+                [""; 0],
+                "a stray byte keeps it awake"
+            );
+        }
+        // Full: whoever rings finds it readable, and goes on.
+        assert!(stranger.number(&format!("stuff {fifo}")) >= 65536);
+        tx.ok("push 0 20");
+        rx.ok("poll-pop 0 20");
+        eventually("the rubbish is gone", || {
+            assert_eq!(rx.ok("arm consumer"), ["armed"]);
+            rx.ok("glance consumer").is_empty()
+        });
+        // Empty: a ring that was stolen is not rung again. That much a stranger can do whom the mode lets
+        // in. What was sent is there all the same; the blocking calls, and the next arming, find it.
+        tx.ok("push 20 1");
+        assert_eq!(stranger.number(&format!("steal {fifo}")), 1);
+        assert_eq!(rx.ok("glance consumer"), [""; 0]);
+        assert_eq!(rx.ok("arm consumer"), ["ready"]);
+        assert_eq!(rx.numbers("pop 1"), [20]);
+        rx.tell("poll-pop 21 1");
+        tx.ok("push 21 1");
+        rx.answer().unwrap();
+    }
+}
+
+#[test]
+fn what_stands_in_a_fifos_place_is_refused_and_the_live_channel_goes_on() {
+    for stands in ["nothing", "a file", "a link", "a socket"] {
+        let place = Place::named(PEER, SPSC);
+        let room = &place.room;
+        let (mut tx, mut rx) = (place.seat("producer"), place.seat("consumer"));
+        assert_eq!(rx.ok("arm consumer"), ["armed"]);
+        for seat in [0, 1] {
+            let fifo = room.file("ticks", &format!("pipe-{seat}"));
+            let aside = room.path().join(format!("aside-{seat}"));
+            match stands {
+                "nothing" => fs::remove_file(&fifo).unwrap(),
+                "a link" => {
+                    fs::rename(&fifo, &aside).unwrap();
+                    std::os::unix::fs::symlink(&aside, &fifo).unwrap();
+                }
+                "a socket" => {
+                    fs::remove_file(&fifo).unwrap();
+                    drop(std::os::unix::net::UnixListener::bind(&fifo).unwrap());
+                }
+                _ => {
+                    fs::remove_file(&fifo).unwrap();
+                    fs::write(&fifo, "not a pipe").unwrap();
+                }
+            }
+        }
+        // Who comes is told which file is wrong, and changes nothing.
+        let before = room.contents();
+        for (role, pipe) in [("producer", "pipe-1"), ("consumer", "pipe-0")] {
+            room.peer()
+                .refused(&format!("{role} ticks {SPSC}"), "NotAChannel", &[pipe]);
+        }
+        before.are_those_of(room, "a channel without pipes");
+        // Who was there keeps what it had open.
+        rx.tell("poll-pop 0 20");
+        tx.ok("push 0 20");
+        rx.answer().unwrap();
+        // And whoever has opened nothing yet still waits in a blocking call.
+        tx.refused("arm producer", "NotAChannel", &["pipe-0"]);
+        tx.ok("push 20 1");
+        assert_eq!(rx.numbers("pop 1"), [20]);
+        tx.kill();
+        rx.refused("pop 1", "Disconnected", &["died"]);
+        rx.ok("leave consumer");
+        room.peer().ok("remove ticks");
+        let left = room.names();
+        assert!(
+            left.iter().all(|name| name.starts_with("aside")),
+            "{left:?}"
+        );
+    }
+}
+
+#[test]
+fn removing_and_sweeping_take_the_fifos_along() {
+    let room = Room::new(PEER);
+    let mut peer = room.peer();
+    peer.ok("producer ticks");
+    peer.ok("leave producer");
+    for seat in [0, 1] {
+        let fifo = fs::symlink_metadata(room.file("ticks", &format!("pipe-{seat}"))).unwrap();
+        use std::os::unix::fs::FileTypeExt;
+        assert!(fifo.file_type().is_fifo());
+    }
+    peer.ok("remove ticks");
+    assert_eq!(room.names(), [""; 0]);
+    // What a killed creator left, and a killed remover.
+    for litter in [".new-0123456789abcdef", ".old-0123456789abcdef"] {
+        let dir = room.path().join(litter);
+        fs::create_dir(&dir).unwrap();
+        fs::write(dir.join("control"), "").unwrap();
+        for pipe in ["pipe-0", "pipe-1"] {
+            let mode = Mode::RUSR | Mode::WUSR;
+            let path = dir.join(pipe);
+            rustix::fs::mknodat(rustix::fs::CWD, path, FileType::Fifo, mode, 0).unwrap();
+        }
+    }
+    peer.ok("create other");
+    assert_eq!(room.names(), ["other"]);
+}
