@@ -178,6 +178,33 @@ fn a_child_of_a_passed_channel_keeps_no_seat_either() {
     assert_eq!(rx.number("pop 1"), 2);
 }
 
+/// A wake is for the process that went to sleep: its child neither takes it nor keeps it from coming, and
+/// what the child does to its copies of the handles wakes nobody.
+#[test]
+fn a_process_that_forks_while_it_is_parked_is_woken_all_the_same() {
+    for kind in KINDS {
+        let room = room();
+        let mut parent = room.peer();
+        parent.tell(&format!("fork-parked 40 {kind} wait=sleep"));
+        let mut producers = ["ticks", "tocks"].map(|name| {
+            let mut tx = room.peer();
+            tx.ok(&format!("producer {name} {kind}"));
+            tx
+        });
+        for round in 0..40 {
+            let said = parent.answer().unwrap();
+            assert_eq!(
+                said,
+                ["Some(Forked) Some(Forked) Some(Forked) Some(Forked)"]
+            );
+            for tx in &mut producers {
+                tx.ok(&format!("push {round} 1"));
+            }
+        }
+        parent.answer().unwrap();
+    }
+}
+
 #[test]
 fn a_child_may_attach_anew() {
     for kind in KINDS {
