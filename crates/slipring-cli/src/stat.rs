@@ -77,6 +77,8 @@ pub(crate) fn as_json(name: &str, stat: &Stat) -> Value {
             "heartbeat_age_ns": seat.heartbeat_age,
             "position": seat.position,
             "messages": seat.messages,
+            "parks": seat.parks,
+            "wakes": seat.wakes,
         });
     }
     out
@@ -124,10 +126,12 @@ fn as_text(name: &str, stat: &Stat) -> String {
         "SEEN",
         "POSITION",
         "MESSAGES",
+        "PARKS",
+        "WAKES",
     ];
     let mut seats = vec![head.map(String::from).to_vec()];
     seats.extend(stat.seats.iter().map(seat_row));
-    let right = [2, 3, 4, 5, 6];
+    let right = [2, 3, 4, 5, 6, 7, 8];
     format!(
         "{}\n{}",
         text::table(&facts, &[]),
@@ -148,6 +152,8 @@ fn seat_row(seat: &SeatStat) -> Vec<String> {
         seen,
         seat.position.to_string(),
         seat.messages.to_string(),
+        seat.parks.to_string(),
+        seat.wakes.to_string(),
     ]
 }
 

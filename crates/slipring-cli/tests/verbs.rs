@@ -4,8 +4,9 @@
 mod common;
 
 use std::fs;
+use std::io::Write;
 
-use common::{Place, json, text};
+use common::{Place, json, text, until};
 use serde_json::json;
 
 #[test]
@@ -45,6 +46,41 @@ fn create_ls_stat_and_rm_agree() {
     );
     assert!(place.run(&["rm", "market/ticks"]).status.success());
     assert_eq!(json(&place.run(&["ls", "--json"])), json!([]));
+}
+
+#[test]
+fn stat_counts_who_went_to_sleep_and_who_woke_whom() {
+    let place = Place::new();
+    let mut recv = place.recv_piped(&["ticks"]);
+    let figure = |role: &str, word: &str| {
+        let stat = place.stat("ticks");
+        stat.map_or(0, |stat| stat[role][word].as_u64().unwrap())
+    };
+    until("the consumer sleeps", || figure("consumer", "parks") > 0);
+    assert_eq!(figure("consumer", "wakes"), 0, "there was nobody");
+    // Who comes wakes it, and so does who sends, if it sleeps again by then.
+    let mut send = place.send_open(&["ticks"]);
+    until("it was woken", || figure("producer", "wakes") > 0);
+    let mut stdin = send.0.stdin.take().unwrap();
+    until("it was woken for a message", || {
+        stdin.write_all(b"a message").unwrap();
+        figure("producer", "wakes") > 1 && figure("consumer", "parks") > 1
+    });
+    drop(stdin);
+    assert_eq!((send.code(), recv.code()), (Some(0), Some(0)));
+    // People see the same, under these heads.
+    let shown = text(&place.run(&["stat", "ticks"]).stdout);
+    let row = |first: &str| {
+        let line = shown.lines().find(|line| line.starts_with(first));
+        line.unwrap().split_whitespace().collect::<Vec<_>>()
+    };
+    let heads = row("SEAT");
+    assert_eq!(heads[heads.len() - 2..], ["PARKS", "WAKES"], "{shown}");
+    for role in ["producer", "consumer"] {
+        let figures = ["parks", "wakes"].map(|word| figure(role, word).to_string());
+        let row = row(role);
+        assert_eq!(row[row.len() - 2..], figures, "{shown}");
+    }
 }
 
 #[test]
