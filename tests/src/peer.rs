@@ -186,9 +186,14 @@ impl Peer {
         self.child.wait().is_ok_and(|status| status.success())
     }
 
+    /// Stops it, sooner or later.
+    pub fn stop(&self) {
+        self.signal(Signal::STOP);
+    }
+
     /// Stops it, and waits until it has stopped.
     pub fn freeze(&self) {
-        self.signal(Signal::STOP);
+        self.stop();
         let stat = format!("/proc/{}/stat", self.pid());
         eventually("the process stops", || {
             let stat = std::fs::read_to_string(&stat).unwrap();

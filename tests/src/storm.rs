@@ -171,20 +171,16 @@ impl Storm<'_> {
             ledger.toll.killed[victim] += 1;
             if victim == 0 {
                 assert!(tx.is_running(), "the producer ended by itself");
-                self.survived(stops.then_some(&rx), || {
-                    tx.kill();
-                    tx = self.producer();
-                });
+                self.survived(stops.then_some(&rx), &mut tx, |tx| *tx = self.producer());
             } else {
                 assert!(rx.is_running(), "the consumer ended by itself");
-                self.survived(stops.then_some(&tx), || {
-                    rx.kill();
+                self.survived(stops.then_some(&tx), &mut rx, |rx| {
                     // What it had processed before it died counts.
                     while let Some(number) = rx.word() {
                         ledger.enter(number);
                     }
                     ledger.fresh = true;
-                    rx = self.consumer();
+                    *rx = self.consumer();
                 });
             }
         }
@@ -208,11 +204,22 @@ impl Storm<'_> {
         ledger.toll
     }
 
-    fn survived(&self, survivor: Option<&Peer>, kill: impl FnOnce()) {
+    /// Kills the one and stops the other at the same moment: had the other stopped before, the one would
+    /// be waiting for it by now, and not at work.
+    fn survived(
+        &self,
+        survivor: Option<&Peer>,
+        victim: &mut Peer,
+        succeed: impl FnOnce(&mut Peer),
+    ) {
+        if let Some(survivor) = survivor {
+            survivor.stop();
+        }
+        victim.kill();
         if let Some(survivor) = survivor {
             survivor.freeze();
         }
-        kill();
+        succeed(victim);
         if let Some(survivor) = survivor {
             survivor.thaw();
         }

@@ -25,6 +25,7 @@ use slipring::{Error, Readiness};
 use crate::ends::{Reader, Writer};
 use crate::party::{Line, Party, Said};
 use crate::say;
+use crate::waiting::{linger, pin};
 
 /// What a poll says; within no time, or for as long as it takes.
 fn look(fd: BorrowedFd<'_>, at_once: bool) -> PollFlags {
@@ -187,6 +188,7 @@ pub(crate) fn obey(party: &mut Party, line: &Line<'_>) -> Said {
             }
         }
         "serve" => {
+            pin(0);
             for number in 0..line.number(1) {
                 linger(number);
                 push(party.tx(), number, &mut polls)?;
@@ -197,6 +199,7 @@ pub(crate) fn obey(party: &mut Party, line: &Line<'_>) -> Said {
             counted(polls)
         }
         "return" => {
+            pin(1);
             for number in 0..line.number(1) {
                 assert_eq!(pop(party.rx(), &mut polls)?, number);
                 linger(number ^ 0x5555);
@@ -240,14 +243,6 @@ pub(crate) fn obey(party: &mut Party, line: &Line<'_>) -> Said {
             Ok(vec![])
         }
         _ => crate::system::obey(party, line),
-    }
-}
-
-/// Lets some nanoseconds pass, now more and now fewer: until just about the moment at which the other
-/// side, which has just sent its message, arms and polls.
-fn linger(number: u64) {
-    for _ in 0..number.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 54 {
-        std::hint::spin_loop();
     }
 }
 

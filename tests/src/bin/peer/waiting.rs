@@ -84,7 +84,7 @@ fn wakes(name: &str) -> u64 {
 }
 
 /// Keeps this thread on its core, if there is such a one, so that the two sides do run at once.
-fn pin(core: usize) {
+pub(crate) fn pin(core: usize) {
     let mut set = rustix::thread::CpuSet::new();
     set.set(core);
     let _ = rustix::thread::sched_setaffinity(None, &set);
@@ -92,7 +92,7 @@ fn pin(core: usize) {
 
 /// Lets some nanoseconds pass, now more and now fewer: until just about the moment at which the other
 /// side, which has just sent its message, goes to sleep.
-fn linger(number: u64) {
+pub(crate) fn linger(number: u64) {
     for _ in 0..number.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 58 {
         std::hint::spin_loop();
     }
