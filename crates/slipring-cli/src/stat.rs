@@ -77,6 +77,7 @@ pub(crate) fn as_json(name: &str, stat: &Stat) -> Value {
             "heartbeat_age_ns": seat.heartbeat_age,
             "position": seat.position,
             "messages": seat.messages,
+            "waits": seat.waits,
             "parks": seat.parks,
             "wakes": seat.wakes,
         });

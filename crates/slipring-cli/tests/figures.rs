@@ -3,7 +3,10 @@
 
 mod common;
 
-use common::{Place, json, text};
+use std::fs;
+
+use common::{Place, Running, json, text, until};
+use rustix::process::{Pid, Signal, kill_process};
 
 #[test]
 fn the_demo_checks_everything_and_its_figures_hang_together() {
@@ -93,30 +96,102 @@ fn the_bench_measures_both_kinds_of_memory_and_leaves_nothing() {
 
 #[test]
 fn the_demo_waits_as_it_is_told() {
-    for wait in ["spin", "sleep"] {
+    for wait in ["spin", "sleep", "fd"] {
         let place = Place::new();
-        let output = place.run(&["demo", "--messages", "5000", "--json", "--wait", wait]);
+        let run = ["demo", "--messages", "5000", "--check", "full", "--json"];
+        let output = place.run(&[&run[..], &["--wait", wait]].concat());
         assert!(output.status.success(), "{}", text(&output.stderr));
-        assert_eq!(json(&output)["wait"], wait);
+        let demo = json(&output);
+        assert_eq!(demo["wait"], wait);
+        for end in ["writer", "reader"] {
+            let figure = |what: &str| demo["slipring"][end][what].as_f64().unwrap();
+            // Each sleep takes two system calls or more, each wake-up one.
+            let least = 2.0 * figure("parks") + figure("wakes");
+            let calls =
+                figure("system_calls_per_s") * demo["slipring"]["seconds"].as_f64().unwrap();
+            assert!(
+                calls >= least * 0.999 && (calls > 0.0) == (least > 0.0),
+                "{demo}"
+            );
+            assert!(demo["seqpacket"][end]["system_calls_per_s"].as_f64() > Some(0.0));
+        }
     }
+}
+
+/// A ring of a few messages is full, or empty, most of the time.
+#[test]
+fn the_demo_polls_its_descriptors_time_and_again() {
+    let place = Place::new();
+    let run = [
+        "demo",
+        "--messages",
+        "20000",
+        "--max-size",
+        "100",
+        "--ring",
+        "256",
+    ];
+    let more = ["--check", "full", "--json", "--wait", "fd"];
+    let output = place.run(&[&run[..], &more[..]].concat());
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert_eq!(json(&output)["messages"], 20000);
 }
 
 #[test]
 fn bench_wake_measures_what_sleeping_costs() {
-    let output = Place::new().run(&["bench", "wake", "--json"]);
+    let output = Place::new().run(&["bench", "wake", "--runs", "1", "--json"]);
     assert!(output.status.success(), "{}", text(&output.stderr));
     let figures = json(&output);
     for pointer in [
+        "/publish_ns/slipring",
+        "/publish_ns/no_wake_up",
         "/stream_8_bytes_per_s/spin",
         "/stream_8_bytes_per_s/default",
         "/round_trip_ns/default",
         "/round_trip_ns/asleep",
         "/round_trip_ns/futex",
+        "/round_trip_ns/descriptor",
+        "/round_trip_ns/pipe",
         "/idle_sleeper_percent_of_a_core",
     ] {
         assert!(
             figures.pointer(pointer).unwrap().as_f64() > Some(0.0),
             "{pointer}"
         );
+    }
+}
+
+/// The hang-up of its pipe tells the other end, which has no timer.
+#[test]
+fn the_demo_ends_when_one_of_its_processes_is_killed() {
+    for write in [false, true] {
+        let place = Place::new();
+        let run = ["demo", "--messages", "1000000000", "--max-size", "100"];
+        // A ring of a message or two: both wait for the other nearly all the time.
+        let more = ["--ring", "128", "--wait", "fd"];
+        let mut demo = Running::start(&mut place.command(&[&run[..], &more[..]].concat()));
+        let mut victim = None;
+        until("both ends run", || {
+            let path = format!("/proc/{0}/task/{0}/children", demo.0.id());
+            let children = fs::read_to_string(path).unwrap();
+            let ends: Vec<_> = children
+                .split_whitespace()
+                .filter_map(|pid| {
+                    let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).ok()?;
+                    line.contains("demo-end")
+                        .then(|| (pid.to_string(), line.contains("--write")))
+                })
+                .collect();
+            victim = ends
+                .iter()
+                .find(|end| end.1 == write)
+                .map(|end| end.0.parse().unwrap());
+            ends.len() == 2
+        });
+        // Into the work; on the way there a kill is told as well.
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        kill_process(Pid::from_raw(victim.unwrap()).unwrap(), Signal::KILL).unwrap();
+        assert_eq!(demo.code(), Some(1));
+        assert!(demo.stderr().contains("ended early"));
     }
 }

@@ -36,8 +36,12 @@ pub(crate) struct Args {
 /// What else there is to measure.
 #[derive(clap::Subcommand)]
 enum What {
-    /// What it costs to be able to sleep, and to sleep: beside pure spinning and a bare futex
-    Wake,
+    /// What it costs to be able to sleep, and to sleep: beside pure spinning, a bare futex and bare pipes
+    Wake {
+        /// How often to measure everything, in turn
+        #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..))]
+        runs: u8,
+    },
 }
 
 const SIZES: [usize; 4] = [8, 64, 1264, 4096];
@@ -63,8 +67,8 @@ struct Case {
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
-    if matches!(args.what, Some(What::Wake)) {
-        return wake::run(args.json);
+    if let Some(What::Wake { runs }) = args.what {
+        return wake::run(runs.into(), args.json);
     }
     let mut sizes = args.size.clone();
     sizes.sort_unstable();

@@ -7,6 +7,7 @@
 
 mod ends;
 mod sockets;
+mod waiting;
 mod work;
 
 use std::io::{BufRead, BufReader};
@@ -15,12 +16,13 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use slipring::Wait;
-use slipring::bytes;
+use slipring::inspect::SeatStat;
+use slipring::{Role, bytes};
 
 use crate::exit::Failure;
 use crate::progress::{self, Progress};
 use crate::text;
+use waiting::Waiting;
 use work::{Check, Work};
 
 /// Two processes pass messages through shared memory, then through SOCK_SEQPACKET
@@ -47,31 +49,6 @@ pub(crate) struct Args {
     /// Print the figures as JSON
     #[arg(long)]
     json: bool,
-}
-
-/// How the demo's two processes wait.
-#[derive(Clone, Copy, clap::ValueEnum)]
-enum Waiting {
-    /// Poll without end
-    Spin,
-    /// Poll for 50 us, then sleep until woken
-    Sleep,
-}
-
-impl Waiting {
-    fn name(self) -> &'static str {
-        match self {
-            Waiting::Spin => "spin",
-            Waiting::Sleep => "sleep",
-        }
-    }
-
-    fn how(self) -> Wait {
-        match self {
-            Waiting::Spin => Wait::Spin,
-            Waiting::Sleep => Wait::default(),
-        }
-    }
 }
 
 /// One of the demo's two processes.
@@ -157,6 +134,46 @@ struct Outcome {
     elapsed: Duration,
     bytes: u64,
     messages: u64,
+    writer: Calls,
+    reader: Calls,
+}
+
+/// How often one end entered the kernel to pass messages, to sleep and to wake.
+#[derive(Clone, Copy)]
+struct Calls {
+    all: u64,
+    /// How often it slept, and how often it woke the other, if anybody counted.
+    counted: Option<(u64, u64)>,
+}
+
+impl Calls {
+    /// One a message, as sockets have it (and those that found nothing and slept in it).
+    fn each(messages: u64) -> Calls {
+        Calls {
+            all: messages,
+            counted: None,
+        }
+    }
+
+    fn of(wait: Waiting, seat: &SeatStat) -> Calls {
+        Calls {
+            all: wait.system_calls(seat),
+            counted: Some((seat.parks, seat.wakes)),
+        }
+    }
+
+    fn as_json(self, seconds: f64) -> Value {
+        let mut out = json!({ "system_calls_per_s": self.per_s(seconds) });
+        if let Some((parks, wakes)) = self.counted {
+            out["parks"] = parks.into();
+            out["wakes"] = wakes.into();
+        }
+        out
+    }
+
+    fn per_s(self, seconds: f64) -> f64 {
+        self.all as f64 / seconds.max(1e-9)
+    }
 }
 
 impl Outcome {
@@ -173,6 +190,8 @@ impl Outcome {
             "seconds": self.elapsed.as_secs_f64(),
             "messages_per_s": self.messages_per_s(),
             "mb_per_s": self.mb_per_s(),
+            "writer": self.writer.as_json(self.elapsed.as_secs_f64()),
+            "reader": self.reader.as_json(self.elapsed.as_secs_f64()),
         })
     }
 }
@@ -192,7 +211,17 @@ fn over_channel(args: &Args, ring: usize, channel: &bytes::Channel) -> Result<Ou
         writer: start(true)?,
     };
     drop(copies);
-    ends.follow("slipring", args)
+    let outcome = ends.follow("slipring", args)?;
+    let stat = channel.stat()?;
+    let calls = |role| {
+        let seat = stat.seats.iter().find(|seat| seat.role == role);
+        seat.map_or(Calls::each(0), |seat| Calls::of(args.wait, seat))
+    };
+    Ok(Outcome {
+        writer: calls(Role::Producer),
+        reader: calls(Role::Consumer),
+        ..outcome
+    })
 }
 
 fn over_sockets(args: &Args, ring: usize) -> Result<Outcome, Failure> {
@@ -256,6 +285,8 @@ impl Ends {
                             elapsed,
                             bytes,
                             messages: args.messages,
+                            writer: Calls::each(args.messages),
+                            reader: Calls::each(args.messages),
                         });
                     }
                     None => {}
@@ -369,13 +400,16 @@ fn as_json(args: &Args, ring: usize, ours: &Outcome, sockets: &Outcome) -> Value
 }
 
 fn as_text(args: &Args, ring: usize, ours: &Outcome, sockets: &Outcome) -> String {
-    let head = ["", "messages/s", "MB/s", "seconds"].map(String::from);
+    let head = ["", "messages/s", "MB/s", "seconds", "system calls/s"].map(String::from);
     let row = |name: &str, outcome: &Outcome| {
         vec![
             name.to_string(),
             text::count(outcome.messages_per_s() as u64),
             text::count(outcome.mb_per_s() as u64),
             format!("{:.3}", outcome.elapsed.as_secs_f64()),
+            [outcome.writer, outcome.reader]
+                .map(|calls| text::count(calls.per_s(outcome.elapsed.as_secs_f64()) as u64))
+                .join(" + "),
         ]
     };
     let rows = [
@@ -384,13 +418,14 @@ fn as_text(args: &Args, ring: usize, ours: &Outcome, sockets: &Outcome) -> Strin
         row("SOCK_SEQPACKET", sockets),
     ];
     format!(
-        "{} messages of 0 to {} ({} in all) from one process to another, ring {}, check: {}\n\n{}\n{:.1} times SOCK_SEQPACKET\n",
+        "{} messages of 0 to {} ({} in all) from one process to another, ring {}, check: {}, wait: {}\n\n{}(system calls: writer + reader)\n\n{:.1} times SOCK_SEQPACKET\n",
         text::count(args.messages),
         text::bytes(args.max_size.into()),
         text::bytes(ours.bytes),
         text::bytes(ring as u64),
         args.check.name(),
-        text::table(&rows, &[1, 2, 3]),
+        args.wait.name(),
+        text::table(&rows, &[1, 2, 3, 4]),
         ratio(ours, sockets),
     )
 }

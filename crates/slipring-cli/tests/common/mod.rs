@@ -104,7 +104,7 @@ impl Place {
 pub(crate) struct Running(pub(crate) Child);
 
 impl Running {
-    fn start(command: &mut Command) -> Running {
+    pub(crate) fn start(command: &mut Command) -> Running {
         Running(command.spawn().expect("slipring starts"))
     }
 

@@ -1,0 +1,183 @@
+//! How the demo's two ends wait for each other: in slipring's own calls, or in an event loop that
+//! polls the handle's descriptor.
+//!
+//! An end tries first, and comes here when it found nothing, so that the way of waiting costs the busy
+//! path nothing.
+
+use std::io::ErrorKind;
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::time::{Duration, Instant};
+
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token};
+use slipring::bytes::{Consumer, Producer};
+use slipring::inspect::SeatStat;
+use slipring::{Error, Readiness, Wait};
+
+use crate::exit::Failure;
+
+/// How the demo's two processes wait.
+#[derive(Clone, Copy, clap::ValueEnum)]
+pub(crate) enum Waiting {
+    /// Poll without end
+    Spin,
+    /// Poll for 50 us, then sleep until woken
+    Sleep,
+    /// Poll for 50 us, then wait in an event loop (epoll, by way of mio) on the handle's descriptor
+    Fd,
+}
+
+impl Waiting {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Waiting::Spin => "spin",
+            Waiting::Sleep => "sleep",
+            Waiting::Fd => "fd",
+        }
+    }
+
+    /// How slipring's own calls wait.
+    pub(super) fn how(self) -> Wait {
+        match self {
+            Waiting::Spin => Wait::Spin,
+            // With `Fd` only until the other end has come.
+            Waiting::Sleep | Waiting::Fd => Wait::default(),
+        }
+    }
+
+    /// The system calls that the holder of a seat made in order to sleep and to wake, as far as its
+    /// counters tell. (A sleep that lasts makes some more: it looks after its peer.)
+    pub(super) fn system_calls(self, seat: &SeatStat) -> u64 {
+        let to_sleep = match self {
+            // A barrier and a futex. (Who spins does not sleep.)
+            Waiting::Spin | Waiting::Sleep => 2,
+            // Emptying the pipe, a barrier, and epoll.
+            Waiting::Fd => 3,
+        };
+        seat.parks * to_sleep + seat.wakes
+    }
+}
+
+/// What one end does when it finds nothing.
+pub(super) enum Waiter {
+    /// It waits in slipring's own call.
+    Call,
+    /// It polls the handle's descriptor.
+    Descriptor(EventLoop),
+}
+
+impl Waiter {
+    pub(super) fn new<'h>(
+        waiting: Waiting,
+        descriptor: impl FnOnce() -> Result<BorrowedFd<'h>, Error>,
+    ) -> Result<Waiter, Failure> {
+        Ok(match waiting {
+            Waiting::Spin | Waiting::Sleep => Waiter::Call,
+            Waiting::Fd => Waiter::Descriptor(EventLoop::new(descriptor()?)?),
+        })
+    }
+
+    /// Waits until a message of `size` bytes finds room.
+    pub(super) fn room(&mut self, tx: &mut Producer, size: usize) -> Result<(), Failure> {
+        match self {
+            Waiter::Call => {
+                drop(tx.reserve(size)?);
+                Ok(())
+            }
+            Waiter::Descriptor(events) => {
+                events.until(tx, |tx| tx.try_reserve(size).map(drop), |tx| tx.arm(size))
+            }
+        }
+    }
+
+    /// Waits until there is a message.
+    pub(super) fn message(&mut self, rx: &mut Consumer) -> Result<(), Failure> {
+        match self {
+            Waiter::Call => {
+                rx.read()?.keep();
+                Ok(())
+            }
+            Waiter::Descriptor(events) => events.until(
+                rx,
+                |rx| rx.try_read().map(|first| first.keep()),
+                Consumer::arm,
+            ),
+        }
+    }
+}
+
+/// How long an event loop tries before it polls: as long as slipring's own calls do, for the same
+/// reason. A sleep and a wake-up cost about so much.
+const SPIN_FOR: Duration = Duration::from_micros(50);
+
+/// An event loop with one thing to wait for.
+pub(super) struct EventLoop {
+    poll: Poll,
+    events: Events,
+    /// The handle's, which keeps it open and the same.
+    descriptor: RawFd,
+}
+
+impl EventLoop {
+    fn new(descriptor: BorrowedFd<'_>) -> Result<EventLoop, Failure> {
+        let fail = |error| Failure::io("make an event loop", error);
+        let events = EventLoop {
+            poll: Poll::new().map_err(fail)?,
+            events: Events::with_capacity(1),
+            descriptor: descriptor.as_raw_fd(),
+        };
+        let registry = events.poll.registry();
+        registry
+            .register(
+                &mut SourceFd(&events.descriptor),
+                Token(0),
+                Interest::READABLE,
+            )
+            .map_err(fail)?;
+        Ok(events)
+    }
+
+    /// Waits until `attempt` succeeds, or fails other than by `Full` or `Empty`.
+    fn until<H>(
+        &mut self,
+        handle: &mut H,
+        mut attempt: impl FnMut(&mut H) -> Result<(), Error>,
+        mut arm: impl FnMut(&mut H) -> Result<Readiness, Error>,
+    ) -> Result<(), Failure> {
+        let begun = Instant::now();
+        while begun.elapsed() < SPIN_FOR {
+            // The clock costs as much as several attempts.
+            for _ in 0..64 {
+                match attempt(handle) {
+                    Err(Error::Full | Error::Empty) => std::hint::spin_loop(),
+                    done => return Ok(done?),
+                }
+            }
+        }
+        // Nothing is polled for but what was armed: what was ready then makes nothing readable later.
+        while arm(handle)? == Readiness::Armed {
+            self.poll()?;
+        }
+        Ok(())
+    }
+
+    fn poll(&mut self) -> Result<(), Failure> {
+        let fail = |error| Failure::io("poll the channel's descriptor", error);
+        match self.poll.poll(&mut self.events, None) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(()),
+            polled => polled.map_err(fail)?,
+        }
+        // mio watches for edges, and tells of a hang-up once. A process that dies may hang up a moment
+        // before the kernel frees its seat; so that `arm`, which asks for the seat, gets another
+        // chance, the descriptor is looked at anew as it is. (A byte is no such case: `arm` takes it
+        // out, and the next one is an edge.)
+        if self.events.iter().any(|event| event.is_read_closed()) {
+            let source = &mut SourceFd(&self.descriptor);
+            let registry = self.poll.registry();
+            registry
+                .reregister(source, Token(0), Interest::READABLE)
+                .map_err(fail)?;
+        }
+        Ok(())
+    }
+}
