@@ -70,7 +70,7 @@ fn after_unread_end(tx: &Producer, signals: &Signals, bar: &Progress) -> Result<
         while tx.follows_unread_end() {
             signals.check()?;
             tx.heartbeat();
-            std::thread::sleep(Duration::from_millis(5));
+            std::thread::sleep(Duration::from_millis(20));
         }
     } else if !tx.is_empty()? {
         bar.say("what an earlier sender left, without finishing, is still unread; this follows it");

@@ -1,5 +1,7 @@
 //! How large a channel `send` or `recv` makes, if it is the first to come. What exists wins.
 
+use std::time::Duration;
+
 use slipring::bytes::Builder;
 
 use crate::text;
@@ -8,6 +10,10 @@ use crate::text;
 const RING: usize = 512 << 10;
 /// What a pipe holds by default: no read of one brings more.
 const CHUNK: usize = 64 << 10;
+
+/// How often a verb that sleeps looks whether the other end died. Idle, it costs some 30 us a time; and
+/// whoever waits for a file is not in a hurry to hear of a death.
+const CHECK_EVERY: Duration = Duration::from_millis(20);
 
 /// The shape of a channel that does not exist yet
 #[derive(clap::Args)]
@@ -28,6 +34,8 @@ impl Shape {
 
     /// How the channel is to be made.
     pub(crate) fn builder(&self) -> Builder {
-        Builder::new(self.ring).max_record(self.chunk())
+        Builder::new(self.ring)
+            .max_record(self.chunk())
+            .check_every(CHECK_EVERY)
     }
 }
