@@ -155,9 +155,9 @@ impl Calls {
         }
     }
 
-    fn of(wait: Waiting, seat: &SeatStat) -> Calls {
+    fn of(wait: Waiting, seat: &SeatStat, other: &SeatStat) -> Calls {
         Calls {
-            all: wait.system_calls(seat),
+            all: wait.system_calls(seat, other),
             counted: Some((seat.parks, seat.wakes)),
         }
     }
@@ -213,13 +213,14 @@ fn over_channel(args: &Args, ring: usize, channel: &bytes::Channel) -> Result<Ou
     drop(copies);
     let outcome = ends.follow("slipring", args)?;
     let stat = channel.stat()?;
-    let calls = |role| {
-        let seat = stat.seats.iter().find(|seat| seat.role == role);
-        seat.map_or(Calls::each(0), |seat| Calls::of(args.wait, seat))
+    let seat = |role| stat.seats.iter().find(|seat| seat.role == role);
+    let calls = |role, other| match (seat(role), seat(other)) {
+        (Some(seat), Some(other)) => Calls::of(args.wait, seat, other),
+        _ => Calls::each(0),
     };
     Ok(Outcome {
-        writer: calls(Role::Producer),
-        reader: calls(Role::Consumer),
+        writer: calls(Role::Producer, Role::Consumer),
+        reader: calls(Role::Consumer, Role::Producer),
         ..outcome
     })
 }

@@ -45,16 +45,17 @@ impl Waiting {
         }
     }
 
-    /// The system calls that the holder of a seat made in order to sleep and to wake, as far as its
-    /// counters tell. (A sleep that lasts makes some more: it looks after its peer.)
-    pub(super) fn system_calls(self, seat: &SeatStat) -> u64 {
+    /// The system calls that the holder of a seat made in order to sleep and to wake, as far as the
+    /// counters of both seats tell. (A sleep that lasts makes some more: it looks after its peer.)
+    pub(super) fn system_calls(self, seat: &SeatStat, other: &SeatStat) -> u64 {
         let to_sleep = match self {
-            // A barrier and a futex. (Who spins does not sleep.)
-            Waiting::Spin | Waiting::Sleep => 2,
+            // A barrier and a futex. Who found news behind the barrier did not sleep, and may have been
+            // woken all the same. (Who spins does neither.)
+            Waiting::Spin | Waiting::Sleep => seat.parks.max(other.wakes) + seat.parks,
             // Emptying the pipe, a barrier, and epoll.
-            Waiting::Fd => 3,
+            Waiting::Fd => 3 * seat.parks,
         };
-        seat.parks * to_sleep + seat.wakes
+        to_sleep + seat.wakes
     }
 }
 
