@@ -128,8 +128,15 @@ impl Judge<'_> {
     fn streams(&mut self, region: &'static str) {
         for size in SIZES {
             let every_way = Mode::ALL.map(|mode| plain(size, mode));
+            let one = [plain(size, Mode::One)];
+            if size == 8 {
+                // Who can wake a sleeper pays for it at each publish, or does not: shaq fences. Both loops
+                // are of `try_` calls here; a blocking call tries first as well.
+                let shaq = best(self.figures, &one, |_, name| name == "shaq");
+                let what = "8 B, one at a time, able to wake sleepers (loops of `try_` calls)";
+                self.at_least(what, region, &one, shaq, 20.0, None);
+            }
             if size <= 64 {
-                let one = [plain(size, Mode::One)];
                 let what = format!("{size} B, one at a time");
                 self.at_least(
                     &what,
