@@ -27,6 +27,7 @@
 //! | a full file system is `NoSpace`, never a signal | `full.rs` |
 //! | of many creators one makes the channel | `races.rs` |
 //! | huge pages, or why not | `hugepages.rs` |
+//! | a set sleeps for many channels: wakes, deaths, barriers, a thousand channels (SEEDS 1, 14) | `wait_set.rs` |
 //! | speed never costs a message (SEEDS 2, 3, 4, 13) | `faults.rs` |
 //!
 //! # The faults of SEEDS.md, each by the test that would find it

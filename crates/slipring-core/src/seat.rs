@@ -242,6 +242,11 @@ impl<'m> Peer<'m> {
         self.quiet = 0;
     }
 
+    /// The latest generation whose end is no news to this handle.
+    pub fn known(&self) -> u64 {
+        self.known
+    }
+
     /// Whether a peer is seated whose end this handle has not been told of.
     pub fn present(&self) -> Result<bool, Corrupt> {
         let life = self.line.life()?;

@@ -37,7 +37,8 @@ pub use slipring_core::bytes::{PREFIX, Record, Records, Reservation, record_size
 use crate::channel::{self, Kind, SeatToken, sealed::Sealed};
 use crate::error::Error;
 use crate::seat::Seat;
-use crate::waiting::{self, Readiness, Until, Wait};
+use crate::waiting::set::{AnyConsumer, AnyProducer, sealed::Watched};
+use crate::waiting::{self, Ask, Readiness, Until, Wait};
 
 /// The kind: one producer, one consumer, records of varying size.
 pub struct Bytes(());
@@ -465,6 +466,25 @@ impl Consumer {
         self.seat.abort();
     }
 }
+
+impl Watched for Producer {
+    fn ask(&self, amount: usize) -> Result<Ask, Error> {
+        let (asked, max) = (amount as u64, self.max_record() as u64);
+        if asked > max {
+            return Err(Error::TooLarge { asked, max });
+        }
+        self.seat.ask(Some(record_size(asked)))
+    }
+}
+
+impl Watched for Consumer {
+    fn ask(&self, _: usize) -> Result<Ask, Error> {
+        self.seat.ask(None)
+    }
+}
+
+impl AnyProducer for Producer {}
+impl AnyConsumer for Consumer {}
 
 impl Drop for Consumer {
     fn drop(&mut self) {

@@ -48,6 +48,7 @@ pub use seat::Role;
 pub use slipring_core::layout::Geometry;
 pub use slipring_core::{Corrupt, End, Payload, Schema, payload};
 pub use slipring_derive::Payload;
+pub use waiting::set::{self, WaitSet};
 pub use waiting::{Readiness, Wait};
 
 #[doc(hidden)]

@@ -33,7 +33,7 @@ use crate::error::Error;
 use crate::fork::{LeasePage, NoFork};
 use crate::lock;
 use crate::region::{Files, Place, Region};
-use crate::waiting::{Driver, Kernel, Parker, Waiting};
+use crate::waiting::{Ask, Driver, Kernel, Parker, Waiting};
 
 /// One of the two ends of a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -271,13 +271,27 @@ impl Seat {
 
     /// What this seat's handle starts out knowing of the other end.
     pub(crate) fn peer(&self) -> Result<Peer<'static>, Error> {
-        match self.role {
-            Role::Consumer => Ok(Peer::producer(self.peer_line(), self.line())),
+        let peer = match self.role {
+            Role::Consumer => Peer::producer(self.peer_line(), self.line()),
             Role::Producer => {
                 let alive = || self.peer_held().unwrap_or(true);
-                Ok(Peer::consumer(self.peer_line(), alive)?)
+                Peer::consumer(self.peer_line(), alive)?
             }
+        };
+        self.parker.history.store(peer.known(), Ordering::Relaxed);
+        Ok(peer)
+    }
+
+    /// What a set needs to wait for `room` units of the ring, or for a message if that is nothing.
+    pub(crate) fn ask(&self, room: Option<u64>) -> Result<Ask, Error> {
+        if !self.ours() {
+            return Err(Error::Forked);
         }
+        Ok(Ask {
+            parker: self.parker.clone(),
+            room,
+            check_every: self.waiting.check_every,
+        })
     }
 
     /// Whether the other seat is held, for all that can be known.
@@ -361,6 +375,8 @@ impl Drop for Seat {
         if !self.ours() {
             return;
         }
+        // First: no set asks to be woken by words that are not ours any more.
+        self.parker.leave();
         let end = if self.aborted || std::thread::panicking() {
             End::Aborted
         } else {

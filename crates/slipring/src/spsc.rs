@@ -54,7 +54,8 @@ use crate::channel::{self, Kind, SeatToken, sealed::Sealed};
 use crate::error::{Error, PushError};
 use crate::payload::Payload;
 use crate::seat::Seat;
-use crate::waiting::{self, Readiness, Until, Wait};
+use crate::waiting::set::{AnyConsumer, AnyProducer, sealed::Watched};
+use crate::waiting::{self, Ask, Readiness, Until, Wait};
 
 /// The kind: one producer, one consumer, fixed-size payloads.
 pub struct Spsc<T>(PhantomData<fn() -> T>);
@@ -539,6 +540,25 @@ impl<T: Payload> Consumer<T> {
         self.seat.abort();
     }
 }
+
+impl<T: Payload> Watched for Producer<T> {
+    fn ask(&self, amount: usize) -> Result<Ask, Error> {
+        let (asked, max) = (amount as u64, self.capacity() as u64);
+        if asked > max {
+            return Err(Error::TooLarge { asked, max });
+        }
+        self.seat.ask(Some(asked))
+    }
+}
+
+impl<T: Payload> Watched for Consumer<T> {
+    fn ask(&self, _: usize) -> Result<Ask, Error> {
+        self.seat.ask(None)
+    }
+}
+
+impl<T: Payload> AnyProducer for Producer<T> {}
+impl<T: Payload> AnyConsumer for Consumer<T> {}
 
 impl<T: Payload> Drop for Consumer<T> {
     fn drop(&mut self) {

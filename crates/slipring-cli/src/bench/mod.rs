@@ -4,6 +4,7 @@
 //! Two pinned threads; every message is written and checked in full. Streams are the median of
 //! three runs, with the ring in the nearest cache.
 
+mod many;
 mod runs;
 mod wake;
 

@@ -12,6 +12,7 @@ mod on_tokio;
 mod parker;
 mod pipe;
 mod reactor;
+pub mod set;
 
 use std::time::{Duration, Instant};
 
@@ -28,6 +29,7 @@ pub(crate) use future::{Driver, poll_peer, poll_ready};
 pub(crate) use parker::Parker;
 pub use pipe::Readiness;
 pub(crate) use pipe::{Polled, arm, descriptor};
+pub(crate) use set::Ask;
 
 /// How the calls that wait pass their time. (`try_` calls never wait.)
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -266,6 +268,8 @@ fn sleep<C: Waits>(
         if until.passed(now) {
             return Ok(Waited::TimedOut);
         }
+        // From here on a set that the handle is in leaves the words alone.
+        seat.parker.occupy();
         let seen = seat.parker.sleeper.arm(Face::Doorbell);
         let seat = &*seat;
         let _armed = Armed(seat);
@@ -317,6 +321,7 @@ impl Drop for Armed<'_> {
         // A signal's handler may have forked: the bit is the parent's.
         if self.0.ours() {
             self.0.parker.sleeper.disarm();
+            self.0.parker.vacate();
         }
     }
 }

@@ -1,10 +1,19 @@
 //! What it takes to wait on behalf of a seat: shared by the seat's handle and the set that it is in.
+//!
+//! # One bit, two who may set it
+//! A seat has one bit in its bell's waiters word, and one `face` beside it. The handle's own calls and
+//! the set that it is in share them: while the handle *occupies* the words (a call of its own sleeps, or
+//! arms its descriptor) the set leaves them alone; when it *vacates* them, the set is told, and asks
+//! anew. When the handle leaves, it takes itself out of the set before anybody else may take its seat.
 
 use std::os::fd::BorrowedFd;
-use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use slipring_core::wait::Sleeper;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use slipring_core::wait::{Face, Sleeper};
 
+use super::set::Shared;
 use super::{Kernel, Polled};
 use crate::error::Error;
 use crate::fork::Unforked;
@@ -17,10 +26,22 @@ pub(crate) struct Parker {
     pub(crate) role: Role,
     /// By which the handle is woken. It borrows, on loan, from `os` and `region`.
     pub(crate) sleeper: Sleeper<'static>,
+    /// The generation of the peer up to which ends were history when the handle was made.
+    pub(crate) history: AtomicU64,
     /// The descriptor by which an event loop is woken.
     pub(super) polled: Polled,
+    link: Mutex<Link>,
     /// Behind an `Arc`, which does not claim what it points to for itself when it is moved.
     pub(crate) os: Arc<Kernel>,
+}
+
+/// Who has the words of a seat just now.
+#[derive(Default)]
+struct Link {
+    /// The set that the handle is in, and its key there.
+    set: Option<(Weak<Shared>, u64)>,
+    /// Whether the handle uses the words itself.
+    occupied: bool,
 }
 
 impl Parker {
@@ -35,7 +56,9 @@ impl Parker {
             region,
             role,
             sleeper,
+            history: AtomicU64::new(0),
             polled: Polled::default(),
+            link: Mutex::default(),
             os,
         }
     }
@@ -61,5 +84,91 @@ impl Parker {
     /// Sees to it that the descriptor hangs up if somebody sits opposite and dies, and only then.
     pub(super) fn plug(&self, alone: bool) -> Result<(), Error> {
         self.polled.plug(&self.region, self.role.seat(), alone)
+    }
+
+    /// The handle uses the words itself, until it vacates them.
+    pub(crate) fn occupy(&self) {
+        self.link().occupied = true;
+    }
+
+    /// The handle is done with the words.
+    pub(crate) fn vacate(&self) {
+        let mut link = self.link();
+        link.occupied = false;
+        let set = link.set.clone();
+        // The set's lock comes before this one.
+        drop(link);
+        if let Some((set, key)) = set
+            && let Some(set) = set.upgrade()
+        {
+            set.disturb(key);
+        }
+    }
+
+    /// The handle leaves: when this returns, no set knows of it.
+    pub(crate) fn leave(&self) {
+        let set = self.link().set.take();
+        if let Some((set, key)) = set
+            && let Some(set) = set.upgrade()
+        {
+            set.remove(key);
+        }
+    }
+
+    /// Puts the handle into a set, under this key: `InSet` if it is in one.
+    pub(super) fn join(&self, set: Weak<Shared>, key: u64) -> Result<(), Error> {
+        let mut link = self.link();
+        if link.set.is_some() {
+            return Err(Error::InSet);
+        }
+        link.set = Some((set, key));
+        Ok(())
+    }
+
+    /// Takes the handle out of its set, and back what the set asked for.
+    pub(super) fn part(&self) {
+        let mut link = self.link();
+        link.set = None;
+        if !link.occupied {
+            self.sleeper.disarm();
+        }
+    }
+
+    /// Asks, for the set, to be woken, unless the handle uses the words.
+    pub(super) fn arm_for_set(&self, face: Face) -> Option<u32> {
+        let link = self.link();
+        if link.occupied {
+            return None;
+        }
+        if face == Face::Pipe {
+            pipes::drain(self.descriptor().ok()?);
+        }
+        Some(self.sleeper.arm(face))
+    }
+
+    /// Takes back what the set asked for.
+    pub(super) fn disarm_for_set(&self) {
+        let link = self.link();
+        if !link.occupied {
+            self.sleeper.disarm();
+        }
+    }
+
+    /// Whether the pipe, with no plug in it, is hung up now.
+    pub(super) fn hung_up(&self) -> Result<bool, Error> {
+        self.plug(false)?;
+        let mut polled = [PollFd::from_borrowed_fd(
+            self.descriptor()?,
+            PollFlags::empty(),
+        )];
+        match poll(&mut polled, Some(&Timespec::default())) {
+            Ok(_) => Ok(polled[0].revents().contains(PollFlags::HUP)),
+            // Asked again in a moment.
+            Err(_) => Ok(true),
+        }
+    }
+
+    fn link(&self) -> MutexGuard<'_, Link> {
+        self.link.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -89,6 +89,8 @@ pub(crate) fn arm<C: Waits>(
 ) -> Result<Readiness, Error> {
     // Refused where there is none, also to those who would not have to poll it now.
     descriptor(seat)?;
+    seat.parker.occupy();
+    let _disturbed = Disturbed(seat);
     match attempt(core) {
         Ok(()) => return Ok(Readiness::Ready),
         Err(Core::Full | Core::Empty) => ask(core, seat)?,
@@ -137,6 +139,18 @@ pub(super) fn ask<C: Waits>(core: &mut C, seat: &Seat) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// A set that the handle is in looks, and asks to be woken, once more.
+struct Disturbed<'s>(&'s Seat);
+
+impl Drop for Disturbed<'_> {
+    fn drop(&mut self) {
+        // As for `Armed`.
+        if self.0.ours() {
+            self.0.parker.vacate();
+        }
+    }
 }
 
 /// Sees to it that the pipe hangs up if somebody sits opposite and dies, and only then.

@@ -28,6 +28,7 @@
 //! | `fenced`, `sandbox`, `ask`, `answer`, `sleep-pop` | see `waiting.rs` |
 //! | `arm`, `poll`, `glance`, `poll-..`, `wait-..`, ... | see `polling.rs` |
 //! | `listen`, `take-over`, `hand-over`, `files`, ... | see `handing.rs` |
+//! | `watch` and `watch-…` | see `sets.rs` |
 //! | the rest | see `system.rs` |
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -37,6 +38,7 @@ mod handing;
 mod party;
 mod polling;
 mod races;
+mod sets;
 mod system;
 mod waiting;
 

@@ -13,7 +13,7 @@ use slipring_tests::message::{Frame, Message, Packet, Small, Twin};
 use slipring_tests::room::PATIENCE;
 
 use crate::ends::{Maker, Memory, Reader, Writer};
-use crate::{forks, handing, next_line, races, say, waiting};
+use crate::{forks, handing, next_line, races, say, sets, waiting};
 
 /// What a verb says.
 pub(crate) type Said = Result<Vec<String>, Error>;
@@ -24,6 +24,7 @@ pub(crate) struct Party {
     pub(crate) channel: Option<Box<dyn Memory>>,
     pub(crate) producer: Option<Box<dyn Writer>>,
     pub(crate) consumer: Option<Box<dyn Reader>>,
+    pub(crate) watch: Option<sets::Watch>,
     pub(crate) locked: Vec<OwnedFd>,
     pub(crate) socket: Option<UnixListener>,
     /// A connection over which a channel went.
@@ -332,6 +333,7 @@ impl Party {
             "ask" => waiting::ask(line),
             "answer" => waiting::answer(),
             "sleep-pop" => waiting::sleep_pop(),
+            _ if verb.starts_with("watch") => sets::obey(self, line),
             _ => handing::obey(self, line),
         }
     }

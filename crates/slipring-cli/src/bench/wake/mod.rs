@@ -13,6 +13,7 @@ use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
 use slipring::{Error, Wait, spsc};
 
+use super::many;
 use super::runs::{beside, check, histogram};
 use crate::exit::Failure;
 use crate::text;
@@ -52,6 +53,10 @@ struct Figures {
     pipe: u64,
     /// Of a core.
     idle: f64,
+    /// Waking a set by one channel of one, and by one of many.
+    sets: [many::Cost; 2],
+    /// Of a core: a set of many idle channels.
+    idle_set: f64,
 }
 
 impl Figures {
@@ -91,10 +96,13 @@ impl Figures {
             descriptor,
             pipe,
             idle: idle()?,
+            sets: many::wakes()?,
+            idle_set: many::idle()?,
         })
     }
 
     fn as_json(&self) -> Value {
+        let [one, of_many] = &self.sets;
         json!({
             "publish_ns": {
                 "slipring": self.publish.slipring,
@@ -110,18 +118,28 @@ impl Figures {
                 "pipe": self.pipe,
             },
             "idle_sleeper_percent_of_a_core": self.idle * 100.0,
+            "wait_set": {
+                "channels": many::MANY,
+                "wake_ns": { "one_of_one": one.latency, "one_of_many": of_many.latency },
+                "processor_ns": { "one_of_one": one.processor, "one_of_many": of_many.processor },
+                "idle_percent_of_a_core": self.idle_set * 100.0,
+            },
         })
     }
 
     fn as_text(&self) -> String {
         let ratio = |ours: u64, least: u64| ours as f64 / least.max(1) as f64;
+        let [one, of_many] = &self.sets;
         format!(
             "a publish while nobody sleeps              {:.2} ns, {:+.2} ns beside the {:.2} ns of a ring without wake-ups\n\
              8 bytes one at a time, peer able to sleep  {:.1} M/s, {:.2} of the {:.1} M/s of pure spinning\n\
              round trip, awake                          {}\n\
              round trip, asleep each time               {}, {:.2} of the {} of a bare futex\n\
              round trip, each time through epoll        {}, {:.2} of the {} of bare pipes\n\
-             an idle sleeper                            {:.2} % of a core\n",
+             an idle sleeper                            {:.2} % of a core\n\
+             one of 1000 channels of a set wakes it in  {}, {:.2} of the {} of one of one\n\
+             and takes it processor time of             {}, {:.2} of the {}\n\
+             a set of 1000 idle channels                {:.2} % of a core\n",
             self.publish.slipring,
             self.publish.more,
             self.publish.plain,
@@ -136,6 +154,13 @@ impl Figures {
             ratio(self.descriptor, self.pipe),
             text::nanoseconds(self.pipe),
             self.idle * 100.0,
+            text::nanoseconds(of_many.latency),
+            ratio(of_many.latency, one.latency),
+            text::nanoseconds(one.latency),
+            text::nanoseconds(of_many.processor),
+            ratio(of_many.processor, one.processor),
+            text::nanoseconds(one.processor),
+            self.idle_set * 100.0,
         )
     }
 }

@@ -1,0 +1,257 @@
+//! One channel of a set, as its words show it: the set has no handle to ask.
+//!
+//! What the other side wrote is a hint. What is impossible counts as ready: the handle's next call says
+//! `Corrupt`.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use slipring_core::layout::{Kind, SeatLine};
+use slipring_core::seat::{Life, State};
+use slipring_core::wait::Face;
+use slipring_core::{Corrupt, End};
+
+use super::{Ask, Event, Key};
+use crate::error::Error;
+use crate::seat::Role;
+use crate::waiting::Parker;
+
+/// One entry. The words are on loan from the region that `parker` keeps.
+pub(super) struct Entry {
+    pub(super) parker: Arc<Parker>,
+    pub(super) passive: bool,
+    pub(super) check_every: Duration,
+    pub(super) deadline: Option<Instant>,
+    /// What `arm` returned, while the entry is armed.
+    pub(super) armed: Option<u32>,
+    /// Whether it is on the list of those to be looked at.
+    pub(super) due: bool,
+    /// Whether its deadline passed, and nobody was told yet.
+    pub(super) overdue: bool,
+    /// Whether to ask the kernel, at the next look, if the peer lives.
+    pub(super) ask: bool,
+    /// Whether its pipe was hung up.
+    pub(super) hung_up: bool,
+    /// The generation of the peer that has hung up and lives: see `plug`.
+    hung: u64,
+    /// Ends of generations up to this one are no news.
+    told: u64,
+    room: Option<u64>,
+    words: Words,
+}
+
+/// The shared words of an entry.
+struct Words {
+    tail: &'static AtomicU64,
+    head: &'static AtomicU64,
+    mine: &'static SeatLine,
+    peer: &'static SeatLine,
+    doorbell: &'static AtomicU32,
+    capacity: u64,
+    /// Every position is a multiple of it.
+    unit: u64,
+}
+
+impl Entry {
+    pub(super) fn new(ask: Ask, passive: bool) -> Entry {
+        let Ask {
+            parker,
+            room,
+            check_every,
+        } = ask;
+        let (control, geometry) = (parker.region.control(), parker.region.geometry());
+        let position = |role: Role| &control.role(geometry, role.seat()).position.0;
+        let words = Words {
+            tail: position(Role::Producer),
+            head: position(Role::Consumer),
+            mine: control.seat(parker.role.seat()),
+            peer: control.seat(parker.role.other().seat()),
+            doorbell: &control.bell(parker.role == Role::Consumer).doorbell,
+            capacity: geometry.capacity,
+            unit: match geometry.kind {
+                Kind::Spsc => 1,
+                Kind::Bytes => 8,
+            },
+        };
+        Entry {
+            told: parker.history.load(Ordering::Relaxed),
+            parker,
+            passive,
+            check_every,
+            deadline: None,
+            armed: None,
+            due: false,
+            overdue: false,
+            ask: true,
+            hung_up: false,
+            hung: 0,
+            room,
+            words,
+        }
+    }
+
+    /// What this side sleeps on.
+    pub(super) fn doorbell(&self) -> &'static AtomicU32 {
+        self.words.doorbell
+    }
+
+    /// Whether somebody rang since it was armed, or took the bit and did not live to ring.
+    pub(super) fn rung(&self) -> bool {
+        self.armed.is_none_or(|seen| self.parker.sleeper.rung(seen))
+    }
+
+    /// What there is to report, which is then told.
+    pub(super) fn news(&mut self, key: u64) -> Option<Event> {
+        let (ended, corrupt) = match self.ended() {
+            Ok(ended) => (ended, false),
+            Err(_) => (None, true),
+        };
+        let event = Event {
+            key: Key(key),
+            // After the look for an end: what was committed before it is seen.
+            ready: corrupt || self.ready(),
+            ended,
+            overdue: std::mem::take(&mut self.overdue),
+        };
+        (event.ready || event.ended.is_some() || event.overdue).then_some(event)
+    }
+
+    /// Whether the handle's next call finds what was asked for.
+    fn ready(&self) -> bool {
+        // Acquire, both: the handle, which looks again, sees at least this. The peer's word first: in
+        // the other order our own could be behind it, which is impossible otherwise.
+        let (head, tail) = match self.room {
+            None => {
+                let tail = self.words.tail.load(Ordering::Acquire);
+                (self.words.head.load(Ordering::Acquire), tail)
+            }
+            Some(_) => {
+                let head = self.words.head.load(Ordering::Acquire);
+                (head, self.words.tail.load(Ordering::Acquire))
+            }
+        };
+        let Some(room) = self.room else {
+            // Anything but *empty* is a message, or impossible.
+            return tail != head;
+        };
+        match tail.checked_sub(head) {
+            Some(used) if used <= self.words.capacity && used.is_multiple_of(self.words.unit) => {
+                self.words.capacity - used >= room
+            }
+            _ => true,
+        }
+    }
+
+    /// The end of a peer that is news.
+    fn ended(&mut self) -> Result<Option<End>, Corrupt> {
+        let life = self.words.peer.life()?;
+        let told = self.told.max(self.acknowledged());
+        if told > life.generation {
+            let (found, expected) = (told, life.generation);
+            let word = "acknowledged";
+            return Err(Corrupt {
+                word,
+                found,
+                expected,
+            });
+        }
+        self.told = told;
+        // A finished end whose seat has a successor.
+        let last = self.words.peer.last_end.load(Ordering::Relaxed) >> 8;
+        if self.parker.role == Role::Consumer
+            && told < last
+            && last < life.generation
+            && self.words.peer.unread_end(self.words.mine)
+        {
+            self.told = last;
+            return Ok(Some(End::Finished));
+        }
+        let end = match life.end() {
+            None if self.died(life)? => Some(End::Died),
+            end => end,
+        };
+        let news = end.filter(|_| life.generation > told);
+        if news.is_some() {
+            self.told = life.generation;
+        }
+        Ok(news)
+    }
+
+    /// The producer's ends that its consumer has taken note of.
+    fn acknowledged(&self) -> u64 {
+        match self.parker.role {
+            Role::Consumer => self.words.mine.acknowledged.load(Ordering::Relaxed),
+            Role::Producer => 0,
+        }
+    }
+
+    /// Whether the peer, which did not leave, is dead; asked of the kernel if there is a reason.
+    fn died(&mut self, life: Life) -> Result<bool, Corrupt> {
+        if life.state != State::Held || life.generation <= self.told || !self.ask {
+            return Ok(false);
+        }
+        self.ask = false;
+        let peer = self.parker.role.other().seat();
+        // The word, the lock, the word again: free, and the same generation, means dead. Who cannot be
+        // asked about is alive.
+        let free = matches!(self.parker.region.held(peer), Ok(Some(false)));
+        Ok(free && self.words.peer.life()? == life)
+    }
+
+    /// Asks to be woken by `face`, unless that stands already; then whoever calls must look once more.
+    /// Whether it did.
+    pub(super) fn arm(&mut self, face: Face) -> Result<bool, Error> {
+        if face == Face::Pipe {
+            self.plug()?;
+        }
+        if !self.rung() {
+            return Ok(false);
+        }
+        // Nothing if the handle sleeps by itself: it tells when it is done.
+        self.armed = self.parker.arm_for_set(face);
+        if face == Face::Pipe {
+            // Whoever arrived before the bit was set.
+            self.plug()?;
+        }
+        Ok(true)
+    }
+
+    /// Takes back what `arm` asked for.
+    pub(super) fn disarm(&mut self) {
+        if self.armed.take().is_some() {
+            self.parker.disarm_for_set();
+        }
+    }
+
+    /// Whether its sleep must be bounded, and by another look: not all publishers are known to see the
+    /// bit (`slipring_core::wait`, *mixed*), or the pipe told of an end that did not come yet.
+    pub(super) fn restless(&self) -> bool {
+        self.hung != 0 || (self.armed.is_some() && !self.parker.sleeper.heard())
+    }
+
+    /// Before that other look.
+    pub(super) fn look_again(&mut self) {
+        self.ask |= self.hung != 0;
+        self.hung_up |= self.hung != 0;
+    }
+
+    /// Sees to it that the pipe hangs up if somebody sits opposite and dies, and only then.
+    ///
+    /// A peer that is just dying may have lost its pipe and not yet its lock, or its lock may have been
+    /// inherited (`seat.rs`, *Descriptor*): then the pipe is plugged, and the kernel asked again and again.
+    fn plug(&mut self) -> Result<(), Error> {
+        let life = self.words.peer.life();
+        let present =
+            life.is_ok_and(|life| life.state == State::Held && life.generation > self.told);
+        let generation = life.map_or(0, |life| life.generation);
+        if std::mem::take(&mut self.hung_up) {
+            let hung = present && self.parker.hung_up()?;
+            self.hung = if hung { generation } else { 0 };
+        }
+        if self.hung != generation || !present {
+            self.hung = 0;
+        }
+        self.parker.plug(!present || self.hung != 0)
+    }
+}

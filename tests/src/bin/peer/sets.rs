@@ -1,0 +1,185 @@
+//! Waiting for many channels with one sleep. Channel `I` of `NAME` is called `NAME-I`, and carries `u64`.
+//!
+//! | verb | does |
+//! |---|---|
+//! | `watch` NAME COUNT IDLE | takes the consumers of so many channels, and puts them in a set, with IDLE channels that nobody writes |
+//! | `watch-wait` | waits once; says `I=what` for each event: `ready`, or how the producer ended |
+//! | `watch-pop` I | says the number that is there |
+//! | `watch-stream` | for ever; writes to its output each number, with I in the highest byte, and `!I` for a producer that died |
+//! | `watch-answer` COUNT IDLE, `watch-ask` COUNT N | N messages there (`there-I`) and back (`back-I`), each on another channel; both wait by sets, and nothing else is in flight |
+//!
+//! `check=` is how often, in milliseconds, a set looks by itself; nothing is never.
+
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use slipring::set::{Event, Key};
+use slipring::{End, Error, WaitSet, spsc};
+
+use crate::party::{Line, Party, Said};
+use crate::say;
+use crate::waiting::{linger, pin};
+
+type Ends = (spsc::Producer<u64>, spsc::Consumer<u64>);
+
+/// A set, and what is in it.
+pub(crate) struct Watch {
+    set: WaitSet,
+    channels: Vec<(Key, spsc::Consumer<u64>)>,
+    _idle: Vec<Ends>,
+}
+
+fn builder(capacity: usize, line: &Line<'_>) -> spsc::Builder<u64> {
+    let check = line
+        .options
+        .get("check")
+        .map(|check| check.parse().unwrap());
+    // So long that a lost wake is a test that does not end.
+    let check = check.map_or(Duration::from_secs(3600), Duration::from_millis);
+    spsc::Builder::new(capacity).check_every(check)
+}
+
+fn allow_many_descriptors() {
+    let mut limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    limit.current = limit.maximum;
+    rustix::process::setrlimit(rustix::process::Resource::Nofile, limit).unwrap();
+}
+
+impl Watch {
+    fn new(name: &str, count: u64, idle: u64, line: &Line<'_>) -> Result<Watch, Error> {
+        allow_many_descriptors();
+        let set = WaitSet::new()?;
+        let mut channels = Vec::new();
+        for index in 0..count {
+            let rx = builder(64, line).consumer(&format!("{name}-{index}"))?;
+            channels.push((set.watch(&rx)?, rx));
+        }
+        let idle = (0..idle).map(|_| {
+            let ends = builder(1, line).channel_pair()?;
+            set.watch(&ends.1)?;
+            Ok(ends)
+        });
+        let _idle = idle.collect::<Result<_, Error>>()?;
+        Ok(Watch {
+            set,
+            channels,
+            _idle,
+        })
+    }
+
+    fn index(&self, event: &Event) -> usize {
+        let mut keys = self.channels.iter().map(|(key, _)| *key);
+        keys.position(|key| key == event.key).unwrap()
+    }
+
+    /// The one message that is in flight.
+    fn next(&mut self) -> Result<(usize, u64), Error> {
+        let mut events = Vec::new();
+        while events.is_empty() {
+            events = self.set.wait()?;
+            // Who answered the last message leaves.
+            events.retain(|event| event.ready);
+        }
+        assert_eq!(events.len(), 1, "{events:?}");
+        let index = self.index(&events[0]);
+        Ok((index, self.channels[index].1.try_pop()?))
+    }
+}
+
+fn watched(party: &mut Party) -> &mut Watch {
+    party.watch.as_mut().expect("no set")
+}
+
+pub(crate) fn obey(party: &mut Party, line: &Line<'_>) -> Said {
+    match line.word(0) {
+        "watch" => {
+            let (count, idle) = (line.number(2), line.number(3));
+            party.watch = Some(Watch::new(line.word(1), count, idle, line)?);
+            Ok(vec![])
+        }
+        "watch-wait" => wait(watched(party)),
+        "watch-pop" => {
+            let (_, rx) = &mut watched(party).channels[line.number(1) as usize];
+            Ok(vec![rx.try_pop()?.to_string()])
+        }
+        "watch-stream" => stream(watched(party)),
+        "watch-answer" => answer(line),
+        "watch-ask" => ask(line),
+        verb => panic!("no verb {verb}"),
+    }
+}
+
+fn wait(watch: &mut Watch) -> Said {
+    let events = watch.set.wait()?;
+    let said = events.iter().flat_map(|event| {
+        let index = watch.index(event);
+        let ready = event.ready.then(|| format!("{index}=ready"));
+        let ended = event.ended.map(|end| format!("{index}={end:?}"));
+        [ready, ended].into_iter().flatten()
+    });
+    Ok(said.collect())
+}
+
+fn stream(watch: &mut Watch) -> Said {
+    say("ok");
+    let out = std::fs::File::from(std::io::stdout().as_fd().try_clone_to_owned().unwrap());
+    let log = |word: u64| (&out).write_all(&word.to_le_bytes()).unwrap();
+    loop {
+        for event in watch.set.wait()? {
+            let index = watch.index(&event);
+            let rx = &mut watch.channels[index].1;
+            while let Ok(number) = rx.try_pop() {
+                log((index as u64) << 56 | number);
+            }
+            if event.ended == Some(End::Died) {
+                log(!(index as u64));
+            }
+        }
+    }
+}
+
+/// Which of so many channels message `number` takes.
+fn channel(number: u64, count: u64) -> usize {
+    ((number.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 33) % count) as usize
+}
+
+fn producers(name: &str, line: &Line<'_>) -> Result<Vec<spsc::Producer<u64>>, Error> {
+    let open = |index| builder(64, line).producer(&format!("{name}-{index}"));
+    (0..line.number(1)).map(open).collect()
+}
+
+/// The message after which both stop.
+const LAST: u64 = u64::MAX;
+
+fn answer(line: &Line<'_>) -> Said {
+    pin(1);
+    let count = line.number(1);
+    let mut watch = Watch::new("there", count, line.number(2), line)?;
+    let mut back = producers("back", line)?;
+    let mut expected = 0;
+    loop {
+        let (from, number) = watch.next()?;
+        assert!(number == expected || number == LAST, "{number}");
+        assert_eq!(from, channel(number, count));
+        linger(number ^ 0x5555);
+        back[channel(number ^ 1, count)].try_push(number).unwrap();
+        if number == LAST {
+            return Ok(vec![]);
+        }
+        expected += 1;
+    }
+}
+
+fn ask(line: &Line<'_>) -> Said {
+    pin(0);
+    let count = line.number(1);
+    let mut watch = Watch::new("back", count, 0, line)?;
+    let mut there = producers("there", line)?;
+    for number in (0..line.number(2)).chain([LAST]) {
+        linger(number);
+        there[channel(number, count)].try_push(number).unwrap();
+        assert_eq!(watch.next()?, (channel(number ^ 1, count), number));
+    }
+    Ok(vec![])
+}

@@ -1,0 +1,205 @@
+//! A set in one process, its channels' other ends in others: woken whatever barriers they have, told who
+//! was killed, in both of its ways to sleep. Where nothing else is said a sleep has no end but the wake
+//! (an hour), so that a lost one is a test that does not end.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use slipring_tests::{Peer, Room};
+
+fn room() -> Room {
+    Room::new(env!("CARGO_BIN_EXE_peer"))
+}
+
+/// How many idle channels stand by: none for a sleep on doorbells, so many for one on pipes.
+const IDLE: [u64; 2] = [0, 130];
+
+/// Lets `asker` and `answerer` pass one message to and fro, over so many channels each way.
+fn bounce(asker: &mut Peer, answerer: &mut Peer, channels: u64, idle: u64, messages: u64) {
+    answerer.tell(&format!("watch-answer {channels} {idle}"));
+    asker.tell(&format!("watch-ask {channels} {messages}"));
+    asker.answer().unwrap();
+    answerer.answer().unwrap();
+}
+
+#[test]
+fn no_wake_is_lost_with_barriers() {
+    for idle in IDLE {
+        let room = room();
+        bounce(&mut room.peer(), &mut room.peer(), 4, idle, 50_000);
+    }
+}
+
+/// The answerer's publishes fence, and its sleeps tell the asker's to; or both do.
+#[test]
+fn no_wake_is_lost_without_barriers() {
+    for idle in IDLE {
+        for both in [false, true] {
+            let room = room();
+            let (mut asker, mut answerer) = (room.peer(), room.peer());
+            answerer.ok("fenced");
+            if both {
+                asker.ok("fenced");
+            }
+            bounce(&mut asker, &mut answerer, 4, idle, 20_000);
+        }
+    }
+}
+
+/// Refused after the processes have registered: their publishes do not fence, and their sets find out
+/// when they would sleep.
+#[test]
+fn no_wake_is_lost_in_a_sandbox_that_comes_later() {
+    for idle in IDLE {
+        let room = room();
+        let (mut asker, mut answerer) = (room.peer(), room.peer());
+        for peer in [&mut asker, &mut answerer] {
+            peer.ok("producer warm-up kind=u64 capacity=64");
+            peer.ok("leave producer");
+            peer.ok("sandbox");
+        }
+        bounce(&mut asker, &mut answerer, 4, idle, 20_000);
+    }
+}
+
+#[test]
+fn a_thousand_channels_are_waited_for() {
+    let room = room();
+    bounce(&mut room.peer(), &mut room.peer(), 1000, 0, 20_000);
+}
+
+#[test]
+fn a_stop_of_either_side_loses_no_wake() {
+    for idle in IDLE {
+        let room = room();
+        let (mut asker, mut answerer) = (room.peer(), room.peer());
+        answerer.tell(&format!("watch-answer 4 {idle}"));
+        asker.tell("watch-ask 4 20000");
+        for turn in 0..40 {
+            let stopped = if turn % 2 == 0 { &asker } else { &answerer };
+            stopped.freeze();
+            stopped.thaw();
+        }
+        asker.answer().unwrap();
+        answerer.answer().unwrap();
+    }
+}
+
+/// Killed while it has nothing to say, so that only its death can end the wait; and before the set knew
+/// the channel.
+#[test]
+fn a_producer_that_is_killed_is_told_of_once() {
+    for idle in IDLE {
+        let room = room();
+        let mut writers: Vec<Peer> = (0..3).map(|_| room.peer()).collect();
+        for (index, writer) in writers.iter_mut().enumerate() {
+            writer.ok(&format!("producer ticks-{index} kind=u64 capacity=64"));
+        }
+        writers[0].kill();
+        let mut rx = room.peer();
+        // On doorbells somebody must look; on pipes, nobody does.
+        let check = if idle == 0 { "check=4" } else { "" };
+        rx.ok(&format!("watch ticks 3 {idle} {check}"));
+        assert_eq!(rx.ok("watch-wait"), ["0=Died"]);
+        rx.tell("watch-wait");
+        writers[1].kill();
+        assert_eq!(rx.answer().unwrap(), ["1=Died"]);
+        rx.tell("watch-wait");
+        writers[2].ok("push 7 1");
+        assert_eq!(rx.answer().unwrap(), ["2=ready"], "each death once");
+        assert_eq!(rx.ok("watch-pop 2"), ["7"]);
+        // A successor's message is waited for, and its death told again.
+        rx.tell("watch-wait");
+        let mut next = room.peer();
+        next.ok("producer ticks-1 kind=u64 capacity=64");
+        next.ok("push 0 1");
+        assert_eq!(rx.answer().unwrap(), ["1=ready"]);
+        assert_eq!(rx.ok("watch-pop 1"), ["0"]);
+        rx.tell("watch-wait");
+        next.kill();
+        assert_eq!(rx.answer().unwrap(), ["1=Died"]);
+        rx.tell("watch-wait");
+        writers[2].ok("leave producer");
+        assert_eq!(rx.answer().unwrap(), ["2=Finished"]);
+    }
+}
+
+/// Producers that are killed wherever they are (between a publish and its wake, too) lose nothing that
+/// they committed, and each death is told.
+fn storm(idle: u64) {
+    const WRITERS: usize = 3;
+    const KILLS: u64 = 100;
+    let room = room();
+    let produce = |index: usize| {
+        let mut tx = room.peer();
+        tx.ok(&format!("producer ticks-{index} kind=u64 capacity=64"));
+        tx.ok("stream-produce");
+        tx
+    };
+    let mut rx = room.peer();
+    let check = if idle == 0 { "check=4" } else { "" };
+    rx.ok(&format!("watch ticks {WRITERS} {idle} {check}"));
+    rx.ok("watch-stream");
+    let mut writers: Vec<Peer> = (0..WRITERS).map(produce).collect();
+    let mut expected = [0_u64; WRITERS];
+    let mut word = |rx: &mut Peer| {
+        let word = rx.word().expect("the set's owner ended by itself");
+        if word > u64::MAX - WRITERS as u64 {
+            return Some(!word as usize);
+        }
+        let (index, number) = ((word >> 56) as usize, word & (u64::MAX >> 8));
+        assert_eq!(number, expected[index], "the sequence of {index} breaks");
+        expected[index] += 1;
+        None
+    };
+    let mut dice = 0x2545_f491_4f6c_dd1d_u64;
+    for _ in 0..KILLS {
+        dice = dice
+            .wrapping_mul(6364136223846793005)
+            .wrapping_add(1442695040888963407);
+        for _ in 0..(dice >> 33) % 3000 {
+            assert_eq!(word(&mut rx), None, "nobody was killed");
+        }
+        let victim = (dice >> 50) as usize % WRITERS;
+        assert!(writers[victim].is_running(), "it ended by itself");
+        writers[victim].kill();
+        let dead = loop {
+            if let Some(dead) = word(&mut rx) {
+                break dead;
+            }
+        };
+        assert_eq!(dead, victim);
+        writers[victim] = produce(victim);
+    }
+}
+
+#[test]
+fn a_storm_of_kills_on_doorbells_loses_nothing() {
+    storm(0);
+}
+
+#[test]
+fn a_storm_of_kills_on_pipes_loses_nothing() {
+    storm(130);
+}
+
+/// A forked child's copy does nothing, and its end changes nothing for the parent.
+#[test]
+fn a_set_is_inert_in_a_forked_child() {
+    for idle in IDLE {
+        let room = room();
+        let (mut tx, mut rx) = (room.peer(), room.peer());
+        tx.ok("producer ticks-0 kind=u64 capacity=64");
+        rx.ok(&format!("watch ticks 1 {idle}"));
+        rx.tell("watch-wait");
+        tx.ok("push 0 1");
+        assert_eq!(rx.answer().unwrap(), ["0=ready"]);
+        assert_eq!(rx.ok("fork watch-wait")[0], "err");
+        assert!(rx.ok("fork watch-wait")[1].starts_with("Forked"));
+        assert_eq!(rx.ok("watch-pop 0"), ["0"]);
+        rx.tell("watch-wait");
+        tx.ok("push 1 1");
+        assert_eq!(rx.answer().unwrap(), ["0=ready"]);
+        assert_eq!(rx.ok("watch-pop 0"), ["1"]);
+        // The consumer's end is the parent's: its producer sees it alive.
+        assert_eq!(tx.ok("disconnected producer"), ["false"]);
+    }
+}
