@@ -129,6 +129,10 @@ fn wait<C: Waits>(
     cx: &mut Context<'_>,
     mut done: impl FnMut(&mut C, &Seat) -> Result<bool, Error>,
 ) -> Poll<Result<(), Error>> {
+    // A set asks on the handle's behalf, in its own way.
+    if seat.parker.in_set() {
+        return Poll::Ready(Err(Error::InSet));
+    }
     seat.driver.forget(cx)?;
     ask(core, seat)?;
     // What was published before the other side was asked.

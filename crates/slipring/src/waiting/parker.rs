@@ -115,6 +115,11 @@ impl Parker {
         }
     }
 
+    /// Whether the handle is in a set.
+    pub(super) fn in_set(&self) -> bool {
+        self.link().set.is_some()
+    }
+
     /// Puts the handle into a set, under this key: `InSet` if it is in one.
     pub(super) fn join(&self, set: Weak<Shared>, key: u64) -> Result<(), Error> {
         let mut link = self.link();

@@ -138,6 +138,23 @@ pub(super) fn ask<C: Waits>(core: &mut C, seat: &Seat) -> Result<(), Error> {
             std::thread::sleep(Duration::from_nanos(UNACKNOWLEDGED));
         }
     }
+    hung_up(core, seat)
+}
+
+/// A pipe that hung up belongs to a dead peer, whose lock the kernel frees a moment later: waits for that.
+/// Whoever was told of the hang-up only once (as by an edge-triggered epoll) would else find the peer
+/// alive, poll, and never be told again.
+fn hung_up<C: Waits>(core: &mut C, seat: &Seat) -> Result<(), Error> {
+    // Some ten milliseconds, where microseconds do: longer, and it is no death but a stranger's doing.
+    const TURNS: u32 = 10_000;
+    for _ in 0..TURNS {
+        if !core.other().present()? || !seat.parker.hung_up()? {
+            // It is dead by now: the hang-up has told all that it had to.
+            return plug(core, seat);
+        }
+        notice_death(core, seat)?;
+        std::thread::yield_now();
+    }
     Ok(())
 }
 
