@@ -96,7 +96,7 @@ fn the_bench_measures_both_kinds_of_memory_and_leaves_nothing() {
 
 #[test]
 fn the_demo_waits_as_it_is_told() {
-    for wait in ["spin", "sleep", "fd"] {
+    for wait in ["spin", "sleep", "fd", "async"] {
         let place = Place::new();
         let run = ["demo", "--messages", "5000", "--check", "full", "--json"];
         let output = place.run(&[&run[..], &["--wait", wait]].concat());
@@ -131,10 +131,12 @@ fn the_demo_polls_its_descriptors_time_and_again() {
         "--ring",
         "256",
     ];
-    let more = ["--check", "full", "--json", "--wait", "fd"];
-    let output = place.run(&[&run[..], &more[..]].concat());
-    assert!(output.status.success(), "{}", text(&output.stderr));
-    assert_eq!(json(&output)["messages"], 20000);
+    for wait in ["fd", "async"] {
+        let more = ["--check", "full", "--json", "--wait", wait];
+        let output = place.run(&[&run[..], &more[..]].concat());
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        assert_eq!(json(&output)["messages"], 20000);
+    }
 }
 
 #[test]

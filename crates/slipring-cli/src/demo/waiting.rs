@@ -1,5 +1,5 @@
-//! How the demo's two ends wait for each other: in slipring's own calls, or in an event loop that
-//! polls the handle's descriptor.
+//! How the demo's two ends wait for each other: in slipring's own calls, in an event loop that polls the
+//! handle's descriptor, or in a future.
 //!
 //! An end tries first, and comes here when it found nothing, so that the way of waiting costs the busy
 //! path nothing.
@@ -13,6 +13,7 @@ use mio::{Events, Interest, Poll, Token};
 use slipring::bytes::{Consumer, Producer};
 use slipring::inspect::SeatStat;
 use slipring::{Error, Readiness, Wait};
+use tokio::runtime::{self, Runtime};
 
 use crate::exit::Failure;
 
@@ -25,6 +26,8 @@ pub(crate) enum Waiting {
     Sleep,
     /// Poll for 50 us, then wait in an event loop (epoll, by way of mio) on the handle's descriptor
     Fd,
+    /// Poll for 50 us, then await the handle's future, under tokio
+    Async,
 }
 
 impl Waiting {
@@ -33,6 +36,7 @@ impl Waiting {
             Waiting::Spin => "spin",
             Waiting::Sleep => "sleep",
             Waiting::Fd => "fd",
+            Waiting::Async => "async",
         }
     }
 
@@ -40,8 +44,8 @@ impl Waiting {
     pub(super) fn how(self) -> Wait {
         match self {
             Waiting::Spin => Wait::Spin,
-            // With `Fd` only until the other end has come.
-            Waiting::Sleep | Waiting::Fd => Wait::default(),
+            // With `Fd` and `Async` only until the other end has come.
+            Waiting::Sleep | Waiting::Fd | Waiting::Async => Wait::default(),
         }
     }
 
@@ -53,7 +57,7 @@ impl Waiting {
             // woken all the same. (Who spins does neither.)
             Waiting::Spin | Waiting::Sleep => seat.parks.max(other.wakes) + seat.parks,
             // Emptying the pipe, a barrier, and epoll.
-            Waiting::Fd => 3 * seat.parks,
+            Waiting::Fd | Waiting::Async => 3 * seat.parks,
         };
         to_sleep + seat.wakes
     }
@@ -65,6 +69,12 @@ pub(super) enum Waiter {
     Call,
     /// It polls the handle's descriptor.
     Descriptor(EventLoop),
+    /// It awaits the handle's future.
+    Future {
+        runtime: Runtime,
+        /// Whether the runtime drives the handle's futures yet.
+        drives: bool,
+    },
 }
 
 impl Waiter {
@@ -75,6 +85,12 @@ impl Waiter {
         Ok(match waiting {
             Waiting::Spin | Waiting::Sleep => Waiter::Call,
             Waiting::Fd => Waiter::Descriptor(EventLoop::new(descriptor()?)?),
+            Waiting::Async => {
+                let runtime = runtime::Builder::new_current_thread().enable_io().build();
+                let runtime = runtime.map_err(|error| Failure::io("start tokio", error))?;
+                let drives = false;
+                Waiter::Future { runtime, drives }
+            }
         })
     }
 
@@ -87,6 +103,18 @@ impl Waiter {
             }
             Waiter::Descriptor(events) => {
                 events.until(tx, |tx| tx.try_reserve(size).map(drop), |tx| tx.arm(size))
+            }
+            Waiter::Future { runtime, drives } => {
+                if spin(tx, |tx| tx.try_reserve(size).map(drop))? {
+                    return Ok(());
+                }
+                runtime.block_on(async {
+                    if !std::mem::replace(drives, true) {
+                        tx.on_tokio()?;
+                    }
+                    tx.reserve_async(size).await.map(drop)
+                })?;
+                Ok(())
             }
         }
     }
@@ -103,8 +131,38 @@ impl Waiter {
                 |rx| rx.try_read().map(|first| first.keep()),
                 Consumer::arm,
             ),
+            Waiter::Future { runtime, drives } => {
+                if spin(rx, |rx| rx.try_read().map(|first| first.keep()))? {
+                    return Ok(());
+                }
+                runtime.block_on(async {
+                    if !std::mem::replace(drives, true) {
+                        rx.on_tokio()?;
+                    }
+                    rx.read_async().await.map(|first| first.keep())
+                })?;
+                Ok(())
+            }
         }
     }
+}
+
+/// Tries for a while; whether it succeeded.
+fn spin<H>(
+    handle: &mut H,
+    mut attempt: impl FnMut(&mut H) -> Result<(), Error>,
+) -> Result<bool, Error> {
+    let begun = Instant::now();
+    while begun.elapsed() < SPIN_FOR {
+        // The clock costs as much as several attempts.
+        for _ in 0..64 {
+            match attempt(handle) {
+                Err(Error::Full | Error::Empty) => std::hint::spin_loop(),
+                done => return done.map(|()| true),
+            }
+        }
+    }
+    Ok(false)
 }
 
 /// How long an event loop tries before it polls: as long as slipring's own calls do, for the same
@@ -142,18 +200,11 @@ impl EventLoop {
     fn until<H>(
         &mut self,
         handle: &mut H,
-        mut attempt: impl FnMut(&mut H) -> Result<(), Error>,
+        attempt: impl FnMut(&mut H) -> Result<(), Error>,
         mut arm: impl FnMut(&mut H) -> Result<Readiness, Error>,
     ) -> Result<(), Failure> {
-        let begun = Instant::now();
-        while begun.elapsed() < SPIN_FOR {
-            // The clock costs as much as several attempts.
-            for _ in 0..64 {
-                match attempt(handle) {
-                    Err(Error::Full | Error::Empty) => std::hint::spin_loop(),
-                    done => return Ok(done?),
-                }
-            }
+        if spin(handle, attempt)? {
+            return Ok(());
         }
         // Nothing is polled for but what was armed: what was ready then makes nothing readable later.
         while arm(handle)? == Readiness::Armed {
