@@ -132,7 +132,9 @@ impl<K: Kind> Builder<K> {
 
     /// How long a waiting call sleeps at most before it looks by itself: whether the other end's holder
     /// is still alive, and whether something came whose publisher was killed before it could tell
-    /// (default 4 ms). Longer costs less when idle, and learns of deaths later.
+    /// (default 4 ms). Longer costs less when idle, and learns of deaths later. After a second in vain a
+    /// call goes over to its pipe (two descriptors more, if they are to be had), which tells of deaths by
+    /// itself, and costs next to nothing. On the heap, where nobody dies alone, this is a second at least.
     #[must_use]
     pub fn check_every(mut self, check_every: Duration) -> Self {
         self.waiting.check_every = check_every;

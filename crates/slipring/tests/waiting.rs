@@ -257,3 +257,34 @@ fn an_idle_sleeper_needs_next_to_no_processor() {
     // The aim is half a percent of a core; a loop that polls would use hundreds of times as much.
     assert!(used < Duration::from_millis(40), "{used:?} of 2 s");
 }
+
+/// After a second in vain a sleeper goes over to its pipe: it is woken there as well, and the
+/// handle leaves no bit behind that would cost the other side a call for each message.
+#[test]
+fn a_long_sleep_ends_with_the_message_that_it_waited_for() {
+    let channel = spsc::Builder::<u64>::new(1).wait(AT_ONCE).memfd().unwrap();
+    let (mut tx, mut rx) = (channel.producer().unwrap(), channel.consumer().unwrap());
+    let seat = |role: usize| channel.stat().unwrap().seats[role].clone();
+    std::thread::scope(|scope| {
+        let receiver = scope.spawn(move || {
+            assert_eq!(rx.pop().unwrap(), 7);
+            rx
+        });
+        // It gives a sign of life 250 times a second at first, then once.
+        let (mut before, mut rests) = (0, 0);
+        while rests < 2 {
+            let now = seat(1).heartbeat_age;
+            rests += u32::from(now < before && before > 500_000_000);
+            before = now;
+            std::thread::yield_now();
+        }
+        tx.push(7).unwrap();
+        let mut rx = receiver.join().unwrap();
+        let wakes = seat(0).wakes;
+        for number in 0..100 {
+            tx.push(number).unwrap();
+            assert_eq!(rx.pop().unwrap(), number);
+        }
+        assert_eq!(seat(0).wakes, wakes, "nobody waits any more");
+    });
+}

@@ -28,6 +28,7 @@ pub(crate) use future::stream;
 pub(crate) use future::{Driver, poll_peer, poll_ready};
 pub(crate) use parker::Parker;
 pub use pipe::Readiness;
+use pipe::ask;
 pub(crate) use pipe::{Polled, arm, descriptor};
 pub(crate) use set::Ask;
 
@@ -254,6 +255,9 @@ fn poll<C: Waits>(
     Ok(Waited::InVain)
 }
 
+/// After so long in vain a sleeper goes over to its pipe, which needs no bounded sleeps.
+const QUIET: Duration = Duration::from_secs(1);
+
 /// Sleeps until the other side rings, again and again.
 fn sleep<C: Waits>(
     core: &mut C,
@@ -261,12 +265,28 @@ fn sleep<C: Waits>(
     until: Until,
     done: &mut impl FnMut(&mut C, &Seat) -> Result<bool, Error>,
 ) -> Result<Waited, Error> {
-    let mut checked = Instant::now();
+    let began = Instant::now();
+    let mut checked = began;
+    // Private memory is one process's, where nobody is killed alone: no sleep need be bounded.
+    let longest = match seat.region.private {
+        Some(_) => seat.waiting.check_every.max(QUIET),
+        None => seat.waiting.check_every,
+    };
     loop {
         // Once a turn, whatever ended the last one: a stranger may ring all the time.
         let mut now = Instant::now();
         if until.passed(now) {
             return Ok(Waited::TimedOut);
+        }
+        if now.duration_since(began) >= QUIET && seat.region.files.is_some() {
+            match rest(core, seat, until, done)? {
+                Some(Waited::InVain) => {
+                    look_after(core, seat, Instant::now(), &mut checked)?;
+                    continue;
+                }
+                Some(waited) => return Ok(waited),
+                None => {}
+            }
         }
         // From here on a set that the handle is in leaves the words alone.
         seat.parker.occupy();
@@ -279,7 +299,7 @@ fn sleep<C: Waits>(
         }
         seat.count_park();
         while !seat.parker.sleeper.rung(seen) {
-            let at_most = until.left(now, seat.waiting.check_every).as_nanos();
+            let at_most = until.left(now, longest).as_nanos();
             seat.parker.sleeper.sleep(seen, at_most.min(LONGEST) as u64);
             now = Instant::now();
             if seat.parker.sleeper.rung(seen) || until.passed(now) {
@@ -290,12 +310,39 @@ fn sleep<C: Waits>(
                 return Ok(Waited::Done);
             }
             look_after(core, seat, now, &mut checked)?;
+            if now.duration_since(began) >= QUIET {
+                break;
+            }
         }
         if done(core, seat)? {
             return Ok(Waited::Done);
         }
         look_after(core, seat, now, &mut checked)?;
     }
+}
+
+/// Sleeps on the pipe for a while: a few dozen wake-ups a minute in place of hundreds a second, and a death
+/// is told at once. Nothing if there is no pipe to be had: the doorbell does as well.
+fn rest<C: Waits>(
+    core: &mut C,
+    seat: &Seat,
+    until: Until,
+    done: &mut impl FnMut(&mut C, &Seat) -> Result<bool, Error>,
+) -> Result<Option<Waited>, Error> {
+    seat.parker.occupy();
+    let _armed = Armed(seat);
+    match ask(core, seat) {
+        Ok(()) => {}
+        // Too many open files, say.
+        Err(Error::Os { .. } | Error::NoPipes | Error::NeedsProc) => return Ok(None),
+        Err(error) => return Err(error),
+    }
+    if done(core, seat)? {
+        return Ok(Some(Waited::Done));
+    }
+    pipe::poll(seat, until.left(Instant::now(), QUIET))?;
+    let done = done(core, seat)?;
+    Ok(Some(if done { Waited::Done } else { Waited::InVain }))
 }
 
 /// Gives a sign of life, and looks for one of the peer's, every so often.

@@ -15,6 +15,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags};
+use rustix::fs::Timespec;
 use slipring_core::Error as Core;
 use slipring_core::wait::{Face, UNACKNOWLEDGED};
 
@@ -139,6 +141,18 @@ pub(super) fn ask<C: Waits>(core: &mut C, seat: &Seat) -> Result<(), Error> {
         }
     }
     hung_up(core, seat)
+}
+
+/// Waits until the pipe has something to tell, for at most so long. May return at any time.
+pub(super) fn poll(seat: &Seat, at_most: Duration) -> Result<(), Error> {
+    let mut polled = [PollFd::from_borrowed_fd(descriptor(seat)?, PollFlags::IN)];
+    let at_most = Timespec {
+        tv_sec: at_most.as_secs() as i64,
+        tv_nsec: at_most.subsec_nanos() as _,
+    };
+    // Whatever it says: the caller looks.
+    let _ = rustix::event::poll(&mut polled, Some(&at_most));
+    Ok(())
 }
 
 /// A pipe that hung up belongs to a dead peer, whose lock the kernel frees a moment later: waits for that.
