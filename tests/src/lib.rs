@@ -24,6 +24,7 @@
 //! | what cannot be made, or is not what was asked for, is refused (SEEDS 7, 8, 16) | `refusals.rs` |
 //! | a damaged channel is refused, and can be removed | `damaged.rs` |
 //! | who may come in is the creator's choice | `rights.rs` |
+//! | who was handed a sealed channel reads and cannot write | `sealed.rs` |
 //! | a full file system is `NoSpace`, never a signal | `full.rs` |
 //! | of many creators one makes the channel | `races.rs` |
 //! | huge pages, or why not | `hugepages.rs` |

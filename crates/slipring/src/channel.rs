@@ -47,6 +47,7 @@ pub struct Builder<K> {
     huge: HugePages,
     mode: u32,
     exact: bool,
+    sealed: bool,
     patience: Duration,
     waiting: Waiting,
     kind: PhantomData<fn() -> K>,
@@ -67,6 +68,7 @@ impl<K: Kind> Builder<K> {
             huge: HugePages::Off,
             mode: 0o600,
             exact: false,
+            sealed: false,
             patience: Duration::from_secs(1),
             waiting: Waiting::default(),
             kind: PhantomData,
@@ -114,6 +116,18 @@ impl<K: Kind> Builder<K> {
         self
     }
 
+    /// Lets only this process write the messages of a channel that it makes with [`memfd`](Self::memfd):
+    /// those to whom it is handed over may read them, and no more, whatever they do (`F_SEAL_FUTURE_WRITE`
+    /// on the data part). The price: the producer is always in this process (`Sealed` elsewhere), so
+    /// it has no successor when the process dies. The control part stays writable by both sides.
+    ///
+    /// Only memfds can be sealed: making a channel elsewhere is `NotSealable`.
+    #[must_use]
+    pub fn sealed(mut self) -> Self {
+        self.sealed = true;
+        self
+    }
+
     /// How long to wait for another process that is repairing a dead holder's seat, before
     /// `Recovering` (default one second; a repair takes microseconds).
     #[must_use]
@@ -143,7 +157,7 @@ impl<K: Kind> Builder<K> {
 
     /// Makes a new named channel; `AlreadyExists` if there is one, which is not touched.
     pub fn create(&self, name: &str) -> Result<Channel<K>, Error> {
-        let region = Region::create(&Name::new(name)?, &self.plan()?)?;
+        let region = Region::create(&Name::new(name)?, &self.open_plan()?)?;
         self.channel(region)
     }
 
@@ -155,7 +169,7 @@ impl<K: Kind> Builder<K> {
 
     /// Opens a named channel, or makes it: either side may come first.
     pub fn open_or_create(&self, name: &str) -> Result<Channel<K>, Error> {
-        let plan = self.plan()?;
+        let plan = self.open_plan()?;
         let name = Name::new(name)?;
         loop {
             match Region::open(&name) {
@@ -197,7 +211,7 @@ impl<K: Kind> Builder<K> {
 
     /// Makes a channel in memory of this process alone.
     pub fn heap(&self) -> Result<Channel<K>, Error> {
-        let region = Region::heap(&self.plan()?)?;
+        let region = Region::heap(&self.open_plan()?)?;
         self.channel(region)
     }
 
@@ -233,7 +247,7 @@ impl<K: Kind> Builder<K> {
     /// nothing else in any process uses them but slipring (or what keeps to FORMAT.md), and their
     /// addresses meet the alignment that [`Borrowed`] names.
     pub unsafe fn format_in(&self, memory: Borrowed) -> Result<Channel<K>, Error> {
-        let plan = self.plan()?;
+        let plan = self.open_plan()?;
         // SAFETY: the caller's promise.
         self.channel(unsafe { Region::format_in(memory, &plan) }?)
     }
@@ -265,7 +279,16 @@ impl<K: Kind> Builder<K> {
             metadata,
             huge: self.huge,
             mode: self.mode,
+            sealed: self.sealed,
         })
+    }
+
+    /// A plan for memory that cannot be sealed.
+    fn open_plan(&self) -> Result<Plan, Error> {
+        if self.sealed {
+            return Err(Error::NotSealable);
+        }
+        self.plan()
     }
 
     /// The largest record is a slot size to the core; here a user chose it.

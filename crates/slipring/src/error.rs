@@ -197,6 +197,15 @@ pub enum Error {
         /// The holder's process id as it wrote it itself (a hint), or 0.
         pid: u64,
     },
+    /// Only the process that made the channel may write its messages.
+    #[error(
+        "the channel's data is sealed against writing: its producer is in the process that made it; \
+         make it without sealed() to have the producer elsewhere"
+    )]
+    Sealed,
+    /// Only memfds can be sealed.
+    #[error("only a channel in memfds can be sealed(); make it with memfd(), or without sealed()")]
+    NotSealable,
     /// Somebody is repairing the seat of a dead holder, and did not finish in time.
     #[error("the {role}'s seat is under repair by another process; try again in a moment")]
     Recovering {

@@ -126,6 +126,9 @@ impl Seat {
         patience: Duration,
         waiting: Waiting,
     ) -> Result<Option<Seat>, Error> {
+        if role == Role::Producer && !region.writable {
+            return Err(Error::Sealed);
+        }
         let lease = LeasePage::new()?;
         let os = match Kernel::of(region, role.other().seat()) {
             // Its pipes go with the channel.

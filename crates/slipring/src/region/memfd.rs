@@ -32,7 +32,16 @@ impl Region {
             place: None,
             pipes: pipes::anonymous()?,
         };
-        Region::format(control, data, Some(files), pages, plan)
+        let region = Region::format(control, data, Some(files), pages, plan)?;
+        if plan.sealed
+            && let Some(files) = &region.files
+        {
+            // After our own mapping was made, which stays writable. Those that come later are refused,
+            // and so are `write`, `mprotect` and the punching of holes.
+            rustix::fs::fcntl_add_seals(&files.data, SealFlags::FUTURE_WRITE)
+                .map_err(|errno| Error::os("seal the data part against writing", errno))?;
+        }
+        Ok(region)
     }
 
     /// The channel in descriptors that somebody passed: two memfds that nobody can resize any more,
@@ -75,6 +84,13 @@ pub(crate) fn fresh_description(file: &OwnedFd) -> Result<OwnedFd, Error> {
         Err(Errno::NOENT | Errno::NOTDIR) => Err(Error::NeedsProc),
         Err(errno) => Err(Error::os("reopen the channel's descriptor", errno)),
     }
+}
+
+/// Whether only who made the file may write it.
+pub(super) fn is_sealed(data: &OwnedFd) -> bool {
+    let writing = SealFlags::WRITE | SealFlags::FUTURE_WRITE;
+    // No memfd: no seals.
+    rustix::fs::fcntl_get_seals(data).is_ok_and(|seals| seals.intersects(writing))
 }
 
 fn create(name: &str, len: usize, huge: HugePages) -> Result<(OwnedFd, Mapping), Error> {

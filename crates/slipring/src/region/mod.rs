@@ -40,6 +40,8 @@ pub(crate) struct Plan {
     pub(crate) metadata: [u8; METADATA],
     pub(crate) huge: HugePages,
     pub(crate) mode: u32,
+    /// Of memfds: nobody else shall ever write the data part.
+    pub(crate) sealed: bool,
 }
 
 /// A channel's memory, validated, with a private copy of its header.
@@ -51,6 +53,8 @@ pub(crate) struct Region {
     /// The pipes of private memory.
     pub(crate) private: Option<Arc<pipes::Private>>,
     pub(crate) pages: Pages,
+    /// Whether this process may write the data part: not if it came sealed.
+    pub(crate) writable: bool,
 }
 
 /// The files behind a region that has some.
@@ -78,7 +82,8 @@ impl Region {
             .got
             .round(header.geometry.data_len() as usize)
             .min(data_len);
-        let data = map::existing(&files.data, needed, true, &shown.join("data"))?;
+        let writable = !memfd::is_sealed(&files.data);
+        let data = map::existing(&files.data, needed, writable, &shown.join("data"))?;
         Ok(Region {
             control,
             data,
@@ -86,6 +91,7 @@ impl Region {
             files: Some(files),
             private: None,
             pages,
+            writable,
         })
     }
 
@@ -112,6 +118,7 @@ impl Region {
             files,
             private: None,
             pages,
+            writable: true,
         })
     }
 
@@ -148,6 +155,7 @@ impl Region {
             files: None,
             private: None,
             pages: Pages::base(),
+            writable: true,
         })
     }
 
