@@ -6,7 +6,7 @@
 use slipring_tests::storm::VARIANTS;
 
 /// How often each kind of channel, named and passed, is hit.
-const KILLS: u64 = 60;
+const KILLS: u64 = 840;
 
 fn rage(waits: &str) {
     let places = VARIANTS.iter().filter(|variant| variant.waits == waits);
@@ -17,16 +17,16 @@ fn rage(waits: &str) {
 }
 
 #[test]
-fn sleepers_survive_240_kills() {
+fn sleepers_survive_3360_kills() {
     rage("sleep");
 }
 
 #[test]
-fn pollers_survive_240_kills() {
+fn pollers_survive_3360_kills() {
     rage("poll");
 }
 
 #[test]
-fn those_who_sleep_and_poll_in_turn_survive_240_kills() {
+fn those_who_sleep_and_poll_in_turn_survive_3360_kills() {
     rage("turns");
 }
