@@ -142,11 +142,13 @@ impl Parker {
     /// Asks, for the set, to be woken, unless the handle uses the words.
     pub(super) fn arm_for_set(&self, face: Face) -> Option<u32> {
         let link = self.link();
-        if link.occupied {
-            return None;
-        }
+        // Also if the handle has the words: a byte that nobody takes would keep the set awake until it is
+        // done. (A handle that polls its own descriptor is not in a set.)
         if face == Face::Pipe {
             pipes::drain(self.descriptor().ok()?);
+        }
+        if link.occupied {
+            return None;
         }
         Some(self.sleeper.arm(face))
     }

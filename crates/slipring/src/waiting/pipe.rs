@@ -47,19 +47,32 @@ pub(crate) struct Polled {
 impl Polled {
     /// The descriptor to be polled, which stays the same.
     pub(crate) fn descriptor(&self, region: &Region, seat: usize) -> Result<BorrowedFd<'_>, Error> {
+        if let Some(pipe) = self.read.get() {
+            return Ok(pipe.as_fd());
+        }
+        let mut plug = self.lock();
+        // Another thread may have been first, and may have pulled the plug since.
         if self.read.get().is_none() {
             let pipe = region.pipe(seat, pipes::READ)?;
             // Plugged from the first: nobody may ever have written.
-            self.plug(region, seat, true)?;
-            // Another thread may have been first; then ours is closed.
+            Self::plug_in(&mut plug, region, seat, true)?;
             let _ = self.read.set(pipe);
         }
         self.read.get().map(AsFd::as_fd).ok_or(Error::NoPipes)
     }
 
     pub(super) fn plug(&self, region: &Region, seat: usize, wanted: bool) -> Result<(), Error> {
-        let mut plug = self.lock();
-        match (wanted, plug.is_some()) {
+        Self::plug_in(&mut self.lock(), region, seat, wanted)
+    }
+
+    fn plug_in(
+        plug: &mut Option<Unforked>,
+        region: &Region,
+        seat: usize,
+        wanted: bool,
+    ) -> Result<(), Error> {
+        // A pipe of private memory never hangs up: both its ends are the region's.
+        match (wanted && region.private.is_none(), plug.is_some()) {
             (true, false) => *plug = Some(Unforked::open(|| region.pipe(seat, pipes::WRITE))?),
             (false, true) => *plug = None,
             _ => {}
@@ -93,6 +106,10 @@ pub(crate) fn arm<C: Waits>(
     descriptor(seat)?;
     seat.parker.occupy();
     let _disturbed = Disturbed(seat);
+    if seat.parker.in_set() {
+        // What the set asked for, it asked for by its own face.
+        seat.parker.sleeper.disarm();
+    }
     match attempt(core) {
         Ok(()) => return Ok(Readiness::Ready),
         Err(Core::Full | Core::Empty) => ask(core, seat)?,

@@ -27,9 +27,10 @@
 //!
 //! # What is reported
 //! *Ready* is a level: as long as a handle's next call has something to do or to say, each wait reports
-//! it again, at once. *Ended* is told once for each holder of the other end that left or died; what it
-//! committed may still be there: read on until `Disconnected`. (An end that the handle told of before
-//! may be told again by the set that it is put into later.) *Overdue* is told once for each deadline.
+//! it again, at once. *Ended* is told once for the latest end that a look finds; what was committed before
+//! may still be there: read on until `Disconnected`. (As from a handle: the end of one who aborted or died
+//! is not told once somebody else sits there. An end that the handle told of before may be told again
+//! by the set that it is put into later.) *Overdue* is told once for each deadline.
 //! *Passive* entries wake nobody: they are looked at when something else ended a wait.
 //!
 //! # How it sleeps
@@ -40,8 +41,9 @@
 //!
 //! Beyond 127, or where `futex_waitv` is missing (before Linux 5.16): one epoll over the handles' pipes,
 //! at a cost that does not grow, and without any such look: a death hangs the pipe up. It goes back to
-//! `futex_waitv` at 63. A pipe takes a descriptor or two for each entry; borrowed memory has none, so
-//! there the 128th channel is refused (`NoPipes`).
+//! `futex_waitv` at 63. A pipe takes up to three descriptors for each entry, which stay open for as long as
+//! its handle does, also if the set was refused one more; borrowed memory has none, so there the 128th
+//! channel is refused (`NoPipes`).
 //!
 //! # Why no wake is lost
 //! A set asks to be woken by the same bit that the handle's own sleep would use, and looks once more

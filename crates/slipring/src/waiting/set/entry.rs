@@ -1,7 +1,8 @@
 //! One channel of a set, as its words show it: the set has no handle to ask.
 //!
 //! What the other side wrote is a hint. What is impossible counts as ready: the handle's next call says
-//! `Corrupt`.
+//! `Corrupt`. (Our own words are read here, too, where the handle has copies: a stranger who changes those
+//! can make an entry ready for nothing, or hide what is there, until the handle stores them again.)
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -146,16 +147,9 @@ impl Entry {
     /// The end of a peer that is news.
     fn ended(&mut self) -> Result<Option<End>, Corrupt> {
         let life = self.words.peer.life()?;
-        let told = self.told.max(self.acknowledged());
-        if told > life.generation {
-            let (found, expected) = (told, life.generation);
-            let word = "acknowledged";
-            return Err(Corrupt {
-                word,
-                found,
-                expected,
-            });
-        }
+        // A note of more ends than there were is a stranger's, or newer than this `life`.
+        let noted = self.acknowledged().min(life.generation);
+        let told = self.told.max(noted);
         self.told = told;
         // A finished end whose seat has a successor.
         let last = self.words.peer.last_end.load(Ordering::Relaxed) >> 8;
@@ -240,7 +234,7 @@ impl Entry {
     ///
     /// A peer that is just dying may have lost its pipe and not yet its lock, or its lock may have been
     /// inherited (`seat.rs`, *Descriptor*): then the pipe is plugged, and the kernel asked again and again.
-    fn plug(&mut self) -> Result<(), Error> {
+    pub(super) fn plug(&mut self) -> Result<(), Error> {
         let life = self.words.peer.life();
         let present =
             life.is_ok_and(|life| life.state == State::Held && life.generation > self.told);

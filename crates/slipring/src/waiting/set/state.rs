@@ -30,8 +30,10 @@ pub(super) struct State {
     due: Vec<u64>,
     /// Those that this wait reported, which are due in the next.
     reported: Vec<u64>,
-    /// Those that bound the next sleep: see `Entry::restless`.
-    restless: Vec<u64>,
+    /// Those that are to be looked at again after a rest: see `Entry::restless`.
+    restless: BTreeSet<u64>,
+    /// When: also if the owner is kept too busy to sleep.
+    restless_at: Instant,
     /// The passive entry about whose peer the kernel was asked last.
     asked: u64,
     /// When all entries are looked at again. (Not with pipes.)
@@ -58,7 +60,8 @@ impl State {
             deadlines: BTreeSet::new(),
             due: Vec::new(),
             reported: Vec::new(),
-            restless: Vec::new(),
+            restless: BTreeSet::new(),
+            restless_at: Instant::now(),
             asked: 0,
             check_at: Instant::now(),
             most,
@@ -217,6 +220,9 @@ impl State {
         if self.poller.is_none() && now >= self.check_at {
             self.check(now);
         }
+        if now >= self.restless_at {
+            self.look_again();
+        }
         // Who has been due for longest comes first.
         self.due.reverse();
         while let Some(key) = self.due.pop() {
@@ -239,6 +245,10 @@ impl State {
             news = entry.news(key);
         }
         if let Some(event) = news {
+            if face == Face::Pipe {
+                // Its peer may die while it stays ready.
+                entry.plug()?;
+            }
             // Due still, but not before the next wait.
             entry.disarm();
             events.push(event);
@@ -246,10 +256,22 @@ impl State {
         } else {
             entry.due = false;
             if entry.restless() {
-                self.restless.push(key);
+                if self.restless.is_empty() {
+                    self.restless_at = Instant::now() + Duration::from_nanos(UNACKNOWLEDGED);
+                }
+                self.restless.insert(key);
             }
         }
         Ok(())
+    }
+
+    fn look_again(&mut self) {
+        for key in std::mem::take(&mut self.restless) {
+            if let Some(entry) = self.entries.get_mut(&key) {
+                entry.look_again();
+                self.attend(key);
+            }
+        }
     }
 
     /// Looks for what a killed publisher did not ring for, and asks the kernel who was killed.
@@ -336,7 +358,7 @@ impl State {
             at_most = at_most.min(deadline.duration_since(now));
         }
         if !self.restless.is_empty() {
-            at_most = at_most.min(Duration::from_nanos(UNACKNOWLEDGED));
+            at_most = at_most.min(self.restless_at.saturating_duration_since(now));
         }
         if let Some(poller) = self.poller.clone() {
             self.asleep = Some(Asleep::Pipes(poller.clone()));
@@ -356,12 +378,6 @@ impl State {
     /// The owner is awake.
     pub(super) fn wake_up(&mut self, woken: Woken) -> Result<(), Error> {
         self.asleep = None;
-        for key in std::mem::take(&mut self.restless) {
-            if let Some(entry) = self.entries.get_mut(&key) {
-                entry.look_again();
-                self.attend(key);
-            }
-        }
         if self.poller.is_none() {
             self.attend_rung();
         }
