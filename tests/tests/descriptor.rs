@@ -499,13 +499,6 @@ fn what_stands_in_a_fifos_place_is_refused_and_the_live_channel_goes_on() {
                 }
             }
         }
-        // Who comes is told which file is wrong, and changes nothing.
-        let before = room.contents();
-        for (role, pipe) in [("producer", "pipe-1"), ("consumer", "pipe-0")] {
-            room.peer()
-                .refused(&format!("{role} ticks {SPSC}"), "NotAChannel", &[pipe]);
-        }
-        before.are_those_of(room, "a channel without pipes");
         // Who was there keeps what it had open.
         rx.tell("poll-pop 0 20");
         tx.ok("push 0 20");
@@ -517,6 +510,13 @@ fn what_stands_in_a_fifos_place_is_refused_and_the_live_channel_goes_on() {
         tx.kill();
         rx.refused("pop 1", "Disconnected", &["died"]);
         rx.ok("leave consumer");
+        // Who comes is told which file is wrong, and changes nothing.
+        let before = room.contents();
+        for (role, pipe) in [("producer", "pipe-1"), ("consumer", "pipe-0")] {
+            room.peer()
+                .refused(&format!("{role} ticks {SPSC}"), "NotAChannel", &[pipe]);
+        }
+        before.are_those_of(room, "a channel without pipes");
         room.peer().ok("remove ticks");
         let left = room.names();
         assert!(

@@ -83,7 +83,6 @@ unsafe extern "C" fn in_the_child() {
 }
 
 /// How many forks lie between this process and the program's start.
-#[cfg(feature = "tokio")]
 pub(crate) fn forks() -> u64 {
     FORKS.load(Ordering::Relaxed)
 }

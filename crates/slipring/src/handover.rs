@@ -113,6 +113,10 @@ pub fn receive<K: Kind>(socket: impl AsFd, builder: &Builder<K>) -> Result<Chann
         if greeting[..got] != GREETING[..got] || received.flags.contains(ReturnFlags::TRUNC) {
             return Err(refused("another message"));
         }
+        // A stream may come in pieces, each with as many: no channel has more than one can carry.
+        if descriptors.len() > MOST {
+            return Err(refused("more descriptors than any channel has"));
+        }
     }
     if descriptors.is_empty() {
         return Err(refused("a greeting without descriptors"));

@@ -30,9 +30,9 @@ use slipring_core::{End, Lease};
 
 use crate::clock;
 use crate::error::Error;
-use crate::fork::{LeasePage, NoFork};
+use crate::fork::{LeasePage, NoFork, Unforked};
 use crate::lock;
-use crate::region::{Files, Place, Region};
+use crate::region::{Files, Place, Region, pipes};
 use crate::waiting::{Ask, Driver, Kernel, Parker, Waiting};
 
 /// One of the two ends of a channel.
@@ -90,9 +90,8 @@ pub(crate) struct Seat {
 enum Hold {
     /// A mapping through the description that has the lock.
     Mapping(NonNull<std::ffi::c_void>),
-    /// The description itself. (Inherited by a forked child, which then holds the seat as well: the
-    /// price of a file system that drops a lock while a mapping still needs it.)
-    Descriptor { _locked: OwnedFd },
+    /// The description itself, on a file system that drops a lock while a mapping still needs it.
+    Descriptor { _locked: Unforked },
     /// The `owner` word.
     Word,
 }
@@ -129,14 +128,16 @@ impl Seat {
         if role == Role::Producer && !region.writable {
             return Err(Error::Sealed);
         }
+        // A copy of private memory, whose pipes are its parent's.
+        if region
+            .private
+            .as_ref()
+            .is_some_and(|private| private.inherited())
+        {
+            return Err(Error::Forked);
+        }
         let lease = LeasePage::new()?;
-        let os = match Kernel::of(region, role.other().seat()) {
-            // Its pipes go with the channel.
-            Err(_) if region.files.as_ref().is_some_and(|files| !files.current()) => {
-                return Ok(None);
-            }
-            os => Arc::new(os?),
-        };
+        let os = Arc::new(Kernel::of(region, role.other().seat()));
         let until = Instant::now().checked_add(patience);
         loop {
             let attempt = match &region.files {
@@ -209,8 +210,10 @@ impl Seat {
     ) -> Result<(u64, Hold), Busy> {
         let us = clock::process();
         let stays = files.lock_outlives_descriptor()?;
+        // Dropped, if it comes to that, after forks are free again: for which that waits.
+        let hold;
         // From here on as little as can be: every fork of this process waits for us.
-        let _no_fork = NoFork::begin();
+        let no_fork = NoFork::begin();
         let held = SEATS + role.seat() * LINE;
         // No file where the name leads elsewhere: it was removed.
         let fresh = || {
@@ -235,10 +238,15 @@ impl Seat {
         if !files.current() {
             return Err(Busy::Gone);
         }
-        let hold = if stays {
+        // Before anybody can see that the seat is held: from then on the pipe's hang-up means a death.
+        os.hold_open(Unforked::open_within(&no_fork, || {
+            region.pipe(role.other().seat(), pipes::WRITE)
+        })?);
+        hold = if stays {
             Hold::Mapping(map_page(&holding)?)
         } else {
-            Hold::Descriptor { _locked: holding }
+            let locked = Unforked::open_within(&no_fork, || Ok::<_, Error>(holding))?;
+            Hold::Descriptor { _locked: locked }
         };
         let generation = sit_down(region, role, us, os);
         if generation.is_err() {

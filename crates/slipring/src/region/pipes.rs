@@ -34,12 +34,31 @@ pub(super) fn name(seat: usize) -> String {
 }
 
 /// The pipes of a channel in private memory: reading and writing end of each seat's.
-#[derive(Default)]
-pub(crate) struct Private([Mutex<Option<(OwnedFd, OwnedFd)>>; 2]);
+pub(crate) struct Private {
+    pipes: [Mutex<Option<(OwnedFd, OwnedFd)>>; 2],
+    /// How many forks lay between the program's start and the process that made it.
+    forks: u64,
+}
+
+impl Default for Private {
+    fn default() -> Private {
+        Private {
+            pipes: Default::default(),
+            forks: crate::fork::forks(),
+        }
+    }
+}
 
 impl Private {
+    /// Whether a fork has come between: then the pipes are another process's as well.
+    pub(crate) fn inherited(&self) -> bool {
+        self.forks != crate::fork::forks()
+    }
+
     fn of(&self, seat: usize) -> MutexGuard<'_, Option<(OwnedFd, OwnedFd)>> {
-        self.0[seat].lock().unwrap_or_else(PoisonError::into_inner)
+        self.pipes[seat]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn reader(&self, seat: usize) -> Result<OwnedFd, Errno> {

@@ -1,15 +1,14 @@
 //! Sleeping and waking by the kernel's futexes and pipes, and the barrier that lets publishers go
 //! unfenced.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use rustix::fs::Timespec;
 use rustix::thread::{MembarrierCommand, futex, membarrier};
 use slipring_core::wait::Os;
 
 use crate::clock;
-use crate::error::Error;
 use crate::fork::Unforked;
 use crate::region::{Region, pipes};
 
@@ -26,8 +25,8 @@ pub(crate) struct Kernel {
 
 /// The pipe of the other side.
 enum Pipe {
-    /// Open for as long as the handle lives: when its last writer is gone, it hangs up.
-    Open(Unforked),
+    /// Open for as long as the seat is held, and no longer: when its last writer is gone, it hangs up.
+    Open(OnceLock<Unforked>),
     /// In this process alone, where nobody dies: made when the other side first asks for it.
     Private(Arc<pipes::Private>, usize),
     None,
@@ -37,18 +36,26 @@ impl Kernel {
     /// What fits a region, for a handle that wakes seat `other`: barriers reach only processes of this
     /// kernel. To be made before any lock is taken: registering takes milliseconds in a process of many
     /// threads, and looks at the environment, which has a lock of its own.
-    pub(crate) fn of(region: &Region, other: usize) -> Result<Kernel, Error> {
+    pub(crate) fn of(region: &Region, other: usize) -> Kernel {
         let boot = region.header.identity.boot;
         let pipe = match (&region.files, &region.private) {
-            (Some(_), _) => Pipe::Open(Unforked::open(|| region.pipe(other, pipes::WRITE))?),
+            (Some(_), _) => Pipe::Open(OnceLock::new()),
             (None, Some(private)) => Pipe::Private(private.clone(), other),
             (None, None) => Pipe::None,
         };
-        Ok(Kernel {
+        Kernel {
             // Zero is unknown, on either side.
             asymmetric: boot != 0 && boot == clock::boot_id() && registered(),
             pipe,
-        })
+        }
+    }
+
+    /// The other side's pipe, opened for writing by who has the seat's lock. (One that only wants it, and
+    /// is stopped meanwhile, would hide the holder's death.)
+    pub(crate) fn hold_open(&self, pipe: Unforked) {
+        if let Pipe::Open(place) = &self.pipe {
+            let _ = place.set(pipe);
+        }
     }
 
     /// Whether handles must fence at each publish.
@@ -96,7 +103,7 @@ impl Os for Kernel {
     fn signal(&self) {
         match &self.pipe {
             Pipe::Open(pipe) => {
-                if let Some(pipe) = pipe.get() {
+                if let Some(pipe) = pipe.get().and_then(Unforked::get) {
                     pipes::ring(pipe);
                 }
             }

@@ -7,7 +7,7 @@
 //! anew. When the handle leaves, it takes itself out of the set before anybody else may take its seat.
 
 use std::os::fd::BorrowedFd;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -30,6 +30,8 @@ pub(crate) struct Parker {
     pub(crate) history: AtomicU64,
     /// The descriptor by which an event loop is woken.
     pub(super) polled: Polled,
+    /// The generation of a peer that has closed its pipe, and lives.
+    hung: AtomicU64,
     link: Mutex<Link>,
     /// Behind an `Arc`, which does not claim what it points to for itself when it is moved.
     pub(crate) os: Arc<Kernel>,
@@ -58,6 +60,7 @@ impl Parker {
             sleeper,
             history: AtomicU64::new(0),
             polled: Polled::default(),
+            hung: AtomicU64::new(0),
             link: Mutex::default(),
             os,
         }
@@ -84,6 +87,16 @@ impl Parker {
     /// Sees to it that the descriptor hangs up if somebody sits opposite and dies, and only then.
     pub(super) fn plug(&self, alone: bool) -> Result<(), Error> {
         self.polled.plug(&self.region, self.role.seat(), alone)
+    }
+
+    /// Whether this peer's pipe tells nothing any more.
+    pub(super) fn hung(&self, generation: u64) -> bool {
+        // Relaxed: a figure of this handle's own.
+        self.hung.load(Ordering::Relaxed) == generation
+    }
+
+    pub(super) fn set_hung(&self, generation: u64) {
+        self.hung.store(generation, Ordering::Relaxed);
     }
 
     /// The handle uses the words itself, until it vacates them.

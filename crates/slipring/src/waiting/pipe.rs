@@ -13,7 +13,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::fs::Timespec;
@@ -104,34 +104,36 @@ pub(crate) fn arm<C: Waits>(
 ) -> Result<Readiness, Error> {
     // Refused where there is none, also to those who would not have to poll it now.
     descriptor(seat)?;
+    // A set asks on the handle's behalf, in its own way.
+    if seat.parker.in_set() {
+        return Err(Error::InSet);
+    }
     seat.parker.occupy();
     let _disturbed = Disturbed(seat);
-    if seat.parker.in_set() {
-        // What the set asked for, it asked for by its own face.
-        seat.parker.sleeper.disarm();
-    }
-    match attempt(core) {
+    let end = match attempt(core) {
         Ok(()) => return Ok(Readiness::Ready),
-        Err(Core::Full | Core::Empty) => ask(core, seat)?,
-        Err(end @ Core::Disconnected(_)) => {
+        Err(Core::Full | Core::Empty) => {
             ask(core, seat)?;
-            // Not attempted again: that would take note of the end, which nobody was told of yet. But
-            // whoever came before the bit was set has rung for nobody.
-            if core.other().present()? {
-                seat.parker.ring()?;
+            match attempt(core) {
+                Ok(()) => {
+                    seat.parker.sleeper.disarm();
+                    return Ok(Readiness::Ready);
+                }
+                Err(Core::Full | Core::Empty) => return Ok(Readiness::Armed),
+                Err(error) => error,
             }
-            return Err(end.into());
         }
-        Err(error) => return Err(error.into()),
+        Err(error) => error,
+    };
+    if matches!(end, Core::Disconnected(_)) {
+        // Not attempted again: that would take note of the end, which nobody was told of yet. But whoever
+        // came before the bit was set has rung for nobody. (Nor is the end kept back if this fails.)
+        let _ = ask(core, seat).and_then(|()| match core.other().present()? {
+            true => seat.parker.ring(),
+            false => Ok(()),
+        });
     }
-    match attempt(core) {
-        Ok(()) => {
-            seat.parker.sleeper.disarm();
-            Ok(Readiness::Ready)
-        }
-        Err(Core::Full | Core::Empty) => Ok(Readiness::Armed),
-        Err(error) => Err(error.into()),
-    }
+    Err(end.into())
 }
 
 /// Empties the pipe, and asks the other side for a byte. Whoever asks looks once more afterwards, for
@@ -175,18 +177,25 @@ pub(super) fn poll(seat: &Seat, at_most: Duration) -> Result<(), Error> {
 /// A pipe that hung up belongs to a dead peer, whose lock the kernel frees a moment later: waits for that.
 /// Whoever was told of the hang-up only once (as by an edge-triggered epoll) would else find the peer
 /// alive, poll, and never be told again.
+///
+/// One that lives, and has closed its pipe all the same (as daemons close all that they have open), tells no
+/// more by it: the pipe is plugged until somebody else sits there.
 fn hung_up<C: Waits>(core: &mut C, seat: &Seat) -> Result<(), Error> {
-    // Some ten milliseconds, where microseconds do: longer, and it is no death but a stranger's doing.
-    const TURNS: u32 = 10_000;
-    for _ in 0..TURNS {
-        if !core.other().present()? || !seat.parker.hung_up()? {
-            // It is dead by now: the hang-up has told all that it had to.
-            return plug(core, seat);
-        }
+    // Microseconds do.
+    const LONG: Duration = Duration::from_millis(10);
+    let begun = Instant::now();
+    while let Some(peer) = core.other().suspect()?
+        && !seat.parker.hung(peer.generation)
+        && seat.parker.hung_up()?
+    {
         notice_death(core, seat)?;
+        if begun.elapsed() > LONG {
+            seat.parker.set_hung(peer.generation);
+        }
         std::thread::yield_now();
     }
-    Ok(())
+    // It is dead by now: the hang-up has told all that it had to.
+    plug(core, seat)
 }
 
 /// A set that the handle is in looks, and asks to be woken, once more.
@@ -203,6 +212,7 @@ impl Drop for Disturbed<'_> {
 
 /// Sees to it that the pipe hangs up if somebody sits opposite and dies, and only then.
 fn plug<C: Waits>(core: &mut C, seat: &Seat) -> Result<(), Error> {
-    let alone = !core.other().present()?;
+    let peer = core.other().suspect()?;
+    let alone = peer.is_none_or(|peer| seat.parker.hung(peer.generation));
     seat.parker.plug(alone)
 }

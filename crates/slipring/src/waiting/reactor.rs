@@ -121,7 +121,10 @@ impl Reactor {
             }
             for waker in wakers.drain(..) {
                 // What panics is not ours, and the others have to be woken all the same.
-                let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
+                if let Err(panic) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
+                    // Its drop is not ours either.
+                    mem::forget(panic);
+                }
             }
         }
     }
