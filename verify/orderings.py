@@ -71,7 +71,8 @@ def main():
     wrong = []
     with tempfile.TemporaryDirectory() as scratch:
         scratch = pathlib.Path(scratch)
-        for part in ["Cargo.toml", "Cargo.lock", "crates", "tests"]:
+        (scratch / "verify").mkdir()
+        for part in ["Cargo.toml", "Cargo.lock", "crates", "examples", "tests", "verify/stepper"]:
             copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy
             copy(ROOT / part, scratch / part)
         if failed := run(scratch):

@@ -235,3 +235,19 @@ fn a_fork_while_a_seat_is_taken_keeps_none_held() {
     tx.ok("push 1 1");
     assert_eq!(rx.numbers("pop 2"), [0, 1]);
 }
+
+/// Its memory is a copy there, but its pipes would be the parent's.
+#[test]
+fn a_channel_on_the_heap_is_inert_in_a_child() {
+    for kind in KINDS {
+        let room = room();
+        let mut parent = room.peer();
+        parent.ok(&format!("heap {kind}"));
+        is_forked(&parent.ok("fork producer"));
+        is_forked(&parent.ok("fork consumer"));
+        parent.ok("producer");
+        parent.ok("consumer");
+        parent.ok("push 0 3");
+        assert_eq!(parent.numbers("pop 3"), [0, 1, 2]);
+    }
+}

@@ -57,11 +57,6 @@ BUGS = {
         "        sweep(&parent);\n",
         "        let _ = sweep;\n",
     ),
-    "a channel that has its name before it is whole": (
-        "crates/slipring/src/region/named.rs",
-        "    let temporary = temporary(BUILDING);\n",
-        "    let temporary = name.topic().to_string();\n",
-    ),
     "a consumer that begins at the tail": (
         CORE + "cursor.rs",
         "        let (tail, at) = words.resume()?;\n",
