@@ -240,12 +240,11 @@ fn a_polled_pipe_is_written() {
 }
 
 /// What was asked for with one face and not taken back does not take the wake from the other.
-#[test]
-fn a_late_waker_wakes_by_the_face_of_the_sleep_that_it_clears() {
+fn a_late_waker(memory: fn(usize) -> Arc<Memory>) {
     for pipe_first in [true, false] {
         model(move || {
             both(
-                Memory::slots(2),
+                memory(2),
                 |memory| push(memory, true, 1..=2),
                 move |memory| {
                     let sleeper = memory.sleeper(1);
@@ -263,4 +262,14 @@ fn a_late_waker_wakes_by_the_face_of_the_sleep_that_it_clears() {
             );
         });
     }
+}
+
+#[test]
+fn a_late_waker_wakes_by_the_face_of_the_sleep_that_it_clears() {
+    a_late_waker(Memory::slots);
+}
+
+#[test]
+fn a_late_waker_does_so_before_a_sleeper_that_has_a_barrier() {
+    a_late_waker(Memory::with_barriers);
 }
