@@ -507,6 +507,17 @@ fn what_stands_in_a_fifos_place_is_refused_and_the_live_channel_goes_on() {
         tx.refused("arm producer", "NotAChannel", &["pipe-0"]);
         tx.ok("push 20 1");
         assert_eq!(rx.numbers("pop 1"), [20]);
+        if stands == "nothing" {
+            // Also for so long that it would go over to its pipe.
+            let [first, next] = tx.numbers("push-full")[..] else {
+                panic!()
+            };
+            tx.refused(&format!("push {next} 1 timeout=1500"), "TimedOut", &[]);
+            assert_eq!(
+                rx.numbers(&format!("pop {}", next - first)),
+                (first..next).collect::<Vec<_>>()
+            );
+        }
         tx.kill();
         rx.refused("pop 1", "Disconnected", &["died"]);
         rx.ok("leave consumer");

@@ -240,8 +240,10 @@ pub enum Error {
         "only a channel in memfds (`memfd()`) can be handed over: open a named one by its name instead"
     )]
     NotPassable,
-    /// The handle is in a wait set already.
-    #[error("this handle is in a wait set already; take it out there first (`unwatch`)")]
+    /// The handle is in a wait set, which waits for it.
+    #[error(
+        "this handle is in a wait set, which waits for it; take it out there first (`unwatch`)"
+    )]
     InSet,
     /// The wait set of these members was dropped.
     #[error("the wait set was dropped; nobody would wait for this channel")]

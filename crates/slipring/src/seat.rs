@@ -7,11 +7,13 @@
 //!    shares its sender's description, and with it every lock.)
 //! 2. Lock *repair*, then *held*. *Repair* locked by another: wait for it, then `Recovering`.
 //!    *Held* locked: `RoleTaken`.
-//! 3. Map one page through the description and close it: the mapping keeps the lock, no number in
+//! 3. See that the name still leads to this file; else somebody removed the channel: start again.
+//! 4. Open the other seat's pipe, to be held open for as long as this seat: its hang-up is how the other
+//!    side's event loop learns of our death. Not earlier: who only wants a seat would hide its holder's.
+//! 5. Map one page through the description and close it: the mapping keeps the lock, no number in
 //!    the descriptor table is left for others to inherit or to close. On file systems that may not
-//!    keep the lock then (overlayfs does not), keep the descriptor instead.
-//! 4. See that the name still leads to this file; else somebody removed the channel: start again.
-//! 5. Repair what the last holder left, become the next generation, unlock *repair*.
+//!    keep the lock then (overlayfs does not), keep the descriptor instead (a forked child closes it).
+//! 6. Repair what the last holder left, become the next generation, unlock *repair*.
 //!
 //! Where no file is (heap, borrowed memory), a word in the seat line refuses a second taker, and
 //! nothing ever tells that its holder died.

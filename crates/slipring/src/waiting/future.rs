@@ -14,7 +14,7 @@ use slipring_core::Error as Core;
 use super::on_tokio::OnTokio;
 use super::pipe::ask;
 use super::reactor::Registration;
-use super::{Parker, Waits, notice_death};
+use super::{Parker, Waits, found, notice_death};
 use crate::error::Error;
 use crate::seat::Seat;
 
@@ -71,11 +71,7 @@ pub(crate) fn poll_ready<C: Waits>(
     cx: &mut Context<'_>,
     mut attempt: impl FnMut(&mut C) -> Result<(), Core>,
 ) -> Poll<Result<(), Error>> {
-    poll_until(core, seat, cx, |core, _| match attempt(core) {
-        Ok(()) => Ok(true),
-        Err(Core::Full | Core::Empty) => Ok(false),
-        Err(error) => Err(error.into()),
-    })
+    poll_until(core, seat, cx, |core, _| found(attempt(core)))
 }
 
 /// Whether there is a live peer at the other end whose end this handle has not been told of; if not, the

@@ -3,7 +3,8 @@
 //!
 //! It polls for a while, then sleeps until the other side rings (`slipring_core::wait`). Every few
 //! milliseconds it looks whether the other end's holder is still alive, and whether something came
-//! whose publisher was killed before it could ring.
+//! whose publisher was killed before it could ring; after a second in vain it sleeps on its pipe, which
+//! tells of both.
 
 mod futex;
 mod future;
@@ -75,8 +76,8 @@ impl Default for Waiting {
     }
 }
 
-/// The longest sleep that the kernel is asked for, in nanoseconds: a day.
-const LONGEST: u128 = 86_400_000_000_000;
+/// The longest sleep that the kernel is asked for: a day.
+const LONGEST: Duration = Duration::from_secs(86_400);
 
 /// A core handle, as far as waiting on it goes.
 pub(crate) trait Waits {
@@ -148,11 +149,16 @@ pub(crate) fn wait<C: Waits>(
     mut attempt: impl FnMut(&mut C) -> Result<(), Core>,
 ) -> Result<(), Error> {
     seat.count_wait();
-    wait_until(core, seat, until, |core, _| match attempt(core) {
+    wait_until(core, seat, until, |core, _| found(attempt(core)))
+}
+
+/// Whether an attempt worked; if not, it failed for want of a message or of room, and not for good.
+fn found(attempt: Result<(), Core>) -> Result<bool, Error> {
+    match attempt {
         Ok(()) => Ok(true),
         Err(Core::Full | Core::Empty) => Ok(false),
         Err(error) => Err(error.into()),
-    })
+    }
 }
 
 /// Waits for a live peer at the other end whose end this handle has not been told of.
@@ -267,6 +273,8 @@ fn sleep<C: Waits>(
 ) -> Result<Waited, Error> {
     let began = Instant::now();
     let mut checked = began;
+    // Whether there is a pipe to go over to.
+    let mut rests = seat.region.files.is_some();
     // Private memory is one process's, where nobody is killed alone: no sleep need be bounded.
     let longest = match seat.region.private {
         Some(_) => seat.waiting.check_every.max(QUIET),
@@ -278,14 +286,14 @@ fn sleep<C: Waits>(
         if until.passed(now) {
             return Ok(Waited::TimedOut);
         }
-        if now.duration_since(began) >= QUIET && seat.region.files.is_some() {
+        if rests && now.duration_since(began) >= QUIET {
             match rest(core, seat, until, done)? {
                 Some(Waited::InVain) => {
                     look_after(core, seat, Instant::now(), &mut checked)?;
                     continue;
                 }
                 Some(waited) => return Ok(waited),
-                None => {}
+                None => rests = false,
             }
         }
         // From here on a set that the handle is in leaves the words alone.
@@ -299,8 +307,8 @@ fn sleep<C: Waits>(
         }
         seat.count_park();
         while !seat.parker.sleeper.rung(seen) {
-            let at_most = until.left(now, longest).as_nanos();
-            seat.parker.sleeper.sleep(seen, at_most.min(LONGEST) as u64);
+            let at_most = until.left(now, longest).min(LONGEST);
+            seat.parker.sleeper.sleep(seen, at_most.as_nanos() as u64);
             now = Instant::now();
             if seat.parker.sleeper.rung(seen) || until.passed(now) {
                 break;
@@ -310,7 +318,7 @@ fn sleep<C: Waits>(
                 return Ok(Waited::Done);
             }
             look_after(core, seat, now, &mut checked)?;
-            if now.duration_since(began) >= QUIET {
+            if rests && now.duration_since(began) >= QUIET {
                 break;
             }
         }
@@ -321,8 +329,8 @@ fn sleep<C: Waits>(
     }
 }
 
-/// Sleeps on the pipe for a while: a few dozen wake-ups a minute in place of hundreds a second, and a death
-/// is told at once. Nothing if there is no pipe to be had: the doorbell does as well.
+/// Sleeps on the pipe for a while: one wake-up a second in place of hundreds, and a death is told at once.
+/// Nothing if there is no pipe to be had: the doorbell does as well.
 fn rest<C: Waits>(
     core: &mut C,
     seat: &Seat,
@@ -333,9 +341,9 @@ fn rest<C: Waits>(
     let _armed = Armed(seat);
     match ask(core, seat) {
         Ok(()) => {}
-        // Too many open files, say.
-        Err(Error::Os { .. } | Error::NoPipes | Error::NeedsProc) => return Ok(None),
-        Err(error) => return Err(error),
+        Err(error @ (Error::Forked | Error::Corrupt(_))) => return Err(error),
+        // Too many open files, say, or a FIFO that somebody removed.
+        Err(_) => return Ok(None),
     }
     if done(core, seat)? {
         return Ok(Some(Waited::Done));

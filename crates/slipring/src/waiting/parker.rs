@@ -2,8 +2,8 @@
 //!
 //! # One bit, two who may set it
 //! A seat has one bit in its bell's waiters word, and one `face` beside it. The handle's own calls and
-//! the set that it is in share them: while the handle *occupies* the words (a call of its own sleeps, or
-//! arms its descriptor) the set leaves them alone; when it *vacates* them, the set is told, and asks
+//! the set that it is in share them: while the handle *occupies* the words (a call of its own
+//! sleeps) the set leaves them alone; when it *vacates* them, the set is told, and asks
 //! anew. When the handle leaves, it takes itself out of the set before anybody else may take its seat.
 
 use std::os::fd::BorrowedFd;

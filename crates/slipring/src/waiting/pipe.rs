@@ -104,12 +104,10 @@ pub(crate) fn arm<C: Waits>(
 ) -> Result<Readiness, Error> {
     // Refused where there is none, also to those who would not have to poll it now.
     descriptor(seat)?;
-    // A set asks on the handle's behalf, in its own way.
+    // A set asks on the handle's behalf, in its own way. (None takes it while it is borrowed here.)
     if seat.parker.in_set() {
         return Err(Error::InSet);
     }
-    seat.parker.occupy();
-    let _disturbed = Disturbed(seat);
     let end = match attempt(core) {
         Ok(()) => return Ok(Readiness::Ready),
         Err(Core::Full | Core::Empty) => {
@@ -165,11 +163,8 @@ pub(super) fn ask<C: Waits>(core: &mut C, seat: &Seat) -> Result<(), Error> {
 /// Waits until the pipe has something to tell, for at most so long. May return at any time.
 pub(super) fn poll(seat: &Seat, at_most: Duration) -> Result<(), Error> {
     let mut polled = [PollFd::from_borrowed_fd(descriptor(seat)?, PollFlags::IN)];
-    let at_most = Timespec {
-        tv_sec: at_most.as_secs() as i64,
-        tv_nsec: at_most.subsec_nanos() as _,
-    };
-    // Whatever it says: the caller looks.
+    // No time that the kernel does not know is asked for. Whatever it says: the caller looks.
+    let at_most = Timespec::try_from(at_most).unwrap_or_default();
     let _ = rustix::event::poll(&mut polled, Some(&at_most));
     Ok(())
 }
@@ -196,18 +191,6 @@ fn hung_up<C: Waits>(core: &mut C, seat: &Seat) -> Result<(), Error> {
     }
     // It is dead by now: the hang-up has told all that it had to.
     plug(core, seat)
-}
-
-/// A set that the handle is in looks, and asks to be woken, once more.
-struct Disturbed<'s>(&'s Seat);
-
-impl Drop for Disturbed<'_> {
-    fn drop(&mut self) {
-        // As for `Armed`.
-        if self.0.ours() {
-            self.0.parker.vacate();
-        }
-    }
 }
 
 /// Sees to it that the pipe hangs up if somebody sits opposite and dies, and only then.

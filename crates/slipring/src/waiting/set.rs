@@ -252,8 +252,8 @@ impl Members {
     /// no more descriptors; the set is then as it was.
     ///
     /// A handle in a set may be used as ever, its blocking calls as well; dropped, it takes itself out
-    /// of the set. It is not for another event loop at the same time: the set takes back what
-    /// `arm` asked for.
+    /// of the set. It is not for another event loop at the same time: `arm`, and futures that have to
+    /// wait, are refused (`InSet`).
     pub fn watch(&self, consumer: &impl AnyConsumer) -> Result<Key, Error> {
         self.add(consumer.ask(0)?, false)
     }

@@ -81,7 +81,7 @@ impl Sleep {
 /// The monotonic clock's time after so long, at most a day.
 fn after(at_most: Duration) -> Timespec {
     let now = clock_gettime(Clock::Monotonic);
-    let then = now.tv_nsec as u128 + at_most.as_nanos().min(LONGEST);
+    let then = now.tv_nsec as u128 + at_most.min(LONGEST).as_nanos();
     Timespec {
         tv_sec: now.tv_sec + (then / 1_000_000_000) as i64,
         tv_nsec: (then % 1_000_000_000) as _,
@@ -128,7 +128,7 @@ impl Poller {
     pub(super) fn wait(&self, at_most: Option<Duration>) -> Woken {
         // Up to whole milliseconds: kernels that need this way of sleeping know no others.
         let at_most = at_most.map(|time| {
-            let millis = time.as_nanos().min(LONGEST).div_ceil(1_000_000);
+            let millis = time.min(LONGEST).as_nanos().div_ceil(1_000_000);
             Timespec {
                 tv_sec: (millis / 1000) as i64,
                 tv_nsec: (millis % 1000 * 1_000_000) as _,

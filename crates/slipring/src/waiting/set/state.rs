@@ -13,13 +13,10 @@ use super::Event;
 use super::entry::Entry;
 use super::sleep::{Poller, Sleep, Woken, doorbell};
 use crate::error::Error;
-use crate::waiting::Until;
+use crate::waiting::{LONGEST, Until};
 
 /// About how many peers the kernel is asked at a time: each is a system call.
 const AT_A_TIME: usize = 16;
-/// The longest time between two looks at all entries.
-const LONGEST: Duration = Duration::from_secs(86_400);
-
 /// What a set knows.
 pub(super) struct State {
     entries: BTreeMap<u64, Entry>,
