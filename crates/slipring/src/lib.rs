@@ -49,7 +49,7 @@ pub use slipring_core::layout::Geometry;
 pub use slipring_core::{Corrupt, End, Payload, Schema, payload};
 pub use slipring_derive::Payload;
 pub use waiting::set::{self, WaitSet};
-pub use waiting::{Readiness, Wait};
+pub use waiting::{Readiness, Spin, Wait};
 
 #[doc(hidden)]
 pub use slipring_core::zerocopy;

@@ -35,7 +35,7 @@ use crate::error::Error;
 use crate::fork::{LeasePage, NoFork, Unforked};
 use crate::lock;
 use crate::region::{Files, Place, Region, pipes};
-use crate::waiting::{Ask, Driver, Kernel, Parker, Waiting};
+use crate::waiting::{Ask, Driver, Kernel, Parker, Spin, Waiting};
 
 /// One of the two ends of a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -82,6 +82,8 @@ pub(crate) struct Seat {
     aborted: bool,
     /// How the handle's calls wait.
     pub(crate) waiting: Waiting,
+    /// How long they poll before they sleep.
+    pub(crate) spin: Spin,
     /// By which the handle's futures are woken.
     pub(crate) driver: Driver,
     /// By which the handle waits.
@@ -156,6 +158,7 @@ impl Seat {
                         hold,
                         aborted: true,
                         waiting,
+                        spin: Spin::new(Duration::ZERO),
                         driver: Driver::default(),
                         parker: Arc::new(Parker::new(
                             region.clone(),

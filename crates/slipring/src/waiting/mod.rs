@@ -44,7 +44,8 @@ pub enum Wait {
     /// Poll for a while, then sleep until the other side has something to tell. Sleeping costs no
     /// processor time to speak of; being woken takes some 50 µs, and costs the other side a system call.
     Sleep {
-        /// How long to poll first. Zero sleeps at once.
+        /// How long to poll first; up to eight times as long after sleeps that were short, see [`Spin`].
+        /// Zero sleeps at once.
         spin_for: Duration,
     },
 }
@@ -73,6 +74,58 @@ impl Default for Waiting {
             wait: Wait::default(),
             check_every: Duration::from_millis(4),
         }
+    }
+}
+
+/// How long to poll before the next sleep: longer after sleeps that were hardly worth it.
+///
+/// The waiting calls use it by themselves ([`Wait::Sleep`]); an event loop that polls a handle for a while
+/// before it arms the descriptor may do the same.
+///
+/// Plain version: the same time, always. But while one side wakes up (20 to 100 µs), the other is done with
+/// what there was, polls as long as it may, and sleeps as well: two sides at full speed then put each
+/// other to sleep in turn, thousands of times a second. Who polls for longer than the other takes to wake up
+/// ends that.
+///
+/// ```
+/// use std::time::{Duration, Instant};
+/// let mut spin = slipring::Spin::new(Duration::from_micros(50));
+/// assert_eq!(spin.at_most(), Duration::from_micros(50));
+/// spin.slept(Duration::from_micros(80));              // woken at once: polling would have found it
+/// assert_eq!(spin.at_most(), Duration::from_micros(100));
+/// spin.slept(Duration::from_millis(3));
+/// assert_eq!(spin.at_most(), Duration::from_micros(50));
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct Spin {
+    least: Duration,
+    /// How often the time was doubled.
+    doubled: u32,
+}
+
+impl Spin {
+    /// In all, eight times as long.
+    const MOST: u32 = 3;
+    /// A sleep shorter than so many times the least poll was short.
+    const SHORT: u32 = 4;
+
+    /// Begins with `least`, and goes up to eight times as long. Zero stays zero.
+    pub const fn new(least: Duration) -> Spin {
+        Spin { least, doubled: 0 }
+    }
+
+    /// How long to poll now before sleeping.
+    pub fn at_most(&self) -> Duration {
+        self.least.saturating_mul(1 << self.doubled)
+    }
+
+    /// Takes note of how long a sleep lasted, from before it to after it was woken: doubles the time after
+    /// less than four times the least poll, else halves it.
+    pub fn slept(&mut self, lasted: Duration) {
+        self.doubled = match lasted < self.least.saturating_mul(Spin::SHORT) {
+            true => (self.doubled + 1).min(Spin::MOST),
+            false => self.doubled.saturating_sub(1),
+        };
     }
 }
 
@@ -199,9 +252,18 @@ fn wait_until<C: Waits>(
         Wait::Spin => poll(core, seat, until, None, std::hint::spin_loop, &mut done)?,
         Wait::Yield => poll(core, seat, until, None, std::thread::yield_now, &mut done)?,
         Wait::Sleep { spin_for } => {
-            let spin_for = Some(spin_for);
-            match poll(core, seat, until, spin_for, std::hint::spin_loop, &mut done)? {
-                Waited::InVain => sleep(core, seat, until, &mut done)?,
+            // A handle may have changed its mind.
+            if seat.spin.least != spin_for {
+                seat.spin = Spin::new(spin_for);
+            }
+            let at_most = Some(seat.spin.at_most());
+            match poll(core, seat, until, at_most, std::hint::spin_loop, &mut done)? {
+                Waited::InVain => {
+                    let began = Instant::now();
+                    let waited = sleep(core, seat, until, &mut done)?;
+                    seat.spin.slept(began.elapsed());
+                    waited
+                }
                 waited => waited,
             }
         }
