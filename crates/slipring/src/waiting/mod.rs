@@ -19,10 +19,10 @@ use std::time::{Duration, Instant};
 
 use slipring_core::seat::Peer;
 use slipring_core::wait::Face;
-use slipring_core::{Error as Core, bytes, spsc};
+use slipring_core::{Error as Core, broadcast, bytes, spsc};
 
 use crate::error::Error;
-use crate::seat::Seat;
+use crate::seat::{self, Seat};
 pub(crate) use futex::Kernel;
 #[cfg(feature = "stream")]
 pub(crate) use future::stream;
@@ -134,31 +134,44 @@ const LONGEST: Duration = Duration::from_secs(86_400);
 
 /// A core handle, as far as waiting on it goes.
 pub(crate) trait Waits {
-    /// What it knows of the other end.
-    fn other(&mut self) -> &mut Peer<'static>;
+    /// What it knows of the other end, where that is one.
+    fn other(&mut self) -> Option<&mut Peer<'static>>;
+}
+
+impl<T: Copy> Waits for broadcast::Producer<'static, T> {
+    /// Its consumers come and go; it has no end of theirs to tell.
+    fn other(&mut self) -> Option<&mut Peer<'static>> {
+        None
+    }
+}
+
+impl<T: Copy> Waits for broadcast::Consumer<'static, T> {
+    fn other(&mut self) -> Option<&mut Peer<'static>> {
+        Some(self.peer())
+    }
 }
 
 impl<T: Copy> Waits for spsc::Producer<'static, T> {
-    fn other(&mut self) -> &mut Peer<'static> {
-        self.peer()
+    fn other(&mut self) -> Option<&mut Peer<'static>> {
+        Some(self.peer())
     }
 }
 
 impl<T: Copy> Waits for spsc::Consumer<'static, T> {
-    fn other(&mut self) -> &mut Peer<'static> {
-        self.peer()
+    fn other(&mut self) -> Option<&mut Peer<'static>> {
+        Some(self.peer())
     }
 }
 
 impl Waits for bytes::Producer<'static> {
-    fn other(&mut self) -> &mut Peer<'static> {
-        self.peer()
+    fn other(&mut self) -> Option<&mut Peer<'static>> {
+        Some(self.peer())
     }
 }
 
 impl Waits for bytes::Consumer<'static> {
-    fn other(&mut self) -> &mut Peer<'static> {
-        self.peer()
+    fn other(&mut self) -> Option<&mut Peer<'static>> {
+        Some(self.peer())
     }
 }
 
@@ -223,21 +236,33 @@ pub(crate) fn wait_for_peer<C: Waits>(
     if !seat.ours() {
         return Err(Error::Forked);
     }
-    core.other().acknowledge();
-    wait_until(core, seat, until, |core, seat| {
-        notice_death(core, seat)?;
-        Ok(core.other().present()?)
-    })
+    if let Some(peer) = core.other() {
+        peer.acknowledge();
+    }
+    wait_until(core, seat, until, present)
 }
 
-/// Asks the kernel about a peer of which the words only say that it has not left.
+/// Whether somebody sits opposite whose end this handle has not been told of.
+pub(crate) fn present<C: Waits>(core: &mut C, seat: &Seat) -> Result<bool, Error> {
+    notice_death(core, seat)?;
+    match core.other() {
+        Some(peer) => Ok(peer.present()?),
+        None => seat.anybody_opposite(),
+    }
+}
+
+/// Asks the kernel about a peer of which the words only say that it has not left; or, for a producer of
+/// many, about those for whom it waits.
 pub(crate) fn notice_death<C: Waits>(core: &mut C, seat: &Seat) -> Result<(), Error> {
-    let Some(suspect) = core.other().suspect()? else {
+    let Some(peer) = core.other() else {
+        return seat::repair_members(&seat.region, seat.number);
+    };
+    let Some(suspect) = peer.suspect()? else {
         return Ok(());
     };
     // The word, the lock, the word again: free, and the same generation, means dead.
-    if !seat.peer_held()? && core.other().suspect()? == Some(suspect) {
-        core.other().died(suspect);
+    if !seat.peer_held()? && peer.suspect()? == Some(suspect) {
+        peer.died(suspect);
     }
     Ok(())
 }

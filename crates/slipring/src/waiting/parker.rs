@@ -24,6 +24,8 @@ use crate::seat::Role;
 pub(crate) struct Parker {
     pub(crate) region: Arc<Region>,
     pub(crate) role: Role,
+    /// The number of the seat.
+    pub(crate) number: usize,
     /// By which the handle is woken. It borrows, on loan, from `os` and `region`.
     pub(crate) sleeper: Sleeper<'static>,
     /// The generation of the peer up to which ends were history when the handle was made.
@@ -47,16 +49,17 @@ struct Link {
 }
 
 impl Parker {
-    /// `sleeper` is the seat's of `role`, and borrows from `region` and `os` alone.
+    /// `sleeper` is the seat's of this number, and borrows from `region` and `os` alone.
     pub(crate) fn new(
         region: Arc<Region>,
-        role: Role,
+        number: usize,
         sleeper: Sleeper<'static>,
         os: Arc<Kernel>,
     ) -> Parker {
         Parker {
             region,
-            role,
+            role: Role::of_seat(number),
+            number,
             sleeper,
             history: AtomicU64::new(0),
             polled: Polled::default(),
@@ -68,12 +71,12 @@ impl Parker {
 
     /// What an event loop polls for this seat.
     pub(crate) fn descriptor(&self) -> Result<BorrowedFd<'_>, Error> {
-        self.polled.descriptor(&self.region, self.role.seat())
+        self.polled.descriptor(&self.region, self.number)
     }
 
     /// Makes the descriptor readable, as the other side would.
     pub(super) fn ring(&self) -> Result<(), Error> {
-        let seat = self.role.seat();
+        let seat = self.number;
         match &self.region.private {
             Some(private) => private.write(seat),
             None => {
@@ -86,7 +89,7 @@ impl Parker {
 
     /// Sees to it that the descriptor hangs up if somebody sits opposite and dies, and only then.
     pub(super) fn plug(&self, alone: bool) -> Result<(), Error> {
-        self.polled.plug(&self.region, self.role.seat(), alone)
+        self.polled.plug(&self.region, self.number, alone)
     }
 
     /// Whether this peer's pipe tells nothing any more.

@@ -18,9 +18,10 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags};
 use rustix::fs::Timespec;
 use slipring_core::Error as Core;
+use slipring_core::seat::Life;
 use slipring_core::wait::{Face, UNACKNOWLEDGED};
 
-use super::{Waits, notice_death};
+use super::{Waits, notice_death, present};
 use crate::error::Error;
 use crate::fork::Unforked;
 use crate::region::{Region, pipes};
@@ -126,7 +127,7 @@ pub(crate) fn arm<C: Waits>(
     if matches!(end, Core::Disconnected(_)) {
         // Not attempted again: that would take note of the end, which nobody was told of yet. But whoever
         // came before the bit was set has rung for nobody. (Nor is the end kept back if this fails.)
-        let _ = ask(core, seat).and_then(|()| match core.other().present()? {
+        let _ = ask(core, seat).and_then(|()| match present(core, seat)? {
             true => seat.parker.ring(),
             false => Ok(()),
         });
@@ -179,7 +180,7 @@ fn hung_up<C: Waits>(core: &mut C, seat: &Seat) -> Result<(), Error> {
     // Microseconds do.
     const LONG: Duration = Duration::from_millis(10);
     let begun = Instant::now();
-    while let Some(peer) = core.other().suspect()?
+    while let Some(peer) = suspect(core)?
         && !seat.parker.hung(peer.generation)
         && seat.parker.hung_up()?
     {
@@ -193,9 +194,17 @@ fn hung_up<C: Waits>(core: &mut C, seat: &Seat) -> Result<(), Error> {
     plug(core, seat)
 }
 
+/// Whose death the pipe's hang-up tells of.
+fn suspect<C: Waits>(core: &mut C) -> Result<Option<Life>, Error> {
+    match core.other() {
+        Some(peer) => Ok(peer.suspect()?),
+        None => Ok(None),
+    }
+}
+
 /// Sees to it that the pipe hangs up if somebody sits opposite and dies, and only then.
 fn plug<C: Waits>(core: &mut C, seat: &Seat) -> Result<(), Error> {
-    let peer = core.other().suspect()?;
+    let peer = suspect(core)?;
     let alone = peer.is_none_or(|peer| seat.parker.hung(peer.generation));
     seat.parker.plug(alone)
 }
