@@ -402,11 +402,12 @@ impl<'m> Reader<'m> {
         }
     }
 
-    /// Goes on at `at`, of which nothing is known yet; so far ahead of the tail may it be from now on.
-    /// *Release*, when it goes forward.
+    /// Goes on at `at`, of which nothing is known yet; so far ahead of the tail will releases lead it from
+    /// now on. *Release*, when it goes forward.
     pub(crate) fn go_to(&mut self, at: u64, ahead: u64) {
         self.at = at;
-        self.words.ahead = ahead;
+        // It may be further ahead just now: then until the tail has caught up.
+        self.words.ahead = ahead.max(at.saturating_sub(self.tail()));
         self.limit.set(at);
         // Release: as in `release`.
         self.words.head.store(at, Ordering::Release);

@@ -92,6 +92,10 @@ impl<'m, T: Copy> Producer<'m, T> {
     /// Makes sure that `count` slots may be written: `Full`, `TooLarge`.
     #[inline]
     pub fn ensure(&mut self, count: usize) -> Result<(), Error> {
+        // Where messages are overwritten, more is known to be free than there is.
+        if count > 1 && count > self.capacity() {
+            return self.trouble(count);
+        }
         match self.poll(count) {
             Look::Enough => Ok(()),
             Look::Nothing => Err(Error::Full),
