@@ -254,6 +254,12 @@ impl<'m> Peer<'m> {
         Ok(life.state == State::Held && alive)
     }
 
+    /// Whether anybody has sat there after the one whose end this handle was told of last, whatever has
+    /// become of that since.
+    pub fn followed(&self) -> Result<bool, Corrupt> {
+        Ok(self.line.life()?.generation > self.told)
+    }
+
     /// Whether the peer's `life` is the one that told of no end: then there is still none. Asked at
     /// every poll that found nothing, so this is all that a round trip pays for ends.
     #[inline]

@@ -125,8 +125,9 @@ pub(crate) fn arm<C: Waits>(
     };
     if matches!(end, Core::Disconnected(_)) {
         // Not attempted again: that would take note of the end, which nobody was told of yet. But whoever
-        // came before the bit was set has rung for nobody. (Nor is the end kept back if this fails.)
-        let _ = ask(core, seat).and_then(|()| match core.other().present()? {
+        // came before the bit was set has rung for nobody; it may even have left or died by now, and what
+        // it left is news. (Nor is the end kept back if this fails.)
+        let _ = ask(core, seat).and_then(|()| match core.other().followed()? {
             true => seat.parker.ring(),
             false => Ok(()),
         });
