@@ -120,22 +120,17 @@ impl Entry {
 
     /// Whether the handle's next call finds what was asked for.
     fn ready(&self) -> bool {
-        // Acquire, both: the handle, which looks again, sees at least this. The peer's word first: in
-        // the other order our own could be behind it, which is impossible otherwise.
-        let (head, tail) = match self.room {
-            None => {
-                let tail = self.words.tail.load(Ordering::Acquire);
-                (self.words.head.load(Ordering::Acquire), tail)
-            }
-            Some(_) => {
-                let head = self.words.head.load(Ordering::Acquire);
-                (head, self.words.tail.load(Ordering::Acquire))
-            }
-        };
+        // Relaxed, all but one: nothing is read on their strength. The handle looks again, with an acquire
+        // of its own, and sees at least this.
         let Some(room) = self.room else {
             // Anything but *empty* is a message, or impossible.
-            return tail != head;
+            let tail = self.words.tail.load(Ordering::Relaxed);
+            return tail != self.words.head.load(Ordering::Relaxed);
         };
+        // Acquire: pairs with the release in `Reader::release`. The peer's word first: in the other order
+        // our own could be behind it, which is impossible otherwise.
+        let head = self.words.head.load(Ordering::Acquire);
+        let tail = self.words.tail.load(Ordering::Relaxed);
         match tail.checked_sub(head) {
             Some(used) if used <= self.words.capacity && used.is_multiple_of(self.words.unit) => {
                 self.words.capacity - used >= room
