@@ -17,6 +17,7 @@
 
 mod bytes;
 mod ends;
+mod header;
 mod spsc;
 mod wake;
 
@@ -107,6 +108,8 @@ struct Memory {
     /// Of `bytes`: the length of the ring, less than the words by the slack.
     ring: u64,
     turns: AtomicU64,
+    /// What a program keeps beside the channel.
+    note: AtomicU64,
 }
 
 // SAFETY: loom's atomics and cells, and payload words that only the protocol under test touches,
@@ -149,6 +152,7 @@ impl Memory {
             shadow: (0..words).map(|_| Default::default()).collect(),
             ring,
             turns: AtomicU64::new(0),
+            note: AtomicU64::new(0),
         };
         memory.producer.take(position).unwrap();
         memory.consumer.take(position).unwrap();
