@@ -16,8 +16,8 @@
 //! Nearly all accesses are relaxed; what counts are two sequentially consistent fences, the publisher's
 //! in `wake` and the sleeper's in `arm` (or the barrier in its place), and three pairs of release and
 //! acquire, on `epoch`, on `doorbell`, and on the bit for the sake of `face`. Without either fence, or
-//! without the pair on the bit, a loom model fails, without the pair on `doorbell` the SPIN model
-//! (`verify/README.md`); what the pair on `epoch` prevents no model reaches yet, see *mixed*.
+//! without the pairs on the epoch and on the bit, a loom model fails, without the pair on `doorbell` the
+//! SPIN model (`verify/README.md`).
 //!
 //! # Why no wake is lost
 //! A publisher *stores* its position, then *loads* `waiters`. A sleeper *sets* its bit, then *looks* at

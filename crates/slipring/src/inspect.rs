@@ -210,7 +210,8 @@ fn look_at_seat(
         }
     };
     let beat = line.heartbeat.load(Ordering::Relaxed);
-    let position = page.position.0.load(Ordering::Acquire);
+    // Relaxed: a figure, as the others.
+    let position = page.position.0.load(Ordering::Relaxed);
     let messages = match geometry.kind {
         Kind::Spsc | Kind::Broadcast => position,
         Kind::Bytes => page.counters.messages.load(Ordering::Relaxed),

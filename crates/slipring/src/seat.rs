@@ -217,13 +217,7 @@ impl Seat {
     }
 
     fn take_word(region: &Region, number: usize, os: &Kernel) -> Result<(u64, Hold), Busy> {
-        let line = region.control().seat(number);
-        // Acquire and release: this taker comes after all that the last holder did.
-        if line
-            .owner
-            .compare_exchange(0, 1, Ordering::AcqRel, Ordering::Acquire)
-            .is_err()
-        {
+        if !region.control().seat(number).own() {
             return Err(Busy::Held);
         }
         let generation = sit_down(region, number, clock::process(), os);
@@ -460,12 +454,7 @@ impl Hold {
         match self {
             Hold::Mapping(mapping) => unmap_page(*mapping),
             Hold::Descriptor { .. } => {}
-            // Release: pairs with the acquire of the next taker's exchange.
-            Hold::Word => region
-                .control()
-                .seat(number)
-                .owner
-                .store(0, Ordering::Release),
+            Hold::Word => region.control().seat(number).disown(),
         }
     }
 }
@@ -567,7 +556,9 @@ fn sit_down(
     line.start_time.store(start, Ordering::Relaxed);
     line.pid_namespace.store(namespace, Ordering::Relaxed);
     line.heartbeat.store(clock::since_boot(), Ordering::Relaxed);
-    Ok(line.take(page.position.0.load(Ordering::Acquire))?)
+    // Relaxed: the seat is ours, so its position is, and the last holder's store came before its lock, or
+    // its word, was free.
+    Ok(line.take(page.position.0.load(Ordering::Relaxed))?)
 }
 
 impl Files {

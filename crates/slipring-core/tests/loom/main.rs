@@ -18,6 +18,7 @@
 mod broadcast;
 mod bytes;
 mod ends;
+mod header;
 mod spsc;
 mod wake;
 
@@ -108,6 +109,8 @@ struct Memory {
     /// Of `bytes`: the length of the ring, less than the words by the slack.
     ring: u64,
     turns: AtomicU64,
+    /// What a program keeps beside the channel.
+    note: AtomicU64,
 }
 
 // SAFETY: loom's atomics and cells, and payload words that only the protocol under test touches,
@@ -150,6 +153,7 @@ impl Memory {
             shadow: (0..words).map(|_| Default::default()).collect(),
             ring,
             turns: AtomicU64::new(0),
+            note: AtomicU64::new(0),
         };
         memory.producer.take(position).unwrap();
         memory.consumer.take(position).unwrap();

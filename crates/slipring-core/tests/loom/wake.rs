@@ -205,6 +205,30 @@ fn an_acknowledgement_is_for_one_sleeper() {
     });
 }
 
+/// Nor does what such a sleeper asked for pass for what the next one asks. (This publisher never sleeps: it
+/// would fence by that.)
+#[test]
+fn a_publisher_acknowledges_what_it_will_see() {
+    model(|| {
+        let memory: Arc<Memory> = Memory::slots(2);
+        memory.sleeper(1).arm(Face::Doorbell);
+        memory.waker(0, false).wake();
+        both(
+            memory,
+            |memory| {
+                memory.producer_with(memory.waker(0, false), |mut tx| {
+                    tx.try_push(1).unwrap();
+                    tx.try_push(2).unwrap();
+                });
+            },
+            |memory| {
+                memory.sleeper(1).repair();
+                pop(memory, false, 1..=2);
+            },
+        );
+    });
+}
+
 /// Attempts until it works, polling the pipe in between, as an event loop does.
 fn polling<R>(
     memory: &Memory,

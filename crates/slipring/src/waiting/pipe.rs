@@ -21,7 +21,7 @@ use slipring_core::Error as Core;
 use slipring_core::seat::Life;
 use slipring_core::wait::{Face, UNACKNOWLEDGED};
 
-use super::{Waits, notice_death, present};
+use super::{Waits, notice_death};
 use crate::error::Error;
 use crate::fork::Unforked;
 use crate::region::{Region, pipes};
@@ -126,8 +126,9 @@ pub(crate) fn arm<C: Waits>(
     };
     if matches!(end, Core::Disconnected(_)) {
         // Not attempted again: that would take note of the end, which nobody was told of yet. But whoever
-        // came before the bit was set has rung for nobody. (Nor is the end kept back if this fails.)
-        let _ = ask(core, seat).and_then(|()| match present(core, seat)? {
+        // came before the bit was set has rung for nobody; it may even have left or died by now, and what
+        // it left is news. (Nor is the end kept back if this fails.)
+        let _ = ask(core, seat).and_then(|()| match followed(core)? {
             true => seat.parker.ring(),
             false => Ok(()),
         });
@@ -192,6 +193,14 @@ fn hung_up<C: Waits>(core: &mut C, seat: &Seat) -> Result<(), Error> {
     }
     // It is dead by now: the hang-up has told all that it had to.
     plug(core, seat)
+}
+
+/// Whether somebody has come, or left, since the end that this handle was told of.
+fn followed<C: Waits>(core: &mut C) -> Result<bool, Error> {
+    match core.other() {
+        Some(peer) => Ok(peer.followed()?),
+        None => Ok(false),
+    }
 }
 
 /// Whose death the pipe's hang-up tells of.

@@ -128,20 +128,12 @@ impl Entry {
 
     /// Whether the handle's next call finds what was asked for.
     fn ready(&self) -> bool {
-        // Acquire, both: the handle, which looks again, sees at least this. The peer's word first: in
-        // the other order our own could be behind it, which is impossible otherwise.
-        let (head, tail) = match self.room {
-            None => {
-                let tail = self.words.tail.load(Ordering::Acquire);
-                (self.words.head.load(Ordering::Acquire), tail)
-            }
-            Some(_) => {
-                let head = self.words.head.load(Ordering::Acquire);
-                (head, self.words.tail.load(Ordering::Acquire))
-            }
-        };
         let geometry = self.parker.region.geometry();
+        // Relaxed, all but one: nothing is read on their strength. The handle looks again, with an acquire
+        // of its own, and sees at least this.
         let Some(room) = self.room else {
+            let tail = self.words.tail.load(Ordering::Relaxed);
+            let head = self.words.head.load(Ordering::Relaxed);
             // Anything but *empty* is a message, or impossible. (One that skips messages may be ahead.)
             return match geometry.kind {
                 Kind::Broadcast => tail > head,
@@ -151,8 +143,16 @@ impl Entry {
         if geometry.when_full == WhenFull::Overwrite {
             return true;
         }
+        // Acquire: pairs with the release in `Reader::release`. The peer's word first: in the other order
+        // our own could be behind it, which is impossible otherwise.
         let head = match geometry.kind {
-            Kind::Broadcast => self.slowest(tail),
+            Kind::Broadcast => self.slowest(),
+            Kind::Spsc | Kind::Bytes => self.words.head.load(Ordering::Acquire),
+        };
+        let tail = self.words.tail.load(Ordering::Relaxed);
+        // One that skips messages may be ahead; and without any nobody is waited for.
+        let head = match geometry.kind {
+            Kind::Broadcast => head.min(tail),
             Kind::Spsc | Kind::Bytes => head,
         };
         match tail.checked_sub(head) {
@@ -163,8 +163,9 @@ impl Entry {
         }
     }
 
-    /// Where the slowest of those stands for whom a producer of many waits; `tail`, if there is none.
-    fn slowest(&self, tail: u64) -> u64 {
+    /// Where the slowest of those stands for whom a producer of many waits; at the end of all numbers, if
+    /// there is none.
+    fn slowest(&self) -> u64 {
         let region = &self.parker.region;
         // Acquire, both: as in the handle's own look.
         let members = region.control().members().load(Ordering::Acquire);
@@ -173,7 +174,7 @@ impl Entry {
         seats
             .filter(|(seat, _)| members & 1 << seat != 0)
             .map(|(_, words)| words.position.load(Ordering::Acquire))
-            .fold(tail, u64::min)
+            .fold(u64::MAX, u64::min)
     }
 
     /// The end of a peer that is news.
