@@ -186,6 +186,8 @@ fn hung_up<C: Waits>(core: &mut C, seat: &Seat) -> Result<(), Error> {
         notice_death(core, seat)?;
         if begun.elapsed() > LONG {
             seat.parker.set_hung(peer.generation);
+            // Whoever sits there by now: a word that never rests must not keep us here.
+            break;
         }
         std::thread::yield_now();
     }
