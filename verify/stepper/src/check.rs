@@ -48,13 +48,13 @@ impl Stage {
         skew: Option<u64>,
         armed: bool,
     ) -> Result<Stage, String> {
-        let mut memory = (kind.make)()?;
+        let mut memory = kind.maker.memfd()?;
         // Each channel has another one than the last, of a few.
         for _ in 0..16 {
             if skew.is_none_or(|skew| memory.skew() == skew) {
                 break;
             }
-            memory = (kind.make)()?;
+            memory = kind.maker.memfd()?;
         }
         let (mut tx, mut rx) = (memory.producer()?, memory.consumer()?);
         for number in 0..operation.passed + operation.before {

@@ -19,6 +19,7 @@ mod image;
 mod kinds;
 mod names;
 mod trace;
+mod walls;
 
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::process::ExitCode;
@@ -37,9 +38,15 @@ struct Args {
     /// In place of all that: make every system call of every operation fail in turn.
     #[arg(long)]
     errno: bool,
-    /// In place of all that: so many lies told to each kind at rest, and a hundredth of them live.
+    /// In place of all that: so many lies told to each kind at rest, and a hundredth as many live.
     #[arg(long, value_name = "LIES")]
     hostile: Option<u64>,
+    /// So many lies live, in place of a hundredth.
+    #[arg(long, value_name = "LIES", requires = "hostile")]
+    live: Option<u64>,
+    /// With the channels' memory between inaccessible pages, so that no access beyond it goes unnoticed.
+    #[arg(long, requires = "hostile")]
+    walls: bool,
     /// Where the lies begin.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -65,7 +72,9 @@ fn main() -> ExitCode {
     let part = match text[..] {
         [_, "victim", "names", name] => Some(names::victim(name)),
         [_, "victim", ..] => Some(victim(&words[2..])),
-        [_, "honest", role, kind, passed] => Some(hostile::honest(role, kind, passed)),
+        [_, "honest", role, kind, place, passed] => {
+            Some(hostile::honest(role, kind, place, passed))
+        }
         [_, "names", "make"] => Some(names::make()),
         [_, "names", "examine"] => Some(names::examine()),
         _ => None,
@@ -273,7 +282,7 @@ fn victim(words: &[String]) -> Result<(), String> {
         Ok(unsafe { OwnedFd::from_raw_fd(fd) })
     };
     let passed: Result<Vec<OwnedFd>, String> = passed.split(',').map(own).collect();
-    let memory = (kind.open)(passed?)?;
+    let memory = kind.maker.from_fds(passed?)?;
     let before = Held::now()?;
     let done = perform(&*memory, operation, number(next)?);
     before.is_all()?;

@@ -1,14 +1,11 @@
 //! `bytes`: a ring of 256 bytes with records of 10 to 56, every byte of which follows from the record's
 //! number, and so does its length.
 
-use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use slipring::{Error, Readiness, Wait, bytes};
 
-use super::{
-    Consumer, Given, Kind, Memory, Operation, Producer, Side, armed, operation, seating, words,
-};
+use super::{Consumer, Given, Kind, Operation, Producer, Side, armed, operation, seating, words};
 
 const RING: usize = 256;
 const LARGEST: usize = 56;
@@ -60,8 +57,7 @@ pub(super) fn kind() -> Kind {
     Kind {
         name: "bytes",
         capacity: CAPACITY,
-        make: || Ok(Box::new(builder().memfd().map_err(words)?)),
-        open: |fds: Vec<OwnedFd>| Ok(Box::new(builder().from_fds(fds).map_err(words)?)),
+        maker: Box::new(builder()),
         operations: OPERATIONS,
     }
 }
@@ -71,24 +67,6 @@ fn builder() -> bytes::Builder {
         spin_for: Duration::ZERO,
     };
     bytes::Builder::new(RING).max_record(RING - 8).wait(wait)
-}
-
-impl Memory for bytes::Channel {
-    fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
-        bytes::Channel::descriptors(self)
-    }
-
-    fn skew(&self) -> u64 {
-        self.geometry().skew
-    }
-
-    fn producer(&self) -> Result<Box<dyn Producer>, String> {
-        Ok(Box::new(bytes::Channel::producer(self).map_err(words)?))
-    }
-
-    fn consumer(&self) -> Result<Box<dyn Consumer>, String> {
-        Ok(Box::new(bytes::Channel::consumer(self).map_err(words)?))
-    }
 }
 
 /// Long enough to fall asleep, though each instruction of the way there takes some 20 µs under ptrace.

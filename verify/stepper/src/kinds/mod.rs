@@ -7,6 +7,10 @@ mod spsc;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Duration;
 
+use slipring::{Builder, Channel};
+
+use crate::walls::Walled;
+
 /// Which end an operation is of. The other end is alive throughout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Side {
@@ -101,14 +105,78 @@ pub(crate) trait Consumer {
 /// A channel, or why there is none.
 pub(crate) type Made = Result<Box<dyn Memory>, String>;
 
+/// Makes and opens channels of some kind.
+pub(crate) trait Maker {
+    fn memfd(&self) -> Made;
+    fn from_fds(&self, passed: Vec<OwnedFd>) -> Made;
+    /// The lengths of the two parts.
+    fn lens(&self) -> [usize; 2];
+    /// In memory that stays, made anew or as it is there.
+    fn within(&self, memory: &Walled, anew: bool) -> Made;
+}
+
 /// A kind of channel, and what may be done to it.
 pub(crate) struct Kind {
     pub(crate) name: &'static str,
     /// How many messages fit.
     pub(crate) capacity: u64,
-    pub(crate) make: fn() -> Made,
-    pub(crate) open: fn(Vec<OwnedFd>) -> Made,
+    pub(crate) maker: Box<dyn Maker>,
     pub(crate) operations: &'static [Operation],
+}
+
+impl<K> Maker for Builder<K>
+where
+    K: slipring::Kind + 'static,
+    K::Producer: Producer + 'static,
+    K::Consumer: Consumer + 'static,
+{
+    fn memfd(&self) -> Made {
+        Ok(Box::new(Builder::memfd(self).map_err(words)?))
+    }
+
+    fn from_fds(&self, passed: Vec<OwnedFd>) -> Made {
+        Ok(Box::new(Builder::from_fds(self, passed).map_err(words)?))
+    }
+
+    fn lens(&self) -> [usize; 2] {
+        [self.control_len(), self.data_len() as usize]
+    }
+
+    fn within(&self, memory: &Walled, anew: bool) -> Made {
+        let memory = memory.borrowed();
+        let channel = if anew {
+            // SAFETY: never unmapped, and of this program alone; at a page's start or so far from its end
+            // as it is long, which is a multiple of what its alignment must be.
+            unsafe { self.format_in(memory) }
+        } else {
+            // SAFETY: as above.
+            unsafe { self.attach_in(memory) }
+        };
+        Ok(Box::new(channel.map_err(words)?))
+    }
+}
+
+impl<K> Memory for Channel<K>
+where
+    K: slipring::Kind,
+    K::Producer: Producer + 'static,
+    K::Consumer: Consumer + 'static,
+{
+    fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+        Channel::descriptors(self)
+    }
+
+    fn skew(&self) -> u64 {
+        self.geometry().skew
+    }
+
+    fn producer(&self) -> Result<Box<dyn Producer>, String> {
+        Ok(Box::new(Channel::producer(self).map_err(words)?))
+    }
+
+    fn consumer(&self) -> Result<Box<dyn Consumer>, String> {
+        Ok(Box::new(Channel::consumer(self).map_err(words)?))
+    }
 }
 
 /// All kinds.

@@ -1,13 +1,10 @@
 //! `spsc`: four slots of 64 bytes, every word of which says the message's number.
 
-use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use slipring::{Error, Payload, Readiness, Wait, spsc};
 
-use super::{
-    Consumer, Given, Kind, Memory, Operation, Producer, Side, armed, operation, seating, words,
-};
+use super::{Consumer, Given, Kind, Operation, Producer, Side, armed, operation, seating, words};
 
 const CAPACITY: u64 = 4;
 
@@ -58,8 +55,7 @@ pub(super) fn kind() -> Kind {
     Kind {
         name: "spsc",
         capacity: CAPACITY,
-        make: || Ok(Box::new(builder().memfd().map_err(words)?)),
-        open: |fds: Vec<OwnedFd>| Ok(Box::new(builder().from_fds(fds).map_err(words)?)),
+        maker: Box::new(builder()),
         operations: OPERATIONS,
     }
 }
@@ -69,24 +65,6 @@ fn builder() -> spsc::Builder<Message> {
     spsc::Builder::new(CAPACITY as usize).wait(Wait::Sleep {
         spin_for: Duration::ZERO,
     })
-}
-
-impl Memory for spsc::Channel<Message> {
-    fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
-        spsc::Channel::descriptors(self)
-    }
-
-    fn skew(&self) -> u64 {
-        self.geometry().skew
-    }
-
-    fn producer(&self) -> Result<Box<dyn Producer>, String> {
-        Ok(Box::new(spsc::Channel::producer(self).map_err(words)?))
-    }
-
-    fn consumer(&self) -> Result<Box<dyn Consumer>, String> {
-        Ok(Box::new(spsc::Channel::consumer(self).map_err(words)?))
-    }
 }
 
 impl Producer for spsc::Producer<Message> {
