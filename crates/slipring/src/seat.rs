@@ -7,7 +7,8 @@
 //!    shares its sender's description, and with it every lock.)
 //! 2. Lock *repair*, then *held*. *Repair* locked by another: wait for it, then `Recovering`.
 //!    *Held* locked: `RoleTaken`.
-//! 3. See that the name still leads to this file; else somebody removed the channel: start again.
+//! 3. See that the name still leads to this file; else somebody removed the channel, or put another file in
+//!    its place: start again.
 //! 4. Open the other seat's pipe, to be held open for as long as this seat: its hang-up is how the other
 //!    side's event loop learns of our death. Not earlier: who only wants a seat would hide its holder's.
 //! 5. Map one page through the description and close it: the mapping keeps the lock, no number in
@@ -586,7 +587,8 @@ impl Files {
 
     /// Whether the channel's name (if it has one) still leads to these files.
     fn current(&self) -> bool {
-        self.place.as_ref().is_none_or(Place::still)
+        let ours = |place: &Place| place.still_has(&self.control);
+        self.place.as_ref().is_none_or(ours)
     }
 }
 

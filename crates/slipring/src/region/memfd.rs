@@ -82,7 +82,9 @@ impl Region {
 pub(crate) fn fresh_description(file: &OwnedFd) -> Result<OwnedFd, Error> {
     use std::os::fd::AsRawFd;
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-    let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::CLOEXEC;
+    use rustix::fs::OFlags;
+    // Not to be kept waiting for the holder of a lease, if it came with one.
+    let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NONBLOCK;
     match rustix::fs::open(&path, flags, rustix::fs::Mode::empty()) {
         Ok(file) => Ok(file),
         Err(Errno::NOENT | Errno::NOTDIR) => Err(Error::NeedsProc),

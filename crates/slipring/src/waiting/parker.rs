@@ -7,7 +7,7 @@
 //! anew. When the handle leaves, it takes itself out of the set before anybody else may take its seat.
 
 use std::os::fd::BorrowedFd;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -19,6 +19,10 @@ use crate::error::Error;
 use crate::fork::Unforked;
 use crate::region::{Region, pipes};
 use crate::seat::Role;
+
+/// So many looks, of 10 ms each, find a peer's pipe hung up and its lock held, before that peer is taken for one
+/// that lives. Dying takes microseconds, but a process that dies is scheduled as any other.
+const DYING: u32 = 500;
 
 /// The sleeping side of a seat.
 pub(crate) struct Parker {
@@ -32,8 +36,10 @@ pub(crate) struct Parker {
     pub(crate) history: AtomicU64,
     /// The descriptor by which an event loop is woken.
     pub(super) polled: Polled,
-    /// The generation of a peer that has closed its pipe, and lives.
+    /// The generation of a peer that has closed its pipe, and holds its lock.
     hung: AtomicU64,
+    /// How many looks found it so.
+    looks: AtomicU32,
     link: Mutex<Link>,
     /// Behind an `Arc`, which does not claim what it points to for itself when it is moved.
     pub(crate) os: Arc<Kernel>,
@@ -64,6 +70,7 @@ impl Parker {
             history: AtomicU64::new(0),
             polled: Polled::default(),
             hung: AtomicU64::new(0),
+            looks: AtomicU32::new(0),
             link: Mutex::default(),
             os,
         }
@@ -92,14 +99,21 @@ impl Parker {
         self.polled.plug(&self.region, self.number, alone)
     }
 
-    /// Whether this peer's pipe tells nothing any more.
+    /// Whether this peer has closed its pipe, and lives: the pipe tells nothing any more.
     pub(super) fn hung(&self, generation: u64) -> bool {
-        // Relaxed: a figure of this handle's own.
+        // Relaxed, all of these: figures of this handle's own.
         self.hung.load(Ordering::Relaxed) == generation
+            && self.looks.load(Ordering::Relaxed) >= DYING
     }
 
+    /// Notes that a look found this peer's pipe hung up, and its lock held.
     pub(super) fn set_hung(&self, generation: u64) {
-        self.hung.store(generation, Ordering::Relaxed);
+        let again = self.hung.swap(generation, Ordering::Relaxed) == generation;
+        let looks = match again {
+            true => self.looks.load(Ordering::Relaxed),
+            false => 0,
+        };
+        self.looks.store(looks.saturating_add(1), Ordering::Relaxed);
     }
 
     /// The handle uses the words itself, until it vacates them.

@@ -175,10 +175,13 @@ pub(super) fn poll(seat: &Seat, at_most: Duration) -> Result<(), Error> {
 /// Whoever was told of the hang-up only once (as by an edge-triggered epoll) would else find the peer
 /// alive, poll, and never be told again.
 ///
-/// One that lives, and has closed its pipe all the same (as daemons close all that they have open), tells no
-/// more by it: the pipe is plugged until somebody else sits there.
+/// If that moment is long, on a machine that does not let the dying one run, the descriptor is made readable,
+/// so that the event loop comes back, again and again. One that lives, and has closed its pipe all the same
+/// (as daemons close all that they have open), tells no more by it: in the end the pipe is plugged until
+/// somebody else sits there.
 fn hung_up<C: Waits>(core: &mut C, seat: &Seat) -> Result<(), Error> {
-    // Microseconds do.
+    // Microseconds do; then a rest, in case that it is for our processor that the dying one waits.
+    const SHORT: Duration = Duration::from_millis(1);
     const LONG: Duration = Duration::from_millis(10);
     let begun = Instant::now();
     while let Some(peer) = suspect(core)?
@@ -186,12 +189,21 @@ fn hung_up<C: Waits>(core: &mut C, seat: &Seat) -> Result<(), Error> {
         && seat.parker.hung_up()?
     {
         notice_death(core, seat)?;
-        if begun.elapsed() > LONG {
+        let waited = begun.elapsed();
+        if waited < SHORT {
+            std::thread::yield_now();
+        } else if waited < LONG {
+            std::thread::sleep(SHORT / 4);
+        } else {
             seat.parker.set_hung(peer.generation);
+            if !seat.parker.hung(peer.generation) {
+                seat.parker.ring()?;
+            }
+            // Whoever sits there by now: a word that never rests must not keep us here.
+            break;
         }
-        std::thread::yield_now();
     }
-    // It is dead by now: the hang-up has told all that it had to.
+    // If it is dead by now, the hang-up has told all that it had to.
     plug(core, seat)
 }
 
