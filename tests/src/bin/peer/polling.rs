@@ -9,14 +9,12 @@
 //! | `poll-push` FIRST COUNT, `poll-pop` FIRST COUNT | all these messages; says how often it polled |
 //! | `serve` COUNT, `return` COUNT | messages there and back, with both handles; says how often it polled |
 //! | `poll-end` | pops and polls to the end of its producer; says the numbers, and the error |
-//! | `wait-produce` HOW, `wait-consume` HOW MAX | for ever, as `stream-produce`; HOW is `sleep`, `poll` or `turns` |
 //! | `poke`, `stuff`, `steal` PATH | writes a byte into a FIFO, fills it, reads it empty |
 //! | `publish-unrung` N | commits a message without a ring, as a producer does that is killed in between |
 //! | `trap-rings` | from now on it is killed when it would write a pipe |
 //! | `sigpipe` | would kill it, which a Rust program otherwise ignores |
 
-use std::io::Write;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -24,7 +22,6 @@ use slipring::{Error, Readiness};
 
 use crate::ends::{Reader, Writer};
 use crate::party::{Line, Party, Said};
-use crate::say;
 use crate::waiting::{linger, pin};
 
 /// What a poll says; within no time, or for as long as it takes.
@@ -207,8 +204,6 @@ pub(crate) fn obey(party: &mut Party, line: &Line<'_>) -> Said {
             }
             counted(polls)
         }
-        "wait-produce" => wait_produce(party, line.word(1)),
-        "wait-consume" => wait_consume(party, line.word(1), line.number(2) as usize),
         "poke" => {
             let fifo = fifo(line.word(1));
             assert_eq!(rustix::io::write(fifo, &[7]), Ok(1));
@@ -250,86 +245,6 @@ fn fifo(path: &str) -> std::os::fd::OwnedFd {
     use rustix::fs::{Mode, OFlags};
     let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
     rustix::fs::open(path, flags, Mode::empty()).unwrap()
-}
-
-/// How a side of a storm waits, the next time.
-fn polls(how: &str, turn: u64) -> bool {
-    match how {
-        "sleep" => false,
-        "poll" => true,
-        "turns" => turn.is_multiple_of(2),
-        how => panic!("no way to wait: {how}"),
-    }
-}
-
-/// Waits until something changed, by the descriptor alone, whether the peer is gone or not.
-fn next_news(mut end: impl Polled) -> Result<(), Error> {
-    match end.arm() {
-        Ok(Readiness::Ready) => return Ok(()),
-        Ok(Readiness::Armed) | Err(Error::Disconnected(_)) => {}
-        Err(error) => return Err(error),
-    }
-    look(end.fd()?, false);
-    Ok(())
-}
-
-fn wait_produce(party: &mut Party, how: &str) -> Said {
-    say("ok");
-    loop {
-        let tx = party.tx();
-        let number = tx.next();
-        let pushed = if polls(how, number) {
-            tx.try_push(number)
-        } else {
-            tx.push(number)
-        };
-        match pushed {
-            Ok(()) => {}
-            Err(Error::Full) => next_news(Room(tx, number))?,
-            Err(Error::Disconnected(_)) if polls(how, number) => next_news(Room(tx, number))?,
-            Err(Error::Disconnected(_)) => {
-                tx.wait_for_consumer(slipring_tests::room::PATIENCE)?;
-            }
-            Err(error) => return Err(error),
-        }
-    }
-}
-
-fn wait_consume(party: &mut Party, how: &str, max: usize) -> Said {
-    say("ok");
-    // Unbuffered, and each write of less than PIPE_BUF: a number is written or it is not.
-    let out = std::fs::File::from(std::io::stdout().as_fd().try_clone_to_owned().unwrap());
-    let log = |numbers: &[u64]| {
-        let bytes = numbers.iter().flat_map(|number| number.to_le_bytes());
-        (&out).write_all(&bytes.collect::<Vec<_>>()).unwrap();
-    };
-    let mut turn = 0;
-    loop {
-        turn += 1;
-        let rx = party.rx();
-        if polls(how, turn) {
-            match rx.arm() {
-                Ok(Readiness::Ready) => rx.read(max, &mut |numbers| log(numbers))?,
-                Ok(Readiness::Armed) => {
-                    look(rx.fd()?, false);
-                }
-                Err(Error::Disconnected(_)) => {
-                    log(&[!0]);
-                    look(rx.fd()?, false);
-                }
-                Err(error) => return Err(error),
-            }
-            continue;
-        }
-        match rx.read(max, &mut |numbers| log(numbers)) {
-            Ok(()) => {}
-            Err(Error::Disconnected(_)) => {
-                log(&[!0]);
-                rx.wait_for_producer(slipring_tests::room::PATIENCE)?;
-            }
-            Err(error) => return Err(error),
-        }
-    }
 }
 
 /// Commits a message while the consumer's bit is away (word 640 of the control part, as FORMAT.md says),
