@@ -16,6 +16,7 @@
 //! | a killed side loses nothing, whatever it was doing (SEEDS 17, 18) | `kill.rs` |
 //! | either side first, second takers, how an end is told, rejoin (SEEDS 9, 10) | `lifecycle.rs` |
 //! | a fork, or an exec, inherits no seat | `fork.rs` |
+//! | however a thread or a process goes, the other side is told | `processes.rs` |
 //! | a passed channel is a channel | `memfd.rs` |
 //! | it goes over a Unix socket, and nothing else is taken for one | `handover.rs` |
 //! | no wake is lost, whatever barriers there are (SEEDS 1) | `waiting.rs` |

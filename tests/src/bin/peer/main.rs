@@ -28,6 +28,7 @@
 //! | `fenced`, `sandbox`, `ask`, `answer`, `sleep-pop` | see `waiting.rs` |
 //! | `arm`, `poll`, `glance`, `poll-..`, `wait-..`, ... | see `polling.rs` |
 //! | `listen`, `take-over`, `hand-over`, `files`, ... | see `handing.rs` |
+//! | `life-…` | see `lives.rs` |
 //! | `watch` and `watch-…` | see `sets.rs` |
 //! | the rest | see `system.rs` |
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -35,6 +36,7 @@
 mod ends;
 mod forks;
 mod handing;
+mod lives;
 mod party;
 mod polling;
 mod races;
