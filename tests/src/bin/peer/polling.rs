@@ -12,9 +12,12 @@
 //! | `poke`, `stuff`, `steal` PATH | writes a byte into a FIFO, fills it, reads it empty |
 //! | `publish-unrung` N | commits a message without a ring, as a producer does that is killed in between |
 //! | `trap-rings` | from now on it is killed when it would write a pipe |
+//! | `arm-late` ROLE | as `arm`, but says `trapped` between the look and the asking, and waits for a line; once |
+//! | `close-all` | closes every descriptor but the first three, as daemons do |
 //! | `sigpipe` | would kill it, which a Rust program otherwise ignores |
 
 use std::os::fd::BorrowedFd;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -119,15 +122,10 @@ fn counted(polls: u64) -> Said {
 pub(crate) fn obey(party: &mut Party, line: &Line<'_>) -> Said {
     let mut polls = 0;
     match line.word(0) {
-        "arm" => {
-            let readiness = match line.word(1) {
-                "producer" => {
-                    let next = party.tx().next();
-                    party.tx().arm(next)
-                }
-                _ => party.rx().arm(),
-            };
-            Ok(vec![format!("{:?}", readiness?).to_lowercase()])
+        "arm" => arm(party, line.word(1)),
+        "arm-late" => {
+            trap_drains();
+            arm(party, line.word(1))
         }
         verb @ ("poll" | "glance") => {
             let fd = match line.word(1) {
@@ -231,6 +229,12 @@ pub(crate) fn obey(party: &mut Party, line: &Line<'_>) -> Said {
             crate::waiting::filter(libc::SYS_write, Some(1), kill);
             Ok(vec![])
         }
+        "close-all" => {
+            // SAFETY: nothing that this process does from here on needs any of them.
+            let closed = unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0) };
+            assert_eq!(closed, 0, "{}", std::io::Error::last_os_error());
+            Ok(vec![])
+        }
         "sigpipe" => {
             // SAFETY: the default action, of a process with one thread.
             let before = unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
@@ -239,6 +243,42 @@ pub(crate) fn obey(party: &mut Party, line: &Line<'_>) -> Said {
         }
         _ => crate::system::obey(party, line),
     }
+}
+
+fn arm(party: &mut Party, role: &str) -> Said {
+    let readiness = match role {
+        "producer" => {
+            let next = party.tx().next();
+            party.tx().arm(next)
+        }
+        _ => party.rx().arm(),
+    };
+    Ok(vec![format!("{:?}", readiness?).to_lowercase()])
+}
+
+/// When this process next empties a pipe, which it does before it asks to be woken, it says `trapped` and
+/// waits for a line. (The pipe is not emptied then, nor later.)
+fn trap_drains() {
+    extern "C" fn trapped(_signal: libc::c_int) {
+        static ONCE: AtomicBool = AtomicBool::new(false);
+        if ONCE.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let said = b"ok\ttrapped\n";
+        // SAFETY: bytes that live during the call.
+        unsafe { libc::write(1, said.as_ptr().cast(), said.len()) };
+        let mut byte = 0_u8;
+        while byte != b'\n' {
+            // SAFETY: room for one byte.
+            unsafe { libc::read(0, (&raw mut byte).cast(), 1) };
+        }
+    }
+    let handler = trapped as extern "C" fn(libc::c_int);
+    // SAFETY: it makes system calls only.
+    let before = unsafe { libc::signal(libc::SIGSYS, handler as libc::sighandler_t) };
+    assert_ne!(before, libc::SIG_ERR);
+    // The library reads a pipe so many bytes at a time, and nothing else here does.
+    crate::waiting::filter(libc::SYS_read, Some(1024), libc::SECCOMP_RET_TRAP);
 }
 
 fn fifo(path: &str) -> std::os::fd::OwnedFd {
@@ -250,7 +290,6 @@ fn fifo(path: &str) -> std::os::fd::OwnedFd {
 /// Commits a message while the consumer's bit is away (word 640 of the control part, as FORMAT.md says),
 /// and puts it back: as it is when a producer's store was seen, and its ring was not to be.
 fn publish_unrung(party: &mut Party, number: u64) {
-    use std::sync::atomic::{AtomicU64, Ordering};
     let file = match &party.channel {
         // A passed channel: its first descriptor is the control part.
         Some(channel) => channel.descriptors()[0].try_clone_to_owned().unwrap(),
