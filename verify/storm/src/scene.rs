@@ -22,7 +22,8 @@ use crate::words::{Words, get, now};
 
 /// How many messages pass between two blows, at most.
 const LULL: u64 = 100;
-/// A release that is known less exactly than this, in nanoseconds, is not measured from.
+/// A release that is known less exactly than this, in nanoseconds, is not measured from; and who waited
+/// longer than this for a processor was disturbed.
 const UNSURE: u64 = 100_000;
 
 /// What a scene is.
@@ -129,6 +130,11 @@ impl<'k> Scene<'k> {
         let seat = self.seats[victim].number;
         let seated = self.words.party(victim).is_seated();
         let waiting = self.wanting(seat).any(|index| index != victim);
+        let mut delays = (0..self.cast.len())
+            .map(|index| self.delay(index))
+            .collect::<Vec<_>>();
+        // Its successor's begin anew.
+        delays[victim] = 0;
         let (life, before) = (self.watch.life(seat), now());
         self.strike(victim);
         if !seated {
@@ -149,19 +155,31 @@ impl<'k> Scene<'k> {
         }
         self.start(victim);
         self.settle();
-        self.measure(seat, release, waiting);
+        if release.by - release.after <= UNSURE {
+            self.measure(seat, release, &delays, waiting);
+        }
     }
 
-    fn measure(&mut self, seat: usize, release: Release, waiting: bool) {
-        if release.by - release.after > UNSURE {
-            return;
-        }
+    fn measure(&mut self, seat: usize, release: Release, delays: &[u64], waiting: bool) {
         let since = |at: u64| at.checked_sub(release.after);
         for index in self.opposite(seat).collect::<Vec<_>>() {
             let party = self.words.party(index);
-            let (told, noticed) = (get(&party.told_at), get(&party.noticed_at));
-            if let Some(time) = [told, noticed].into_iter().filter_map(since).min() {
-                self.tally.time(Time::Unblocked, time);
+            let (told, noticed) = (since(get(&party.told_at)), since(get(&party.noticed_at)));
+            let Some(time) = [told, noticed].into_iter().flatten().min() else {
+                continue;
+            };
+            self.tally.time(Time::Unblocked, time);
+            // Who was not told waited for the successor to do something.
+            let heir = self.holder(seat).filter(|_| told != Some(time));
+            let delay = |index: usize| self.delay(index) - delays[index];
+            if [Some(index), heir]
+                .into_iter()
+                .flatten()
+                .map(delay)
+                .sum::<u64>()
+                <= UNSURE
+            {
+                self.tally.time(Time::Undisturbed, time);
             }
         }
         if let (true, Some(time)) = (waiting, since(get(&self.words.seat(seat).seated_at))) {
@@ -413,6 +431,14 @@ impl<'k> Scene<'k> {
 
     fn signal(&self, index: usize, signal: Signal) {
         kill_process(self.pid(index), signal).unwrap();
+    }
+
+    /// How long it ever waited for a processor, in nanoseconds.
+    fn delay(&self, index: usize) -> u64 {
+        let pid = self.pid(index).as_raw_nonzero();
+        let figures = std::fs::read_to_string(format!("/proc/{pid}/schedstat")).unwrap_or_default();
+        let delay = figures.split(' ').nth(1).map(str::parse);
+        delay.and_then(Result::ok).unwrap_or_default()
     }
 
     fn pid(&self, index: usize) -> Pid {
