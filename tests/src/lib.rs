@@ -16,11 +16,11 @@
 //! | a killed side loses nothing, whatever it was doing (SEEDS 17, 18) | `kill.rs` |
 //! | either side first, second takers, how an end is told, rejoin (SEEDS 9, 10) | `lifecycle.rs` |
 //! | a fork, or an exec, inherits no seat | `fork.rs` |
+//! | however a thread or a process goes, the other side is told | `processes.rs` |
 //! | a passed channel is a channel | `memfd.rs` |
 //! | it goes over a Unix socket, and nothing else is taken for one | `handover.rs` |
 //! | no wake is lost, whatever barriers there are (SEEDS 1) | `waiting.rs` |
 //! | a descriptor is readable when there is news, and only then (SEEDS 1, 14) | `descriptor.rs` |
-//! | those who wait are killed, and nothing is lost, nobody blocked (SEEDS 17, 18) | `storm.rs` |
 //! | what cannot be made, or is not what was asked for, is refused (SEEDS 7, 8, 16) | `refusals.rs` |
 //! | a damaged channel is refused, and can be removed | `damaged.rs` |
 //! | files damaged or replaced, locks squatted, bells rung without end, while others work: errors, no harm | `hostile_files.rs` |
@@ -49,7 +49,7 @@
 //! | 13 products and positions that overflow | `faults::slots_of_1264_bytes_and_of_128_kib_hold_what_was_written`, `faults::positions_pass_every_edge` |
 //! | 14 one wake bit for all | `descriptor::a_message_makes_its_own_channels_descriptor_readable_and_no_other` |
 //! | 16 names | `refusals::names_that_break_the_rule_are_refused`, `refusals::domains_do_not_collide` |
-//! | 17 a dead owner wedges everyone | `kill.rs`, `storm.rs`, `lifecycle::a_killed_producer_died_and_a_killed_consumer_too` |
+//! | 17 a dead owner wedges everyone | `kill.rs`, `verify/storm`, `lifecycle::a_killed_producer_died_and_a_killed_consumer_too` |
 //! | 18 only one process is ever tested | all of this |
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -58,14 +58,12 @@ pub mod message;
 pub mod peer;
 pub mod place;
 pub mod room;
-pub mod storm;
 pub mod stranger;
 
 pub use barrier::Barrier;
 pub use peer::{Answer, Peer, Refusal, from_fds};
 pub use place::Place;
 pub use room::{Contents, Room, eventually};
-pub use storm::Storm;
 
 /// Whether this is root, who may make mount namespaces and other users' processes.
 pub fn is_root() -> bool {

@@ -208,6 +208,19 @@ impl Peer {
         });
     }
 
+    /// How often it has paused, or waited for something.
+    pub fn pauses(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = |line: &str| {
+            Some(
+                line.strip_prefix("voluntary_ctxt_switches:")?
+                    .trim()
+                    .parse(),
+            )
+        };
+        status.lines().find_map(line).unwrap().unwrap()
+    }
+
     /// Lets it go on.
     pub fn thaw(&self) {
         self.signal(Signal::CONT);

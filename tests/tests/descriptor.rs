@@ -308,6 +308,115 @@ fn a_producer_killed_as_it_sits_down_keeps_nobody_awake_and_nobody_waiting() {
     }
 }
 
+/// Whoever only wants a seat must not hold its pipe open: the holder's death would be hidden for as long
+/// as he tries, or is stopped. This one tries for a minute, since somebody keeps the seat under repair.
+#[test]
+fn a_contender_does_not_hide_the_holders_death() {
+    for options in [SPSC, BYTES] {
+        let place = Place::named(PEER, options);
+        let (mut tx, mut rx) = (place.seat("producer"), place.seat("consumer"));
+        let mut repairer = place.peer();
+        // The producer's repair byte, as FORMAT.md says.
+        let control = place.room.file("ticks", "control");
+        repairer.ok(&format!("lock {} 1025", control.display()));
+        let mut contender = place.peer();
+        let before = contender.pauses();
+        contender.tell(&format!("producer ticks {options} patience=60000"));
+        eventually("it tries again and again", || {
+            contender.pauses() > before + 20
+        });
+        assert_eq!(rx.ok("arm consumer"), ["armed"]);
+        rx.tell("poll consumer");
+        tx.kill();
+        assert_eq!(rx.answer().unwrap(), ["hup"]);
+        assert_eq!(rx.ok("poll-end"), ["Disconnected(Died)"]);
+        // From when it sits, its own death is told.
+        repairer.ok("unlock");
+        contender.answer().unwrap();
+        contender.ok("push 0 1");
+        rx.ok("poll-pop 0 1");
+        rx.ok("rest consumer");
+        rx.tell("poll consumer");
+        contender.kill();
+        assert_eq!(rx.answer().unwrap(), ["hup"]);
+        assert_eq!(rx.ok("poll-end"), ["Disconnected(Died)"]);
+    }
+}
+
+/// A peer that lives, and has closed its end of the pipe with all else that it had open: the hang-up is
+/// told once. From then on the pipe is silent, until somebody else sits there.
+#[test]
+fn a_live_peer_that_closes_its_descriptors_keeps_nobody_awake() {
+    for place in places() {
+        let (mut tx, mut rx) = (place.seat("producer"), place.seat("consumer"));
+        assert_eq!(rx.ok("arm consumer"), ["armed"]);
+        rx.tell("poll consumer");
+        tx.ok("close-all");
+        assert_eq!(rx.answer().unwrap(), ["hup"], "{}", place.shown());
+        rx.ok("rest consumer");
+        // It lives, and what it sends is found by whoever looks.
+        assert_eq!(rx.ok("disconnected consumer"), ["false"]);
+        tx.ok("push 0 1");
+        assert_eq!(rx.ok("arm consumer"), ["ready"]);
+        assert_eq!(rx.numbers("pop 1"), [0]);
+        rx.ok("rest consumer");
+        tx.kill();
+        rx.refused("pop 1", "Disconnected", &["died"]);
+        let mut tx = rests_until_a_successor_comes(&place, &mut rx, 1);
+        rx.tell("poll consumer");
+        tx.kill();
+        assert_eq!(rx.answer().unwrap(), ["hup"], "{}", place.shown());
+        assert_eq!(rx.ok("poll-end"), ["Disconnected(Died)"]);
+    }
+    // Likewise a consumer.
+    for place in Place::all(PEER, &SMALL) {
+        let (mut tx, mut rx) = (place.seat("producer"), place.seat("consumer"));
+        let next = tx.numbers("push-full")[1];
+        assert_eq!(tx.ok("arm producer"), ["armed"]);
+        tx.tell("poll producer");
+        rx.ok("close-all");
+        assert_eq!(tx.answer().unwrap(), ["hup"], "{}", place.shown());
+        tx.ok("rest producer");
+        assert_eq!(tx.ok("disconnected producer"), ["false"]);
+        rx.kill();
+        tx.refused(&format!("push {next} 1"), "Disconnected", &["died"]);
+    }
+}
+
+/// An end between the look and the asking rings for nobody: arming looks once more.
+#[test]
+fn an_end_that_comes_as_its_peer_arms_is_told() {
+    for (how, end) in [
+        ("leave", "Finished"),
+        ("abort", "Aborted"),
+        ("kill", "Died"),
+    ] {
+        for place in Place::all(PEER, &SMALL) {
+            for role in ["producer", "consumer"] {
+                let (mut tx, mut rx) = (place.seat("producer"), place.seat("consumer"));
+                let (who, other, whose) = match role {
+                    "producer" => (&mut tx, &mut rx, "consumer"),
+                    _ => (&mut rx, &mut tx, "producer"),
+                };
+                match role {
+                    "producer" => drop(who.ok("push-full")),
+                    // What another round left there.
+                    _ => drop(who.ok("drain")),
+                }
+                who.tell(&format!("arm-late {role}"));
+                assert_eq!(who.answer().unwrap(), ["trapped"], "{}", place.shown());
+                match how {
+                    "kill" => other.kill(),
+                    _ => drop(other.ok(&format!("{how} {whose}"))),
+                }
+                who.tell("go on");
+                let told = who.answer().unwrap_err().debug;
+                assert_eq!(told, format!("Disconnected({end})"), "{}", place.shown());
+            }
+        }
+    }
+}
+
 #[test]
 fn an_end_is_told_with_all_that_came_before_it() {
     for place in places() {

@@ -400,11 +400,11 @@ fn sleep<C: Waits>(
             if seat.parker.sleeper.rung(seen) || until.passed(now) {
                 break;
             }
-            // What a killed publisher did not ring for.
+            // What a killed publisher did not ring for; and, since nobody sleeps on it once more, its end.
+            look_after(core, seat, now, &mut checked)?;
             if done(core, seat)? {
                 return Ok(Waited::Done);
             }
-            look_after(core, seat, now, &mut checked)?;
             if rests && now.duration_since(began) >= QUIET {
                 break;
             }

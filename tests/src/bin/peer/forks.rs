@@ -17,7 +17,7 @@ use crate::party::{Line, Party, Said, maker, spell, verdict};
 use crate::say;
 
 /// The process id of the child, or 0 in the child.
-fn split() -> i32 {
+pub(crate) fn split() -> i32 {
     // SAFETY: the child calls what a test calls, then `_exit`. Other threads there are only in
     // `storm`, whose children do nothing but system calls.
     let pid = unsafe { libc::fork() };

@@ -22,13 +22,14 @@
 //! | `leave`, `abort`, `panic` ROLE | gives the role up |
 //! | `position`, `len`, `disconnected`, `heartbeat` ROLE; `next`; `wait-for` ROLE MS | asks a handle |
 //! | `identity`, `pages`, `metadata`; `stat` NAME; `seat` NAME ROLE; `list`; `remove` (NAME) | asks a channel |
-//! | `stream-produce`, `stream-consume` MAX | for ever; the consumer writes each number to its output |
+//! | `stream-produce` | for ever |
 //! | `race`, `churn`, `occupy`, `wreck`, `rebuild` | see `races.rs` |
 //! | `fork` LINE; `fork-linger`, `exec-linger`, `fork-storm`, `fork-parked` ROUNDS | see `forks.rs` |
 //! | `fenced`, `sandbox`, `ask`, `answer`, `sleep-pop` | see `waiting.rs` |
 //! | `arm`, `poll`, `glance`, `poll-..`, `wait-..`, ... | see `polling.rs` |
 //! | `listen`, `take-over`, `hand-over`, `files`, ... | see `handing.rs` |
 //! | `endure` ROLE MS | see `hostile.rs` |
+//! | `life-…` | see `lives.rs` |
 //! | `watch` and `watch-…` | see `sets.rs` |
 //! | the rest | see `system.rs` |
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -37,6 +38,7 @@ mod ends;
 mod forks;
 mod handing;
 mod hostile;
+mod lives;
 mod party;
 mod polling;
 mod races;

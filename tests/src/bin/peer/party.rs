@@ -1,19 +1,18 @@
 //! One party: the channel and the handles that it has, and the verbs on them.
 
 use std::collections::HashMap;
-use std::io::Write;
-use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use slipring::inspect::{self, SeatStat};
-use slipring::{Builder, End, Error, HugePages, Kind, Wait, bytes, spsc};
+use slipring::{Builder, Error, HugePages, Kind, Wait, bytes, spsc};
 use slipring_tests::message::{Frame, Message, Packet, Small, Twin};
 use slipring_tests::room::PATIENCE;
 
 use crate::ends::{Maker, Memory, Reader, Writer};
-use crate::{forks, handing, hostile, next_line, races, say, sets, waiting};
+use crate::{forks, handing, hostile, lives, next_line, races, say, sets, waiting};
 
 /// What a verb says.
 pub(crate) type Said = Result<Vec<String>, Error>;
@@ -307,7 +306,6 @@ impl Party {
             }
             .map(|()| vec![]),
             "stream-produce" => self.stream_produce(),
-            "stream-consume" => self.stream_consume(line.number(1) as usize),
             "fork" => forks::fork(self, text.split_once(' ').unwrap().1),
             "fork-iterator" => {
                 let numbers = line.number(1)..line.number(1) + line.number(2);
@@ -334,6 +332,7 @@ impl Party {
             "answer" => waiting::answer(),
             "sleep-pop" => waiting::sleep_pop(),
             "endure" => hostile::endure(self, line),
+            _ if verb.starts_with("life-") => lives::obey(self, line),
             _ if verb.starts_with("watch") => sets::obey(self, line),
             _ => handing::obey(self, line),
         }
@@ -389,33 +388,6 @@ impl Party {
                 Ok(()) => {}
                 Err(Error::Disconnected(_)) => tx.wait_for_consumer(PATIENCE)?,
                 Err(error) => return Err(error),
-            }
-        }
-    }
-
-    /// Reads for ever, in place, up to `max` at once; writes each number to its output before it is
-    /// released, and `!0 - end` for each end of a producer that it is told of.
-    fn stream_consume(&mut self, max: usize) -> Said {
-        say("ok");
-        // Unbuffered, and each write of less than PIPE_BUF: a number is written or it is not.
-        let out = std::fs::File::from(std::io::stdout().as_fd().try_clone_to_owned().unwrap());
-        let log = |numbers: &[u64]| {
-            let bytes = numbers.iter().flat_map(|number| number.to_le_bytes());
-            (&out).write_all(&bytes.collect::<Vec<_>>()).unwrap();
-        };
-        loop {
-            match self.rx().read(max, &mut |numbers| log(numbers)) {
-                Ok(()) => {}
-                Err(Error::Disconnected(end)) => {
-                    let code = match end {
-                        End::Died => 0,
-                        End::Aborted => 1,
-                        End::Finished => 2,
-                    };
-                    log(&[!code]);
-                    self.rx().wait_for_producer(PATIENCE)?;
-                }
-                Err(error) => panic!("the stream ends: {error}"),
             }
         }
     }

@@ -9,15 +9,16 @@
 //! | `poll-push` FIRST COUNT, `poll-pop` FIRST COUNT | all these messages; says how often it polled |
 //! | `serve` COUNT, `return` COUNT | messages there and back, with both handles; says how often it polled |
 //! | `poll-end` | pops and polls to the end of its producer; says the numbers, and the error |
-//! | `wait-produce` HOW, `wait-consume` HOW MAX | for ever, as `stream-produce`; HOW is `sleep`, `poll` or `turns` |
 //! | `poke`, `stuff`, `steal` PATH | writes a byte into a FIFO, fills it, reads it empty |
 //! | `publish-unrung` N | commits a message without a ring, as a producer does that is killed in between |
 //! | `close-pipes` | closes every pipe that it has open, but for those by which it is told things |
 //! | `trap-rings` | from now on it is killed when it would write a pipe |
+//! | `arm-late` ROLE | as `arm`, but says `trapped` between the look and the asking, and waits for a line; once |
+//! | `close-all` | closes every descriptor but the first three, as daemons do |
 //! | `sigpipe` | would kill it, which a Rust program otherwise ignores |
 
-use std::io::Write;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -25,7 +26,6 @@ use slipring::{Error, Readiness};
 
 use crate::ends::{Reader, Writer};
 use crate::party::{Line, Party, Said};
-use crate::say;
 use crate::waiting::{linger, pin};
 
 /// What a poll says; within no time, or for as long as it takes.
@@ -123,15 +123,10 @@ fn counted(polls: u64) -> Said {
 pub(crate) fn obey(party: &mut Party, line: &Line<'_>) -> Said {
     let mut polls = 0;
     match line.word(0) {
-        "arm" => {
-            let readiness = match line.word(1) {
-                "producer" => {
-                    let next = party.tx().next();
-                    party.tx().arm(next)
-                }
-                _ => party.rx().arm(),
-            };
-            Ok(vec![format!("{:?}", readiness?).to_lowercase()])
+        "arm" => arm(party, line.word(1)),
+        "arm-late" => {
+            trap_drains();
+            arm(party, line.word(1))
         }
         verb @ ("poll" | "glance") => {
             let fd = match line.word(1) {
@@ -208,8 +203,6 @@ pub(crate) fn obey(party: &mut Party, line: &Line<'_>) -> Said {
             }
             counted(polls)
         }
-        "wait-produce" => wait_produce(party, line.word(1)),
-        "wait-consume" => wait_consume(party, line.word(1), line.number(2) as usize),
         "poke" => {
             let fifo = fifo(line.word(1));
             assert_eq!(rustix::io::write(fifo, &[7]), Ok(1));
@@ -251,6 +244,12 @@ pub(crate) fn obey(party: &mut Party, line: &Line<'_>) -> Said {
             crate::waiting::filter(libc::SYS_write, Some(1), kill);
             Ok(vec![])
         }
+        "close-all" => {
+            // SAFETY: nothing that this process does from here on needs any of them.
+            let closed = unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0) };
+            assert_eq!(closed, 0, "{}", std::io::Error::last_os_error());
+            Ok(vec![])
+        }
         "sigpipe" => {
             // SAFETY: the default action, of a process with one thread.
             let before = unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
@@ -261,96 +260,51 @@ pub(crate) fn obey(party: &mut Party, line: &Line<'_>) -> Said {
     }
 }
 
+fn arm(party: &mut Party, role: &str) -> Said {
+    let readiness = match role {
+        "producer" => {
+            let next = party.tx().next();
+            party.tx().arm(next)
+        }
+        _ => party.rx().arm(),
+    };
+    Ok(vec![format!("{:?}", readiness?).to_lowercase()])
+}
+
+/// When this process next empties a pipe, which it does before it asks to be woken, it says `trapped` and
+/// waits for a line. (The pipe is not emptied then, nor later.)
+fn trap_drains() {
+    extern "C" fn trapped(_signal: libc::c_int) {
+        static ONCE: AtomicBool = AtomicBool::new(false);
+        if ONCE.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let said = b"ok\ttrapped\n";
+        // SAFETY: bytes that live during the call.
+        unsafe { libc::write(1, said.as_ptr().cast(), said.len()) };
+        let mut byte = 0_u8;
+        while byte != b'\n' {
+            // SAFETY: room for one byte.
+            unsafe { libc::read(0, (&raw mut byte).cast(), 1) };
+        }
+    }
+    let handler = trapped as extern "C" fn(libc::c_int);
+    // SAFETY: it makes system calls only.
+    let before = unsafe { libc::signal(libc::SIGSYS, handler as libc::sighandler_t) };
+    assert_ne!(before, libc::SIG_ERR);
+    // The library reads a pipe so many bytes at a time, and nothing else here does.
+    crate::waiting::filter(libc::SYS_read, Some(1024), libc::SECCOMP_RET_TRAP);
+}
+
 fn fifo(path: &str) -> std::os::fd::OwnedFd {
     use rustix::fs::{Mode, OFlags};
     let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
     rustix::fs::open(path, flags, Mode::empty()).unwrap()
 }
 
-/// How a side of a storm waits, the next time.
-fn polls(how: &str, turn: u64) -> bool {
-    match how {
-        "sleep" => false,
-        "poll" => true,
-        "turns" => turn.is_multiple_of(2),
-        how => panic!("no way to wait: {how}"),
-    }
-}
-
-/// Waits until something changed, by the descriptor alone, whether the peer is gone or not.
-fn next_news(mut end: impl Polled) -> Result<(), Error> {
-    match end.arm() {
-        Ok(Readiness::Ready) => return Ok(()),
-        Ok(Readiness::Armed) | Err(Error::Disconnected(_)) => {}
-        Err(error) => return Err(error),
-    }
-    look(end.fd()?, false);
-    Ok(())
-}
-
-fn wait_produce(party: &mut Party, how: &str) -> Said {
-    say("ok");
-    loop {
-        let tx = party.tx();
-        let number = tx.next();
-        let pushed = if polls(how, number) {
-            tx.try_push(number)
-        } else {
-            tx.push(number)
-        };
-        match pushed {
-            Ok(()) => {}
-            Err(Error::Full) => next_news(Room(tx, number))?,
-            Err(Error::Disconnected(_)) if polls(how, number) => next_news(Room(tx, number))?,
-            Err(Error::Disconnected(_)) => {
-                tx.wait_for_consumer(slipring_tests::room::PATIENCE)?;
-            }
-            Err(error) => return Err(error),
-        }
-    }
-}
-
-fn wait_consume(party: &mut Party, how: &str, max: usize) -> Said {
-    say("ok");
-    // Unbuffered, and each write of less than PIPE_BUF: a number is written or it is not.
-    let out = std::fs::File::from(std::io::stdout().as_fd().try_clone_to_owned().unwrap());
-    let log = |numbers: &[u64]| {
-        let bytes = numbers.iter().flat_map(|number| number.to_le_bytes());
-        (&out).write_all(&bytes.collect::<Vec<_>>()).unwrap();
-    };
-    let mut turn = 0;
-    loop {
-        turn += 1;
-        let rx = party.rx();
-        if polls(how, turn) {
-            match rx.arm() {
-                Ok(Readiness::Ready) => rx.read(max, &mut |numbers| log(numbers))?,
-                Ok(Readiness::Armed) => {
-                    look(rx.fd()?, false);
-                }
-                Err(Error::Disconnected(_)) => {
-                    log(&[!0]);
-                    look(rx.fd()?, false);
-                }
-                Err(error) => return Err(error),
-            }
-            continue;
-        }
-        match rx.read(max, &mut |numbers| log(numbers)) {
-            Ok(()) => {}
-            Err(Error::Disconnected(_)) => {
-                log(&[!0]);
-                rx.wait_for_producer(slipring_tests::room::PATIENCE)?;
-            }
-            Err(error) => return Err(error),
-        }
-    }
-}
-
 /// Commits a message while the consumer's bit is away (word 640 of the control part, as FORMAT.md says),
 /// and puts it back: as it is when a producer's store was seen, and its ring was not to be.
 fn publish_unrung(party: &mut Party, number: u64) {
-    use std::sync::atomic::{AtomicU64, Ordering};
     let file = match &party.channel {
         // A passed channel: its first descriptor is the control part.
         Some(channel) => channel.descriptors()[0].try_clone_to_owned().unwrap(),

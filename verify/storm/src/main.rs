@@ -1,0 +1,221 @@
+//! Kills and stops processes at random, and accounts for every message.
+//!
+//! ```text
+//! storm [KILLS]          so many kills, of all kinds and all ways to wait; nothing is kept
+//! storm --until KILLS    until so many kills in all: goes on where `verify/RESULTS.md` stands
+//! storm --soak SECONDS   all kinds at once, as fast as they go, and adds that to `verify/RESULTS.md`
+//! storm --stop SECONDS   stops the holder of each seat for so long: it is never reclaimed
+//! ```
+//!
+//! Two to eight processes share a channel; as many as there are seats sit, and pass numbered messages, each
+//! of which says its number and can be checked in full. The others want the seats, and try again and again.
+//! Between two blows messages pass; a blow kills one process or two, kills one while another is stopped, or
+//! stops one; whoever was killed is replaced. After each, everybody must go on.
+//!
+//! What is lost, torn, out of place, twice without reason, or told dead while it lives is a panic, and exit
+//! code 1; whoever waits for more than a minute likewise.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod kinds;
+mod party;
+mod scene;
+mod tally;
+mod watch;
+mod words;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use clap::Parser;
+
+use kinds::{Kind, Way};
+use scene::{Plot, Scene};
+use tally::{Count, Results, Row, Tally, figure};
+
+/// How many are killed in one scene.
+const SHARD: u64 = 180;
+/// How many processes a scene has.
+const PROCESSES: std::ops::RangeInclusive<u64> = 2..=8;
+
+#[derive(Parser)]
+struct Args {
+    /// How many to kill.
+    #[arg(default_value_t = 10_080)]
+    kills: u64,
+    /// Go on until so many were killed in all; the counts are kept in verify/RESULTS.md.
+    #[arg(long, value_name = "KILLS")]
+    until: Option<u64>,
+    /// In place of that, let all kinds run at once for so long, and add it to verify/RESULTS.md.
+    #[arg(long, value_name = "SECONDS")]
+    soak: Option<u64>,
+    /// In place of that, stop the holder of each seat for so long.
+    #[arg(long, value_name = "SECONDS")]
+    stop: Option<u64>,
+    /// How many scenes are played at once. Times are worth most with one.
+    #[arg(long, default_value_t = 2)]
+    jobs: usize,
+    /// Be a process of a scene.
+    #[arg(long, hide = true, num_args = 4.., value_name = "WHO")]
+    party: Vec<String>,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    if !args.party.is_empty() {
+        party::run(&args.party);
+        return ExitCode::SUCCESS;
+    }
+    let kinds = kinds::all();
+    let well = match (args.soak, args.stop, args.until) {
+        (Some(seconds), _, _) => soak(&kinds, seconds),
+        (_, Some(seconds), _) => stop(&kinds, seconds),
+        (_, _, Some(kills)) => storm(&kinds, Results::load(), kills, args.jobs, true),
+        _ => storm(&kinds, Results::default(), args.kills, args.jobs, false),
+    };
+    if well {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+/// The rows of the results, each with its kind and its way to wait.
+fn rows(kinds: &[Kind]) -> Vec<(Row, &Kind, Way)> {
+    let ways = |kind| Way::ALL.map(|way| (kind, way));
+    let rows = kinds.iter().flat_map(ways);
+    rows.map(|(kind, way)| ((kind.name.into(), way.name().into()), kind, way))
+        .collect()
+}
+
+/// Storms until so many were killed in all. Whether all went well.
+fn storm(kinds: &[Kind], results: Results, total: u64, jobs: usize, keep: bool) -> bool {
+    let rows = rows(kinds);
+    // A scene that was begun counts as played, for whoever chooses the next.
+    let begun = rows.iter().map(|(row, ..)| results.kills(row)).collect();
+    let begun = Mutex::<Vec<u64>>::new(begun);
+    let next = || {
+        let mut begun = begun.lock().unwrap();
+        let open = begun.iter().sum::<u64>() < total;
+        let (index, kills) = begun
+            .iter_mut()
+            .enumerate()
+            .min_by_key(|row| *row.1)
+            .filter(|_| open)?;
+        let shard = *kills / SHARD;
+        *kills += SHARD;
+        Some((index, shard))
+    };
+    let results = Mutex::new(results);
+    let well = at_once(jobs, |well| {
+        while let Some((index, shard)) = next().filter(|_| well.load(Ordering::Relaxed)) {
+            let (row, kind, way) = &rows[index];
+            let tally = rage(plot(kind, *way, index as u64, shard));
+            let add = |results: &mut Results| results.add_storm(row.clone(), &tally);
+            if keep {
+                println!("{}", Results::keep(add).summary());
+            } else {
+                add(&mut results.lock().unwrap());
+            }
+        }
+    });
+    if !keep {
+        let results = results.into_inner().unwrap();
+        println!("{}\n\n{}", results.times_table(), results.summary());
+    }
+    well
+}
+
+/// Runs so many threads until all are done. Whether none of them panicked; the others may ask for that.
+fn at_once(threads: usize, act: impl Fn(&AtomicBool) + Sync) -> bool {
+    let well = AtomicBool::new(true);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                if catch_unwind(AssertUnwindSafe(|| act(&well))).is_err() {
+                    well.store(false, Ordering::Relaxed);
+                }
+            });
+        }
+    });
+    well.into_inner()
+}
+
+/// One scene of the row's many: they differ in how many play, in where the channel is, and in the dice.
+fn plot(kind: &Kind, way: Way, row: u64, shard: u64) -> Plot<'_> {
+    let sizes = PROCESSES.end() - PROCESSES.start() + 1;
+    Plot {
+        kind,
+        way,
+        passed: (row + shard + shard / sizes) % 2 == 1,
+        processes: (PROCESSES.start() + (row + shard) % sizes) as usize,
+        seed: (row << 48 | shard).wrapping_mul(0x9e37_79b9_7f4a_7c15),
+    }
+}
+
+fn rage(plot: Plot<'_>) -> Tally {
+    let mut scene = Scene::begin(plot);
+    while scene.tally.get(Count::Kills) < SHARD {
+        scene.blow();
+    }
+    scene.end()
+}
+
+/// Each kind, named and passed.
+fn places(kinds: &[Kind]) -> impl Iterator<Item = (&Kind, bool)> {
+    kinds.iter().flat_map(|kind| [(kind, false), (kind, true)])
+}
+
+fn soak(kinds: &[Kind], seconds: u64) -> bool {
+    let places = Mutex::new(places(kinds));
+    at_once(2 * kinds.len(), |_| {
+        let (kind, passed) = places.lock().unwrap().next().unwrap();
+        let mut scene = Scene::begin(Plot {
+            kind,
+            way: Way::Stream,
+            passed,
+            processes: 2,
+            seed: 0,
+        });
+        scene.rest(Duration::from_secs(seconds));
+        let messages = scene.end().get(Count::Messages);
+        let place = if passed { "passed" } else { "named" };
+        println!(
+            "{} {place}: {} messages, 0 lost",
+            kind.name,
+            figure(messages)
+        );
+        let row = (kind.name.to_owned(), place.to_owned());
+        Results::keep(|results| results.add_soak(row, seconds, messages));
+    })
+}
+
+fn stop(kinds: &[Kind], seconds: u64) -> bool {
+    let holders = places(kinds).flat_map(|(kind, passed)| {
+        let seats = (kind.seats)(2).into_iter();
+        seats.flat_map(move |seat| {
+            [Way::Sleep, Way::Poll].map(|way| (kind, passed, seat.number, way))
+        })
+    });
+    let holders = holders.collect::<Vec<_>>();
+    let (count, holders) = (holders.len(), Mutex::new(holders));
+    let well = at_once(count, |_| {
+        let (kind, passed, seat, way) = holders.lock().unwrap().pop().unwrap();
+        let mut scene = Scene::begin(Plot {
+            kind,
+            way,
+            passed,
+            processes: 4,
+            seed: 0,
+        });
+        scene.flow(100);
+        scene.hold(seat, Duration::from_secs(seconds));
+        scene.end();
+    });
+    if well {
+        println!("{count} holders stopped for {seconds} s each: none was reclaimed, or told dead");
+    }
+    well
+}

@@ -1,0 +1,89 @@
+//! A seat as the kernel and its words show it to somebody who has no part in it: see FORMAT.md.
+
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::mm::{MapFlags, ProtFlags, mmap};
+
+use crate::words::now;
+
+/// Where the seat table begins, and how long a seat's line is.
+const SEATS: usize = 1024;
+const LINE: usize = 128;
+/// The words of a line: whose turn it is, and when he last gave a sign of life.
+const LIFE: usize = 0;
+const HEARTBEAT: usize = 64;
+
+/// The control part of a channel, looked at.
+pub(crate) struct Watch {
+    control: OwnedFd,
+    page: *const u8,
+}
+
+// SAFETY: a mapping for ever, read only, and only by atomics.
+unsafe impl Send for Watch {}
+
+/// When the kernel released a seat.
+#[derive(Clone, Copy)]
+pub(crate) struct Release {
+    /// It was still held.
+    pub(crate) after: u64,
+    /// It was not any more.
+    pub(crate) by: u64,
+}
+
+impl Watch {
+    pub(crate) fn new(control: OwnedFd) -> Watch {
+        let (nowhere, shared) = (std::ptr::null_mut(), MapFlags::SHARED);
+        // SAFETY: a fresh mapping at an address of the kernel's choice, never unmapped.
+        let page = unsafe { mmap(nowhere, 16384, ProtFlags::READ, shared, &control, 0) };
+        let page = page.unwrap().cast();
+        Watch { control, page }
+    }
+
+    /// Which generation has the seat, and how it is.
+    pub(crate) fn life(&self, seat: usize) -> u64 {
+        self.word(seat, LIFE)
+    }
+
+    /// When the seat's holder last gave a sign of life.
+    pub(crate) fn heartbeat(&self, seat: usize) -> u64 {
+        self.word(seat, HEARTBEAT)
+    }
+
+    fn word(&self, seat: usize, word: usize) -> u64 {
+        // SAFETY: the lines of 64 seats lie within the four pages.
+        let word = unsafe { self.page.add(SEATS + LINE * seat + word) };
+        // SAFETY: mapped for ever, aligned, and everybody uses it as this atomic.
+        let word = unsafe { AtomicU64::from_ptr(word.cast_mut().cast()) };
+        word.load(Ordering::Acquire)
+    }
+
+    /// Whether somebody holds the seat.
+    pub(crate) fn is_held(&self, seat: usize) -> bool {
+        // SAFETY: a struct of integers, for which zero is a value.
+        let mut lock: libc::flock = unsafe { std::mem::zeroed() };
+        lock.l_type = libc::F_WRLCK as libc::c_short;
+        lock.l_start = (SEATS + LINE * seat) as libc::off_t;
+        lock.l_len = 1;
+        let fd = self.control.as_raw_fd();
+        // SAFETY: an open descriptor, and a structure that outlives the call.
+        let asked = unsafe { libc::fcntl(fd, libc::F_OFD_GETLK, &raw mut lock) };
+        assert_eq!(asked, 0, "{}", std::io::Error::last_os_error());
+        lock.l_type != libc::F_UNLCK as libc::c_short
+    }
+
+    /// Waits, without a pause, until the seat is not held any more by whoever had it when its life was
+    /// this, at the time `after`. (A successor may be so quick that it is never seen free.)
+    pub(crate) fn released(&self, seat: usize, life: u64, mut after: u64) -> Release {
+        let began = after;
+        loop {
+            let asked = now();
+            if !self.is_held(seat) || self.life(seat) != life {
+                return Release { after, by: now() };
+            }
+            after = asked;
+            assert!(asked - began < 60_000_000_000, "seat {seat} is never free");
+        }
+    }
+}
