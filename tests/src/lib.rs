@@ -23,6 +23,8 @@
 //! | a descriptor is readable when there is news, and only then (SEEDS 1, 14) | `descriptor.rs` |
 //! | what cannot be made, or is not what was asked for, is refused (SEEDS 7, 8, 16) | `refusals.rs` |
 //! | a damaged channel is refused, and can be removed | `damaged.rs` |
+//! | files damaged or replaced, locks squatted, bells rung without end, while others work: errors, no harm | `hostile_files.rs` |
+//! | nor does a channel that comes in wrong parts do any | `hostile_handover.rs` |
 //! | who may come in is the creator's choice | `rights.rs` |
 //! | who was handed a sealed channel reads and cannot write | `sealed.rs` |
 //! | a full file system is `NoSpace`, never a signal | `full.rs` |
@@ -56,6 +58,7 @@ pub mod message;
 pub mod peer;
 pub mod place;
 pub mod room;
+pub mod stranger;
 
 pub use barrier::Barrier;
 pub use peer::{Answer, Peer, Refusal, from_fds};

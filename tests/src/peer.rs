@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Instant;
@@ -172,6 +172,12 @@ impl Peer {
     /// Whether it has not ended.
     pub fn is_running(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Waits until it has ended; the signal that ended it, if one did.
+    pub fn ended_by(&mut self) -> Option<i32> {
+        eventually("the process ends", || !self.is_running());
+        self.child.wait().unwrap().signal()
     }
 
     /// Ends it as the OOM killer would, and waits until it is gone.

@@ -1,11 +1,12 @@
 //! Channels that outlive everybody who uses them, named or passed, for stories that are to hold for both.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 
 use slipring::{bytes, spsc};
 
 use crate::message::Message;
-use crate::{Peer, Room, from_fds};
+use crate::{Answer, Peer, Refusal, Room, from_fds};
 
 /// The names of a place's channels; for passed ones, just names.
 const CHANNELS: [&str; 2] = ["ticks", "tocks"];
@@ -81,6 +82,19 @@ impl Place {
         format!("{how} {}", self.options)
     }
 
+    /// Paths of the first channel's control part, data part and pipes, for whoever means it ill. (A named
+    /// channel has its files once somebody sat down.)
+    pub fn files(&self) -> [PathBuf; 4] {
+        match &self.passed {
+            None => ["control", "data", "pipe-0", "pipe-1"]
+                .map(|part| self.room.file(CHANNELS[0], part)),
+            Some(passed) => std::array::from_fn(|part| {
+                let number = passed[0][part].as_raw_fd();
+                format!("/proc/{}/fd/{number}", std::process::id()).into()
+            }),
+        }
+    }
+
     /// A new process that may sit down here.
     pub fn peer(&self) -> Peer {
         let passed = self.passed.iter().flatten().flatten();
@@ -88,19 +102,37 @@ impl Place {
             .peer_with(&passed.map(AsFd::as_fd).collect::<Vec<_>>())
     }
 
+    /// A new process that has opened the first channel, and has no role. (A named one must be there.)
+    #[track_caller]
+    pub fn opened(&self) -> Peer {
+        let mut peer = self.peer();
+        let open = match &self.passed {
+            None => format!("open {}", CHANNELS[0]),
+            Some(passed) => from_fds(&passed[0].iter().map(AsFd::as_fd).collect::<Vec<_>>()),
+        };
+        peer.ok(&format!("{open} {}", self.options));
+        peer
+    }
+
     /// Gives the peer this role of the first or the second channel. (A passed channel is opened once by
     /// each peer, so of that it has one role.)
     #[track_caller]
     pub fn sit(&self, peer: &mut Peer, role: &str, channel: usize) {
+        if let Err(refusal) = self.try_sit(peer, role, channel) {
+            panic!("`{role}`: {refusal:?}");
+        }
+    }
+
+    /// As `sit`, where it may be refused.
+    #[track_caller]
+    pub fn try_sit(&self, peer: &mut Peer, role: &str, channel: usize) -> Result<Answer, Refusal> {
         let options = self.options;
         match &self.passed {
-            None => {
-                peer.ok(&format!("{role} {} {options}", CHANNELS[channel]));
-            }
+            None => peer.ask(&format!("{role} {} {options}", CHANNELS[channel])),
             Some(passed) => {
                 let passed: Vec<_> = passed[channel].iter().map(AsFd::as_fd).collect();
-                peer.ok(&format!("{} {options}", from_fds(&passed)));
-                peer.ok(&format!("{role} {options}"));
+                peer.ask(&format!("{} {options}", from_fds(&passed)))?;
+                peer.ask(&format!("{role} {options}"))
             }
         }
     }

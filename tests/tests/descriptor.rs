@@ -244,6 +244,44 @@ fn a_consumer_that_is_killed_hangs_up() {
     }
 }
 
+/// A process that dies on a busy machine may have lost its pipe, and not yet its lock, for as long as others
+/// are let run.
+#[test]
+fn a_death_that_takes_its_time_is_told_in_the_end() {
+    for place in places() {
+        let (mut tx, mut rx) = (place.seat("producer"), place.seat("consumer"));
+        assert_eq!(rx.ok("arm consumer"), ["armed"]);
+        tx.ok("close-pipes");
+        for _ in 0..20 {
+            let said = rx.ok("poll consumer");
+            assert!(said.contains(&"hup".to_owned()), "{said:?}");
+            assert_eq!(rx.ok("arm consumer"), ["armed"], "{}", place.shown());
+        }
+        tx.kill();
+        assert_eq!(
+            rx.ok("poll-end"),
+            ["Disconnected(Died)"],
+            "{}",
+            place.shown()
+        );
+    }
+}
+
+#[test]
+fn who_has_closed_its_pipe_and_lives_keeps_nobody_awake_for_ever() {
+    let place = Place::named(PEER, SPSC);
+    let (mut tx, mut rx) = (place.seat("producer"), place.seat("consumer"));
+    tx.ok("close-pipes");
+    eventually("nobody is kept awake", || {
+        assert_eq!(rx.ok("arm consumer"), ["armed"]);
+        rx.ok("glance consumer").is_empty()
+    });
+    rx.ok("rest consumer");
+    // It cannot ring, but be heard by who looks.
+    tx.ok("push 0 1");
+    assert_eq!(rx.numbers("pop 1"), [0]);
+}
+
 #[test]
 fn a_producer_killed_as_it_sits_down_keeps_nobody_awake_and_nobody_waiting() {
     for place in places() {

@@ -1,5 +1,5 @@
-//! A full file system is `NoSpace` when the channel is made, nothing is left behind, and nobody ever
-//! gets a SIGBUS. In a tmpfs of one MiB of its own.
+//! A full file system is `NoSpace` when the channel is made, nothing is left behind, and nobody gets a
+//! SIGBUS, unless somebody punches holes. In a tmpfs of one MiB of its own.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs;
@@ -192,4 +192,33 @@ fn a_file_system_without_inodes_is_no_space_too() {
     peer.ok("remove ticks");
     peer.ok("close");
     peer.ok("create other");
+}
+
+/// What no check at the door can help: a page that is taken away under a mapping, and given to another file.
+#[test]
+fn who_touches_a_punched_page_that_a_full_disk_cannot_give_back_ends_by_sigbus() {
+    for (kind, fits, _) in KINDS {
+        let room = room();
+        let Some((mut tx, seen)) = small(&room, "size:1m") else {
+            return;
+        };
+        tx.ok(&format!("producer ticks {kind} {fits}"));
+        let mut next = beside(&room, &tx);
+        let data = fs::File::options()
+            .write(true)
+            .open(seen.join("ticks/data"));
+        let data = data.unwrap();
+        let (punch, len) = (
+            FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE,
+            data.metadata().unwrap().len(),
+        );
+        fallocate(data.as_fd(), punch, 0, len).unwrap();
+        drop(data);
+        let filler = room.path().join("small/filler");
+        assert!(next.number(&format!("fill {}", filler.display())) >= len as u64);
+        // Who comes is told.
+        next.refused(&format!("consumer ticks {kind}"), "NoSpace", &["holes"]);
+        tx.tell("push 0 1");
+        assert_eq!(tx.ended_by(), Some(libc::SIGBUS));
+    }
 }

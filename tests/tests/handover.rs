@@ -2,35 +2,21 @@
 //! comes that way is refused, with every descriptor closed.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::io::IoSlice;
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
 use rustix::fs::{MemfdFlags, memfd_create};
-use rustix::net::{
-    AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix,
-    SocketType, sendmsg,
-};
 use slipring::{handover, spsc};
 use slipring_tests::message::Message;
+use slipring_tests::stranger::{GREETING, Pieces, listener, sends};
 use slipring_tests::{Peer, Room, is_root};
 
 const SPSC: &str = "kind=spsc capacity=64";
 const BYTES: &str = "kind=bytes capacity=4096 max=112";
 const SOCKETS: [&str; 2] = ["stream", "seqpacket"];
-const GREETING: &[u8; 16] = b"slipring channel";
 
 fn room() -> Room {
     Room::new(env!("CARGO_BIN_EXE_peer"))
-}
-
-/// A peer that waits for connections, and where.
-fn listener(room: &Room, socket: &str) -> (Peer, PathBuf) {
-    let mut peer = room.peer();
-    let path = room.path().join(format!("socket-{}", peer.pid()));
-    peer.ok(&format!("listen {socket} {}", path.display()));
-    (peer, path)
 }
 
 /// Hands `from`'s channel to `to`; says what both call it.
@@ -177,29 +163,6 @@ fn a_channel_with_a_name_or_of_one_process_is_not_passed() {
         );
     }
     drop(to);
-}
-
-/// What a stranger sends in place of a channel: pieces, each with its descriptors.
-type Pieces<'d> = Vec<(&'d [u8], Vec<BorrowedFd<'d>>)>;
-
-/// Connects as a stranger to the peer, which receives; sends; hangs up.
-fn sends(to: &mut (Peer, PathBuf), socket: &str, pieces: &Pieces<'_>) {
-    let kind = match socket {
-        "stream" => SocketType::STREAM,
-        _ => SocketType::SEQPACKET,
-    };
-    let stranger = rustix::net::socket(AddressFamily::UNIX, kind, None).unwrap();
-    rustix::net::connect(&stranger, &SocketAddrUnix::new(&to.1).unwrap()).unwrap();
-    for (text, descriptors) in pieces {
-        let mut space = vec![MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(253))];
-        let mut rights = SendAncillaryBuffer::new(&mut space);
-        if !descriptors.is_empty() {
-            assert!(rights.push(SendAncillaryMessage::ScmRights(descriptors)));
-        }
-        let text = [IoSlice::new(text)];
-        // Who has heard enough hangs up.
-        let _ = sendmsg(&stranger, &text, &mut rights, SendFlags::NOSIGNAL);
-    }
 }
 
 #[test]

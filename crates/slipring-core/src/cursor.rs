@@ -31,7 +31,7 @@ use crate::wait::Ringer;
 
 /// No handle starts beyond this position: from here it could not go on for long without wrapping.
 /// (At 10^9 messages a second it is 584 years away.)
-const LAST: u64 = u64::MAX - (1 << 48);
+pub(crate) const LAST: u64 = u64::MAX - (1 << 48);
 
 /// The words that both ends share, and how positions count.
 pub(crate) struct Words<'m> {
@@ -41,6 +41,8 @@ pub(crate) struct Words<'m> {
     pub(crate) capacity: u64,
     /// Every position is a multiple of this power of two.
     pub(crate) unit: u64,
+    /// How far the head may be ahead of the tail: that of a reader which skips messages.
+    pub(crate) ahead: u64,
 }
 
 impl Words<'_> {
@@ -54,12 +56,16 @@ impl Words<'_> {
         word: &'static str,
         found: u64,
     ) -> Result<u64, Corrupt> {
-        // Checked: positions never go round, so a head beyond the tail is rubbish at any distance.
+        // Checked: positions never go round, so a head beyond the tail is rubbish at any distance (but
+        // that of a reader which skips).
         if let Some(ahead) = tail.checked_sub(head)
             && ahead <= self.capacity
             && ahead & (self.unit - 1) == 0
         {
             return Ok(ahead);
+        }
+        if head > tail && head - tail <= self.ahead {
+            return Ok(0);
         }
         let expected = if found == tail {
             head.wrapping_add(self.capacity)
@@ -258,7 +264,7 @@ pub(crate) struct Reader<'m> {
     at: u64,
     /// `at` may go up to here unasked.
     limit: &'m Lease,
-    slip: Slip,
+    pub(crate) slip: Slip,
     /// Wakes the writer.
     bell: Ringer<'m>,
     pub(crate) peer: Peer<'m>,
@@ -271,16 +277,28 @@ impl<'m> Reader<'m> {
         peer: Peer<'m>,
         limit: &'m mut Lease,
     ) -> Result<Self, Error> {
-        let (tail, at) = words.resume()?;
-        limit.set(tail);
-        Ok(Reader {
+        let (_, at) = words.resume()?;
+        Ok(Reader::standing_at(at, words, bell, peer, limit))
+    }
+
+    /// A reader that begins at `at`, where its own word says that it stands; nothing is known yet of what
+    /// is there.
+    pub(crate) fn standing_at(
+        at: u64,
+        words: Words<'m>,
+        bell: Ringer<'m>,
+        peer: Peer<'m>,
+        limit: &'m mut Lease,
+    ) -> Self {
+        limit.set(at);
+        Reader {
             words,
             at,
             limit,
             slip: Slip::default(),
             bell,
             peer,
-        })
+        }
     }
 
     #[inline]
@@ -376,12 +394,39 @@ impl<'m> Reader<'m> {
         if self.filled()? > 0 {
             return Ok(());
         }
-        match self.peer.end(self.at)? {
+        match self.peer.end(self.at.min(self.limit.get()))? {
             // It may have committed more just before it left.
             Some(_) if self.filled()? > 0 => Ok(()),
             Some(news) => Err(Error::Disconnected(self.peer.tell(news))),
             None => Err(Error::Empty),
         }
+    }
+
+    /// Goes on at `at`, of which nothing is known yet; so far ahead of the tail will releases lead it from
+    /// now on. *Release*, when it goes forward.
+    pub(crate) fn go_to(&mut self, at: u64, ahead: u64) {
+        self.at = at;
+        // It may be further ahead just now: then until the tail has caught up.
+        self.words.ahead = ahead.max(at.saturating_sub(self.tail()));
+        self.limit.set(at);
+        // Release: as in `release`.
+        self.words.head.store(at, Ordering::Release);
+        self.bell.ring();
+    }
+
+    /// For a reader that learns in another way what is committed: how far it may go unasked.
+    pub(crate) fn set_limit(&mut self, limit: u64) {
+        self.limit.set(limit);
+    }
+
+    pub(crate) fn tail_word(&self) -> &'m AtomicU64 {
+        self.words.tail
+    }
+
+    /// The writer's position, and all that it wrote before it.
+    pub(crate) fn tail(&self) -> u64 {
+        // Acquire: pairs with the release in `Writer::commit`.
+        self.words.tail.load(Ordering::Acquire)
     }
 
     /// Reads the writer's position, renews the lease, and says how much is there.

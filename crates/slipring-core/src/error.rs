@@ -59,6 +59,24 @@ pub enum Error {
     Empty,
     /// The peer is gone, and (for a consumer) everything that it committed has been read.
     Disconnected(End),
+    /// The consumer was overtaken: so many of its messages are gone. It goes on behind them.
+    Lagged(u64),
+    /// What may be overwritten cannot be read in place.
+    Overwritten,
+    /// A message that is not there yet.
+    Ahead {
+        /// The number asked for.
+        asked: u64,
+        /// The number of the next message that is committed.
+        newest: u64,
+    },
+    /// Not one of so many parts.
+    Stride {
+        /// Which part was asked for, counted from zero.
+        index: u64,
+        /// Of how many.
+        of: u64,
+    },
     /// More than the channel can ever hold at once: bytes of a record, or slots.
     TooLarge {
         /// What was asked for.
@@ -121,6 +139,22 @@ impl fmt::Display for Error {
             Error::Full => write!(f, "the channel is full"),
             Error::Empty => write!(f, "the channel is empty"),
             Error::Disconnected(end) => write!(f, "the peer is gone: it {end}"),
+            Error::Lagged(lost) => write!(
+                f,
+                "overtaken: {lost} messages were overwritten before they were read"
+            ),
+            Error::Overwritten => write!(
+                f,
+                "this channel overwrites its messages: they are copied (`pop`), not read in place"
+            ),
+            Error::Ahead { asked, newest } => write!(
+                f,
+                "message {asked} is not there yet; the next to come is {newest}"
+            ),
+            Error::Stride { index, of } => write!(
+                f,
+                "there is no part {index} of {of}; parts are counted from 0, and there is at least one"
+            ),
             Error::TooLarge { asked, max } => {
                 write!(
                     f,

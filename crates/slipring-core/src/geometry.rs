@@ -10,6 +10,9 @@ use crate::layout::{LINE, PAGE, SEATS};
 /// The most bytes that the data part may have.
 const MAX_DATA: u64 = 1 << 46;
 
+/// The most seats of one side: a bit each in a word that has one left.
+pub const MOST_SEATS: usize = 63;
+
 /// A skew is a multiple of this, in bytes: what a role's words may take up.
 pub const SKEW_STEP: usize = 512;
 
@@ -21,6 +24,8 @@ pub enum Kind {
     Spsc = 1,
     /// One producer, one consumer, records of varying size.
     Bytes = 2,
+    /// One producer, and each consumer sees all; fixed-size payloads.
+    Broadcast = 3,
 }
 
 impl Kind {
@@ -29,6 +34,7 @@ impl Kind {
         match number {
             1 => Some(Kind::Spsc),
             2 => Some(Kind::Bytes),
+            3 => Some(Kind::Broadcast),
             _ => None,
         }
     }
@@ -38,6 +44,37 @@ impl Kind {
         match self {
             Kind::Spsc => "spsc",
             Kind::Bytes => "bytes",
+            Kind::Broadcast => "broadcast",
+        }
+    }
+}
+
+/// What a producer does when the ring is full. Its number is the header's `flags`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+#[repr(u64)]
+pub enum WhenFull {
+    /// It waits for the slowest consumer: nothing is lost.
+    #[default]
+    Wait = 0,
+    /// It overwrites the oldest messages: it never waits, and a slow consumer learns what it lost.
+    Overwrite = 1,
+}
+
+impl WhenFull {
+    /// The rule with this number in the header.
+    pub fn from_number(number: u64) -> Option<WhenFull> {
+        match number {
+            0 => Some(WhenFull::Wait),
+            1 => Some(WhenFull::Overwrite),
+            _ => None,
+        }
+    }
+
+    /// The rule's name, as a user writes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            WhenFull::Wait => "wait",
+            WhenFull::Overwrite => "overwrite",
         }
     }
 }
@@ -47,11 +84,13 @@ impl Kind {
 pub struct Geometry {
     /// The kind.
     pub kind: Kind,
-    /// Slots (`spsc`), or bytes that positions go round in (`bytes`). A power of two.
+    /// What happens when it is full.
+    pub when_full: WhenFull,
+    /// Slots (`spsc`, `broadcast`), or bytes that positions go round in (`bytes`). A power of two.
     pub capacity: u64,
-    /// Bytes of a slot (`spsc`), or of the largest record with its length word (`bytes`).
+    /// Bytes of a payload (`spsc`, `broadcast`), or of the largest record with its length word (`bytes`).
     pub slot_size: u64,
-    /// The alignment that a slot needs, in bytes.
+    /// The alignment that a payload needs, in bytes.
     pub slot_align: u64,
     /// Producer seats.
     pub producers: u64,
@@ -96,8 +135,33 @@ impl Geometry {
         let len = match self.kind {
             Kind::Spsc => self.capacity.checked_mul(self.slot_size)?,
             Kind::Bytes => self.capacity.checked_add(self.slot_size)?,
+            Kind::Broadcast => self.capacity.checked_mul(self.checked_stride()?)?,
         };
         (len <= MAX_DATA).then_some(len)
+    }
+
+    /// From the start of one slot to the start of the next, in bytes.
+    pub fn stride(&self) -> u64 {
+        self.checked_stride().unwrap_or(u64::MAX)
+    }
+
+    /// What lies before the payload in a slot, in bytes: its sequence word, where messages may be
+    /// overwritten.
+    pub fn lead(&self) -> u64 {
+        match self.when_full {
+            WhenFull::Wait => 0,
+            WhenFull::Overwrite => self.slot_align.max(8),
+        }
+    }
+
+    fn checked_stride(&self) -> Option<u64> {
+        match self.lead() {
+            0 => Some(self.slot_size),
+            lead => self
+                .slot_size
+                .checked_next_multiple_of(lead)?
+                .checked_add(lead),
+        }
     }
 
     /// Bytes of the data part.
@@ -117,6 +181,8 @@ impl Geometry {
         let (min, max) = match self.kind {
             Kind::Spsc => (1, MAX_DATA / self.slot_size.max(1)),
             Kind::Bytes => (64, MAX_DATA / 2),
+            // With a single slot, *committed* and *being written* would be the same number.
+            Kind::Broadcast => (1 + self.when_full as u64, MAX_DATA / self.stride().max(1)),
         };
         let max = max.checked_ilog2().map_or(0, |bits| 1 << bits);
         if !self.capacity.is_power_of_two() || self.capacity < min || self.capacity > max {
@@ -142,14 +208,21 @@ impl Geometry {
         if self.kind == Kind::Bytes && (self.slot_size < 16 || self.slot_size > self.capacity) {
             return word("slot_size", self.slot_size, self.capacity);
         }
+        if self.kind != Kind::Broadcast && self.when_full != WhenFull::Wait {
+            return word("flags", self.when_full as u64, 0);
+        }
         if self.producers != 1 {
             return word("producers", self.producers, 1);
         }
         if !self.skew.is_multiple_of(SKEW_STEP as u64) || self.skew >= PAGE as u64 {
             return word("skew", self.skew, (PAGE - SKEW_STEP) as u64);
         }
-        if self.consumers != 1 {
-            return word("consumers", self.consumers, 1);
+        let most = match self.kind {
+            Kind::Spsc | Kind::Bytes => 1,
+            Kind::Broadcast => MOST_SEATS as u64,
+        };
+        if !(1..=most).contains(&self.consumers) {
+            return word("consumers", self.consumers, most);
         }
         match self.checked_data_len() {
             Some(_) => Ok(()),

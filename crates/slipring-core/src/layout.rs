@@ -5,7 +5,8 @@
 //!
 //! ```text
 //! control   0      header: magic, geometry, schema, identity, user metadata   (fixed once made)
-//!           512    bells: the producers', and at 640 the consumers'; then zeros
+//!           512    bells: the producers', and at 640 the consumers'
+//!           768    members: which consumers the producer waits for; then zeros
 //!           1024   seat table: one 128-byte line a seat, producers first
 //!           ..     to the next multiple of the page stride
 //!           R      role pages: one page stride a seat, in the order of the seats
@@ -18,6 +19,8 @@
 //! | seat line | the seat's holder | peers, tools | `life`: release / acquire (see `seat.rs`) |
 //! | `owner` of a seat line | takers on memory without locks | the same | acquire-release CAS |
 //! | bell | sleepers and wakers | publishers | see `wait.rs` |
+//! | members | consumers; whoever repairs a dead one's seat | the producer | see `broadcast.rs` |
+//! | `gate` of a role page | the producer | consumers that join | see `broadcast.rs` |
 //! | role page | the seat's holder | peers, tools | `position`: release / acquire |
 
 use core::marker::PhantomData;
@@ -25,7 +28,7 @@ use core::mem::size_of;
 use core::ptr::NonNull;
 
 use crate::error::{Corrupt, Error};
-pub use crate::geometry::{Geometry, Kind, SKEW_STEP};
+pub use crate::geometry::{Geometry, Kind, MOST_SEATS, SKEW_STEP, WhenFull};
 use crate::payload::Schema;
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
@@ -43,6 +46,8 @@ pub const METADATA: usize = 256;
 pub const NAME: usize = 64;
 /// Where the bells begin in the control part: one a line, the producers' first.
 pub const BELLS: usize = 512;
+/// Where the word of the members lies in the control part.
+pub const MEMBERS: usize = 768;
 /// Where the seat table begins in the control part.
 pub const SEATS: usize = 1024;
 
@@ -87,7 +92,7 @@ pub struct HeaderWords {
     magic: AtomicU64,            // 0
     version: AtomicU64,          // 8
     kind: AtomicU64,             // 16
-    flags: AtomicU64,            // 24: zero in version 1
+    flags: AtomicU64,            // 24: 1 if a full ring is overwritten; else zero
     control_len: AtomicU64,      // 32
     data_len: AtomicU64,         // 40
     page_stride: AtomicU64,      // 48
@@ -167,7 +172,11 @@ pub struct Counters {
     pub fence_ack: AtomicU64, // 160
     /// How the holder is to be woken: 0 by the doorbell, else by its pipe. Not for people.
     pub face: AtomicU64, // 168
-    reserved: [AtomicU64; 10],
+    /// Of a consumer: the messages that it lost, because they were overwritten before it read them.
+    pub lagged: AtomicU64, // 176
+    /// Of a producer: the seats of dead consumers that it repaired.
+    pub recovered: AtomicU64, // 184
+    reserved: [AtomicU64; 8],
 }
 
 /// The page of a role, written by the holder of its seat alone.
@@ -178,6 +187,39 @@ pub struct RolePage {
     pub position: Line, // 0
     /// Figures for people.
     pub counters: Counters, // 128
+    /// Producer of a `broadcast` channel that waits: all before it may be written, so what lies a whole
+    /// ring before it may be gone.
+    pub gate: Line, // 256
+}
+
+/// The words by which one seat is known to others.
+#[derive(Clone, Copy)]
+pub struct SeatWords<'m> {
+    /// Who holds it.
+    pub line: &'m SeatLine,
+    /// How far its holder is.
+    pub position: &'m AtomicU64,
+    /// Its holder's figures, and how it is to be woken.
+    pub counters: &'m Counters,
+}
+
+/// The seats of one side.
+#[derive(Clone, Copy)]
+pub enum Side<'m> {
+    /// The only one.
+    One(SeatWords<'m>),
+    /// All of them, in the order of their bits.
+    Many(&'m [SeatWords<'m>]),
+}
+
+impl<'m> Side<'m> {
+    /// The seats in the order of their bits.
+    pub fn seats(&self) -> &[SeatWords<'m>] {
+        match self {
+            Side::One(seat) => core::slice::from_ref(seat),
+            Side::Many(seats) => seats,
+        }
+    }
 }
 
 #[cfg(not(loom))]
@@ -218,12 +260,16 @@ const _: () = {
     assert!(size_of::<SeatLine>() == LINE);
     assert!(offset_of!(RolePage, position) == 0);
     assert!(offset_of!(RolePage, counters) == 128);
+    assert!(offset_of!(RolePage, gate) == 256);
+    assert!(MEMBERS + LINE <= SEATS && BELLS + 2 * LINE <= MEMBERS);
     assert!(offset_of!(Counters, messages) == 0);
     assert!(offset_of!(Counters, waits) == 8);
     assert!(offset_of!(Counters, parks) == 16);
     assert!(offset_of!(Counters, wakes) == 24);
     assert!(offset_of!(Counters, fence_ack) == 32);
     assert!(offset_of!(Counters, face) == 40);
+    assert!(offset_of!(Counters, lagged) == 48);
+    assert!(offset_of!(Counters, recovered) == 56);
     assert!(size_of::<Counters>() == 128);
     assert!(offset_of!(Bell, waiters) == 0);
     assert!(offset_of!(Bell, epoch) == 8);
@@ -305,6 +351,27 @@ impl<'m> Control<'m> {
         unsafe { line.cast::<Bell>().as_ref() }
     }
 
+    /// Which consumers the producer waits for: a bit a seat.
+    pub fn members(&self) -> &'m AtomicU64 {
+        // SAFETY: in the first page, which `new` checked to be there, and 128-byte aligned.
+        let line = unsafe { self.base.add(MEMBERS) };
+        // SAFETY: as above, and made of atomics.
+        unsafe { &line.cast::<Line>().as_ref().0 }
+    }
+
+    /// The words of seat `seat`, as others know it.
+    ///
+    /// # Panics
+    /// Never for a seat of the geometry that this memory was validated against.
+    pub fn seat_words(&self, geometry: &Geometry, seat: usize) -> SeatWords<'m> {
+        let page = self.role(geometry, seat);
+        SeatWords {
+            line: self.seat(seat),
+            position: &page.position.0,
+            counters: &page.counters,
+        }
+    }
+
     /// The line of seat `seat`, counted with producers first.
     ///
     /// # Panics
@@ -366,12 +433,13 @@ impl<'m> Control<'m> {
                 .iter()
                 .for_each(|word| word.store(0, Ordering::Relaxed));
         }
+        put(self.members(), 0);
         for seat in 0..geometry.seats() {
             self.clear(geometry, seat);
         }
         put(&words.version, VERSION);
         put(&words.kind, geometry.kind as u64);
-        put(&words.flags, 0);
+        put(&words.flags, geometry.when_full as u64);
         put(&words.control_len, geometry.control_len() as u64);
         put(&words.data_len, geometry.data_len());
         put(&words.page_stride, PAGE as u64);
@@ -419,7 +487,11 @@ impl<'m> Control<'m> {
             heartbeat,
             reserved,
         } = self.seat(seat);
-        let RolePage { position, counters } = self.role(geometry, seat);
+        let RolePage {
+            position,
+            counters,
+            gate,
+        } = self.role(geometry, seat);
         let line = [
             life,
             owner,
@@ -431,11 +503,15 @@ impl<'m> Control<'m> {
             pid_namespace,
             heartbeat,
             &position.0,
+            &gate.0,
             &counters.messages,
             &counters.waits,
             &counters.parks,
             &counters.wakes,
             &counters.fence_ack,
+            &counters.face,
+            &counters.lagged,
+            &counters.recovered,
         ];
         for word in line.into_iter().chain(reserved).chain(&counters.reserved) {
             word.store(0, Ordering::Relaxed);
@@ -478,10 +554,16 @@ impl<'m> Control<'m> {
         let kind = Kind::from_number(at(16)).ok_or(Corrupt {
             word: "kind",
             found: at(16),
-            expected: 2,
+            expected: 3,
+        })?;
+        let when_full = WhenFull::from_number(at(24)).ok_or(Corrupt {
+            word: "flags",
+            found: at(24),
+            expected: 1,
         })?;
         let geometry = Geometry {
             kind,
+            when_full,
             capacity: at(72),
             slot_size: at(80),
             slot_align: at(88),
@@ -489,7 +571,6 @@ impl<'m> Control<'m> {
             consumers: at(64),
             skew: at(160),
         };
-        same("flags", at(24), 0)?;
         same("page_stride", at(48), PAGE as u64)?;
         geometry.check()?;
         same("control_len", at(32), geometry.control_len() as u64)?;

@@ -17,7 +17,7 @@
 //! | `wait` | the wake-up protocol: who sleeps, who wakes, and why no wake is lost |
 //! | `slip` | the pause that keeps two sides some lines apart |
 //! | `cursor` | the two positions of a ring, and how each side learns of the other's |
-//! | `spsc`, `bytes` | the protocols |
+//! | `spsc`, `bytes`, `broadcast` | the protocols |
 //!
 //! Each imports only from those above it; the protocols do not know each other.
 #![no_std]
@@ -25,6 +25,7 @@
 #[doc(hidden)]
 pub use zerocopy;
 
+pub mod broadcast;
 pub mod bytes;
 mod cursor;
 mod error;

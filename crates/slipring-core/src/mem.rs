@@ -4,9 +4,13 @@
 //! position, however wrong, can leave the data. Under loom each access is also shown to the model
 //! through a *shadow*, one cell a slot (or a word), so that a missing ordering is a failed test.
 
+mod stamped;
+
 use core::marker::PhantomData;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering};
+
+pub use stamped::Stamped;
 
 /// A loom cell for each unit of payload memory.
 #[cfg(loom)]
@@ -107,6 +111,17 @@ impl<'m, T> Slots<'m, T> {
             };
         }
         read!(2 3 4 5 6 7 8)
+    }
+
+    /// The slot of `position`, in place.
+    ///
+    /// # Safety
+    /// No other role writes that slot during `'a`.
+    #[inline]
+    pub unsafe fn get<'a>(&self, position: u64) -> &'a T {
+        self.touch(position, 1);
+        // SAFETY: `at` is in bounds and aligned; the caller excludes writers.
+        unsafe { self.at(position).as_ref() }
     }
 
     /// `count` slots from `position` on, as two runs: up to the ring's end, and from its start.

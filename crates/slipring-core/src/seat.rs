@@ -1,7 +1,8 @@
 //! The words of a seat: who holds it, how the last holder left, and what its peer knows of that.
 //!
-//! Whether a seat is held *now* only the kernel knows (its lock; see `slipring::seat`). The words
-//! here say what a lock cannot: which generation of holder this is, and how one that left did so.
+//! Whether a seat is held *now* only the kernel knows (its lock; see `slipring::seat`), or, on memory
+//! without kernel locks, the word `owner`. The other words here say what a lock cannot: which generation
+//! of holder this is, and how one that left did so.
 //!
 //! ```text
 //! life  63                     8 7      0
@@ -100,6 +101,20 @@ impl SeatLine {
         Life::from_word(self.life.load(Ordering::Acquire))
     }
 
+    /// Takes the place of the lock, on memory that has none: whether the caller holds the seat now.
+    pub fn own(&self) -> bool {
+        // Acquire: pairs with the release in `disown`; this holder comes after all that the last one did.
+        self.owner
+            .compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed)
+            .is_ok()
+    }
+
+    /// Lets go of what `own` took.
+    pub fn disown(&self) {
+        // Release: pairs with the acquire in `own`.
+        self.owner.store(0, Ordering::Release);
+    }
+
     /// Makes the caller, who holds the seat's lock, its next generation, and returns that.
     ///
     /// `position` is where the seat's role stands: if the last holder finished, there it ended.
@@ -129,13 +144,14 @@ impl SeatLine {
         Ok(generation)
     }
 
-    /// The latest generation that finished and was succeeded, and the position at which it did.
-    fn finished(&self) -> Option<(u64, u64)> {
+    /// The latest generation that finished and was succeeded, and the position at which it did; nothing
+    /// while that changes.
+    pub fn finished(&self) -> Option<(u64, u64)> {
         // Acquire: pairs with the release in `take`.
         let word = self.last_end.load(Ordering::Acquire);
         let position = self.last_end_position.load(Ordering::Relaxed);
         // Acquire fence: pairs with the release fence in `take`; a position of a later end would
-        // show its zero, or the end itself, here.
+        // show its zero, or the end itself, here. (And see `unread_end`.)
         fence(Ordering::Acquire);
         let same = self.last_end.load(Ordering::Relaxed) == word;
         let life = Life::from_word(word).ok()?;
@@ -145,8 +161,9 @@ impl SeatLine {
     /// Whether a finished stream of an earlier holder still waits for `consumer` to take note of
     /// its end.
     pub fn unread_end(&self, consumer: &SeatLine) -> bool {
-        // Acquire: pairs with the release in `Peer::acknowledge`.
-        let acknowledged = consumer.acknowledged.load(Ordering::Acquire);
+        // Relaxed: the acquire fence in `finished`, behind it, pairs with the release in
+        // `Peer::acknowledge`.
+        let acknowledged = consumer.acknowledged.load(Ordering::Relaxed);
         self.finished()
             .is_some_and(|(generation, _)| generation > acknowledged)
     }
@@ -254,6 +271,12 @@ impl<'m> Peer<'m> {
         Ok(life.state == State::Held && alive)
     }
 
+    /// Whether anybody has sat there after the one whose end this handle was told of last, whatever has
+    /// become of that since.
+    pub fn followed(&self) -> Result<bool, Corrupt> {
+        Ok(self.line.life()?.generation > self.told)
+    }
+
     /// Whether the peer's `life` is the one that told of no end: then there is still none. Asked at
     /// every poll that found nothing, so this is all that a round trip pays for ends.
     #[inline]
@@ -336,7 +359,8 @@ impl<'m> Peer<'m> {
         if self.told > self.known {
             self.known = self.told;
             if let Some(notes) = self.notes {
-                // Release: all that the consumer released comes before its note.
+                // Release: pairs with the acquire fence in `finished`, by `unread_end`; all that the
+                // consumer released comes before its note.
                 notes.acknowledged.store(self.known, Ordering::Release);
             }
         }

@@ -52,6 +52,7 @@ impl<'m, T> Ring<'m, T> {
                 head: self.head,
                 capacity,
                 unit: 1,
+                ahead: 0,
             },
             self.slots,
             self.bell,

@@ -16,8 +16,8 @@
 //! Nearly all accesses are relaxed; what counts are two sequentially consistent fences, the publisher's
 //! in `wake` and the sleeper's in `arm` (or the barrier in its place), and three pairs of release and
 //! acquire, on `epoch`, on `doorbell`, and on the bit for the sake of `face`. Without either fence, or
-//! without the pair on the bit, a loom model fails, without the pair on `doorbell` the SPIN model
-//! (`verify/README.md`); what the pair on `epoch` prevents no model reaches yet, see *mixed*.
+//! without the pairs on the epoch and on the bit, a loom model fails, without the pair on `doorbell` the
+//! SPIN model (`verify/README.md`).
 //!
 //! # Why no wake is lost
 //! A publisher *stores* its position, then *loads* `waiters`. A sleeper *sets* its bit, then *looks* at
@@ -73,7 +73,8 @@
 //! Desnoyers' `membarrier(2)`; the doorbell that is no data position: eventcounts (Reed and Kanodia,
 //! 1979).
 
-use crate::layout::{Bell, Counters};
+use crate::layout::{Bell, Counters, Side};
+use crate::seat::State;
 use crate::sync::{AtomicU32, AtomicU64, Ordering, compiler_fence, fence};
 
 /// In `waiters`: some sleeper has no barrier, so publishers must fence.
@@ -94,8 +95,8 @@ pub trait Os: Sync {
     /// Wakes all who sleep on `doorbell`.
     fn wake(&self, doorbell: &AtomicU32);
 
-    /// Makes the other side's descriptor readable.
-    fn signal(&self);
+    /// Makes the descriptor of the other side's seat `seat` readable.
+    fn signal(&self, seat: usize);
 
     /// Has every thread that publishes without a fence pass one, this thread included. `false` if that
     /// cannot be had, and nothing was done.
@@ -114,8 +115,8 @@ pub enum Face {
 /// What one handle needs to wake the other side.
 pub struct Ringer<'m> {
     bell: &'m Bell,
-    /// The words of the handle that sleeps there.
-    sleeper: &'m Counters,
+    /// The seats whose holders sleep there.
+    sleepers: Side<'m>,
     /// Nonzero if this handle's process is not registered for barriers: then each publish fences.
     always: u64,
     mine: &'m Counters,
@@ -123,18 +124,18 @@ pub struct Ringer<'m> {
 }
 
 impl<'m> Ringer<'m> {
-    /// Rings `bell` for `sleeper` (its words); `mine` are the words of the handle that rings. `fenced`
+    /// Rings `bell` for `sleepers`; `mine` are the words of the handle that rings. `fenced`
     /// says that the handle fences at each publish, since its process could not register for barriers.
     pub fn new(
         bell: &'m Bell,
-        sleeper: &'m Counters,
+        sleepers: Side<'m>,
         mine: &'m Counters,
         fenced: bool,
         os: &'m dyn Os,
     ) -> Self {
         Ringer {
             bell,
-            sleeper,
+            sleepers,
             always: u64::from(fenced),
             mine,
             os,
@@ -185,11 +186,20 @@ impl<'m> Ringer<'m> {
         // One writer: a load and a store, no read-modify-write.
         let wakes = self.mine.wakes.load(Ordering::Relaxed).wrapping_add(1);
         self.mine.wakes.store(wakes, Ordering::Relaxed);
-        // Relaxed: behind the acquire.
-        if self.sleeper.face.load(Ordering::Relaxed) == Face::Doorbell as u64 {
+        // One call for all who sleep on the doorbell, and a byte for each who polls. (A bit of no seat is
+        // a stranger's.)
+        let mut asleep = false;
+        for (seat, words) in self.sleepers.seats().iter().enumerate() {
+            if waiters & 1 << seat == 0 {
+            } else if words.counters.face.load(Ordering::Relaxed) == Face::Doorbell as u64 {
+                // Relaxed: behind the acquire.
+                asleep = true;
+            } else {
+                self.os.signal(seat);
+            }
+        }
+        if asleep {
             self.os.wake(&self.bell.doorbell);
-        } else {
-            self.os.signal();
         }
     }
 
@@ -202,7 +212,7 @@ impl<'m> Ringer<'m> {
         self.wake();
         // No news, so no bump: who is asleep looks anew, and who is about to sleep finds its bit gone.
         self.os.wake(&self.bell.doorbell);
-        self.os.signal();
+        (0..self.sleepers.seats().len()).for_each(|seat| self.os.signal(seat));
     }
 }
 
@@ -213,8 +223,10 @@ pub struct Sleeper<'m> {
     bit: u64,
     /// Its own words.
     mine: &'m Counters,
-    /// The words of the publisher that rings.
-    publisher: &'m Counters,
+    /// The seats whose holders ring.
+    publishers: Side<'m>,
+    /// Whether nobody else sleeps on this bell.
+    alone: bool,
     /// The epoch that publishers must acknowledge, once this sleeper knows that it has no barrier; 0
     /// before. An atomic, since a set may arm on behalf of the handle.
     epoch: AtomicU64,
@@ -222,8 +234,8 @@ pub struct Sleeper<'m> {
 }
 
 impl<'m> Sleeper<'m> {
-    /// Sleeps on `bell`, as seat `seat` of its side with the words `mine`, until `publisher` (its
-    /// words) rings.
+    /// Sleeps on `bell`, as seat `seat` of its side with the words `mine`, until one of `publishers`
+    /// rings; `alone` if the side has no other seat.
     ///
     /// # Panics
     /// If `seat` is not below 63.
@@ -231,7 +243,8 @@ impl<'m> Sleeper<'m> {
         bell: &'m Bell,
         seat: usize,
         mine: &'m Counters,
-        publisher: &'m Counters,
+        publishers: Side<'m>,
+        alone: bool,
         os: &'m dyn Os,
     ) -> Self {
         assert!(seat < 63, "a side has at most 63 seats");
@@ -239,7 +252,8 @@ impl<'m> Sleeper<'m> {
             bell,
             bit: 1 << seat,
             mine,
-            publisher,
+            publishers,
+            alone,
             epoch: AtomicU64::new(0),
             os,
         }
@@ -287,9 +301,19 @@ impl<'m> Sleeper<'m> {
     /// acknowledged), who cannot bound its sleep must look once more [`UNACKNOWLEDGED`] after `arm`.
     pub fn heard(&self) -> bool {
         let epoch = self.epoch.load(Ordering::Relaxed);
-        // Relaxed: nothing is read on its strength.
-        let ack = self.publisher.fence_ack.load(Ordering::Relaxed);
-        epoch == 0 || ack == ALWAYS || ack == epoch
+        if epoch == 0 {
+            return true;
+        }
+        // Who sits down acknowledges by its arrival, who left publishes nothing. (A later epoch than ours
+        // is another sleeper's, for whom `FENCED` stands as well; `ALWAYS` is later than any.)
+        self.publishers.seats().iter().all(|publisher| {
+            let held = publisher
+                .line
+                .life()
+                .is_ok_and(|life| life.state == State::Held);
+            // Relaxed: nothing is read on its strength.
+            !held || publisher.counters.fence_ack.load(Ordering::Relaxed) >= epoch
+        })
     }
 
     /// Whether what `arm` asked for still stands: nobody was woken since.
@@ -313,12 +337,13 @@ impl<'m> Sleeper<'m> {
         }
     }
 
-    /// Clears what a holder of this seat, which leaves or died, asked for. The seat is the only one of
-    /// its side (as in `spsc` and `bytes`), or else `FENCED` must stay.
+    /// Clears what a holder of this seat, which leaves or died, asked for. `FENCED` only where nobody else
+    /// may have set it.
     pub fn repair(&self) {
+        let fenced = if self.alone { FENCED } else { 0 };
         // Relaxed: before the bump of `epoch`, which is a release, by whoever sits here next.
         self.bell
             .waiters
-            .fetch_and(!(self.bit | FENCED), Ordering::Relaxed);
+            .fetch_and(!(self.bit | fenced), Ordering::Relaxed);
     }
 }

@@ -68,6 +68,7 @@ impl Builder {
             slot_align: 8,
             producers: 1,
             consumers: 1,
+            when_full: layout::WhenFull::Wait,
             skew: 0,
         })
     }
@@ -95,7 +96,7 @@ impl Kind for Bytes {
         None
     }
 
-    fn producer(SeatToken(mut seat): SeatToken) -> Result<Producer, Error> {
+    fn producer(SeatToken(mut seat, _): SeatToken) -> Result<Producer, Error> {
         let (ring, peer) = (ring(&seat, seat.page(), seat.peer_page()), seat.peer()?);
         // SAFETY: `seat` makes us the only producer; the lease is taken once, and both it and the
         // ring are used no longer than `seat` lives beside them.
@@ -104,7 +105,7 @@ impl Kind for Bytes {
         Ok(Producer { core, seat })
     }
 
-    fn consumer(SeatToken(mut seat): SeatToken) -> Result<Consumer, Error> {
+    fn consumer(SeatToken(mut seat, _): SeatToken) -> Result<Consumer, Error> {
         let (ring, peer) = (ring(&seat, seat.peer_page(), seat.page()), seat.peer()?);
         // SAFETY: as in `producer`, for the consumer.
         let core = unsafe { core::Consumer::new(ring, peer, lease(&seat)) }?;
@@ -266,8 +267,7 @@ impl Producer {
     /// Whether no consumer is there: none has come yet, or the last one left or died. Asks the
     /// kernel: one system call.
     pub fn is_disconnected(&mut self) -> Result<bool, Error> {
-        waiting::notice_death(&mut self.core, &self.seat)?;
-        Ok(!self.core.peer().present()?)
+        Ok(!waiting::present(&mut self.core, &self.seat)?)
     }
 
     /// Waits until a consumer is there, for at most `timeout` (`TimedOut`).
@@ -425,8 +425,7 @@ impl Consumer {
     /// Whether no producer is there: none has come yet, or the last one left or died. There may be
     /// records all the same. Asks the kernel: one system call.
     pub fn is_disconnected(&mut self) -> Result<bool, Error> {
-        waiting::notice_death(&mut self.core, &self.seat)?;
-        Ok(!self.core.peer().present()?)
+        Ok(!waiting::present(&mut self.core, &self.seat)?)
     }
 
     /// Takes note of the end that a `Disconnected` told of, and waits until a producer is there, for

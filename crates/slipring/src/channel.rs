@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use slipring_core::Schema;
+use slipring_core::broadcast::Seek;
 use slipring_core::layout::{Geometry, Header, METADATA, SKEW_STEP};
 
 use crate::error::{Error, SchemaMismatch};
@@ -36,7 +37,7 @@ pub(crate) mod sealed {
 }
 
 /// A seat, in a trait that the outside can see but not call.
-pub struct SeatToken(pub(crate) Seat);
+pub struct SeatToken(pub(crate) Seat, pub(crate) Seek);
 
 /// How a channel is to be made, or what is expected of one that exists.
 ///
@@ -50,6 +51,8 @@ pub struct Builder<K> {
     sealed: bool,
     patience: Duration,
     waiting: Waiting,
+    /// Where a consumer of `broadcast` begins.
+    pub(crate) seek: Seek,
     kind: PhantomData<fn() -> K>,
 }
 
@@ -71,6 +74,7 @@ impl<K: Kind> Builder<K> {
             sealed: false,
             patience: Duration::from_secs(1),
             waiting: Waiting::default(),
+            seek: Seek::default(),
             kind: PhantomData,
         }
     }
@@ -185,12 +189,12 @@ impl<K: Kind> Builder<K> {
 
     /// Takes the writing role of a named channel, which is made if it does not exist.
     pub fn producer(&self, name: &str) -> Result<K::Producer, Error> {
-        K::producer(SeatToken(self.seat(name, Role::Producer)?))
+        K::producer(SeatToken(self.seat(name, Role::Producer)?, self.seek))
     }
 
     /// Takes the reading role of a named channel, which is made if it does not exist.
     pub fn consumer(&self, name: &str) -> Result<K::Consumer, Error> {
-        K::consumer(SeatToken(self.seat(name, Role::Consumer)?))
+        K::consumer(SeatToken(self.seat(name, Role::Consumer)?, self.seek))
     }
 
     fn seat(&self, name: &str, role: Role) -> Result<Seat, Error> {
@@ -326,6 +330,12 @@ impl<K: Kind> Builder<K> {
             let figures = [
                 ("capacity", found.capacity, asked.capacity),
                 ("slot size", found.slot_size, asked.slot_size),
+                ("consumer seats", found.consumers, asked.consumers),
+                (
+                    "flags (1: overwrite)",
+                    found.when_full as u64,
+                    asked.when_full as u64,
+                ),
             ];
             for (word, found, expected) in figures {
                 if found != expected {
@@ -341,6 +351,7 @@ impl<K: Kind> Builder<K> {
             region: Arc::new(region),
             patience: self.patience,
             waiting: self.waiting,
+            seek: self.seek,
             kind: PhantomData,
         })
     }
@@ -393,6 +404,7 @@ pub struct Channel<K> {
     pub(crate) region: Arc<Region>,
     patience: Duration,
     waiting: Waiting,
+    seek: Seek,
     kind: PhantomData<fn() -> K>,
 }
 
@@ -406,12 +418,12 @@ impl<K> Clone for Channel<K> {
 impl<K: Kind> Channel<K> {
     /// Takes the writing role: `RoleTaken` while another handle in any process has it.
     pub fn producer(&self) -> Result<K::Producer, Error> {
-        K::producer(SeatToken(self.seat(Role::Producer)?))
+        K::producer(SeatToken(self.seat(Role::Producer)?, self.seek))
     }
 
     /// Takes the reading role: `RoleTaken` while another handle in any process has it.
     pub fn consumer(&self) -> Result<K::Consumer, Error> {
-        K::consumer(SeatToken(self.seat(Role::Consumer)?))
+        K::consumer(SeatToken(self.seat(Role::Consumer)?, self.seek))
     }
 
     fn seat(&self, role: Role) -> Result<Seat, Error> {

@@ -23,6 +23,43 @@ pub enum Error {
     /// full). A successor may come: see `wait_for_producer` and `wait_for_consumer`.
     #[error("the peer is gone: it {0}")]
     Disconnected(End),
+    /// The producer overwrote so many messages before this consumer read them; it goes on behind them. Only
+    /// where the channel was made to overwrite.
+    #[error(
+        "overtaken: {0} messages were overwritten before they were read; read faster, or make the ring larger"
+    )]
+    Lagged(u64),
+    /// A channel that overwrites its messages has none to be read in place.
+    #[error("this channel overwrites its messages, so they are copied: use `pop` or `pop_slice`")]
+    Overwritten,
+    /// A message that is not there yet.
+    #[error(
+        "message {asked} is not there yet: the next to come is {newest}; join at the newest, and wait"
+    )]
+    Ahead {
+        /// The number that was asked for.
+        asked: u64,
+        /// The number of the next message to come.
+        newest: u64,
+    },
+    /// No such part of the messages.
+    #[error(
+        "there is no part {index} of {of}: parts are counted from 0, and there is at least one"
+    )]
+    Stride {
+        /// Which part.
+        index: u64,
+        /// Of how many.
+        of: u64,
+    },
+    /// More consumers than the channel was made for.
+    #[error(
+        "all {max} consumer seats of this channel are held; wait until one leaves, or make it with more (`consumers`, at most 63)"
+    )]
+    TooManyReaders {
+        /// How many seats it has.
+        max: u64,
+    },
     /// More than the channel can ever hold at once: bytes of a record, or slots.
     #[error("{asked} is more than this channel ever takes at once; at most {max} fit")]
     TooLarge {
@@ -450,6 +487,10 @@ fn rare(error: slipring_core::Error) -> Error {
         Core::Disconnected(end) => Error::Disconnected(end),
         Core::TooLarge { asked, max } => Error::TooLarge { asked, max },
         Core::Forked => Error::Forked,
+        Core::Lagged(lost) => Error::Lagged(lost),
+        Core::Overwritten => Error::Overwritten,
+        Core::Ahead { asked, newest } => Error::Ahead { asked, newest },
+        Core::Stride { index, of } => Error::Stride { index, of },
         Core::Corrupt(corrupt) => Error::Corrupt(corrupt),
         Core::NotAChannel { found } => Error::NotAChannel {
             what: "the memory".into(),

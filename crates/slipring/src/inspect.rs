@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::Ordering;
 
-use slipring_core::layout::{Control, Geometry, Header, LINE, PAGE, SEATS};
+use slipring_core::layout::{Control, Geometry, Header, Kind, LINE, PAGE, SEATS, WhenFull};
 use slipring_core::seat::State;
 
 use crate::clock;
@@ -46,6 +46,10 @@ impl SeatState {
 pub struct SeatStat {
     /// Which role.
     pub role: Role,
+    /// Which seat of that role, counted from zero.
+    pub index: usize,
+    /// Of a consumer of `broadcast`: whether the producer waits for it.
+    pub member: bool,
     /// Who holds it, or how the last holder left.
     pub state: SeatState,
     /// How many holders it has had.
@@ -64,6 +68,10 @@ pub struct SeatStat {
     pub parks: u64,
     /// How often its holders woke the other end.
     pub wakes: u64,
+    /// Messages that its holders lost, because they were overwritten before they were read.
+    pub lagged: u64,
+    /// Seats of dead consumers that its holders repaired.
+    pub recovered: u64,
 }
 
 /// What can be known of a channel.
@@ -75,10 +83,30 @@ pub struct Stat {
     pub schema_name: String,
     /// The header, as it was made.
     pub header: Header,
-    /// Committed and not yet released, in slots or bytes; at most the capacity.
+    /// Committed and not yet released (by the slowest consumer; where messages are overwritten, those that
+    /// are there), in slots or bytes; at most the capacity.
     pub len: u64,
-    /// The seats: producer, then consumer.
+    /// The seats: producer, then consumers.
     pub seats: Vec<SeatStat>,
+}
+
+impl Stat {
+    /// The seat that holds the producer back: the consumer for which it waits, or would wait, with a full
+    /// ring.
+    pub fn holds_back(&self) -> Option<&SeatStat> {
+        let full = self.len >= self.geometry.capacity;
+        let readers = self.seats.iter().filter(|seat| match self.geometry.kind {
+            Kind::Broadcast => seat.member,
+            Kind::Spsc | Kind::Bytes => seat.role == Role::Consumer,
+        });
+        readers.min_by_key(|seat| seat.position).filter(|_| full)
+    }
+
+    /// How many messages (slots, or bytes) this consumer is behind the producer.
+    pub fn lag(&self, consumer: &SeatStat) -> u64 {
+        let newest = self.seats.first().map_or(0, |producer| producer.position);
+        newest.saturating_sub(consumer.position)
+    }
 }
 
 /// The names of all channels in the directory for named channels, sorted.
@@ -129,30 +157,38 @@ fn view(mapping: &Mapping) -> Result<Control<'_>, Error> {
 
 fn look(control: Control<'_>, header: &Header, file: Option<&OwnedFd>) -> Result<Stat, Error> {
     let geometry = header.geometry;
-    let seats =
-        [Role::Producer, Role::Consumer].map(|role| look_at_seat(control, &geometry, role, file));
-    let [producer, consumer] = seats;
-    let (producer, consumer) = (producer?, consumer?);
-    let len = producer
-        .position
-        .saturating_sub(consumer.position)
+    let seats = (0..geometry.seats()).map(|seat| look_at_seat(control, &geometry, seat, file));
+    let seats = seats.collect::<Result<Vec<_>, Error>>()?;
+    let newest = seats.first().map_or(0, |producer| producer.position);
+    let consumers = seats.iter().filter(|seat| seat.role == Role::Consumer);
+    let slowest = match (geometry.kind, geometry.when_full) {
+        (Kind::Broadcast, WhenFull::Overwrite) => Some(0),
+        (Kind::Broadcast, WhenFull::Wait) => consumers
+            .filter(|seat| seat.member)
+            .map(|seat| seat.position)
+            .min(),
+        _ => consumers.map(|seat| seat.position).min(),
+    };
+    let len = newest
+        .saturating_sub(slowest.unwrap_or(newest))
         .min(geometry.capacity);
     Ok(Stat {
         geometry,
         schema_name: crate::channel::schema_name(header),
         header: *header,
         len,
-        seats: vec![producer, consumer],
+        seats,
     })
 }
 
 fn look_at_seat(
     control: Control<'_>,
     geometry: &Geometry,
-    role: Role,
+    seat: usize,
     file: Option<&OwnedFd>,
 ) -> Result<SeatStat, Error> {
-    let seat = role.seat();
+    let role = Role::of_seat(seat);
+    let index = seat - role.seats(geometry).start;
     let line = control.seat(seat);
     let page = control.role(geometry, seat);
     let life = line.life()?;
@@ -174,13 +210,18 @@ fn look_at_seat(
         }
     };
     let beat = line.heartbeat.load(Ordering::Relaxed);
-    let position = page.position.0.load(Ordering::Acquire);
+    // Relaxed: a figure, as the others.
+    let position = page.position.0.load(Ordering::Relaxed);
     let messages = match geometry.kind {
-        slipring_core::layout::Kind::Spsc => position,
-        slipring_core::layout::Kind::Bytes => page.counters.messages.load(Ordering::Relaxed),
+        Kind::Spsc | Kind::Broadcast => position,
+        Kind::Bytes => page.counters.messages.load(Ordering::Relaxed),
     };
+    let members = control.members().load(Ordering::Relaxed);
+    let broadcast = geometry.kind == Kind::Broadcast;
     Ok(SeatStat {
         role,
+        index,
+        member: broadcast && role == Role::Consumer && members & 1 << index != 0,
         state,
         generation: life.generation,
         pid: line.pid.load(Ordering::Relaxed),
@@ -194,5 +235,7 @@ fn look_at_seat(
         waits: page.counters.waits.load(Ordering::Relaxed),
         parks: page.counters.parks.load(Ordering::Relaxed),
         wakes: page.counters.wakes.load(Ordering::Relaxed),
+        lagged: page.counters.lagged.load(Ordering::Relaxed),
+        recovered: page.counters.recovered.load(Ordering::Relaxed),
     })
 }

@@ -7,6 +7,7 @@
 //! |---|---|---|---|---|
 //! | [`spsc`] | one | one | wait | fixed-size `T` |
 //! | [`bytes`] | one | one | wait | records of varying size |
+//! | [`broadcast`] | one | each sees all | wait, or overwrite | fixed-size `T` |
 //!
 //! One builder, one set of verbs and one error type serve all kinds: `push` and `pop` copy,
 //! `reserve` → `commit` and `read` → release work in place; `try_x` never waits, `x` waits,
@@ -18,6 +19,8 @@
 //! a handle's futures are woken by tokio's event loop, in place of a helper thread.
 #![deny(unsafe_code)]
 
+#[allow(unsafe_code)]
+pub mod broadcast;
 #[allow(unsafe_code)]
 pub mod bytes;
 #[allow(unsafe_code)]
@@ -49,7 +52,7 @@ pub use slipring_core::layout::Geometry;
 pub use slipring_core::{Corrupt, End, Payload, Schema, payload};
 pub use slipring_derive::Payload;
 pub use waiting::set::{self, WaitSet};
-pub use waiting::{Readiness, Wait};
+pub use waiting::{Readiness, Spin, Wait};
 
 #[doc(hidden)]
 pub use slipring_core::zerocopy;

@@ -7,7 +7,8 @@
 //!    shares its sender's description, and with it every lock.)
 //! 2. Lock *repair*, then *held*. *Repair* locked by another: wait for it, then `Recovering`.
 //!    *Held* locked: `RoleTaken`.
-//! 3. See that the name still leads to this file; else somebody removed the channel: start again.
+//! 3. See that the name still leads to this file; else somebody removed the channel, or put another file in
+//!    its place: start again.
 //! 4. Open the other seat's pipe, to be held open for as long as this seat: its hang-up is how the other
 //!    side's event loop learns of our death. Not earlier: who only wants a seat would hide its holder's.
 //! 5. Map one page through the description and close it: the mapping keeps the lock, no number in
@@ -18,6 +19,7 @@
 //! Where no file is (heap, borrowed memory), a word in the seat line refuses a second taker, and
 //! nothing ever tells that its holder died.
 
+use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -25,8 +27,8 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use rustix::mm::{Advice, MapFlags, ProtFlags};
-use slipring_core::layout::{LINE, PAGE, RolePage, SEATS, SeatLine};
-use slipring_core::seat::Peer;
+use slipring_core::layout::{Geometry, Kind, LINE, PAGE, RolePage, SEATS, SeatLine};
+use slipring_core::seat::{Peer, State};
 use slipring_core::wait::{ALWAYS, Ringer, Sleeper};
 use slipring_core::{End, Lease};
 
@@ -35,7 +37,7 @@ use crate::error::Error;
 use crate::fork::{LeasePage, NoFork, Unforked};
 use crate::lock;
 use crate::region::{Files, Place, Region, pipes};
-use crate::waiting::{Ask, Driver, Kernel, Parker, Waiting};
+use crate::waiting::{Ask, Driver, Kernel, Parker, Spin, Waiting};
 
 /// One of the two ends of a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -55,11 +57,20 @@ impl Role {
         }
     }
 
-    /// The number of its seat: producers come first.
-    pub(crate) fn seat(self) -> usize {
+    /// The numbers of its seats: producers come first.
+    pub(crate) fn seats(self, geometry: &Geometry) -> Range<usize> {
+        let producers = geometry.producers as usize;
         match self {
-            Role::Producer => 0,
-            Role::Consumer => 1,
+            Role::Producer => 0..producers,
+            Role::Consumer => producers..geometry.seats(),
+        }
+    }
+
+    /// The role of a seat. (No kind has more than one producer.)
+    pub(crate) fn of_seat(seat: usize) -> Role {
+        match seat {
+            0 => Role::Producer,
+            _ => Role::Consumer,
         }
     }
 
@@ -76,12 +87,16 @@ impl Role {
 pub(crate) struct Seat {
     pub(crate) region: Arc<Region>,
     pub(crate) role: Role,
+    /// Its number, producers first.
+    pub(crate) number: usize,
     generation: u64,
     lease: LeasePage,
     hold: Hold,
     aborted: bool,
     /// How the handle's calls wait.
     pub(crate) waiting: Waiting,
+    /// How long they poll before they sleep.
+    pub(crate) spin: Spin,
     /// By which the handle's futures are woken.
     pub(crate) driver: Driver,
     /// By which the handle waits.
@@ -119,7 +134,7 @@ impl From<Error> for Busy {
 }
 
 impl Seat {
-    /// Takes the seat of `role`, waiting up to `patience` for a repair that is under way.
+    /// Takes a free seat of `role`, the first there is, waiting up to `patience` for a repair that is under way.
     /// Nothing if the name leads to another channel by now.
     pub(crate) fn take(
         region: &Arc<Region>,
@@ -139,40 +154,55 @@ impl Seat {
             return Err(Error::Forked);
         }
         let lease = LeasePage::new()?;
-        let os = Arc::new(Kernel::of(region, role.other().seat()));
+        let geometry = region.geometry();
+        let os = Arc::new(Kernel::of(region, role.other().seats(geometry)));
         let until = Instant::now().checked_add(patience);
         loop {
-            let attempt = match &region.files {
-                None => Seat::take_word(region, role, &os),
-                Some(files) => Seat::take_lock(region, files, role, &os),
+            let seats = role.seats(geometry);
+            let (mut number, last) = (seats.start, seats.end - 1);
+            let mut repaired = false;
+            let attempt = loop {
+                let attempt = match &region.files {
+                    None => Seat::take_word(region, number, &os),
+                    Some(files) => Seat::take_lock(region, files, number, &os),
+                };
+                match attempt {
+                    Err(Busy::Held | Busy::Repair) if number < last => number += 1,
+                    // One of those before may come free.
+                    Err(Busy::Held) if repaired => break Err(Busy::Repair),
+                    attempt => break attempt,
+                }
+                repaired |= matches!(attempt, Err(Busy::Repair));
             };
             match attempt {
                 Ok((generation, hold)) => {
                     return Ok(Some(Seat {
                         region: region.clone(),
                         role,
+                        number,
                         generation,
                         lease,
                         hold,
                         aborted: true,
                         waiting,
+                        spin: Spin::new(Duration::ZERO),
                         driver: Driver::default(),
                         parker: Arc::new(Parker::new(
                             region.clone(),
-                            role,
-                            sleeper(region, role, on_loan(&os)),
+                            number,
+                            sleeper(region, number, on_loan(&os)),
                             os,
                         )),
                     }));
                 }
                 Err(Busy::Gone) => return Ok(None),
                 Err(Busy::Failed(error)) => return Err(error),
+                Err(Busy::Held) if geometry.kind == Kind::Broadcast && role == Role::Consumer => {
+                    let max = geometry.consumers;
+                    return Err(Error::TooManyReaders { max });
+                }
                 Err(Busy::Held) => {
-                    let pid = region
-                        .control()
-                        .seat(role.seat())
-                        .pid
-                        .load(Ordering::Relaxed);
+                    let pid = region.control().seat(number).pid.load(Ordering::Relaxed);
                     return Err(Error::RoleTaken {
                         role: role.name(),
                         pid,
@@ -187,19 +217,13 @@ impl Seat {
         }
     }
 
-    fn take_word(region: &Region, role: Role, os: &Kernel) -> Result<(u64, Hold), Busy> {
-        let line = region.control().seat(role.seat());
-        // Acquire and release: this taker comes after all that the last holder did.
-        if line
-            .owner
-            .compare_exchange(0, 1, Ordering::AcqRel, Ordering::Acquire)
-            .is_err()
-        {
+    fn take_word(region: &Region, number: usize, os: &Kernel) -> Result<(u64, Hold), Busy> {
+        if !region.control().seat(number).own() {
             return Err(Busy::Held);
         }
-        let generation = sit_down(region, role, clock::process(), os);
+        let generation = sit_down(region, number, clock::process(), os);
         if generation.is_err() {
-            Hold::Word.release(region, role);
+            Hold::Word.release(region, number);
         }
         Ok((generation?, Hold::Word))
     }
@@ -207,7 +231,7 @@ impl Seat {
     fn take_lock(
         region: &Region,
         files: &Files,
-        role: Role,
+        number: usize,
         os: &Kernel,
     ) -> Result<(u64, Hold), Busy> {
         let us = clock::process();
@@ -216,7 +240,7 @@ impl Seat {
         let hold;
         // From here on as little as can be: every fork of this process waits for us.
         let no_fork = NoFork::begin();
-        let held = SEATS + role.seat() * LINE;
+        let held = SEATS + number * LINE;
         // No file where the name leads elsewhere: it was removed.
         let fresh = || {
             files.fresh().map_err(|error| match files.current() {
@@ -241,18 +265,19 @@ impl Seat {
             return Err(Busy::Gone);
         }
         // Before anybody can see that the seat is held: from then on the pipe's hang-up means a death.
-        os.hold_open(Unforked::open_within(&no_fork, || {
-            region.pipe(role.other().seat(), pipes::WRITE)
-        })?);
+        for (place, other) in opposite(region, number).enumerate() {
+            let pipe = Unforked::open_within(&no_fork, || region.pipe(other, pipes::WRITE))?;
+            os.hold_open(place, pipe);
+        }
         hold = if stays {
             Hold::Mapping(map_page(&holding)?)
         } else {
             let locked = Unforked::open_within(&no_fork, || Ok::<_, Error>(holding))?;
             Hold::Descriptor { _locked: locked }
         };
-        let generation = sit_down(region, role, us, os);
+        let generation = sit_down(region, number, us, os);
         if generation.is_err() {
-            hold.release(region, role);
+            hold.release(region, number);
         }
         // `repairing` is closed here, and with it the seat's repair is over.
         Ok((generation?, hold))
@@ -260,26 +285,31 @@ impl Seat {
 
     /// The line of this seat.
     pub(crate) fn line(&self) -> &'static SeatLine {
-        self.region.control().seat(self.role.seat())
+        self.region.control().seat(self.number)
     }
 
     /// The role page of this seat.
     pub(crate) fn page(&self) -> &'static RolePage {
         self.region
             .control()
-            .role(self.region.geometry(), self.role.seat())
+            .role(self.region.geometry(), self.number)
+    }
+
+    /// The number of the seat at the other end, where that has one; else of its first.
+    fn peer_number(&self) -> usize {
+        opposite(&self.region, self.number).start
     }
 
     /// The role page of the seat at the other end.
     pub(crate) fn peer_page(&self) -> &'static RolePage {
         self.region
             .control()
-            .role(self.region.geometry(), self.role.other().seat())
+            .role(self.region.geometry(), self.peer_number())
     }
 
     /// The line of the seat at the other end.
     pub(crate) fn peer_line(&self) -> &'static SeatLine {
-        self.region.control().seat(self.role.other().seat())
+        self.region.control().seat(self.peer_number())
     }
 
     /// What this seat's handle starts out knowing of the other end.
@@ -309,7 +339,23 @@ impl Seat {
 
     /// Whether the other seat is held, for all that can be known.
     pub(crate) fn peer_held(&self) -> Result<bool, Error> {
-        Ok(self.region.held(self.role.other().seat())?.unwrap_or(true))
+        Ok(self.region.held(self.peer_number())?.unwrap_or(true))
+    }
+
+    /// Its bit, among the seats of its side.
+    pub(crate) fn bit(&self) -> u64 {
+        bit(&self.region, self.number)
+    }
+
+    /// Whether anybody sits opposite, for all that can be known.
+    pub(crate) fn anybody_opposite(&self) -> Result<bool, Error> {
+        for seat in opposite(&self.region, self.number) {
+            let life = self.region.control().seat(seat).life()?;
+            if life.state == State::Held && self.region.held(seat)?.unwrap_or(true) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// The handle is made: from now on leaving means that this end finished. Wakes a peer that waits
@@ -323,8 +369,8 @@ impl Seat {
     pub(crate) fn ringer(&self) -> Ringer<'static> {
         let os = on_loan(&self.parker.os);
         let bell = self.region.control().bell(self.role == Role::Producer);
-        let (sleeper, mine) = (&self.peer_page().counters, &self.page().counters);
-        Ringer::new(bell, sleeper, mine, os.fenced(), os)
+        let sleepers = self.region.side(self.role.other());
+        Ringer::new(bell, sleepers, &self.page().counters, os.fenced(), os)
     }
 
     /// # Safety
@@ -395,36 +441,90 @@ impl Drop for Seat {
         } else {
             End::Finished
         };
+        leave_members(&self.region, self.number);
         self.line().leave(self.generation, end);
         // Before the lock goes: a successor has the same words. (What a sleeper told publishers is over.)
         self.parker.sleeper.repair();
         self.ringer().wake();
-        self.hold.release(&self.region, self.role);
+        self.hold.release(&self.region, self.number);
     }
 }
 
 impl Hold {
-    fn release(&self, region: &Region, role: Role) {
+    fn release(&self, region: &Region, number: usize) {
         match self {
             Hold::Mapping(mapping) => unmap_page(*mapping),
             Hold::Descriptor { .. } => {}
-            // Release: pairs with the acquire of the next taker's exchange.
-            Hold::Word => region
-                .control()
-                .seat(role.seat())
-                .owner
-                .store(0, Ordering::Release),
+            Hold::Word => region.control().seat(number).disown(),
         }
     }
 }
 
-/// By which the holder of a seat is woken.
-fn sleeper<'m>(region: &Region, role: Role, os: &'m Kernel) -> Sleeper<'m> {
+/// The numbers of the seats opposite.
+fn opposite(region: &Region, number: usize) -> Range<usize> {
+    Role::of_seat(number).other().seats(region.geometry())
+}
+
+/// The bit of a seat, among those of its side.
+fn bit(region: &Region, number: usize) -> u64 {
+    let side = Role::of_seat(number).seats(region.geometry());
+    1 << (number - side.start)
+}
+
+/// From now on no producer waits for who sits here, or sat.
+fn leave_members(region: &Region, number: usize) {
+    if region.geometry().kind == Kind::Broadcast && Role::of_seat(number) == Role::Consumer {
+        // Release: pairs with the acquire of a producer that looks for the slowest.
+        let members = region.control().members();
+        members.fetch_and(!bit(region, number), Ordering::Release);
+    }
+}
+
+/// Has nobody wait any more for the consumers that died: takes the seat of each, as its next holder
+/// would, and clears its place. One whose lock is held, or just being taken, lives. `number` is the
+/// producer's seat.
+pub(crate) fn repair_members(region: &Region, number: usize) -> Result<(), Error> {
+    let Some(files) = &region.files else {
+        return Ok(());
+    };
     let control = region.control();
-    let bell = control.bell(role == Role::Consumer);
-    let words = |role: Role| &control.role(region.geometry(), role.seat()).counters;
-    // Each side of `spsc` and `bytes` has one seat: its bit is the first.
-    Sleeper::new(bell, 0, words(role), words(role.other()), os)
+    for other in opposite(region, number) {
+        let bit = bit(region, other);
+        let member = || control.members().load(Ordering::Acquire) & bit != 0;
+        if !member() || region.held(other)? != Some(false) {
+            continue;
+        }
+        // A child forked in between would hold the locks.
+        let _no_fork = NoFork::begin();
+        let held = SEATS + other * LINE;
+        let (repairing, holding) = (files.fresh()?, files.fresh()?);
+        // In the order of takers. The bit once more: another may have come and joined.
+        if lock::try_lock(repairing.as_fd(), held + 1)?
+            && lock::try_lock(holding.as_fd(), held)?
+            && member()
+        {
+            leave_members(region, other);
+            let recovered = &control.role(region.geometry(), number).counters.recovered;
+            // One writer: a load and a store, no read-modify-write.
+            let count = recovered.load(Ordering::Relaxed).wrapping_add(1);
+            recovered.store(count, Ordering::Relaxed);
+        }
+    }
+    Ok(())
+}
+
+/// By which the holder of a seat is woken.
+fn sleeper<'m>(region: &Region, number: usize, os: &'m Kernel) -> Sleeper<'m> {
+    let (control, role) = (region.control(), Role::of_seat(number));
+    let side = role.seats(region.geometry());
+    Sleeper::new(
+        control.bell(role == Role::Consumer),
+        number - side.start,
+        &control.role(region.geometry(), number).counters,
+        region.side(role.other()),
+        side.len() == 1,
+        os,
+    )
 }
 
 /// The lifetime is a loan, as that of the control part: a handle's words are dropped before its seat.
@@ -437,13 +537,19 @@ fn on_loan(os: &Arc<Kernel>) -> &'static Kernel {
 
 /// Repairs what the last holder left, and becomes the next generation.
 ///
-/// A holder that was killed in its sleep left its bit, and one that was killed awake the promise to
-/// fence. Else `spsc` and `bytes` keep nothing that would need mending: what was not committed never
+/// A holder that was killed in its sleep left its bit, one that was killed awake the promise to fence, and a
+/// consumer of `broadcast` its place among those that are waited for. Else `spsc` and `bytes` keep nothing that would need mending: what was not committed never
 /// was, and what was not released is read again.
-fn sit_down(region: &Region, role: Role, us: (u64, u64, u64), os: &Kernel) -> Result<u64, Error> {
-    let line = region.control().seat(role.seat());
-    let page = region.control().role(region.geometry(), role.seat());
-    sleeper(region, role, os).repair();
+fn sit_down(
+    region: &Region,
+    number: usize,
+    us: (u64, u64, u64),
+    os: &Kernel,
+) -> Result<u64, Error> {
+    let line = region.control().seat(number);
+    let page = region.control().role(region.geometry(), number);
+    leave_members(region, number);
+    sleeper(region, number, os).repair();
     let promise = if os.fenced() { ALWAYS } else { 0 };
     page.counters.fence_ack.store(promise, Ordering::Relaxed);
     let (pid, start, namespace) = us;
@@ -451,7 +557,9 @@ fn sit_down(region: &Region, role: Role, us: (u64, u64, u64), os: &Kernel) -> Re
     line.start_time.store(start, Ordering::Relaxed);
     line.pid_namespace.store(namespace, Ordering::Relaxed);
     line.heartbeat.store(clock::since_boot(), Ordering::Relaxed);
-    Ok(line.take(page.position.0.load(Ordering::Acquire))?)
+    // Relaxed: the seat is ours, so its position is, and the last holder's store came before its lock, or
+    // its word, was free.
+    Ok(line.take(page.position.0.load(Ordering::Relaxed))?)
 }
 
 impl Files {
@@ -479,7 +587,8 @@ impl Files {
 
     /// Whether the channel's name (if it has one) still leads to these files.
     fn current(&self) -> bool {
-        self.place.as_ref().is_none_or(Place::still)
+        let ours = |place: &Place| place.still_has(&self.control);
+        self.place.as_ref().is_none_or(ours)
     }
 }
 

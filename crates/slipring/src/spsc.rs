@@ -89,6 +89,7 @@ impl<T: Payload> Builder<T> {
             slot_align: align_of::<T>() as u64,
             producers: 1,
             consumers: 1,
+            when_full: layout::WhenFull::Wait,
             skew: 0,
         })
     }
@@ -104,7 +105,7 @@ impl<T: Payload> Kind for Spsc<T> {
         Some(T::SCHEMA)
     }
 
-    fn producer(SeatToken(mut seat): SeatToken) -> Result<Producer<T>, Error> {
+    fn producer(SeatToken(mut seat, _): SeatToken) -> Result<Producer<T>, Error> {
         let (ring, peer) = (ring(&seat, seat.page(), seat.peer_page()), seat.peer()?);
         // SAFETY: `seat` makes us the only producer, `T: Payload` accepts any bits; the lease is
         // taken once, and both it and the ring are used no longer than `seat` lives beside them.
@@ -113,7 +114,7 @@ impl<T: Payload> Kind for Spsc<T> {
         Ok(Producer { core, seat })
     }
 
-    fn consumer(SeatToken(mut seat): SeatToken) -> Result<Consumer<T>, Error> {
+    fn consumer(SeatToken(mut seat, _): SeatToken) -> Result<Consumer<T>, Error> {
         let (ring, peer) = (ring(&seat, seat.peer_page(), seat.page()), seat.peer()?);
         // SAFETY: as in `producer`, for the consumer.
         let core = unsafe { core::Consumer::new(ring, peer, lease(&seat)) }?;
@@ -319,8 +320,7 @@ impl<T: Payload> Producer<T> {
     /// Whether no consumer is there: none has come yet, or the last one left or died. Asks the
     /// kernel: one system call.
     pub fn is_disconnected(&mut self) -> Result<bool, Error> {
-        waiting::notice_death(&mut self.core, &self.seat)?;
-        Ok(!self.core.peer().present()?)
+        Ok(!waiting::present(&mut self.core, &self.seat)?)
     }
 
     /// Waits until a consumer is there, for at most `timeout` (`TimedOut`).
@@ -499,8 +499,7 @@ impl<T: Payload> Consumer<T> {
     /// Whether no producer is there: none has come yet, or the last one left or died. There may be
     /// messages all the same. Asks the kernel: one system call.
     pub fn is_disconnected(&mut self) -> Result<bool, Error> {
-        waiting::notice_death(&mut self.core, &self.seat)?;
-        Ok(!self.core.peer().present()?)
+        Ok(!waiting::present(&mut self.core, &self.seat)?)
     }
 
     /// Takes note of the end that a `Disconnected` told of, and waits until a producer is there, for

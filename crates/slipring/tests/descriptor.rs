@@ -142,6 +142,22 @@ fn an_end_whose_successor_has_come_is_told_by_arming_too() {
     }
 }
 
+#[test]
+fn an_end_whose_successor_has_gone_as_well_leaves_no_silent_descriptor() {
+    let heap = spsc::Builder::<u64>::new(4).heap().unwrap();
+    let memfd = spsc::Builder::<u64>::new(4).memfd().unwrap();
+    for channel in [heap, memfd] {
+        let mut rx = channel.consumer().unwrap();
+        drop(channel.producer().unwrap());
+        channel.producer().unwrap().abort();
+        assert!(matches!(rx.arm(), Err(Error::Disconnected(End::Finished))));
+        // The successor came and went before that was said.
+        assert_eq!(now(rx.as_fd().unwrap()), PollFlags::IN);
+        assert!(matches!(rx.arm(), Err(Error::Disconnected(End::Aborted))));
+        assert_eq!(now(rx.as_fd().unwrap()), PollFlags::empty());
+    }
+}
+
 /// A handle that sleeps and polls in turn loses no wake to the other face.
 #[test]
 fn sleeping_and_polling_take_turns() {

@@ -48,13 +48,13 @@ impl Stage {
         skew: Option<u64>,
         armed: bool,
     ) -> Result<Stage, String> {
-        let mut memory = (kind.make)()?;
+        let mut memory = kind.maker.memfd()?;
         // Each channel has another one than the last, of a few.
         for _ in 0..16 {
             if skew.is_none_or(|skew| memory.skew() == skew) {
                 break;
             }
-            memory = (kind.make)()?;
+            memory = kind.maker.memfd()?;
         }
         let (mut tx, mut rx) = (memory.producer()?, memory.consumer()?);
         for number in 0..operation.passed + operation.before {
@@ -88,12 +88,13 @@ impl Stage {
     }
 
     /// Starts the process that does `what`, on a stage that was set for `operation`: stopped where it
-    /// begins.
+    /// begins. If it is to wait, for so long.
     pub(crate) fn victim(
         &mut self,
         kind: &Kind,
         operation: &Operation,
         what: &Operation,
+        patience: Duration,
     ) -> Result<Victim, String> {
         let index = kind
             .operations
@@ -107,6 +108,7 @@ impl Stage {
             kind.name.to_string(),
             index.to_string(),
             next.to_string(),
+            patience.as_millis().to_string(),
             numbers.join(","),
         ];
         let victim = Victim::start(&words, &passed)?;
@@ -297,7 +299,7 @@ fn take(rx: &mut dyn Consumer, most: u64) -> Result<Vec<u64>, String> {
 
 /// The channel works as ever, three times around: slots are conserved, and once all is done nobody is
 /// taken for asleep, who would cost the others a system call a message for ever.
-fn traffic(
+pub(crate) fn traffic(
     kind: &Kind,
     window: &Window,
     tx: &mut dyn Producer,

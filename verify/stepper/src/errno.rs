@@ -4,11 +4,12 @@
 //! The calls are made to fail by ptrace (they are never entered), so it does not matter who makes them.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use crate::check::{self, Stage};
 use crate::kinds::{self, Kind, Operation};
 use crate::trace::Inject;
-use crate::{Args, names};
+use crate::{Args, handover, names};
 
 /// What is injected: too many files, no memory, no space, a signal, no permission.
 const ERRNOS: [i32; 5] = [
@@ -36,6 +37,9 @@ const SPARED: [i64; 9] = [
 
 /// No operation makes so many calls but one that sleeps, whose later ones repeat the earlier.
 const MOST: u64 = 100;
+
+/// How long an operation waits: for a few looks at its peer.
+const PARK: Duration = Duration::from_millis(20);
 
 /// What was done.
 #[derive(Default)]
@@ -90,10 +94,19 @@ pub(crate) fn main(args: &Args) -> ExitCode {
     println!("|---|---|---|---|---|");
     let (mut totals, mut failed) = (Figures::default(), false);
     for kind in kinds::all() {
-        for operation in kind.operations {
+        for operation in &kind.operations {
             if args.wants(kind.name) && operation.name.contains(&args.only) {
                 let name = format!("`{}` | {}", kind.name, crate::full_name(operation));
                 failed |= !totals.add(&name, all_of(|at, errno| one(&kind, operation, at, errno)));
+            }
+        }
+    }
+    for kind in kinds::all().iter().filter(|kind| args.wants(kind.name)) {
+        for name in handover::OPERATIONS {
+            let title = format!("`{}` | handover: {name}", kind.name);
+            if title.contains(&args.only) {
+                let inject = |at, errno| handover::inject(kind, name, at, errno, &SPARED);
+                failed |= !totals.add(&title, all_of(inject));
             }
         }
     }
@@ -132,7 +145,7 @@ fn all_of(
 fn one(kind: &Kind, operation: &Operation, at: u64, errno: i32) -> Result<Option<String>, String> {
     let mut stage = Stage::set(kind, operation, None, false)?;
     let skew = stage.memory.skew();
-    let mut victim = stage.victim(kind, operation, operation)?;
+    let mut victim = stage.victim(kind, operation, operation, PARK)?;
     let Inject::Done(call) = victim.inject(at, errno, &SPARED)? else {
         return Ok(None);
     };

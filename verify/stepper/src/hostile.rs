@@ -7,26 +7,20 @@
 //! Honest parties answer with messages or typed errors: a panic, a signal, or a timed call that does not
 //! end ends this program.
 
-use std::io::{BufRead, BufReader, Write};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::process::{Child, Command, ExitCode, Stdio};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use slipring_core::layout::{BELLS, LINE};
 
 use crate::Args;
+use crate::honest::{Honest, SHORT};
 use crate::image::{Image, Window};
-use crate::kinds::{self, Kind, Memory};
+use crate::kinds::{self, Kind, Memory, Side};
+use crate::walls::{Flush, Walled};
 
-/// A timed call of an honest party waits so long.
-const SHORT: Duration = Duration::from_millis(2);
-/// And has ended by then, whatever else this machine does.
-const LATE: Duration = Duration::from_secs(20);
-
-/// After so many calls in vain an honest party takes its seat anew.
-const VAIN: u32 = 10;
+/// A timed call has ended by then, whatever else this machine does.
+pub(crate) const LATE: Duration = Duration::from_secs(20);
 
 /// A small generator (xorshift64*, Vigna 2014): the same lies for the same seed.
 struct Random(u64);
@@ -92,37 +86,85 @@ impl std::fmt::Display for Lie {
     }
 }
 
-/// So many lies at rest, and a hundredth of that live, for each kind.
+/// Where a channel's memory lies: in sealed memfds of slipring's own making, or between walls.
+pub(crate) type Place = Option<Flush>;
+
+/// So many lies at rest, and a hundredth of that live, for each kind in each place.
 pub(crate) fn main(args: &Args, lies: u64) -> ExitCode {
-    println!("| kind | lies at rest | found corrupt | lies told live | messages meanwhile |");
-    println!("|---|---|---|---|---|");
+    println!(
+        "| kind | memory | lies at rest | found corrupt | lies told live | messages meanwhile |"
+    );
+    println!("|---|---|---|---|---|---|");
+    let places: &[Place] = match args.walls {
+        true => &[Some(Flush::Front), Some(Flush::Back)],
+        false => &[None],
+    };
     let mut failed = false;
-    for kind in kinds::all() {
-        if !args.wants(kind.name) {
-            continue;
-        }
-        let found = at_rest(&kind, lies, args.seed).and_then(|errors| {
-            let told = lies / 100;
-            let messages = live(&kind, told, args.seed)?;
-            Ok(format!("{lies} | {errors} | {told} | {messages}"))
-        });
-        match found {
-            Ok(figures) => println!("| `{}` | {figures} |", kind.name),
-            Err(error) => {
-                println!("| `{}` | **failed** | {error} | | |", kind.name);
-                eprintln!("{}: {error}", kind.name);
-                failed = true;
+    for kind in kinds::all().iter().filter(|kind| args.wants(kind.name)) {
+        for place in places {
+            let name = format!("`{}` | {}", kind.name, shown(*place));
+            let found = at_rest(kind, *place, lies, args.seed).and_then(|errors| {
+                let told = args.live.unwrap_or(lies / 100);
+                let messages = live(kind, *place, told, args.seed)?;
+                Ok(format!("{lies} | {errors} | {told} | {messages}"))
+            });
+            match found {
+                Ok(figures) => println!("| {name} | {figures} |"),
+                Err(error) => {
+                    println!("| {name} | **failed** | {error} | | |");
+                    eprintln!("{name}: {error}");
+                    failed = true;
+                }
             }
         }
     }
     ExitCode::from(u8::from(failed))
 }
 
+fn shown(place: Place) -> &'static str {
+    match place {
+        None => "memfds",
+        Some(Flush::Front) => "flush with a wall in front",
+        Some(Flush::Back) => "flush with a wall behind",
+    }
+}
+
+/// A channel, those of its descriptors that others need, and a view of its memory.
+struct Scene {
+    memory: Box<dyn Memory>,
+    passed: Vec<OwnedFd>,
+    window: Window,
+}
+
+impl Scene {
+    fn set(kind: &Kind, place: Place) -> Result<Scene, String> {
+        let Some(flush) = place else {
+            let memory = kind.maker.memfd()?;
+            let passed = memory.descriptors();
+            let window = Window::open(&passed)?;
+            let own = |fd: &BorrowedFd<'_>| fd.try_clone_to_owned();
+            let passed: std::io::Result<_> = passed.iter().map(own).collect();
+            return Ok(Scene {
+                passed: passed.map_err(|error| error.to_string())?,
+                memory,
+                window,
+            });
+        };
+        let walled = Walled::new(kind.maker.lens(), flush)?;
+        Ok(Scene {
+            memory: kind.maker.within(&walled, true)?,
+            window: Window::within(&walled),
+            passed: walled.files.into(),
+        })
+    }
+}
+
 /// How many of the lies were found corrupt; the others changed nothing that counts, or a message.
-fn at_rest(kind: &Kind, lies: u64, seed: u64) -> Result<u64, String> {
+fn at_rest(kind: &Kind, place: Place, lies: u64, seed: u64) -> Result<u64, String> {
     let mut random = Random(seed | 1);
-    let memory = (kind.make)()?;
-    let mut window = Window::open(&memory.descriptors())?;
+    let Scene {
+        memory, mut window, ..
+    } = Scene::set(kind, place)?;
     // A few messages on the way, so that positions are not zero.
     let (mut tx, mut rx) = (memory.producer()?, memory.consumer()?);
     for number in 0..6 {
@@ -134,19 +176,21 @@ fn at_rest(kind: &Kind, lies: u64, seed: u64) -> Result<u64, String> {
     tx.abort();
     rx.abort();
     let pristine = window.look();
+    let acts = [Side::Producer, Side::Consumer].map(|side| acts(kind, side));
     let mut errors = 0;
     for number in 0..lies {
         window.put(&pristine);
         let lie = Lie::tell(&mut random, &pristine);
+        let also = [&acts[0], &acts[1]].map(|acts| acts[random.below(acts.len())]);
         let begun = Instant::now();
         // Half of them come before the lie, half after.
         let answers = if number % 2 == 0 {
             let (tx, rx) = (memory.producer(), memory.consumer());
             window.set(lie.part, lie.offset, lie.value);
-            use_all(tx, rx)
+            use_all(tx, rx, also)
         } else {
             window.set(lie.part, lie.offset, lie.value);
-            use_all(memory.producer(), memory.consumer())
+            use_all(memory.producer(), memory.consumer(), also)
         };
         errors += u64::from(answers);
         if begun.elapsed() > LATE {
@@ -158,8 +202,21 @@ fn at_rest(kind: &Kind, lies: u64, seed: u64) -> Result<u64, String> {
 
 type Taken<H> = Result<Box<H>, String>;
 
-/// Everything that two ends can be asked, a few times. Whether any of them found the channel corrupt.
-fn use_all(tx: Taken<dyn kinds::Producer>, rx: Taken<dyn kinds::Consumer>) -> bool {
+/// The operations of handles of a kind.
+fn acts(kind: &Kind, side: Side) -> Vec<&'static str> {
+    let others = ["take", "attach", "leave", "abort"];
+    let of_side = kind.operations.iter().filter(|act| act.side == side);
+    let names = of_side.map(|act| act.name);
+    names.filter(|name| !others.contains(name)).collect()
+}
+
+/// What two ends can always be asked, and one operation more of each, a few times. Whether any of them found
+/// the channel corrupt.
+fn use_all(
+    tx: Taken<dyn kinds::Producer>,
+    rx: Taken<dyn kinds::Consumer>,
+    also: [&str; 2],
+) -> bool {
     let mut corrupt = false;
     let mut says = |answer: Result<(), String>| {
         corrupt |= answer.is_err_and(|error| error.contains("corrupt"));
@@ -171,12 +228,12 @@ fn use_all(tx: Taken<dyn kinds::Producer>, rx: Taken<dyn kinds::Consumer>) -> bo
             says(tx.push(100 + round, Duration::ZERO));
             says(tx.room().map(drop));
             says(tx.arm());
-            says(tx.act("reserve-discard", 200));
+            says(kinds::produce(&mut **tx, also[0], 200, Duration::ZERO));
         }
         if let Some(rx) = &mut rx {
             says(rx.pop(Duration::ZERO).map(drop));
             says(rx.arm());
-            says(rx.act("pop"));
+            says(kinds::consume(&mut **rx, also[1], Duration::ZERO));
         }
     }
     if let Some(tx) = tx {
@@ -189,14 +246,17 @@ fn use_all(tx: Taken<dyn kinds::Producer>, rx: Taken<dyn kinds::Consumer>) -> bo
 }
 
 /// The messages that passed between two honest processes while so many lies were told.
-fn live(kind: &Kind, lies: u64, seed: u64) -> Result<u64, String> {
+fn live(kind: &Kind, place: Place, lies: u64, seed: u64) -> Result<u64, String> {
     let mut random = Random(seed.rotate_left(32) | 1);
-    let memory = (kind.make)()?;
-    let mut window = Window::open(&memory.descriptors())?;
+    let Scene {
+        memory: _memory,
+        passed,
+        mut window,
+    } = Scene::set(kind, place)?;
     let pristine = window.look();
     let mut peers = [
-        Honest::start(kind, &*memory, "producer")?,
-        Honest::start(kind, &*memory, "consumer")?,
+        Honest::start(kind, place, &passed, "producer")?,
+        Honest::start(kind, place, &passed, "consumer")?,
     ];
     for number in 0..lies {
         let now = window.look();
@@ -243,152 +303,5 @@ fn heal(window: &mut Window, pristine: &Image, peers: &mut [Honest; 2]) -> Resul
                 "no message passes, though the memory is whole again: {producer}, {consumer}"
             ));
         }
-    }
-}
-
-/// An honest process.
-struct Honest {
-    child: Child,
-    said: BufReader<std::process::ChildStdout>,
-    asks: std::process::ChildStdin,
-}
-
-impl Honest {
-    fn start(kind: &Kind, memory: &dyn Memory, role: &str) -> Result<Honest, String> {
-        use std::os::unix::process::CommandExt;
-        let passed = memory.descriptors();
-        let numbers: Vec<i32> = passed.iter().map(|fd| fd.as_raw_fd()).collect();
-        let text: Vec<String> = numbers.iter().map(i32::to_string).collect();
-        let program = std::env::current_exe().map_err(|error| error.to_string())?;
-        let mut command = Command::new(program);
-        command.args(["honest", role, kind.name, &text.join(",")]);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let keep = move || {
-            for fd in &numbers {
-                // SAFETY: one system call on a descriptor that the parent keeps open meanwhile.
-                unsafe { libc::fcntl(*fd, libc::F_SETFD, 0) };
-            }
-            Ok(())
-        };
-        // SAFETY: between fork and exec it makes system calls only, and allocates nothing.
-        let mut child = unsafe { command.pre_exec(keep) }
-            .spawn()
-            .map_err(|error| error.to_string())?;
-        let (said, asks) = (child.stdout.take(), child.stdin.take());
-        let (said, asks) = (said.ok_or("no output")?, asks.ok_or("no input")?);
-        Ok(Honest {
-            child,
-            said: BufReader::new(said),
-            asks,
-        })
-    }
-
-    fn is_alive(&mut self) -> Result<(), String> {
-        match self.child.try_wait() {
-            Ok(None) => Ok(()),
-            ended => Err(format!("an honest process ended: {ended:?}")),
-        }
-    }
-
-    /// How many messages it has passed.
-    fn passed(&mut self) -> Result<u64, String> {
-        let line = self.says()?;
-        let number = line.split(' ').next().and_then(|word| word.parse().ok());
-        number.ok_or_else(|| format!("an honest process said: {line}"))
-    }
-
-    /// How many messages it has passed, and the last error that it met.
-    fn says(&mut self) -> Result<String, String> {
-        let fail = |error: std::io::Error| format!("an honest process does not answer: {error}");
-        self.asks.write_all(b"?").map_err(fail)?;
-        let mut line = String::new();
-        self.said.read_line(&mut line).map_err(fail)?;
-        Ok(line)
-    }
-}
-
-impl Drop for Honest {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// In the honest process: passes messages for ever, whatever it meets, and says how many when asked.
-pub(crate) fn honest(role: &str, kind: &str, passed: &str) -> Result<(), String> {
-    let kinds = kinds::all();
-    let kind = kinds.iter().find(|candidate| candidate.name == kind);
-    let kind = kind.ok_or("no such kind")?;
-    let own = |word: &str| {
-        let fd = word.parse::<i32>().map_err(|error| error.to_string())?;
-        // SAFETY: a descriptor that this process inherited, and that nothing else of it uses.
-        Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-    };
-    let passed: Result<Vec<OwnedFd>, String> = passed.split(',').map(own).collect();
-    let memory = (kind.open)(passed?)?;
-    let count = Arc::new(AtomicU64::new(0));
-    let met = Arc::new(Mutex::new(String::new()));
-    let (shown, last) = (count.clone(), met.clone());
-    std::thread::spawn(move || {
-        use std::io::Read;
-        let mut ask = [0];
-        while std::io::stdin().read_exact(&mut ask).is_ok() {
-            let met = last
-                .lock()
-                .map_or_else(|_| String::new(), |met| met.clone());
-            println!("{} {met}", shown.load(Ordering::Relaxed));
-        }
-        std::process::exit(0);
-    });
-    let meet = |error: String| {
-        if let Ok(mut met) = met.lock() {
-            *met = error;
-        }
-    };
-    let mut number = 0;
-    loop {
-        // As long as a lie stands that keeps the seat from being taken, there is nothing to do. Who waits
-        // in vain for long sits down anew: a handle keeps its own position to itself, and a lie about it
-        // in memory can leave one side full and the other empty.
-        let mut one = || -> Result<(), String> {
-            let timed = |begun: Instant| match begun.elapsed() {
-                late if late > LATE => std::process::exit(3),
-                _ => Instant::now(),
-            };
-            let (mut at, mut vain) = (Instant::now(), 0);
-            if role == "producer" {
-                let mut tx = memory.producer()?;
-                loop {
-                    let pushed = tx.push(number % 200, SHORT);
-                    at = timed(at);
-                    match pushed {
-                        Ok(()) => (number, vain) = (number + 1, 0),
-                        Err(error) if error.contains("corrupt") || vain == VAIN => {
-                            return Err(error);
-                        }
-                        Err(_) => vain += 1,
-                    }
-                }
-            }
-            let mut rx = memory.consumer()?;
-            loop {
-                let popped = rx.pop(SHORT);
-                at = timed(at);
-                match popped {
-                    Ok(kinds::Given::Message(_)) => {
-                        count.fetch_add(1, Ordering::Relaxed);
-                        vain = 0;
-                    }
-                    Ok(_) if vain == VAIN => return Err("nothing came".into()),
-                    Err(error) if error.contains("corrupt") || vain == VAIN => return Err(error),
-                    // Nothing; or a message that was scribbled on: it is gone.
-                    _ => vain += 1,
-                }
-            }
-        };
-        if let Err(error) = one() {
-            meet(error);
-        }
-        std::thread::yield_now();
     }
 }

@@ -8,9 +8,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::mm::{MapFlags, ProtFlags};
 
+use crate::walls::Walled;
+
 /// The two parts of a channel, mapped beside whoever works in them.
 pub(crate) struct Window {
     parts: [NonNull<[u8]>; 2],
+    /// Whether they are its own mappings.
+    owned: bool,
 }
 
 /// A copy of both parts.
@@ -36,8 +40,17 @@ impl Window {
         match descriptors {
             [control, data, ..] => Ok(Window {
                 parts: [map(control).map_err(fail)?, map(data).map_err(fail)?],
+                owned: true,
             }),
             _ => Err("the channel has no descriptors".into()),
+        }
+    }
+
+    /// Looks at memory that stays mapped.
+    pub(crate) fn within(memory: &Walled) -> Window {
+        Window {
+            parts: memory.parts,
+            owned: false,
         }
     }
 
@@ -111,7 +124,7 @@ impl Image {
 
 impl Drop for Window {
     fn drop(&mut self) {
-        for part in &self.parts {
+        for part in self.parts.iter().filter(|_| self.owned) {
             // SAFETY: mapped by `open`, unmapped once.
             let _ = unsafe { rustix::mm::munmap(part.as_ptr().cast(), part.len()) };
         }

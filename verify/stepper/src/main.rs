@@ -14,20 +14,29 @@
 
 mod check;
 mod errno;
+mod handover;
+mod honest;
 mod hostile;
 mod image;
 mod kinds;
 mod names;
 mod trace;
+mod walls;
 
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::ops::ControlFlow;
+use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 
 use check::Stage;
 use image::{Image, Seen};
 use kinds::{Kind, Operation, Other, Side};
+
+/// How long a stepped operation waits: long enough to fall asleep, though each instruction of the way there
+/// takes some 20 µs under ptrace.
+const PARK: Duration = Duration::from_millis(100);
 
 #[derive(Parser)]
 struct Args {
@@ -37,9 +46,15 @@ struct Args {
     /// In place of all that: make every system call of every operation fail in turn.
     #[arg(long)]
     errno: bool,
-    /// In place of all that: so many lies told to each kind at rest, and a hundredth of them live.
+    /// In place of all that: so many lies told to each kind at rest, and a hundredth as many live.
     #[arg(long, value_name = "LIES")]
     hostile: Option<u64>,
+    /// So many lies live, in place of a hundredth.
+    #[arg(long, value_name = "LIES", requires = "hostile")]
+    live: Option<u64>,
+    /// With the channels' memory between inaccessible pages, so that no access beyond it goes unnoticed.
+    #[arg(long, requires = "hostile")]
+    walls: bool,
     /// Where the lies begin.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -64,8 +79,9 @@ fn main() -> ExitCode {
     let text: Vec<&str> = words.iter().map(String::as_str).collect();
     let part = match text[..] {
         [_, "victim", "names", name] => Some(names::victim(name)),
+        [_, "victim", "handover", name, kind, passed] => Some(handover::victim(name, kind, passed)),
         [_, "victim", ..] => Some(victim(&words[2..])),
-        [_, "honest", role, kind, passed] => Some(hostile::honest(role, kind, passed)),
+        [_, "honest", role, kind, place, passed] => Some(honest::act(role, kind, place, passed)),
         [_, "names", "make"] => Some(names::make()),
         [_, "names", "examine"] => Some(names::examine()),
         _ => None,
@@ -86,65 +102,86 @@ fn main() -> ExitCode {
     if let Some(lies) = args.hostile {
         return hostile::main(&args, lies);
     }
-    let mut totals = Figures::default();
-    let mut failed = Vec::new();
+    let mut report = Report::new(args);
     println!("| kind | operation | instructions | images | in recovery: instructions | images |");
     println!("|---|---|---|---|---|---|");
-    for kind in kinds::all() {
-        if !args.wants(kind.name) {
-            continue;
+    let done = report.all();
+    println!("| all | {}", report.totals);
+    if done.is_break() || report.failed {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    }
+}
+
+/// What was done so far, told line by line.
+struct Report {
+    args: Args,
+    totals: Figures,
+    failed: bool,
+}
+
+impl Report {
+    fn new(args: Args) -> Report {
+        Report {
+            args,
+            totals: Figures::default(),
+            failed: false,
         }
-        for operation in kind.operations {
-            if !operation.name.contains(&args.only) {
+    }
+
+    /// Everything that was asked for; broken off at the first failure, if that was asked for.
+    fn all(&mut self) -> ControlFlow<()> {
+        for kind in kinds::all() {
+            if !self.args.wants(kind.name) {
                 continue;
             }
-            let name = full_name(operation);
-            match run(&kind, operation, args.recovery) {
-                Ok(figures) => {
-                    println!("| `{}` | {name} {figures}", kind.name);
-                    totals.add(&figures);
-                }
-                Err(error) => {
-                    println!("| `{}` | {name} | **failed** | {error} | | |", kind.name);
-                    failed.push(format!("{} {name}: {error}", kind.name));
-                    if args.first {
-                        eprintln!("{}", failed[0]);
-                        return ExitCode::FAILURE;
-                    }
+            let shown = format!("`{}`", kind.name);
+            for operation in &kind.operations {
+                let recovery = self.args.recovery;
+                self.tell(&shown, &full_name(operation), || {
+                    run(&kind, operation, recovery)
+                })?;
+            }
+            for name in handover::OPERATIONS {
+                let title = format!("handover: {name}");
+                self.tell(&shown, &title, || {
+                    handover::run(&kind, name).map(Figures::of)
+                })?;
+            }
+        }
+        if self.args.wants("names") {
+            for name in names::OPERATIONS {
+                self.tell("names", name, || names::run(name).map(Figures::of))?;
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn tell(
+        &mut self,
+        kind: &str,
+        name: &str,
+        work: impl FnOnce() -> Result<Figures, String>,
+    ) -> ControlFlow<()> {
+        if !name.contains(&self.args.only) {
+            return ControlFlow::Continue(());
+        }
+        match work() {
+            Ok(figures) => {
+                println!("| {kind} | {name} {figures}");
+                self.totals.add(&figures);
+            }
+            Err(error) => {
+                println!("| {kind} | {name} | **failed** | {error} | | |");
+                eprintln!("{kind} {name}: {error}");
+                self.failed = true;
+                if self.args.first {
+                    return ControlFlow::Break(());
                 }
             }
         }
-    }
-    if args.wants("names") {
-        for name in names::OPERATIONS
-            .into_iter()
-            .filter(|name| name.contains(&args.only))
-        {
-            match names::run(name) {
-                Ok((instructions, images)) => {
-                    let figures = Figures {
-                        instructions,
-                        images,
-                        ..Figures::default()
-                    };
-                    println!("| names | {name} {figures}");
-                    totals.add(&figures);
-                }
-                Err(error) => {
-                    println!("| names | {name} | **failed** | {error} | | |");
-                    failed.push(format!("names {name}: {error}"));
-                }
-            }
-        }
-    }
-    println!("| all | {totals}");
-    for failure in &failed {
-        eprintln!("{failure}");
-    }
-    if failed.is_empty() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
+        ControlFlow::Continue(())
     }
 }
 
@@ -170,6 +207,14 @@ struct Figures {
 }
 
 impl Figures {
+    fn of((instructions, images): (u64, u64)) -> Figures {
+        Figures {
+            instructions,
+            images,
+            ..Figures::default()
+        }
+    }
+
     fn add(&mut self, other: &Figures) {
         self.instructions += other.instructions;
         self.images += other.images;
@@ -206,8 +251,8 @@ fn run(kind: &Kind, operation: &Operation, recovery: bool) -> Result<Figures, St
         let taking = kind
             .operations
             .iter()
-            .find(|taking| taking.takes_seat && taking.side == operation.side)
-            .ok_or("the kind has no operation that takes a seat")?;
+            .find(|taking| taking.name == "take" && taking.side == operation.side)
+            .ok_or("nobody takes this seat")?;
         let mut seen = Seen::default();
         for (at, image) in &images {
             let finished = check::finished(image);
@@ -238,7 +283,7 @@ fn step(
     what: &Operation,
     stage: &mut Stage,
 ) -> Result<(u64, Vec<(u64, Image)>), String> {
-    let mut victim = stage.victim(kind, operation, what)?;
+    let mut victim = stage.victim(kind, operation, what, PARK)?;
     let (mut seen, mut images, mut instructions) = (Seen::default(), Vec::new(), 0);
     let mut last = stage.window.look();
     seen.is_new(&last);
@@ -258,8 +303,8 @@ fn step(
 
 /// The other process: does the operation between two signals, and says what came of it.
 fn victim(words: &[String]) -> Result<(), String> {
-    let [kind, index, next, passed] = words else {
-        return Err("expected four words".into());
+    let [kind, index, next, patience, passed] = words else {
+        return Err("expected five words".into());
     };
     let number = |word: &str| word.parse::<u64>().map_err(|error| error.to_string());
     let kinds = kinds::all();
@@ -273,9 +318,10 @@ fn victim(words: &[String]) -> Result<(), String> {
         Ok(unsafe { OwnedFd::from_raw_fd(fd) })
     };
     let passed: Result<Vec<OwnedFd>, String> = passed.split(',').map(own).collect();
-    let memory = (kind.open)(passed?)?;
+    let memory = kind.maker.passed(passed?)?;
+    let patience = Duration::from_millis(number(patience)?);
     let before = Held::now()?;
-    let done = perform(&*memory, operation, number(next)?);
+    let done = perform(kind, &*memory, operation, number(next)?, patience);
     before.is_all()?;
     match done {
         Ok(()) => println!("ok"),
@@ -320,8 +366,23 @@ impl Held {
 }
 
 /// The operation; afterwards the handle is dropped.
-fn perform(memory: &dyn kinds::Memory, operation: &Operation, next: u64) -> Result<(), String> {
+fn perform(
+    kind: &Kind,
+    memory: &dyn kinds::Memory,
+    operation: &Operation,
+    next: u64,
+    patience: Duration,
+) -> Result<(), String> {
     match (operation.side, operation.name) {
+        (_, "attach") => {
+            let copy = |fd: &BorrowedFd<'_>| fd.try_clone_to_owned();
+            let passed: std::io::Result<Vec<_>> = memory.descriptors().iter().map(copy).collect();
+            let passed = passed.map_err(|error| error.to_string())?;
+            trace::begin();
+            let attached = kind.maker.passed(passed).map(drop);
+            trace::end();
+            attached
+        }
         (Side::Producer, "take") => {
             trace::begin();
             let taken = memory.producer();
@@ -337,37 +398,34 @@ fn perform(memory: &dyn kinds::Memory, operation: &Operation, next: u64) -> Resu
         (Side::Producer, name) => {
             let mut tx = memory.producer()?;
             trace::begin();
-            let done = match name {
-                "leave" => {
-                    drop(tx);
-                    Ok(())
-                }
-                "abort" => {
-                    tx.abort();
-                    Ok(())
-                }
+            match name {
+                "leave" => drop(tx),
+                "abort" => tx.abort(),
                 name => {
-                    let done = tx.act(name, next);
+                    let done = kinds::produce(&mut *tx, name, next, patience);
                     trace::end();
                     tx.abort();
                     return done;
                 }
-            };
+            }
             trace::end();
-            done
+            Ok(())
         }
         (Side::Consumer, name) => {
             let mut rx = memory.consumer()?;
             trace::begin();
-            if name == "leave" {
-                drop(rx);
-                trace::end();
-                return Ok(());
+            match name {
+                "leave" => drop(rx),
+                "abort" => rx.abort(),
+                name => {
+                    let done = kinds::consume(&mut *rx, name, patience);
+                    trace::end();
+                    rx.abort();
+                    return done;
+                }
             }
-            let done = rx.act(name);
             trace::end();
-            rx.abort();
-            done
+            Ok(())
         }
     }
 }

@@ -12,7 +12,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use slipring::bytes::{Consumer, Producer};
 use slipring::inspect::SeatStat;
-use slipring::{Error, Readiness, Wait};
+use slipring::{Error, Readiness, Spin, Wait};
 use tokio::runtime::{self, Runtime};
 
 use crate::exit::Failure;
@@ -72,6 +72,7 @@ pub(super) enum Waiter {
     /// It awaits the handle's future.
     Future {
         runtime: Runtime,
+        spin: Spin,
         /// Whether the runtime drives the handle's futures yet.
         drives: bool,
     },
@@ -88,8 +89,12 @@ impl Waiter {
             Waiting::Async => {
                 let runtime = runtime::Builder::new_current_thread().enable_io().build();
                 let runtime = runtime.map_err(|error| Failure::io("start tokio", error))?;
-                let drives = false;
-                Waiter::Future { runtime, drives }
+                let (spin, drives) = (Spin::new(SPIN_FOR), false);
+                Waiter::Future {
+                    runtime,
+                    spin,
+                    drives,
+                }
             }
         })
     }
@@ -104,16 +109,22 @@ impl Waiter {
             Waiter::Descriptor(events) => {
                 events.until(tx, |tx| tx.try_reserve(size).map(drop), |tx| tx.arm(size))
             }
-            Waiter::Future { runtime, drives } => {
-                if spin(tx, |tx| tx.try_reserve(size).map(drop))? {
+            Waiter::Future {
+                runtime,
+                spin,
+                drives,
+            } => {
+                if poll(spin, tx, |tx| tx.try_reserve(size).map(drop))? {
                     return Ok(());
                 }
+                let began = Instant::now();
                 runtime.block_on(async {
                     if !std::mem::replace(drives, true) {
                         tx.on_tokio()?;
                     }
                     tx.reserve_async(size).await.map(drop)
                 })?;
+                spin.slept(began.elapsed());
                 Ok(())
             }
         }
@@ -131,16 +142,22 @@ impl Waiter {
                 |rx| rx.try_read().map(|first| first.keep()),
                 Consumer::arm,
             ),
-            Waiter::Future { runtime, drives } => {
-                if spin(rx, |rx| rx.try_read().map(|first| first.keep()))? {
+            Waiter::Future {
+                runtime,
+                spin,
+                drives,
+            } => {
+                if poll(spin, rx, |rx| rx.try_read().map(|first| first.keep()))? {
                     return Ok(());
                 }
+                let began = Instant::now();
                 runtime.block_on(async {
                     if !std::mem::replace(drives, true) {
                         rx.on_tokio()?;
                     }
                     rx.read_async().await.map(|first| first.keep())
                 })?;
+                spin.slept(began.elapsed());
                 Ok(())
             }
         }
@@ -148,12 +165,13 @@ impl Waiter {
 }
 
 /// Tries for a while; whether it succeeded.
-fn spin<H>(
+fn poll<H>(
+    spin: &Spin,
     handle: &mut H,
     mut attempt: impl FnMut(&mut H) -> Result<(), Error>,
 ) -> Result<bool, Error> {
     let begun = Instant::now();
-    while begun.elapsed() < SPIN_FOR {
+    while begun.elapsed() < spin.at_most() {
         // The clock costs as much as several attempts.
         for _ in 0..64 {
             match attempt(handle) {
@@ -173,6 +191,7 @@ const SPIN_FOR: Duration = Duration::from_micros(50);
 pub(super) struct EventLoop {
     poll: Poll,
     events: Events,
+    spin: Spin,
     /// The handle's, which keeps it open and the same.
     descriptor: RawFd,
 }
@@ -183,6 +202,7 @@ impl EventLoop {
         let events = EventLoop {
             poll: Poll::new().map_err(fail)?,
             events: Events::with_capacity(1),
+            spin: Spin::new(SPIN_FOR),
             descriptor: descriptor.as_raw_fd(),
         };
         let registry = events.poll.registry();
@@ -203,13 +223,15 @@ impl EventLoop {
         attempt: impl FnMut(&mut H) -> Result<(), Error>,
         mut arm: impl FnMut(&mut H) -> Result<Readiness, Error>,
     ) -> Result<(), Failure> {
-        if spin(handle, attempt)? {
+        if poll(&self.spin, handle, attempt)? {
             return Ok(());
         }
         // Nothing is polled for but what was armed: what was ready then makes nothing readable later.
+        let began = Instant::now();
         while arm(handle)? == Readiness::Armed {
             self.poll()?;
         }
+        self.spin.slept(began.elapsed());
         Ok(())
     }
 

@@ -235,3 +235,49 @@ fn an_end_comes_with_all_that_was_committed_before_it() {
         );
     });
 }
+
+/// The pair by itself, for who has not looked at `life` first.
+#[test]
+fn a_finished_generation_is_told_with_its_position() {
+    model(|| {
+        let memory = Memory::at(1, 0, 1);
+        memory.producer.leave(1, End::Finished);
+        memory.producer.take(1).unwrap();
+        both(
+            memory,
+            |memory| {
+                memory.producer.leave(2, End::Finished);
+                memory.producer.take(2).unwrap();
+            },
+            |memory| {
+                if let Some((generation, position)) = memory.producer.finished() {
+                    assert_eq!(generation, position);
+                }
+            },
+        );
+    });
+}
+
+/// Whoever takes a seat on memory without kernel locks comes after all that its last holder did.
+#[test]
+fn a_seat_without_a_lock_has_one_holder_at_a_time() {
+    fn hold(memory: &Memory) -> bool {
+        let ours = memory.producer.own();
+        if ours {
+            memory.shadow[0].with_mut(|_| ());
+            memory.producer.disown();
+        }
+        ours
+    }
+    model(|| {
+        both(
+            Memory::slots(1),
+            |memory| _ = hold(memory),
+            |memory| {
+                while !hold(memory) {
+                    loom::thread::yield_now();
+                }
+            },
+        );
+    });
+}

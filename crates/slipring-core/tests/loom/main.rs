@@ -15,8 +15,10 @@
 #![cfg(loom)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod broadcast;
 mod bytes;
 mod ends;
+mod header;
 mod spsc;
 mod wake;
 
@@ -24,7 +26,7 @@ use std::cell::UnsafeCell;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use slipring_core::layout::{Bell, Counters, SeatLine};
+use slipring_core::layout::{Bell, Counters, SeatLine, SeatWords, Side};
 use slipring_core::mem::{Area, Slots};
 use slipring_core::seat::Peer;
 use slipring_core::sync::{AtomicU32, AtomicU64, Ordering};
@@ -82,7 +84,7 @@ impl Os for Nobody {
         unreachable!("nobody is woken");
     }
 
-    fn signal(&self) {
+    fn signal(&self, _: usize) {
         unreachable!("nobody polls");
     }
 
@@ -107,6 +109,8 @@ struct Memory {
     /// Of `bytes`: the length of the ring, less than the words by the slack.
     ring: u64,
     turns: AtomicU64,
+    /// What a program keeps beside the channel.
+    note: AtomicU64,
 }
 
 // SAFETY: loom's atomics and cells, and payload words that only the protocol under test touches,
@@ -149,6 +153,7 @@ impl Memory {
             shadow: (0..words).map(|_| Default::default()).collect(),
             ring,
             turns: AtomicU64::new(0),
+            note: AtomicU64::new(0),
         };
         memory.producer.take(position).unwrap();
         memory.consumer.take(position).unwrap();
@@ -169,8 +174,20 @@ impl Memory {
 
     /// How the end `role` (0 writes, 1 reads) wakes the other: nobody sleeps in most models.
     fn ringer(&self, role: usize) -> Ringer<'_> {
-        let [sleeper, mine] = [&self.counters[1 - role], &self.counters[role]];
-        Ringer::new(&self.bells[1 - role], sleeper, mine, false, &NOBODY)
+        let (sleepers, mine) = (self.side(1 - role), &self.counters[role]);
+        Ringer::new(&self.bells[1 - role], sleepers, mine, false, &NOBODY)
+    }
+
+    /// The only seat of a side.
+    fn side(&self, role: usize) -> Side<'_> {
+        let line = [&self.producer, &self.consumer][role];
+        let position = [&self.tail, &self.head][role];
+        let counters = &self.counters[role];
+        Side::One(SeatWords {
+            line,
+            position,
+            counters,
+        })
     }
 
     fn spsc<'m>(&'m self, bell: Ringer<'m>) -> core_spsc::Ring<'m, u64> {

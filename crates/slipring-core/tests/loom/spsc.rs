@@ -1,5 +1,6 @@
 //! `spsc`: what was committed is read in order, once, whole; what was released is free again.
 
+use slipring_core::sync::Ordering;
 use slipring_core::{Error, spsc};
 
 use crate::{Memory, both, model, until};
@@ -145,6 +146,52 @@ fn consumer_that_joins_late_sees_what_the_tail_promises() {
             // Made while the producer writes: the tail that it finds must bring the slots.
             |memory| {
                 memory.spsc_consumer(|mut rx| assert_eq!([pop(&mut rx), pop(&mut rx)], [1, 2]))
+            },
+        );
+    });
+}
+
+/// Whoever has counted a message may count on what its sender did before.
+#[test]
+fn a_counted_message_brings_what_came_before_it() {
+    model(|| {
+        both(
+            Memory::slots(1),
+            |memory| {
+                memory.spsc_producer(|mut tx| {
+                    memory.note.store(1, Ordering::Relaxed);
+                    push(&mut tx, 1);
+                });
+            },
+            |memory| {
+                memory.spsc_consumer(|rx| {
+                    let noted = rx.len() == Ok(0) || memory.note.load(Ordering::Relaxed) == 1;
+                    assert!(noted, "counted, and not there");
+                });
+            },
+        );
+    });
+}
+
+/// And whoever has counted a free slot, on what its reader did before.
+#[test]
+fn a_counted_slot_brings_what_came_before_it() {
+    model(|| {
+        let memory = Memory::slots(1);
+        memory.spsc_producer(|mut tx| push(&mut tx, 1));
+        both(
+            memory,
+            |memory| {
+                memory.spsc_consumer(|mut rx| {
+                    memory.note.store(1, Ordering::Relaxed);
+                    pop(&mut rx);
+                });
+            },
+            |memory| {
+                memory.spsc_producer(|tx| {
+                    let noted = tx.len() == Ok(1) || memory.note.load(Ordering::Relaxed) == 1;
+                    assert!(noted, "counted, and not there");
+                });
             },
         );
     });

@@ -50,7 +50,7 @@ impl Os for Kernel {
         self.woken.notify_all();
     }
 
-    fn signal(&self) {
+    fn signal(&self, _seat: usize) {
         *self.lock.lock().unwrap() += 1;
         self.woken.notify_all();
     }
@@ -76,14 +76,14 @@ impl Kernel {
 
 impl Memory {
     fn sleeper(&self, role: usize) -> Sleeper<'_> {
-        let [mine, publisher] = [&self.counters[role], &self.counters[1 - role]];
-        Sleeper::new(&self.bells[role], 0, mine, publisher, &self.kernel)
+        let (mine, publishers) = (&self.counters[role], self.side(1 - role));
+        Sleeper::new(&self.bells[role], 0, mine, publishers, true, &self.kernel)
     }
 
     /// A ringer whose wakes are real ones.
     pub(crate) fn waker(&self, role: usize, fenced: bool) -> Ringer<'_> {
-        let (bell, sleeper) = (&self.bells[1 - role], &self.counters[1 - role]);
-        Ringer::new(bell, sleeper, &self.counters[role], fenced, &self.kernel)
+        let (bell, sleepers) = (&self.bells[1 - role], self.side(1 - role));
+        Ringer::new(bell, sleepers, &self.counters[role], fenced, &self.kernel)
     }
 }
 
@@ -197,6 +197,30 @@ fn an_acknowledgement_is_for_one_sleeper() {
         both(
             memory,
             |memory| push(memory, false, 1..=2),
+            |memory| {
+                memory.sleeper(1).repair();
+                pop(memory, false, 1..=2);
+            },
+        );
+    });
+}
+
+/// Nor does what such a sleeper asked for pass for what the next one asks. (This publisher never sleeps: it
+/// would fence by that.)
+#[test]
+fn a_publisher_acknowledges_what_it_will_see() {
+    model(|| {
+        let memory: Arc<Memory> = Memory::slots(2);
+        memory.sleeper(1).arm(Face::Doorbell);
+        memory.waker(0, false).wake();
+        both(
+            memory,
+            |memory| {
+                memory.producer_with(memory.waker(0, false), |mut tx| {
+                    tx.try_push(1).unwrap();
+                    tx.try_push(2).unwrap();
+                });
+            },
             |memory| {
                 memory.sleeper(1).repair();
                 pop(memory, false, 1..=2);

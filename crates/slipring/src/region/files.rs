@@ -40,6 +40,11 @@ impl Place {
     pub(crate) fn still(&self) -> bool {
         leads_to(&self.parent, self.name.topic(), &self.dir)
     }
+
+    /// And whether the control file there is still this one, whose locks we know.
+    pub(crate) fn still_has(&self, control: &OwnedFd) -> bool {
+        self.still() && leads_to(&self.dir, CONTROL, control)
+    }
 }
 
 fn same_file(a: &Stat, b: &Stat) -> bool {
@@ -170,10 +175,10 @@ pub(super) fn look_in<R>(
     }
 }
 
-/// Whether the name in `parent` is (still) this directory's.
-pub(super) fn leads_to(parent: &OwnedFd, name: &str, dir: &OwnedFd) -> bool {
+/// Whether the name in `parent` is (still) this directory's, or file's.
+pub(super) fn leads_to(parent: &OwnedFd, name: &str, file: &OwnedFd) -> bool {
     let there = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW);
-    match (there, rustix::fs::fstat(dir)) {
+    match (there, rustix::fs::fstat(file)) {
         (Ok(there), Ok(ours)) => same_file(&there, &ours),
         _ => false,
     }

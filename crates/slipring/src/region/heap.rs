@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::map::{Mapping, refuse_absurd};
-use super::{Pages, Plan, Region, huge};
+use super::{Pages, Plan, Region, huge, pipes};
 use crate::error::Error;
 
 impl Region {
@@ -14,7 +14,7 @@ impl Region {
         let (data, pages) =
             huge::with_fallback(plan.huge, |size| private(size.round(needed), size))?;
         let mut region = Region::format(control, data, None, pages, plan)?;
-        region.private = Some(Arc::default());
+        region.private = Some(Arc::new(pipes::Private::new(plan.geometry.seats())));
         Ok(region)
     }
 }

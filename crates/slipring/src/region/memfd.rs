@@ -1,5 +1,6 @@
 //! Memory without a name: two memfds, and a pipe a seat, to be inherited by a child or passed over a Unix socket.
 
+use std::cmp::Ordering;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
@@ -30,7 +31,7 @@ impl Region {
             control: control_file,
             data: data_file,
             place: None,
-            pipes: pipes::anonymous()?,
+            pipes: pipes::anonymous(plan.geometry.seats())?,
         };
         let region = Region::format(control, data, Some(files), pages, plan)?;
         if plan.sealed
@@ -50,10 +51,7 @@ impl Region {
         let mut descriptors = descriptors.into_iter();
         let mut next = |part| descriptors.next().ok_or_else(|| bad(part, "missing"));
         let (control, data) = (next("control")?, next("data")?);
-        let pipes = [next("pipe")?, next("pipe")?];
-        if descriptors.next().is_some() {
-            return Err(bad("pipe", "one too many"));
-        }
+        let pipes: Vec<OwnedFd> = descriptors.collect();
         check("control", &control)?;
         check("data", &data)?;
         if !pipes.iter().all(|pipe| pipes::is_pipe(pipe.as_fd())) {
@@ -70,7 +68,13 @@ impl Region {
             place: None,
             pipes,
         };
-        Region::attach(files, Path::new("(passed)"))
+        let region = Region::attach(files, Path::new("(passed)"))?;
+        let found = region.files.as_ref().map_or(0, |files| files.pipes.len());
+        match found.cmp(&region.geometry().seats()) {
+            Ordering::Less => Err(bad("pipe", "missing")),
+            Ordering::Equal => Ok(region),
+            Ordering::Greater => Err(bad("pipe", "one too many")),
+        }
     }
 }
 
@@ -78,7 +82,9 @@ impl Region {
 pub(crate) fn fresh_description(file: &OwnedFd) -> Result<OwnedFd, Error> {
     use std::os::fd::AsRawFd;
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-    let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::CLOEXEC;
+    use rustix::fs::OFlags;
+    // Not to be kept waiting for the holder of a lease, if it came with one.
+    let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NONBLOCK;
     match rustix::fs::open(&path, flags, rustix::fs::Mode::empty()) {
         Ok(file) => Ok(file),
         Err(Errno::NOENT | Errno::NOTDIR) => Err(Error::NeedsProc),
@@ -104,7 +110,7 @@ fn create(name: &str, len: usize, huge: HugePages) -> Result<(OwnedFd, Mapping),
 
 fn bad(part: &'static str, found: &str) -> Error {
     let expected = match part {
-        "pipe" => "a pipe for each of the two seats, after control and data",
+        "pipe" => "a pipe for each seat, after control and data",
         _ => "a memfd sealed against resizing (F_SEAL_SHRINK and F_SEAL_GROW)",
     };
     Error::BadDescriptor {

@@ -19,7 +19,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 
-use slipring_core::layout::{Control, Geometry, Header, Identity, METADATA};
+use slipring_core::layout::{Control, Geometry, Header, Identity, METADATA, SeatWords, Side};
 use slipring_core::{Schema, layout};
 
 pub use huge::{HugePages, Pages, PoolState, pools, reserve};
@@ -27,6 +27,7 @@ pub(crate) use map::Mapping;
 pub(crate) use memfd::fresh_description;
 
 use crate::error::Error;
+use crate::seat::Role;
 pub(crate) use files::Place;
 
 /// No control part of any kind is longer, in bytes.
@@ -49,6 +50,8 @@ pub(crate) struct Region {
     control: Mapping,
     data: Mapping,
     pub(crate) header: Header,
+    /// The words of all seats, producers first. They borrow from `control`, on loan.
+    seats: Vec<SeatWords<'static>>,
     pub(crate) files: Option<Files>,
     /// The pipes of private memory.
     pub(crate) private: Option<Arc<pipes::Private>>,
@@ -92,7 +95,9 @@ impl Region {
             private: None,
             pages,
             writable,
-        })
+            seats: Vec::new(),
+        }
+        .seated())
     }
 
     /// Formats two fresh mappings, and makes a region of them.
@@ -119,7 +124,9 @@ impl Region {
             private: None,
             pages,
             writable: true,
-        })
+            seats: Vec::new(),
+        }
+        .seated())
     }
 
     /// Formats memory of the caller's.
@@ -156,7 +163,9 @@ impl Region {
             private: None,
             pages: Pages::base(),
             writable: true,
-        })
+            seats: Vec::new(),
+        }
+        .seated())
     }
 
     /// The control part. The lifetime is a loan: handles keep the region alive beside it.
@@ -167,6 +176,20 @@ impl Region {
             Ok(control) => control,
             Err(_) => unreachable!("the same memory passed the same checks in attach"),
         }
+    }
+
+    fn seated(mut self) -> Region {
+        let (control, geometry) = (self.control(), self.header.geometry);
+        let words = |seat| control.seat_words(&geometry, seat);
+        self.seats = (0..geometry.seats()).map(words).collect();
+        self
+    }
+
+    /// The seats of one side. The lifetime is a loan, as that of the control part.
+    pub(crate) fn side(&self, role: Role) -> Side<'static> {
+        let seats = &self.seats[role.seats(&self.header.geometry)];
+        // SAFETY: nobody changes the list, and the region lives for as long as any handle of it.
+        Side::Many(unsafe { std::slice::from_raw_parts(seats.as_ptr(), seats.len()) })
     }
 
     /// The start of the data part.

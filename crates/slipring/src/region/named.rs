@@ -137,7 +137,7 @@ fn fill(name: &Name, parent: &OwnedFd, dir: &OwnedFd, plan: &Plan) -> Result<Par
         HugePages::Off => create_part(dir, DATA, needed, plan.mode),
         size => create_huge(dir, size, needed, plan.mode),
     })?;
-    pipes::create(dir, plan.mode)?;
+    pipes::create(dir, plan.geometry.seats(), plan.mode)?;
     let fail = |errno| Error::os("open the channel's directory", errno);
     let dir = dir
         .try_clone()
@@ -204,15 +204,13 @@ fn remove_place(place: &Place) -> Result<(), Error> {
 
 /// Says which seat is held. (If it was let go since, the first.)
 fn in_use(place: &Place, control: &OwnedFd) -> Error {
-    use slipring_core::layout::{LINE, SEATS};
-    let held =
-        |role: &Role| lock::is_held(control.as_fd(), SEATS + role.seat() * LINE).unwrap_or(false);
-    let roles = [Role::Producer, Role::Consumer];
-    let role = roles.into_iter().find(held).unwrap_or(Role::Producer);
+    use slipring_core::layout::{LINE, MOST_SEATS, SEATS};
+    let held = |seat: &usize| lock::is_held(control.as_fd(), SEATS + seat * LINE).unwrap_or(false);
+    let seat = (0..=MOST_SEATS).find(held).unwrap_or(0);
     Error::InUse {
         name: place.name.to_string().into(),
-        role: role.name(),
-        pid: crate::inspect::holder(control, role.seat()),
+        role: Role::of_seat(seat).name(),
+        pid: crate::inspect::holder(control, seat),
     }
 }
 

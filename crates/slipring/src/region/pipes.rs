@@ -17,6 +17,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
+use slipring_core::layout::MOST_SEATS;
 
 use super::{Region, files};
 use crate::error::Error;
@@ -35,21 +36,20 @@ pub(super) fn name(seat: usize) -> String {
 
 /// The pipes of a channel in private memory: reading and writing end of each seat's.
 pub(crate) struct Private {
-    pipes: [Mutex<Option<(OwnedFd, OwnedFd)>>; 2],
+    pipes: Vec<Mutex<Option<(OwnedFd, OwnedFd)>>>,
     /// How many forks lay between the program's start and the process that made it.
     forks: u64,
 }
 
-impl Default for Private {
-    fn default() -> Private {
+impl Private {
+    /// The pipes of so many seats.
+    pub(super) fn new(seats: usize) -> Private {
         Private {
-            pipes: Default::default(),
+            pipes: (0..seats).map(|_| Mutex::default()).collect(),
             forks: crate::fork::forks(),
         }
     }
-}
 
-impl Private {
     /// Whether a fork has come between: then the pipes are another process's as well.
     pub(crate) fn inherited(&self) -> bool {
         self.forks != crate::fork::forks()
@@ -109,7 +109,8 @@ impl Region {
         if let Some(place) = &files.place {
             return named(place.dir.as_fd(), &place.name, seat, access);
         }
-        reopened(files.pipes[seat].as_fd(), access)
+        let pipe = files.pipes.get(seat).ok_or(Error::NoPipes)?;
+        reopened(pipe.as_fd(), access)
     }
 }
 
@@ -144,8 +145,8 @@ pub(super) fn is_pipe(pipe: BorrowedFd<'_>) -> bool {
 }
 
 /// The FIFOs of a new named channel.
-pub(super) fn create(dir: &OwnedFd, mode: u32) -> Result<(), Error> {
-    for seat in 0..2 {
+pub(super) fn create(dir: &OwnedFd, seats: usize, mode: u32) -> Result<(), Error> {
+    for seat in 0..seats {
         let name = name(seat);
         let made = rustix::fs::mkfifoat(dir, &name, Mode::RUSR | Mode::WUSR).and_then(|()| {
             // The umask has no say in what the caller chose.
@@ -157,21 +158,22 @@ pub(super) fn create(dir: &OwnedFd, mode: u32) -> Result<(), Error> {
     Ok(())
 }
 
-/// Removes the FIFOs of a named channel.
+/// Removes the FIFOs of a named channel, of however many seats.
 pub(super) fn remove(dir: &OwnedFd) {
-    for seat in 0..2 {
-        let _ = rustix::fs::unlinkat(dir, name(seat), AtFlags::empty());
+    let mut seat = 0;
+    while rustix::fs::unlinkat(dir, name(seat), AtFlags::empty()).is_ok() || seat <= MOST_SEATS {
+        seat += 1;
     }
 }
 
 /// The pipes of a new channel without a name. (Their writing ends are opened by those who write.) As
 /// with a memfd, whoever was given one may open it, another user too.
-pub(super) fn anonymous() -> Result<Vec<OwnedFd>, Error> {
+pub(super) fn anonymous(seats: usize) -> Result<Vec<OwnedFd>, Error> {
     let pipe = |_| {
         let (pipe, _) = rustix::pipe::pipe_with(PipeFlags::NONBLOCK | PipeFlags::CLOEXEC)?;
         rustix::fs::fchmod(&pipe, Mode::from_raw_mode(0o666))?;
         Ok(pipe)
     };
-    let made: Result<_, Errno> = (0..2).map(pipe).collect();
+    let made: Result<_, Errno> = (0..seats).map(pipe).collect();
     made.map_err(|errno| Error::os("make the channel's pipes", errno))
 }

@@ -1,6 +1,7 @@
 //! Sleeping and waking by the kernel's futexes and pipes, and the barrier that lets publishers go
 //! unfenced.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -20,41 +21,42 @@ const FORCE: &str = "SLIPRING_FENCED";
 pub(crate) struct Kernel {
     /// Publishers do not fence; sleepers make them.
     asymmetric: bool,
-    pipe: Pipe,
+    pipes: Pipes,
 }
 
-/// The pipe of the other side.
-enum Pipe {
-    /// Open for as long as the seat is held, and no longer: when its last writer is gone, it hangs up.
-    Open(OnceLock<Unforked>),
-    /// In this process alone, where nobody dies: made when the other side first asks for it.
+/// The pipes of the other side.
+enum Pipes {
+    /// Open for as long as the seat is held, and no longer: when its last writer is gone, a pipe hangs up.
+    Open(Vec<OnceLock<Unforked>>),
+    /// In this process alone, where nobody dies: made when the other side first asks for it. With the
+    /// number of the first.
     Private(Arc<pipes::Private>, usize),
     None,
 }
 
 impl Kernel {
-    /// What fits a region, for a handle that wakes seat `other`: barriers reach only processes of this
+    /// What fits a region, for a handle that wakes the seats `others`: barriers reach only processes of this
     /// kernel. To be made before any lock is taken: registering takes milliseconds in a process of many
     /// threads, and looks at the environment, which has a lock of its own.
-    pub(crate) fn of(region: &Region, other: usize) -> Kernel {
+    pub(crate) fn of(region: &Region, others: Range<usize>) -> Kernel {
         let boot = region.header.identity.boot;
-        let pipe = match (&region.files, &region.private) {
-            (Some(_), _) => Pipe::Open(OnceLock::new()),
-            (None, Some(private)) => Pipe::Private(private.clone(), other),
-            (None, None) => Pipe::None,
+        let pipes = match (&region.files, &region.private) {
+            (Some(_), _) => Pipes::Open(others.map(|_| OnceLock::new()).collect()),
+            (None, Some(private)) => Pipes::Private(private.clone(), others.start),
+            (None, None) => Pipes::None,
         };
         Kernel {
             // Zero is unknown, on either side.
             asymmetric: boot != 0 && boot == clock::boot_id() && registered(),
-            pipe,
+            pipes,
         }
     }
 
-    /// The other side's pipe, opened for writing by who has the seat's lock. (One that only wants it, and
-    /// is stopped meanwhile, would hide the holder's death.)
-    pub(crate) fn hold_open(&self, pipe: Unforked) {
-        if let Pipe::Open(place) = &self.pipe {
-            let _ = place.set(pipe);
+    /// The pipe of the other side's seat `seat`, opened for writing by who has the seat's lock. (One that
+    /// only wants it, and is stopped meanwhile, would hide the holder's death.)
+    pub(crate) fn hold_open(&self, seat: usize, pipe: Unforked) {
+        if let Pipes::Open(places) = &self.pipes {
+            let _ = places[seat].set(pipe);
         }
     }
 
@@ -100,15 +102,15 @@ impl Os for Kernel {
         let _ = futex::wake(doorbell, futex::Flags::empty(), i32::MAX as u32);
     }
 
-    fn signal(&self) {
-        match &self.pipe {
-            Pipe::Open(pipe) => {
-                if let Some(pipe) = pipe.get().and_then(Unforked::get) {
+    fn signal(&self, seat: usize) {
+        match &self.pipes {
+            Pipes::Open(open) => {
+                if let Some(pipe) = open[seat].get().and_then(Unforked::get) {
                     pipes::ring(pipe);
                 }
             }
-            Pipe::Private(private, seat) => private.write(*seat),
-            Pipe::None => {}
+            Pipes::Private(private, first) => private.write(first + seat),
+            Pipes::None => {}
         }
     }
 

@@ -14,7 +14,7 @@ use slipring_core::Error as Core;
 use super::on_tokio::OnTokio;
 use super::pipe::ask;
 use super::reactor::Registration;
-use super::{Parker, Waits, found, notice_death};
+use super::{Parker, Waits, found, present};
 use crate::error::Error;
 use crate::seat::Seat;
 
@@ -84,11 +84,10 @@ pub(crate) fn poll_peer<C: Waits>(
     if !seat.ours() {
         return Poll::Ready(Err(Error::Forked));
     }
-    core.other().acknowledge();
-    poll_until(core, seat, cx, |core, seat| {
-        notice_death(core, seat)?;
-        Ok(core.other().present()?)
-    })
+    if let Some(peer) = core.other() {
+        peer.acknowledge();
+    }
+    poll_until(core, seat, cx, present)
 }
 
 fn poll_until<C: Waits>(

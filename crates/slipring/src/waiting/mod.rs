@@ -19,10 +19,10 @@ use std::time::{Duration, Instant};
 
 use slipring_core::seat::Peer;
 use slipring_core::wait::Face;
-use slipring_core::{Error as Core, bytes, spsc};
+use slipring_core::{Error as Core, broadcast, bytes, spsc};
 
 use crate::error::Error;
-use crate::seat::Seat;
+use crate::seat::{self, Seat};
 pub(crate) use futex::Kernel;
 #[cfg(feature = "stream")]
 pub(crate) use future::stream;
@@ -44,7 +44,8 @@ pub enum Wait {
     /// Poll for a while, then sleep until the other side has something to tell. Sleeping costs no
     /// processor time to speak of; being woken takes some 50 µs, and costs the other side a system call.
     Sleep {
-        /// How long to poll first. Zero sleeps at once.
+        /// How long to poll first; up to eight times as long after sleeps that were short, see [`Spin`].
+        /// Zero sleeps at once.
         spin_for: Duration,
     },
 }
@@ -76,36 +77,101 @@ impl Default for Waiting {
     }
 }
 
+/// How long to poll before the next sleep: longer after sleeps that were hardly worth it.
+///
+/// The waiting calls use it by themselves ([`Wait::Sleep`]); an event loop that polls a handle for a while
+/// before it arms the descriptor may do the same.
+///
+/// Plain version: the same time, always. But while one side wakes up (20 to 100 µs), the other is done with
+/// what there was, polls as long as it may, and sleeps as well: two sides at full speed then put each
+/// other to sleep in turn, thousands of times a second. Who polls for longer than the other takes to wake up
+/// ends that.
+///
+/// ```
+/// use std::time::{Duration, Instant};
+/// let mut spin = slipring::Spin::new(Duration::from_micros(50));
+/// assert_eq!(spin.at_most(), Duration::from_micros(50));
+/// spin.slept(Duration::from_micros(80));              // woken at once: polling would have found it
+/// assert_eq!(spin.at_most(), Duration::from_micros(100));
+/// spin.slept(Duration::from_millis(3));
+/// assert_eq!(spin.at_most(), Duration::from_micros(50));
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct Spin {
+    least: Duration,
+    /// How often the time was doubled.
+    doubled: u32,
+}
+
+impl Spin {
+    /// In all, eight times as long.
+    const MOST: u32 = 3;
+    /// A sleep shorter than so many times the least poll was short.
+    const SHORT: u32 = 4;
+
+    /// Begins with `least`, and goes up to eight times as long. Zero stays zero.
+    pub const fn new(least: Duration) -> Spin {
+        Spin { least, doubled: 0 }
+    }
+
+    /// How long to poll now before sleeping.
+    pub fn at_most(&self) -> Duration {
+        self.least.saturating_mul(1 << self.doubled)
+    }
+
+    /// Takes note of how long a sleep lasted, from before it to after it was woken: doubles the time after
+    /// less than four times the least poll, else halves it.
+    pub fn slept(&mut self, lasted: Duration) {
+        self.doubled = match lasted < self.least.saturating_mul(Spin::SHORT) {
+            true => (self.doubled + 1).min(Spin::MOST),
+            false => self.doubled.saturating_sub(1),
+        };
+    }
+}
+
 /// The longest sleep that the kernel is asked for: a day.
 const LONGEST: Duration = Duration::from_secs(86_400);
 
 /// A core handle, as far as waiting on it goes.
 pub(crate) trait Waits {
-    /// What it knows of the other end.
-    fn other(&mut self) -> &mut Peer<'static>;
+    /// What it knows of the other end, where that is one.
+    fn other(&mut self) -> Option<&mut Peer<'static>>;
+}
+
+impl<T: Copy> Waits for broadcast::Producer<'static, T> {
+    /// Its consumers come and go; it has no end of theirs to tell.
+    fn other(&mut self) -> Option<&mut Peer<'static>> {
+        None
+    }
+}
+
+impl<T: Copy> Waits for broadcast::Consumer<'static, T> {
+    fn other(&mut self) -> Option<&mut Peer<'static>> {
+        Some(self.peer())
+    }
 }
 
 impl<T: Copy> Waits for spsc::Producer<'static, T> {
-    fn other(&mut self) -> &mut Peer<'static> {
-        self.peer()
+    fn other(&mut self) -> Option<&mut Peer<'static>> {
+        Some(self.peer())
     }
 }
 
 impl<T: Copy> Waits for spsc::Consumer<'static, T> {
-    fn other(&mut self) -> &mut Peer<'static> {
-        self.peer()
+    fn other(&mut self) -> Option<&mut Peer<'static>> {
+        Some(self.peer())
     }
 }
 
 impl Waits for bytes::Producer<'static> {
-    fn other(&mut self) -> &mut Peer<'static> {
-        self.peer()
+    fn other(&mut self) -> Option<&mut Peer<'static>> {
+        Some(self.peer())
     }
 }
 
 impl Waits for bytes::Consumer<'static> {
-    fn other(&mut self) -> &mut Peer<'static> {
-        self.peer()
+    fn other(&mut self) -> Option<&mut Peer<'static>> {
+        Some(self.peer())
     }
 }
 
@@ -170,21 +236,33 @@ pub(crate) fn wait_for_peer<C: Waits>(
     if !seat.ours() {
         return Err(Error::Forked);
     }
-    core.other().acknowledge();
-    wait_until(core, seat, until, |core, seat| {
-        notice_death(core, seat)?;
-        Ok(core.other().present()?)
-    })
+    if let Some(peer) = core.other() {
+        peer.acknowledge();
+    }
+    wait_until(core, seat, until, present)
 }
 
-/// Asks the kernel about a peer of which the words only say that it has not left.
+/// Whether somebody sits opposite whose end this handle has not been told of.
+pub(crate) fn present<C: Waits>(core: &mut C, seat: &Seat) -> Result<bool, Error> {
+    notice_death(core, seat)?;
+    match core.other() {
+        Some(peer) => Ok(peer.present()?),
+        None => seat.anybody_opposite(),
+    }
+}
+
+/// Asks the kernel about a peer of which the words only say that it has not left; or, for a producer of
+/// many, about those for whom it waits.
 pub(crate) fn notice_death<C: Waits>(core: &mut C, seat: &Seat) -> Result<(), Error> {
-    let Some(suspect) = core.other().suspect()? else {
+    let Some(peer) = core.other() else {
+        return seat::repair_members(&seat.region, seat.number);
+    };
+    let Some(suspect) = peer.suspect()? else {
         return Ok(());
     };
     // The word, the lock, the word again: free, and the same generation, means dead.
-    if !seat.peer_held()? && core.other().suspect()? == Some(suspect) {
-        core.other().died(suspect);
+    if !seat.peer_held()? && peer.suspect()? == Some(suspect) {
+        peer.died(suspect);
     }
     Ok(())
 }
@@ -199,9 +277,18 @@ fn wait_until<C: Waits>(
         Wait::Spin => poll(core, seat, until, None, std::hint::spin_loop, &mut done)?,
         Wait::Yield => poll(core, seat, until, None, std::thread::yield_now, &mut done)?,
         Wait::Sleep { spin_for } => {
-            let spin_for = Some(spin_for);
-            match poll(core, seat, until, spin_for, std::hint::spin_loop, &mut done)? {
-                Waited::InVain => sleep(core, seat, until, &mut done)?,
+            // A handle may have changed its mind.
+            if seat.spin.least != spin_for {
+                seat.spin = Spin::new(spin_for);
+            }
+            let at_most = Some(seat.spin.at_most());
+            match poll(core, seat, until, at_most, std::hint::spin_loop, &mut done)? {
+                Waited::InVain => {
+                    let began = Instant::now();
+                    let waited = sleep(core, seat, until, &mut done)?;
+                    seat.spin.slept(began.elapsed());
+                    waited
+                }
                 waited => waited,
             }
         }

@@ -7,7 +7,7 @@
 //! anew. When the handle leaves, it takes itself out of the set before anybody else may take its seat.
 
 use std::os::fd::BorrowedFd;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -20,18 +20,26 @@ use crate::fork::Unforked;
 use crate::region::{Region, pipes};
 use crate::seat::Role;
 
+/// So many looks, of 10 ms each, find a peer's pipe hung up and its lock held, before that peer is taken for one
+/// that lives. Dying takes microseconds, but a process that dies is scheduled as any other.
+const DYING: u32 = 500;
+
 /// The sleeping side of a seat.
 pub(crate) struct Parker {
     pub(crate) region: Arc<Region>,
     pub(crate) role: Role,
+    /// The number of the seat.
+    pub(crate) number: usize,
     /// By which the handle is woken. It borrows, on loan, from `os` and `region`.
     pub(crate) sleeper: Sleeper<'static>,
     /// The generation of the peer up to which ends were history when the handle was made.
     pub(crate) history: AtomicU64,
     /// The descriptor by which an event loop is woken.
     pub(super) polled: Polled,
-    /// The generation of a peer that has closed its pipe, and lives.
+    /// The generation of a peer that has closed its pipe, and holds its lock.
     hung: AtomicU64,
+    /// How many looks found it so.
+    looks: AtomicU32,
     link: Mutex<Link>,
     /// Behind an `Arc`, which does not claim what it points to for itself when it is moved.
     pub(crate) os: Arc<Kernel>,
@@ -47,20 +55,22 @@ struct Link {
 }
 
 impl Parker {
-    /// `sleeper` is the seat's of `role`, and borrows from `region` and `os` alone.
+    /// `sleeper` is the seat's of this number, and borrows from `region` and `os` alone.
     pub(crate) fn new(
         region: Arc<Region>,
-        role: Role,
+        number: usize,
         sleeper: Sleeper<'static>,
         os: Arc<Kernel>,
     ) -> Parker {
         Parker {
             region,
-            role,
+            role: Role::of_seat(number),
+            number,
             sleeper,
             history: AtomicU64::new(0),
             polled: Polled::default(),
             hung: AtomicU64::new(0),
+            looks: AtomicU32::new(0),
             link: Mutex::default(),
             os,
         }
@@ -68,12 +78,12 @@ impl Parker {
 
     /// What an event loop polls for this seat.
     pub(crate) fn descriptor(&self) -> Result<BorrowedFd<'_>, Error> {
-        self.polled.descriptor(&self.region, self.role.seat())
+        self.polled.descriptor(&self.region, self.number)
     }
 
     /// Makes the descriptor readable, as the other side would.
     pub(super) fn ring(&self) -> Result<(), Error> {
-        let seat = self.role.seat();
+        let seat = self.number;
         match &self.region.private {
             Some(private) => private.write(seat),
             None => {
@@ -86,17 +96,24 @@ impl Parker {
 
     /// Sees to it that the descriptor hangs up if somebody sits opposite and dies, and only then.
     pub(super) fn plug(&self, alone: bool) -> Result<(), Error> {
-        self.polled.plug(&self.region, self.role.seat(), alone)
+        self.polled.plug(&self.region, self.number, alone)
     }
 
-    /// Whether this peer's pipe tells nothing any more.
+    /// Whether this peer has closed its pipe, and lives: the pipe tells nothing any more.
     pub(super) fn hung(&self, generation: u64) -> bool {
-        // Relaxed: a figure of this handle's own.
+        // Relaxed, all of these: figures of this handle's own.
         self.hung.load(Ordering::Relaxed) == generation
+            && self.looks.load(Ordering::Relaxed) >= DYING
     }
 
+    /// Notes that a look found this peer's pipe hung up, and its lock held.
     pub(super) fn set_hung(&self, generation: u64) {
-        self.hung.store(generation, Ordering::Relaxed);
+        let again = self.hung.swap(generation, Ordering::Relaxed) == generation;
+        let looks = match again {
+            true => self.looks.load(Ordering::Relaxed),
+            false => 0,
+        };
+        self.looks.store(looks.saturating_add(1), Ordering::Relaxed);
     }
 
     /// The handle uses the words itself, until it vacates them.

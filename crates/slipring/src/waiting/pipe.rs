@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags};
 use rustix::fs::Timespec;
 use slipring_core::Error as Core;
+use slipring_core::seat::Life;
 use slipring_core::wait::{Face, UNACKNOWLEDGED};
 
 use super::{Waits, notice_death};
@@ -125,8 +126,9 @@ pub(crate) fn arm<C: Waits>(
     };
     if matches!(end, Core::Disconnected(_)) {
         // Not attempted again: that would take note of the end, which nobody was told of yet. But whoever
-        // came before the bit was set has rung for nobody. (Nor is the end kept back if this fails.)
-        let _ = ask(core, seat).and_then(|()| match core.other().present()? {
+        // came before the bit was set has rung for nobody; it may even have left or died by now, and what
+        // it left is news. (Nor is the end kept back if this fails.)
+        let _ = ask(core, seat).and_then(|()| match followed(core)? {
             true => seat.parker.ring(),
             false => Ok(()),
         });
@@ -173,29 +175,57 @@ pub(super) fn poll(seat: &Seat, at_most: Duration) -> Result<(), Error> {
 /// Whoever was told of the hang-up only once (as by an edge-triggered epoll) would else find the peer
 /// alive, poll, and never be told again.
 ///
-/// One that lives, and has closed its pipe all the same (as daemons close all that they have open), tells no
-/// more by it: the pipe is plugged until somebody else sits there.
+/// If that moment is long, on a machine that does not let the dying one run, the descriptor is made readable,
+/// so that the event loop comes back, again and again. One that lives, and has closed its pipe all the same
+/// (as daemons close all that they have open), tells no more by it: in the end the pipe is plugged until
+/// somebody else sits there.
 fn hung_up<C: Waits>(core: &mut C, seat: &Seat) -> Result<(), Error> {
-    // Microseconds do.
+    // Microseconds do; then a rest, in case that it is for our processor that the dying one waits.
+    const SHORT: Duration = Duration::from_millis(1);
     const LONG: Duration = Duration::from_millis(10);
     let begun = Instant::now();
-    while let Some(peer) = core.other().suspect()?
+    while let Some(peer) = suspect(core)?
         && !seat.parker.hung(peer.generation)
         && seat.parker.hung_up()?
     {
         notice_death(core, seat)?;
-        if begun.elapsed() > LONG {
+        let waited = begun.elapsed();
+        if waited < SHORT {
+            std::thread::yield_now();
+        } else if waited < LONG {
+            std::thread::sleep(SHORT / 4);
+        } else {
             seat.parker.set_hung(peer.generation);
+            if !seat.parker.hung(peer.generation) {
+                seat.parker.ring()?;
+            }
+            // Whoever sits there by now: a word that never rests must not keep us here.
+            break;
         }
-        std::thread::yield_now();
     }
-    // It is dead by now: the hang-up has told all that it had to.
+    // If it is dead by now, the hang-up has told all that it had to.
     plug(core, seat)
+}
+
+/// Whether somebody has come, or left, since the end that this handle was told of.
+fn followed<C: Waits>(core: &mut C) -> Result<bool, Error> {
+    match core.other() {
+        Some(peer) => Ok(peer.followed()?),
+        None => Ok(false),
+    }
+}
+
+/// Whose death the pipe's hang-up tells of.
+fn suspect<C: Waits>(core: &mut C) -> Result<Option<Life>, Error> {
+    match core.other() {
+        Some(peer) => Ok(peer.suspect()?),
+        None => Ok(None),
+    }
 }
 
 /// Sees to it that the pipe hangs up if somebody sits opposite and dies, and only then.
 fn plug<C: Waits>(core: &mut C, seat: &Seat) -> Result<(), Error> {
-    let peer = core.other().suspect()?;
+    let peer = suspect(core)?;
     let alone = peer.is_none_or(|peer| seat.parker.hung(peer.generation));
     seat.parker.plug(alone)
 }

@@ -70,6 +70,8 @@ pub(crate) trait Writer: Send {
 /// A consumer of some kind, of numbered messages, each of which it checks in full.
 pub(crate) trait Reader: Send {
     fn pop_timeout(&mut self, timeout: Duration) -> Result<u64, Error>;
+    /// As `pop_timeout`; nothing for a message that is not what was written.
+    fn pop_any(&mut self, timeout: Duration) -> Result<Option<u64>, Error>;
     fn try_pop(&mut self) -> Result<u64, Error>;
     /// Reads up to `max` in place, waiting for the first, and releases them when `seen` is done.
     fn read(&mut self, max: usize, seen: &mut dyn FnMut(&[u64])) -> Result<(), Error>;
@@ -274,6 +276,11 @@ impl<T: Numbered> Reader for spsc::Consumer<T> {
         Ok(checked(spsc::Consumer::pop_timeout(self, timeout)?.check()))
     }
 
+    fn pop_any(&mut self, timeout: Duration) -> Result<Option<u64>, Error> {
+        let message = spsc::Consumer::pop_timeout(self, timeout)?;
+        Ok(message.check().ok())
+    }
+
     fn try_pop(&mut self) -> Result<u64, Error> {
         Ok(checked(spsc::Consumer::try_pop(self)?.check()))
     }
@@ -421,6 +428,12 @@ impl Reader for bytes::Consumer {
         let mut record = [0; message::LARGEST];
         let length = bytes::Consumer::pop_timeout(self, &mut record, timeout)?;
         Ok(checked(message::check(&record[..length])))
+    }
+
+    fn pop_any(&mut self, timeout: Duration) -> Result<Option<u64>, Error> {
+        let mut record = [0; message::LARGEST];
+        let length = bytes::Consumer::pop_timeout(self, &mut record, timeout)?;
+        Ok(message::check(&record[..length]).ok())
     }
 
     fn try_pop(&mut self) -> Result<u64, Error> {

@@ -28,6 +28,7 @@
 //! | `fenced`, `sandbox`, `ask`, `answer`, `sleep-pop` | see `waiting.rs` |
 //! | `arm`, `poll`, `glance`, `poll-..`, `wait-..`, ... | see `polling.rs` |
 //! | `listen`, `take-over`, `hand-over`, `files`, ... | see `handing.rs` |
+//! | `endure` ROLE MS | see `hostile.rs` |
 //! | `life-…` | see `lives.rs` |
 //! | `watch` and `watch-…` | see `sets.rs` |
 //! | the rest | see `system.rs` |
@@ -36,6 +37,7 @@
 mod ends;
 mod forks;
 mod handing;
+mod hostile;
 mod lives;
 mod party;
 mod polling;

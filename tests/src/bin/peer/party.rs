@@ -12,7 +12,7 @@ use slipring_tests::message::{Frame, Message, Packet, Small, Twin};
 use slipring_tests::room::PATIENCE;
 
 use crate::ends::{Maker, Memory, Reader, Writer};
-use crate::{forks, handing, lives, next_line, races, say, sets, waiting};
+use crate::{forks, handing, hostile, lives, next_line, races, say, sets, waiting};
 
 /// What a verb says.
 pub(crate) type Said = Result<Vec<String>, Error>;
@@ -331,6 +331,7 @@ impl Party {
             "ask" => waiting::ask(line),
             "answer" => waiting::answer(),
             "sleep-pop" => waiting::sleep_pop(),
+            "endure" => hostile::endure(self, line),
             _ if verb.starts_with("life-") => lives::obey(self, line),
             _ if verb.starts_with("watch") => sets::obey(self, line),
             _ => handing::obey(self, line),

@@ -11,6 +11,7 @@
 //! | `poll-end` | pops and polls to the end of its producer; says the numbers, and the error |
 //! | `poke`, `stuff`, `steal` PATH | writes a byte into a FIFO, fills it, reads it empty |
 //! | `publish-unrung` N | commits a message without a ring, as a producer does that is killed in between |
+//! | `close-pipes` | closes every pipe that it has open, but for those by which it is told things |
 //! | `trap-rings` | from now on it is killed when it would write a pipe |
 //! | `arm-late` ROLE | as `arm`, but says `trapped` between the look and the asking, and waits for a line; once |
 //! | `close-all` | closes every descriptor but the first three, as daemons do |
@@ -221,6 +222,20 @@ pub(crate) fn obey(party: &mut Party, line: &Line<'_>) -> Said {
         }
         "publish-unrung" => {
             publish_unrung(party, line.number(1));
+            Ok(vec![])
+        }
+        "close-pipes" => {
+            let open = std::fs::read_dir("/proc/self/fd").unwrap();
+            let open: Vec<_> = open.map(|entry| entry.unwrap().path()).collect();
+            for path in open {
+                use std::os::unix::fs::FileTypeExt;
+                let number = path.file_name().unwrap().to_str().unwrap().parse().unwrap();
+                let is_pipe = |meta: std::fs::Metadata| meta.file_type().is_fifo();
+                if number > 2 && std::fs::metadata(&path).is_ok_and(is_pipe) {
+                    // SAFETY: this process is killed before anybody misses it.
+                    assert_eq!(unsafe { libc::close(number) }, 0);
+                }
+            }
             Ok(vec![])
         }
         "trap-rings" => {

@@ -7,7 +7,7 @@
 //! | `private`, `join` PID | a mount namespace of its own; that of another process |
 //! | `mount` KIND PATH OPTIONS | in the private mount namespace |
 //! | `fill` PATH | writes a file until there is no space left |
-//! | `lock` PATH BYTE, `unlock` | an open-file-description lock, as a recoverer takes |
+//! | `lock` PATH BYTE (`shared`), `unlock` | an open-file-description lock, as a recoverer takes, or one for reading |
 //! | `memory` | the most memory that it ever had, in KiB |
 //! | `bind` PATH, `recv-fds`; `send-fds` PATH | a channel over a Unix socket |
 
@@ -62,12 +62,11 @@ pub(crate) fn obey(party: &mut Party, line: &Line<'_>) -> Said {
         }
         "fill" => return Ok(vec![fill(line.word(1)).to_string()]),
         "lock" => {
-            let file = File::options()
-                .read(true)
-                .write(true)
-                .open(line.word(1))
-                .unwrap();
-            lock(&file, line.number(2));
+            let shared = line.words.get(3) == Some(&"shared");
+            let mut options = File::options();
+            let file = options.read(true).write(!shared).open(line.word(1));
+            let file = file.unwrap();
+            lock(&file, line.number(2), shared);
             party.locked.push(file.into());
         }
         "unlock" => party.locked.clear(),
@@ -134,10 +133,11 @@ fn fill(path: &str) -> usize {
     written
 }
 
-fn lock(file: &File, byte: u64) {
+fn lock(file: &File, byte: u64, shared: bool) {
     // SAFETY: a struct of integers, for which zero is a value.
     let mut lock: libc::flock = unsafe { std::mem::zeroed() };
-    lock.l_type = libc::F_WRLCK as libc::c_short;
+    let kind = if shared { libc::F_RDLCK } else { libc::F_WRLCK };
+    lock.l_type = kind as libc::c_short;
     lock.l_start = byte as libc::off_t;
     lock.l_len = 1;
     // SAFETY: an open descriptor, and a structure that outlives the call.

@@ -1,14 +1,12 @@
 //! `bytes`: a ring of 256 bytes with records of 10 to 56, every byte of which follows from the record's
 //! number, and so does its length.
 
-use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Duration;
 
-use slipring::{Error, Readiness, Wait, bytes};
+use slipring::set::Key;
+use slipring::{Error, Readiness, Wait, WaitSet, bytes};
 
-use super::{
-    Consumer, Given, Kind, Memory, Operation, Producer, Side, armed, operation, seating, words,
-};
+use super::{Consumer, Given, Kind, Operation, Producer, Side, operation, words};
 
 const RING: usize = 256;
 const LARGEST: usize = 56;
@@ -34,36 +32,16 @@ fn number(found: &[u8]) -> Result<u64, String> {
 /// Four records of any number fit: each takes 64 bytes of the ring at most.
 const CAPACITY: u64 = 4;
 
-const OPERATIONS: &[Operation] = &[
-    seating("take", Side::Producer),
-    seating("take", Side::Consumer),
-    operation("leave", Side::Producer, 2, 0),
-    operation("leave", Side::Consumer, 2, 0),
-    operation("abort", Side::Producer, 2, 0),
-    operation("push", Side::Producer, 2, 1),
-    armed(operation("push", Side::Producer, 0, 1)),
-    operation("push-iter", Side::Producer, 1, 3),
+const OWN: [Operation; 5] = [
     operation("reserve-commit", Side::Producer, 1, 1),
     operation("reserve-discard", Side::Producer, 1, 0),
-    operation("arm", Side::Producer, 4, 0),
-    operation("park", Side::Producer, 4, 0),
-    operation("pop", Side::Consumer, 2, 1),
-    armed(operation("pop", Side::Consumer, 4, 1)),
     operation("read-release", Side::Consumer, 3, 1),
     operation("read-keep", Side::Consumer, 3, 0),
     operation("read-batch", Side::Consumer, 3, 2),
-    operation("arm", Side::Consumer, 0, 0),
-    operation("park", Side::Consumer, 0, 0),
 ];
 
 pub(super) fn kind() -> Kind {
-    Kind {
-        name: "bytes",
-        capacity: CAPACITY,
-        make: || Ok(Box::new(builder().memfd().map_err(words)?)),
-        open: |fds: Vec<OwnedFd>| Ok(Box::new(builder().from_fds(fds).map_err(words)?)),
-        operations: OPERATIONS,
-    }
+    Kind::new("bytes", CAPACITY, builder(), &OWN)
 }
 
 fn builder() -> bytes::Builder {
@@ -72,27 +50,6 @@ fn builder() -> bytes::Builder {
     };
     bytes::Builder::new(RING).max_record(RING - 8).wait(wait)
 }
-
-impl Memory for bytes::Channel {
-    fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
-        bytes::Channel::descriptors(self)
-    }
-
-    fn skew(&self) -> u64 {
-        self.geometry().skew
-    }
-
-    fn producer(&self) -> Result<Box<dyn Producer>, String> {
-        Ok(Box::new(bytes::Channel::producer(self).map_err(words)?))
-    }
-
-    fn consumer(&self) -> Result<Box<dyn Consumer>, String> {
-        Ok(Box::new(bytes::Channel::consumer(self).map_err(words)?))
-    }
-}
-
-/// Long enough to fall asleep, though each instruction of the way there takes some 20 µs under ptrace.
-const PARK: Duration = Duration::from_millis(100);
 
 /// More than is free beside four records, of whatever numbers.
 const MUCH: usize = RING - 8;
@@ -114,6 +71,18 @@ impl Producer for bytes::Producer {
         }
     }
 
+    fn wait(&mut self, timeout: Duration) -> Result<bool, String> {
+        match self.reserve_timeout(MUCH, timeout) {
+            Ok(_) => Ok(true),
+            Err(Error::TimedOut) => Ok(false),
+            Err(error) => Err(words(error)),
+        }
+    }
+
+    fn watch(&self, set: &WaitSet) -> Result<Key, Error> {
+        set.watch_room(self, MUCH)
+    }
+
     fn act(&mut self, name: &str, next: u64) -> Result<(), String> {
         let records = [next, next + 1, next + 2].map(record);
         match name {
@@ -130,12 +99,6 @@ impl Producer for bytes::Producer {
                 }
                 Ok(())
             }
-            "arm" => Producer::arm(self),
-            "park" => match self.reserve_timeout(MUCH, PARK) {
-                Err(Error::TimedOut) => Ok(()),
-                Err(error) => Err(words(error)),
-                Ok(_) => Err("expected TimedOut".into()),
-            },
             _ => Err(format!("no operation {name}")),
         }
     }
@@ -162,6 +125,10 @@ impl Consumer for bytes::Consumer {
         }
     }
 
+    fn watch(&self, set: &WaitSet) -> Result<Key, Error> {
+        set.watch(self)
+    }
+
     fn act(&mut self, name: &str) -> Result<(), String> {
         match name {
             "pop" => {
@@ -178,12 +145,6 @@ impl Consumer for bytes::Consumer {
                 while batch.next().map_err(words)?.is_some() {}
                 Ok(())
             }
-            "arm" => Consumer::arm(self),
-            "park" => match self.read_timeout(PARK) {
-                Err(Error::TimedOut) => Ok(()),
-                Err(error) => Err(words(error)),
-                Ok(_) => Err("expected TimedOut".into()),
-            },
             _ => Err(format!("no operation {name}")),
         }
     }

@@ -7,6 +7,11 @@ mod spsc;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Duration;
 
+use slipring::set::Key;
+use slipring::{Builder, Channel, Error, WaitSet, handover};
+
+use crate::walls::Walled;
+
 /// Which end an operation is of. The other end is alive throughout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Side {
@@ -23,6 +28,7 @@ pub(crate) enum Other {
 }
 
 /// One operation, to be killed at every instruction.
+#[derive(Clone, Copy)]
 pub(crate) struct Operation {
     pub(crate) name: &'static str,
     pub(crate) side: Side,
@@ -36,8 +42,6 @@ pub(crate) struct Operation {
     pub(crate) moves: u64,
     /// All of them at once, or one by one.
     pub(crate) whole: bool,
-    /// Whether the victim takes its seat inside the operation (else before).
-    pub(crate) takes_seat: bool,
 }
 
 impl Operation {
@@ -61,6 +65,8 @@ pub(crate) trait Memory {
     fn skew(&self) -> u64;
     fn producer(&self) -> Result<Box<dyn Producer>, String>;
     fn consumer(&self) -> Result<Box<dyn Consumer>, String>;
+    /// Sends it over a socket.
+    fn hand_over(&self, socket: BorrowedFd<'_>) -> Result<(), String>;
 }
 
 /// A producer of numbered messages.
@@ -71,6 +77,10 @@ pub(crate) trait Producer {
     fn room(&mut self) -> Result<u64, String>;
     /// Asks for a wake, in vain.
     fn arm(&mut self) -> Result<(), String>;
+    /// Waits for more room than is left beside four messages. Whether it was there.
+    fn wait(&mut self, timeout: Duration) -> Result<bool, String>;
+    /// Is put into a set, to be told of such room.
+    fn watch(&self, set: &WaitSet) -> Result<Key, Error>;
     /// Does the operation of this name.
     fn act(&mut self, name: &str, next: u64) -> Result<(), String>;
     /// Leaves so that its successor goes on where it stopped.
@@ -92,6 +102,8 @@ pub(crate) trait Consumer {
     fn pop(&mut self, timeout: Duration) -> Result<Given, String>;
     /// Asks for a wake, in vain.
     fn arm(&mut self) -> Result<(), String>;
+    /// Is put into a set, to be told of messages.
+    fn watch(&self, set: &WaitSet) -> Result<Key, Error>;
     /// Does the operation of this name.
     fn act(&mut self, name: &str) -> Result<(), String>;
     /// Leaves.
@@ -101,14 +113,105 @@ pub(crate) trait Consumer {
 /// A channel, or why there is none.
 pub(crate) type Made = Result<Box<dyn Memory>, String>;
 
+/// Makes and opens channels of some kind.
+pub(crate) trait Maker {
+    fn memfd(&self) -> Made;
+    fn passed(&self, passed: Vec<OwnedFd>) -> Made;
+    /// From a socket.
+    fn receive(&self, socket: BorrowedFd<'_>) -> Made;
+    /// The lengths of the two parts.
+    fn lens(&self) -> [usize; 2];
+    /// In memory that stays, made anew or as it is there.
+    fn within(&self, memory: &Walled, anew: bool) -> Made;
+}
+
 /// A kind of channel, and what may be done to it.
 pub(crate) struct Kind {
     pub(crate) name: &'static str,
     /// How many messages fit.
     pub(crate) capacity: u64,
-    pub(crate) make: fn() -> Made,
-    pub(crate) open: fn(Vec<OwnedFd>) -> Made,
-    pub(crate) operations: &'static [Operation],
+    pub(crate) maker: Box<dyn Maker>,
+    pub(crate) operations: Vec<Operation>,
+}
+
+impl Kind {
+    /// A kind with one producer and one consumer; `own` are the operations that only it has.
+    fn new(
+        name: &'static str,
+        capacity: u64,
+        maker: impl Maker + 'static,
+        own: &[Operation],
+    ) -> Kind {
+        Kind {
+            name,
+            capacity,
+            maker: Box::new(maker),
+            operations: SHARED.iter().chain(own).copied().collect(),
+        }
+    }
+}
+
+impl<K> Maker for Builder<K>
+where
+    K: slipring::Kind + 'static,
+    K::Producer: Producer + 'static,
+    K::Consumer: Consumer + 'static,
+{
+    fn memfd(&self) -> Made {
+        Ok(Box::new(Builder::memfd(self).map_err(words)?))
+    }
+
+    fn passed(&self, passed: Vec<OwnedFd>) -> Made {
+        Ok(Box::new(Builder::from_fds(self, passed).map_err(words)?))
+    }
+
+    fn receive(&self, socket: BorrowedFd<'_>) -> Made {
+        Ok(Box::new(handover::receive(socket, self).map_err(words)?))
+    }
+
+    fn lens(&self) -> [usize; 2] {
+        [self.control_len(), self.data_len() as usize]
+    }
+
+    fn within(&self, memory: &Walled, anew: bool) -> Made {
+        let memory = memory.borrowed();
+        let channel = if anew {
+            // SAFETY: never unmapped, and of this program alone; at a page's start or so far from its end
+            // as it is long, which is a multiple of what its alignment must be.
+            unsafe { self.format_in(memory) }
+        } else {
+            // SAFETY: as above.
+            unsafe { self.attach_in(memory) }
+        };
+        Ok(Box::new(channel.map_err(words)?))
+    }
+}
+
+impl<K> Memory for Channel<K>
+where
+    K: slipring::Kind,
+    K::Producer: Producer + 'static,
+    K::Consumer: Consumer + 'static,
+{
+    fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+        Channel::descriptors(self)
+    }
+
+    fn skew(&self) -> u64 {
+        self.geometry().skew
+    }
+
+    fn producer(&self) -> Result<Box<dyn Producer>, String> {
+        Ok(Box::new(Channel::producer(self).map_err(words)?))
+    }
+
+    fn consumer(&self) -> Result<Box<dyn Consumer>, String> {
+        Ok(Box::new(Channel::consumer(self).map_err(words)?))
+    }
+
+    fn hand_over(&self, socket: BorrowedFd<'_>) -> Result<(), String> {
+        handover::send(socket, self).map_err(words)
+    }
 }
 
 /// All kinds.
@@ -121,8 +224,89 @@ fn words(error: impl std::fmt::Display) -> String {
     error.to_string()
 }
 
-/// The operations that every kind with one producer and one consumer has: `put` and `take` are its names
-/// for those that move messages.
+/// The operations of every kind with one producer and one consumer, done by those who have no role yet and
+/// by what the traits above say. `act` does those that are a kind's own, and `push`, `push-iter` and `pop`.
+const SHARED: [Operation; 20] = [
+    operation("take", Side::Producer, 2, 0),
+    operation("take", Side::Consumer, 2, 0),
+    operation("attach", Side::Producer, 2, 0),
+    operation("leave", Side::Producer, 2, 0),
+    operation("leave", Side::Consumer, 2, 0),
+    operation("abort", Side::Producer, 2, 0),
+    operation("push", Side::Producer, 2, 1),
+    armed(operation("push", Side::Producer, 0, 1)),
+    operation("push-iter", Side::Producer, 1, 3),
+    operation("arm", Side::Producer, 4, 0),
+    operation("park", Side::Producer, 4, 0),
+    operation("watch", Side::Producer, 4, 0),
+    operation("watch-ready", Side::Producer, 0, 0),
+    operation("pop", Side::Consumer, 2, 1),
+    armed(operation("pop", Side::Consumer, 4, 1)),
+    operation("arm", Side::Consumer, 0, 0),
+    operation("park", Side::Consumer, 0, 0),
+    operation("watch", Side::Consumer, 0, 0),
+    operation("watch-ready", Side::Consumer, 2, 0),
+    operation("abort", Side::Consumer, 2, 0),
+];
+
+/// What a producer does; it waits for at most `patience`.
+pub(crate) fn produce(
+    tx: &mut dyn Producer,
+    name: &str,
+    next: u64,
+    patience: Duration,
+) -> Result<(), String> {
+    match name {
+        "arm" => tx.arm(),
+        "park" => tx.wait(patience).and_then(in_vain),
+        "watch" => watch(&|set| tx.watch(set), patience).and_then(in_vain),
+        "watch-ready" => watch(&|set| tx.watch(set), patience).and_then(not_in_vain),
+        name => tx.act(name, next),
+    }
+}
+
+/// What a consumer does; it waits for at most `patience`.
+pub(crate) fn consume(rx: &mut dyn Consumer, name: &str, patience: Duration) -> Result<(), String> {
+    match name {
+        "arm" => rx.arm(),
+        "park" => rx
+            .pop(patience)
+            .and_then(|given| in_vain(given != Given::Nothing)),
+        "watch" => watch(&|set| rx.watch(set), patience).and_then(in_vain),
+        "watch-ready" => watch(&|set| rx.watch(set), patience).and_then(not_in_vain),
+        name => rx.act(name),
+    }
+}
+
+fn in_vain(ready: bool) -> Result<(), String> {
+    match ready {
+        false => Ok(()),
+        true => Err("expected TimedOut".into()),
+    }
+}
+
+fn not_in_vain(ready: bool) -> Result<(), String> {
+    match ready {
+        true => Ok(()),
+        false => Err("expected an event".into()),
+    }
+}
+
+/// Puts the handle into a set, waits once, and takes it out. Whether it was ready.
+fn watch(add: &dyn Fn(&WaitSet) -> Result<Key, Error>, patience: Duration) -> Result<bool, String> {
+    let mut set = WaitSet::new().map_err(words)?;
+    let key = add(&set).map_err(words)?;
+    let ready = match set.wait_timeout(patience) {
+        Ok(events) => events.iter().any(|event| event.key == key && event.ready),
+        Err(Error::TimedOut) => false,
+        Err(error) => return Err(words(error)),
+    };
+    match set.unwatch(key) {
+        true => Ok(ready),
+        false => Err("the entry is gone".into()),
+    }
+}
+
 const fn operation(name: &'static str, side: Side, before: u64, moves: u64) -> Operation {
     Operation {
         name,
@@ -132,7 +316,6 @@ const fn operation(name: &'static str, side: Side, before: u64, moves: u64) -> O
         before,
         moves,
         whole: true,
-        takes_seat: false,
     }
 }
 
@@ -140,12 +323,5 @@ const fn armed(operation: Operation) -> Operation {
     Operation {
         other: Other::Armed,
         ..operation
-    }
-}
-
-const fn seating(name: &'static str, side: Side) -> Operation {
-    Operation {
-        takes_seat: true,
-        ..operation(name, side, 2, 0)
     }
 }

@@ -1,13 +1,11 @@
 //! `spsc`: four slots of 64 bytes, every word of which says the message's number.
 
-use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Duration;
 
-use slipring::{Error, Payload, Readiness, Wait, spsc};
+use slipring::set::Key;
+use slipring::{Error, Payload, Readiness, Wait, WaitSet, spsc};
 
-use super::{
-    Consumer, Given, Kind, Memory, Operation, Producer, Side, armed, operation, seating, words,
-};
+use super::{Consumer, Given, Kind, Operation, Producer, Side, operation, words};
 
 const CAPACITY: u64 = 4;
 
@@ -30,38 +28,18 @@ impl Message {
     }
 }
 
-const OPERATIONS: &[Operation] = &[
-    seating("take", Side::Producer),
-    seating("take", Side::Consumer),
-    operation("leave", Side::Producer, 2, 0),
-    operation("leave", Side::Consumer, 2, 0),
-    operation("abort", Side::Producer, 2, 0),
-    operation("push", Side::Producer, 2, 1),
-    armed(operation("push", Side::Producer, 0, 1)),
+const OWN: [Operation; 7] = [
     operation("push-slice", Side::Producer, 1, 3),
-    operation("push-iter", Side::Producer, 1, 3),
     operation("reserve-commit", Side::Producer, 1, 2),
     operation("reserve-discard", Side::Producer, 1, 0),
     operation("reserve-full", Side::Producer, 4, 0),
-    operation("arm", Side::Producer, 4, 0),
-    operation("park", Side::Producer, 4, 0),
-    operation("pop", Side::Consumer, 2, 1),
-    armed(operation("pop", Side::Consumer, 4, 1)),
     operation("pop-slice", Side::Consumer, 3, 3),
     operation("read-release", Side::Consumer, 3, 2),
     operation("read-keep", Side::Consumer, 3, 0),
-    operation("arm", Side::Consumer, 0, 0),
-    operation("park", Side::Consumer, 0, 0),
 ];
 
 pub(super) fn kind() -> Kind {
-    Kind {
-        name: "spsc",
-        capacity: CAPACITY,
-        make: || Ok(Box::new(builder().memfd().map_err(words)?)),
-        open: |fds: Vec<OwnedFd>| Ok(Box::new(builder().from_fds(fds).map_err(words)?)),
-        operations: OPERATIONS,
-    }
+    Kind::new("spsc", CAPACITY, builder(), &OWN)
 }
 
 fn builder() -> spsc::Builder<Message> {
@@ -69,24 +47,6 @@ fn builder() -> spsc::Builder<Message> {
     spsc::Builder::new(CAPACITY as usize).wait(Wait::Sleep {
         spin_for: Duration::ZERO,
     })
-}
-
-impl Memory for spsc::Channel<Message> {
-    fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
-        spsc::Channel::descriptors(self)
-    }
-
-    fn skew(&self) -> u64 {
-        self.geometry().skew
-    }
-
-    fn producer(&self) -> Result<Box<dyn Producer>, String> {
-        Ok(Box::new(spsc::Channel::producer(self).map_err(words)?))
-    }
-
-    fn consumer(&self) -> Result<Box<dyn Consumer>, String> {
-        Ok(Box::new(spsc::Channel::consumer(self).map_err(words)?))
-    }
 }
 
 impl Producer for spsc::Producer<Message> {
@@ -104,6 +64,18 @@ impl Producer for spsc::Producer<Message> {
             Readiness::Armed => Ok(()),
             Readiness::Ready => Err("there is room".into()),
         }
+    }
+
+    fn wait(&mut self, timeout: Duration) -> Result<bool, String> {
+        match self.reserve_timeout(1, timeout) {
+            Ok(_) => Ok(true),
+            Err(Error::TimedOut) => Ok(false),
+            Err(error) => Err(words(error)),
+        }
+    }
+
+    fn watch(&self, set: &WaitSet) -> Result<Key, Error> {
+        set.watch_room(self, 1)
     }
 
     fn act(&mut self, name: &str, next: u64) -> Result<(), String> {
@@ -126,15 +98,6 @@ impl Producer for spsc::Producer<Message> {
                 Some(Error::Full) => Ok(()),
                 other => Err(format!("expected Full, found {other:?}")),
             },
-            "arm" => Producer::arm(self),
-            "park" => match self
-                .push_timeout(values[0], PARK)
-                .map_err(|failed| failed.error)
-            {
-                Err(Error::TimedOut) => Ok(()),
-                Err(error) => Err(words(error)),
-                Ok(_) => Err("expected TimedOut".into()),
-            },
             _ => Err(format!("no operation {name}")),
         }
     }
@@ -143,9 +106,6 @@ impl Producer for spsc::Producer<Message> {
         spsc::Producer::abort(*self);
     }
 }
-
-/// Long enough to fall asleep, though each instruction of the way there takes some 20 µs under ptrace.
-const PARK: Duration = Duration::from_millis(100);
 
 impl Consumer for spsc::Consumer<Message> {
     fn pop(&mut self, timeout: Duration) -> Result<Given, String> {
@@ -164,6 +124,10 @@ impl Consumer for spsc::Consumer<Message> {
         }
     }
 
+    fn watch(&self, set: &WaitSet) -> Result<Key, Error> {
+        set.watch(self)
+    }
+
     fn act(&mut self, name: &str) -> Result<(), String> {
         match name {
             "pop" => self.try_pop().map(drop).map_err(words),
@@ -176,12 +140,6 @@ impl Consumer for spsc::Consumer<Message> {
                 self.try_read(2).map_err(words)?.release(0);
                 Ok(())
             }
-            "arm" => Consumer::arm(self),
-            "park" => match self.pop_timeout(PARK) {
-                Err(Error::TimedOut) => Ok(()),
-                Err(error) => Err(words(error)),
-                Ok(_) => Err("expected TimedOut".into()),
-            },
             _ => Err(format!("no operation {name}")),
         }
     }

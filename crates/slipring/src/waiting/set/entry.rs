@@ -8,14 +8,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use slipring_core::layout::{Kind, SeatLine};
+use slipring_core::layout::{Kind, SeatLine, WhenFull};
 use slipring_core::seat::{Life, State};
 use slipring_core::wait::Face;
 use slipring_core::{Corrupt, End};
 
 use super::{Ask, Event, Key};
 use crate::error::Error;
-use crate::seat::Role;
+use crate::seat::{Role, repair_members};
 use crate::waiting::Parker;
 
 /// One entry. The words are on loan from the region that `parker` keeps.
@@ -45,9 +45,11 @@ pub(super) struct Entry {
 /// The shared words of an entry.
 struct Words {
     tail: &'static AtomicU64,
+    /// Ours, if we read; else the only reader's.
     head: &'static AtomicU64,
     mine: &'static SeatLine,
-    peer: &'static SeatLine,
+    /// Whose end is news: nobody's, for a producer of many.
+    peer: Option<(usize, &'static SeatLine)>,
     doorbell: &'static AtomicU32,
     capacity: u64,
     /// Every position is a multiple of it.
@@ -62,16 +64,22 @@ impl Entry {
             check_every,
         } = ask;
         let (control, geometry) = (parker.region.control(), parker.region.geometry());
-        let position = |role: Role| &control.role(geometry, role.seat()).position.0;
+        let first = |role: Role| role.seats(geometry).start;
+        let position = |seat| &control.role(geometry, seat).position.0;
+        let (reader, peer) = match parker.role {
+            Role::Producer => (first(Role::Consumer), first(Role::Consumer)),
+            Role::Consumer => (parker.number, first(Role::Producer)),
+        };
+        let many = parker.role == Role::Producer && geometry.kind == Kind::Broadcast;
         let words = Words {
-            tail: position(Role::Producer),
-            head: position(Role::Consumer),
-            mine: control.seat(parker.role.seat()),
-            peer: control.seat(parker.role.other().seat()),
+            tail: position(first(Role::Producer)),
+            head: position(reader),
+            mine: control.seat(parker.number),
+            peer: (!many).then(|| (peer, control.seat(peer))),
             doorbell: &control.bell(parker.role == Role::Consumer).doorbell,
             capacity: geometry.capacity,
             unit: match geometry.kind {
-                Kind::Spsc => 1,
+                Kind::Spsc | Kind::Broadcast => 1,
                 Kind::Bytes => 8,
             },
         };
@@ -120,21 +128,32 @@ impl Entry {
 
     /// Whether the handle's next call finds what was asked for.
     fn ready(&self) -> bool {
-        // Acquire, both: the handle, which looks again, sees at least this. The peer's word first: in
-        // the other order our own could be behind it, which is impossible otherwise.
-        let (head, tail) = match self.room {
-            None => {
-                let tail = self.words.tail.load(Ordering::Acquire);
-                (self.words.head.load(Ordering::Acquire), tail)
-            }
-            Some(_) => {
-                let head = self.words.head.load(Ordering::Acquire);
-                (head, self.words.tail.load(Ordering::Acquire))
-            }
-        };
+        let geometry = self.parker.region.geometry();
+        // Relaxed, all but one: nothing is read on their strength. The handle looks again, with an acquire
+        // of its own, and sees at least this.
         let Some(room) = self.room else {
-            // Anything but *empty* is a message, or impossible.
-            return tail != head;
+            let tail = self.words.tail.load(Ordering::Relaxed);
+            let head = self.words.head.load(Ordering::Relaxed);
+            // Anything but *empty* is a message, or impossible. (One that skips messages may be ahead.)
+            return match geometry.kind {
+                Kind::Broadcast => tail > head,
+                Kind::Spsc | Kind::Bytes => tail != head,
+            };
+        };
+        if geometry.when_full == WhenFull::Overwrite {
+            return true;
+        }
+        // Acquire: pairs with the release in `Reader::release`. The peer's word first: in the other order
+        // our own could be behind it, which is impossible otherwise.
+        let head = match geometry.kind {
+            Kind::Broadcast => self.slowest(),
+            Kind::Spsc | Kind::Bytes => self.words.head.load(Ordering::Acquire),
+        };
+        let tail = self.words.tail.load(Ordering::Relaxed);
+        // One that skips messages may be ahead; and without any nobody is waited for.
+        let head = match geometry.kind {
+            Kind::Broadcast => head.min(tail),
+            Kind::Spsc | Kind::Bytes => head,
         };
         match tail.checked_sub(head) {
             Some(used) if used <= self.words.capacity && used.is_multiple_of(self.words.unit) => {
@@ -144,19 +163,36 @@ impl Entry {
         }
     }
 
+    /// Where the slowest of those stands for whom a producer of many waits; at the end of all numbers, if
+    /// there is none.
+    fn slowest(&self) -> u64 {
+        let region = &self.parker.region;
+        // Acquire, both: as in the handle's own look.
+        let members = region.control().members().load(Ordering::Acquire);
+        let seats = region.side(Role::Consumer);
+        let seats = seats.seats().iter().enumerate();
+        seats
+            .filter(|(seat, _)| members & 1 << seat != 0)
+            .map(|(_, words)| words.position.load(Ordering::Acquire))
+            .fold(u64::MAX, u64::min)
+    }
+
     /// The end of a peer that is news.
     fn ended(&mut self) -> Result<Option<End>, Corrupt> {
-        let life = self.words.peer.life()?;
+        let Some((_, peer)) = self.words.peer else {
+            return self.look_after_members();
+        };
+        let life = peer.life()?;
         // A note of more ends than there were is a stranger's, or newer than this `life`.
         let noted = self.acknowledged().min(life.generation);
         let told = self.told.max(noted);
         self.told = told;
         // A finished end whose seat has a successor.
-        let last = self.words.peer.last_end.load(Ordering::Relaxed) >> 8;
+        let last = peer.last_end.load(Ordering::Relaxed) >> 8;
         if self.parker.role == Role::Consumer
             && told < last
             && last < life.generation
-            && self.words.peer.unread_end(self.words.mine)
+            && peer.unread_end(self.words.mine)
         {
             self.told = last;
             return Ok(Some(End::Finished));
@@ -170,6 +206,15 @@ impl Entry {
             self.told = life.generation;
         }
         Ok(news)
+    }
+
+    /// Has nobody wait for consumers that died, if there is a reason to ask.
+    fn look_after_members(&mut self) -> Result<Option<End>, Corrupt> {
+        if std::mem::take(&mut self.ask) {
+            // What fails is tried again at the next look.
+            let _ = repair_members(&self.parker.region, self.parker.number);
+        }
+        Ok(None)
     }
 
     /// The producer's ends that its consumer has taken note of.
@@ -186,11 +231,13 @@ impl Entry {
             return Ok(false);
         }
         self.ask = false;
-        let peer = self.parker.role.other().seat();
+        let Some((number, peer)) = self.words.peer else {
+            return Ok(false);
+        };
         // The word, the lock, the word again: free, and the same generation, means dead. Who cannot be
         // asked about is alive.
-        let free = matches!(self.parker.region.held(peer), Ok(Some(false)));
-        Ok(free && self.words.peer.life()? == life)
+        let free = matches!(self.parker.region.held(number), Ok(Some(false)));
+        Ok(free && peer.life()? == life)
     }
 
     /// Asks to be woken by `face`, unless that stands already; then whoever calls must look once more.
@@ -235,7 +282,10 @@ impl Entry {
     /// A peer that is just dying may have lost its pipe and not yet its lock, or its lock may have been
     /// inherited (`seat.rs`, *Descriptor*): then the pipe is plugged, and the kernel asked again and again.
     pub(super) fn plug(&mut self) -> Result<(), Error> {
-        let life = self.words.peer.life();
+        let Some((_, peer)) = self.words.peer else {
+            return self.parker.plug(true);
+        };
+        let life = peer.life();
         let present =
             life.is_ok_and(|life| life.state == State::Held && life.generation > self.told);
         let generation = life.map_or(0, |life| life.generation);

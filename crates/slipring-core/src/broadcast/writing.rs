@@ -1,0 +1,420 @@
+//! The producer of a `broadcast` channel. See the head of `broadcast.rs`.
+
+use super::{Look, Ring, Store};
+use crate::cursor::LAST;
+use crate::error::{Corrupt, Error};
+use crate::layout::Side;
+use crate::lease::Lease;
+use crate::mem::Stamped;
+use crate::slip::Slip;
+use crate::sync::{AtomicU64, Ordering, fence};
+use crate::wait::Ringer;
+
+/// A producer that overwrites need never ask anybody; it asks after so many messages all the same whether
+/// it was forked.
+const LEASE: u64 = 1 << 16;
+
+/// The writing end.
+pub struct Producer<'m, T> {
+    tail: &'m AtomicU64,
+    gate: &'m AtomicU64,
+    members: &'m AtomicU64,
+    consumers: Side<'m>,
+    store: Store<'m, T>,
+    bell: Ringer<'m>,
+    /// Ours alone; `tail` is its published copy.
+    at: u64,
+    /// `at` may go up to here unasked.
+    limit: &'m Lease,
+    slip: Slip,
+}
+
+impl<'m, T: Copy> Producer<'m, T> {
+    /// Takes the writing end, going on behind the last committed message.
+    ///
+    /// # Safety
+    /// `ring` is the one that the other ends have, too; nothing but the ends writes its words or its
+    /// payloads; no other producer of it exists until this one is gone; a `T` has no padding and no
+    /// pointers, and every bit pattern is one.
+    pub unsafe fn new(ring: Ring<'m, T>, lease: &'m mut Lease) -> Result<Self, Error> {
+        let Ring {
+            tail,
+            gate,
+            members,
+            consumers,
+            store,
+            bell,
+        } = ring;
+        // Acquire: all that the last producer did.
+        let mut at = tail.load(Ordering::Acquire);
+        if at > LAST {
+            let (found, expected) = (at, LAST);
+            let word = "tail";
+            return Err(Corrupt {
+                word,
+                found,
+                expected,
+            }
+            .into());
+        }
+        if let Store::Stamped(slots) = store {
+            // What the last producer committed, and did not live to publish.
+            let begun = at;
+            // Acquire: those payloads, too.
+            while at - begun < slots.capacity() && slots.stamp(at).load(Ordering::Acquire) == at + 1
+            {
+                at += 1;
+            }
+            // Release: as a commit.
+            tail.store(at, Ordering::Release);
+        }
+        // Nothing is known of the members; and a gate without a second look at them is none.
+        lease.set(at);
+        Ok(Producer {
+            tail,
+            gate,
+            members,
+            consumers,
+            store,
+            bell,
+            at,
+            limit: lease,
+            slip: Slip::default(),
+        })
+    }
+
+    /// How much is known to be free, without a look at the members.
+    #[inline]
+    fn known(&self) -> u64 {
+        self.limit.get().saturating_sub(self.at)
+    }
+
+    /// Makes sure that `count` slots may be written: `Full`, `TooLarge`.
+    #[inline]
+    pub fn ensure(&mut self, count: usize) -> Result<(), Error> {
+        // Where messages are overwritten, more is known to be free than there is.
+        if count > 1 && count > self.capacity() {
+            return self.trouble(count);
+        }
+        match self.poll(count) {
+            Look::Enough => Ok(()),
+            Look::Nothing => Err(Error::Full),
+            Look::Trouble => self.trouble(count),
+        }
+    }
+
+    /// As [`ensure`](Self::ensure), in one word.
+    #[inline]
+    pub fn poll(&mut self, count: usize) -> Look {
+        if self.known() >= count as u64 {
+            Look::Enough
+        } else {
+            self.look(count as u64)
+        }
+    }
+
+    /// The rare question: how far are the members?
+    #[cold]
+    #[inline(never)]
+    fn look(&mut self, wanted: u64) -> Look {
+        if !self.limit.alive() || wanted > self.store.capacity() {
+            return Look::Trouble;
+        }
+        if let Store::Stamped(_) = self.store {
+            self.limit.set(self.at + wanted.max(LEASE));
+            return Look::Enough;
+        }
+        self.slip.pause();
+        let before = self.known();
+        self.raise(wanted);
+        let (gained, capacity) = (self.known() - before, self.store.capacity());
+        self.slip.found(gained, 1, capacity);
+        if self.known() >= wanted {
+            Look::Enough
+        } else {
+            Look::Nothing
+        }
+    }
+
+    /// What a look could not say in one word.
+    #[cold]
+    #[inline(never)]
+    fn trouble(&self, wanted: usize) -> Result<(), Error> {
+        if !self.limit.alive() {
+            return Err(Error::Forked);
+        }
+        Err(Error::TooLarge {
+            asked: wanted as u64,
+            max: self.store.capacity(),
+        })
+    }
+
+    /// Raises the gate as far as the slowest member lets it.
+    fn raise(&mut self, wanted: u64) {
+        let capacity = self.store.capacity();
+        let gate = match self.slowest() {
+            Some(slowest) => slowest + capacity,
+            None => self.at + wanted.max(capacity / 8),
+        };
+        if gate <= self.limit.get().max(self.at) {
+            return;
+        }
+        // Release: pairs with the acquire in `Seat::floor`; our tail comes before.
+        self.gate.store(gate, Ordering::Release);
+        // SeqCst: pairs with the fence in `Seat::stand`; see *the gate*.
+        fence(Ordering::SeqCst);
+        let again = self.slowest().map_or(gate, |slowest| slowest + capacity);
+        let granted = gate.min(again).max(self.at);
+        if granted < gate {
+            // Release: as above. (Who reads the higher one moves further up than it must.)
+            self.gate.store(granted, Ordering::Release);
+        }
+        self.limit.set(granted);
+    }
+
+    /// Where the slowest member stands; at most where we do, since one that skips may be ahead.
+    fn slowest(&self) -> Option<u64> {
+        // Acquire: pairs with the release in `Seat::stand`; a member's position comes before its bit.
+        let members = self.members.load(Ordering::Acquire);
+        let seats = self.consumers.seats().iter().enumerate();
+        let positions = seats
+            .filter(|(seat, _)| members & 1 << seat != 0)
+            // Acquire: pairs with the release in `Reader::release`; its reads come before our writes.
+            .map(|(_, words)| words.position.load(Ordering::Acquire).min(self.at));
+        positions.min()
+    }
+
+    /// *Commit*: everything up to the new tail is there for all.
+    #[inline]
+    fn commit(&mut self, count: u64) {
+        self.at += count;
+        // Release: pairs with the acquire in `Reader::filled`; what was written comes before it.
+        self.tail.store(self.at, Ordering::Release);
+        self.bell.ring();
+    }
+
+    /// Appends `value`, or gives it back: `Full` (never where messages are overwritten), `Forked`.
+    #[inline]
+    pub fn try_push(&mut self, value: T) -> Result<(), crate::PushError<T>> {
+        if let Err(error) = self.ensure(1) {
+            return Err(crate::PushError { value, error });
+        }
+        // SAFETY: `ensure` has just said so.
+        unsafe { self.push_ensured(value) };
+        Ok(())
+    }
+
+    /// Appends `value` where [`ensure`](Self::ensure) found room.
+    ///
+    /// # Safety
+    /// `ensure(1)`, or of more, succeeded, or `poll` said `Enough`; nothing was appended since, and
+    /// this process has not forked into another.
+    #[inline(always)]
+    pub unsafe fn push_ensured(&mut self, value: T) {
+        // SAFETY: the caller's promise.
+        unsafe { self.write(0, value) };
+        self.commit(1);
+    }
+
+    /// Writes the slot `ahead` of the tail; where messages are overwritten, it is there for all at once.
+    ///
+    /// # Safety
+    /// As for `push_ensured`, of more than `ahead` slots.
+    #[inline(always)]
+    unsafe fn write(&mut self, ahead: u64, value: T) {
+        let position = self.at + ahead;
+        match &self.store {
+            // SAFETY: before the gate: every member has released the slot, and only we write.
+            Store::Plain(slots) => unsafe { slots.write(position, value) },
+            Store::Stamped(slots) => {
+                begin(slots, position);
+                // Release fence: pairs with the acquire fence in `Consumer::take`: who copies a word of this
+                // message sees its stamp, or a later one.
+                fence(Ordering::Release);
+                slots.store(position, &value);
+                finish(slots, position);
+            }
+        }
+    }
+
+    /// Appends as many of `values` as there is room for, and says how many those were: at least one, or an
+    /// error (none if `values` is empty).
+    #[inline]
+    pub fn try_push_slice(&mut self, values: &[T]) -> Result<usize, Error> {
+        let Some(count) = self.best_effort(values.len())? else {
+            return Ok(0);
+        };
+        match &self.store {
+            Store::Plain(slots) => {
+                // SAFETY: `best_effort` saw that many slots before the gate, and only we write.
+                let (front, back) = unsafe { slots.slices_mut(self.at, count) };
+                let (first, rest) = values[..count].split_at(front.len());
+                front.copy_from_slice(first);
+                back.copy_from_slice(rest);
+            }
+            Store::Stamped(_) => {
+                for (ahead, value) in values[..count].iter().enumerate() {
+                    // SAFETY: `best_effort` saw more than so many slots.
+                    unsafe { self.write(ahead as u64, *value) };
+                }
+            }
+        }
+        self.commit(count as u64);
+        Ok(count)
+    }
+
+    /// Appends as many of the iterator's values as there is room for, and says how many. Takes no value
+    /// that it cannot place.
+    #[inline]
+    pub fn try_push_iter<I: Iterator<Item = T>>(&mut self, values: &mut I) -> Result<usize, Error> {
+        let Some(room) = self.best_effort(usize::MAX)? else {
+            return Ok(0);
+        };
+        let mut count = 0;
+        for value in values.take(room) {
+            // An iterator is anybody's code: it may have forked.
+            if !self.limit.alive() {
+                return Err(Error::Forked);
+            }
+            // SAFETY: `best_effort` saw `room` slots, and `count` is below it.
+            unsafe { self.write(count, value) };
+            count += 1;
+        }
+        if !self.limit.alive() {
+            return Err(Error::Forked);
+        }
+        if count > 0 {
+            self.commit(count);
+        }
+        Ok(count as usize)
+    }
+
+    /// How many slots, up to `wanted`, can be had: at least one, or an error; none if none wanted.
+    #[inline]
+    fn best_effort(&mut self, wanted: usize) -> Result<Option<usize>, Error> {
+        if wanted == 0 {
+            return Ok(None);
+        }
+        let wanted = wanted.min(self.capacity());
+        match self.ensure(wanted) {
+            Err(error) if self.known() == 0 => Err(error),
+            _ => Ok(Some(wanted.min(self.known() as usize))),
+        }
+    }
+
+    /// Reserves `count` slots, all or nothing. Where messages are overwritten, the oldest `count` are given
+    /// up at once.
+    #[inline]
+    pub fn try_reserve(&mut self, count: usize) -> Result<Reservation<'_, 'm, T>, Error> {
+        self.ensure(count)?;
+        if let Store::Stamped(slots) = &self.store {
+            (0..count as u64).for_each(|ahead| begin(slots, self.at + ahead));
+            // Release fence: as in `write`, for all of them.
+            fence(Ordering::Release);
+        }
+        Ok(Reservation {
+            producer: self,
+            count,
+        })
+    }
+
+    /// How many messages the ring holds.
+    pub fn capacity(&self) -> usize {
+        self.store.capacity() as usize
+    }
+
+    /// The number of messages ever committed here, by all producers.
+    pub fn position(&self) -> u64 {
+        self.at
+    }
+}
+
+/// Stamps a slot: its message is gone, the one of `position` is being written.
+#[inline(always)]
+fn begin<T: Copy>(slots: &Stamped<'_, T>, position: u64) {
+    // Release: pairs with the acquire in `Consumer::overtaken`, who then sees a tail that is not further
+    // behind than a ring.
+    slots.stamp(position).store(position, Ordering::Release);
+}
+
+/// Stamps a slot: the message of `position` is there.
+#[inline(always)]
+fn finish<T: Copy>(slots: &Stamped<'_, T>, position: u64) {
+    // Release: pairs with the acquire in `Consumer::poll`; the payload comes before.
+    slots.stamp(position).store(position + 1, Ordering::Release);
+}
+
+/// Slots reserved by a producer. Dropped without a commit it publishes nothing.
+#[must_use = "dropping a reservation discards it; commit() publishes"]
+pub struct Reservation<'p, 'm, T> {
+    producer: &'p mut Producer<'m, T>,
+    count: usize,
+}
+
+impl<T: Copy> Reservation<'_, '_, T> {
+    /// How many slots are reserved.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Whether no slot is reserved.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Stores `value` in the reserved slot `index`. Not in a forked child: the slot is the parent's.
+    ///
+    /// # Panics
+    /// If `index` is not below `len`, as for a slice.
+    #[inline]
+    pub fn write(&mut self, index: usize, value: T) {
+        assert!(
+            index < self.count,
+            "slot {index} of a reservation of {}",
+            self.count
+        );
+        let position = self.producer.at + index as u64;
+        match &self.producer.store {
+            // SAFETY: before the gate: every member has released the slot, and only we write.
+            Store::Plain(slots) => unsafe { slots.write(position, value) },
+            Store::Stamped(slots) => slots.store(position, &value),
+        }
+    }
+
+    /// The reserved slots in place, in order: up to the ring's end, and from its start. They hold what some
+    /// earlier message left there. Nothing where messages are overwritten: somebody may be reading them.
+    #[inline]
+    pub fn as_mut_slices(&mut self) -> Option<(&mut [T], &mut [T])> {
+        match &self.producer.store {
+            // SAFETY: before the gate, only we write, and `&mut self` borrows them once.
+            Store::Plain(slots) => Some(unsafe { slots.slices_mut(self.producer.at, self.count) }),
+            Store::Stamped(_) => None,
+        }
+    }
+
+    /// Publishes the first `count` slots and gives up the rest.
+    ///
+    /// # Panics
+    /// If `count` is more than `len`, as for a slice.
+    #[inline]
+    pub fn commit(self, count: usize) {
+        assert!(
+            count <= self.count,
+            "commit of {count} slots of a reservation of {}",
+            self.count
+        );
+        if count == 0 || !self.producer.limit.alive() {
+            return;
+        }
+        if let Store::Stamped(slots) = &self.producer.store {
+            (0..count as u64).for_each(|ahead| finish(slots, self.producer.at + ahead));
+        }
+        self.producer.commit(count as u64);
+    }
+
+    /// Gives all slots up: the same as dropping the reservation.
+    #[inline]
+    pub fn discard(self) {}
+}

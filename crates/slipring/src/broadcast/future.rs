@@ -1,0 +1,145 @@
+//! The verbs that wait, as futures.
+
+use std::future::poll_fn;
+
+use super::{Consumer, Messages, Producer, Reservation, WhenFull, core};
+use crate::error::{Error, PushError};
+use crate::payload::Payload;
+use crate::waiting;
+
+impl<T: Payload> Producer<T> {
+    /// As [`push`](Self::push), as a future of any runtime: the task sleeps, no thread does, but the
+    /// helper thread that this process keeps for its futures (`slipring`, started by the first one that
+    /// has to wait). A future that is dropped has pushed nothing. `NoPipes` if it would have to wait on
+    /// borrowed memory; `InSet` while a [`WaitSet`](crate::WaitSet) waits for the handle; `Forked`
+    /// in a forked child. Does not block its thread; but where the kernel refuses `membarrier` a poll takes
+    /// up to 1 ms, and up to 10 ms while the kernel frees what a peer held that has just died. One that finds room is ready at its first poll, so a
+    /// task whose consumer is always faster never yields by itself.
+    ///
+    /// ```
+    /// use slipring::broadcast;
+    ///
+    /// async fn relay(
+    ///     mut from: broadcast::Consumer<u64>,
+    ///     mut to: broadcast::Producer<u64>,
+    /// ) -> Result<(), slipring::Error> {
+    ///     loop {
+    ///         to.push_async(from.pop_async().await?).await?;
+    ///     }
+    /// }
+    /// # let _ = relay;
+    /// ```
+    pub async fn push_async(&mut self, value: T) -> Result<(), PushError<T>> {
+        match self.room(1).await {
+            Ok(()) => self.core.try_push(value).map_err(PushError::from),
+            Err(error) => Err(PushError { value, error }),
+        }
+    }
+
+    /// As [`reserve`](Self::reserve), as a future: see [`push_async`](Self::push_async). A future that
+    /// is dropped has reserved nothing.
+    pub async fn reserve_async(
+        &mut self,
+        count: usize,
+    ) -> Result<Reservation<'_, 'static, T>, Error> {
+        self.room(count).await?;
+        Ok(self.core.try_reserve(count)?)
+    }
+
+    /// As [`wait_for_consumer`](Self::wait_for_consumer), as a future: see
+    /// [`push_async`](Self::push_async).
+    pub async fn wait_for_consumer_async(&mut self) -> Result<(), Error> {
+        let (core, seat) = (&mut self.core, &mut self.seat);
+        poll_fn(|cx| waiting::poll_peer(core, seat, cx)).await
+    }
+
+    async fn room(&mut self, count: usize) -> Result<(), Error> {
+        let (core, seat) = (&mut self.core, &mut self.seat);
+        poll_fn(|cx| waiting::poll_ready(core, seat, cx, |core| core.ensure(count))).await
+    }
+
+    /// From now on this handle's futures are driven by the tokio runtime that is current, in place of
+    /// the helper thread: a wake-up costs one switch of threads less. They may be awaited anywhere, while
+    /// that runtime runs; after it has shut down, one that has to wait is an error of the system.
+    /// `NoRuntime` outside of a runtime, `NoPipes` for borrowed memory; then nothing has changed.
+    ///
+    /// # Panics
+    /// As tokio does, if the runtime was built without `enable_io`.
+    #[cfg(feature = "tokio")]
+    pub fn on_tokio(&mut self) -> Result<(), Error> {
+        self.seat.on_tokio()
+    }
+}
+
+impl<T: Payload> Consumer<T> {
+    /// As [`pop`](Self::pop), as a future of any runtime: the task sleeps, no thread does, but the
+    /// helper thread that this process keeps for its futures (`slipring`, started by the first one that
+    /// has to wait). A future that is dropped has taken nothing. `NoPipes` if it would have to wait on
+    /// borrowed memory; `InSet` while a [`WaitSet`](crate::WaitSet) waits for the handle; `Forked`
+    /// in a forked child. Does not block its thread; but where the kernel refuses `membarrier` a poll takes
+    /// up to 1 ms, and up to 10 ms while the kernel frees what a peer held that has just died. One that finds a message is ready at its first poll,
+    /// so a task whose producer is always faster never yields by itself.
+    pub async fn pop_async(&mut self) -> Result<T, Error> {
+        loop {
+            self.message().await?;
+            match self.try_pop() {
+                // Overtaken while it was copied, and nothing there at the place from which it goes on.
+                Err(Error::Empty) => {}
+                done => return done,
+            }
+        }
+    }
+
+    /// As [`read`](Self::read), as a future: see [`pop_async`](Self::pop_async).
+    pub async fn read_async(&mut self, max: usize) -> Result<Messages<'_, 'static, T>, Error> {
+        if self.seat.region.geometry().when_full == WhenFull::Overwrite {
+            return Err(Error::Overwritten);
+        }
+        if max > 0 {
+            self.message().await?;
+        }
+        Ok(self.core.try_read(max)?)
+    }
+
+    /// As [`wait_for_producer`](Self::wait_for_producer), as a future: see [`pop_async`](Self::pop_async).
+    pub async fn wait_for_producer_async(&mut self) -> Result<(), Error> {
+        let (core, seat) = (&mut self.core, &mut self.seat);
+        poll_fn(|cx| waiting::poll_peer(core, seat, cx)).await
+    }
+
+    async fn message(&mut self) -> Result<(), Error> {
+        let (core, seat) = (&mut self.core, &mut self.seat);
+        let ready = poll_fn(|cx| waiting::poll_ready(core, seat, cx, core::Consumer::ensure)).await;
+        ready.map_err(|error| self.told(error))
+    }
+
+    /// The messages as a stream, which ends when the producer has finished and all is read. Any other
+    /// error (`Lagged`, `Disconnected` by a producer that aborted or died, `Corrupt`, ..) is its last item. Dropping
+    /// the stream loses nothing; a new one goes on, but after a `Disconnected` only with the next
+    /// producer (see [`wait_for_producer_async`](Self::wait_for_producer_async)). It waits as
+    /// [`pop_async`](Self::pop_async) does.
+    #[cfg(feature = "stream")]
+    pub fn stream(&mut self) -> impl futures_core::FusedStream<Item = Result<T, Error>> + Unpin {
+        waiting::stream(|cx| {
+            let ready =
+                waiting::poll_ready(&mut self.core, &mut self.seat, cx, core::Consumer::ensure);
+            ready.map(|there| {
+                there
+                    .and_then(|()| Ok(self.core.try_pop()?))
+                    .map_err(|error| self.told(error))
+            })
+        })
+    }
+
+    /// From now on this handle's futures and streams are driven by the tokio runtime that is current, in
+    /// place of the helper thread: a wake-up costs one switch of threads less. They may be awaited
+    /// anywhere, while that runtime runs; after it has shut down, one that has to wait is an error of the
+    /// system. `NoRuntime` outside of a runtime, `NoPipes` for borrowed memory; then nothing has changed.
+    ///
+    /// # Panics
+    /// As tokio does, if the runtime was built without `enable_io`.
+    #[cfg(feature = "tokio")]
+    pub fn on_tokio(&mut self) -> Result<(), Error> {
+        self.seat.on_tokio()
+    }
+}

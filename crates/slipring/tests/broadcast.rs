@@ -1,0 +1,453 @@
+//! What the handles of `broadcast` promise, within one process.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod executor;
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use slipring::broadcast::{self, Builder, Consumer, Seek, WhenFull};
+use slipring::{Channel, Error, Payload, Readiness, Wait, WaitSet};
+
+/// How many messages a long run has: more by `SLIPRING_LONG`, for evidence.
+fn long(usual: u64) -> u64 {
+    let asked = std::env::var("SLIPRING_LONG").ok();
+    asked.map_or(usual, |text| text.parse().expect("a number"))
+}
+
+/// A message of several lines, each word of which tells which it is.
+#[derive(Payload, Clone, Copy)]
+#[repr(C)]
+struct Wide {
+    words: [u64; 24],
+}
+
+impl Wide {
+    fn new(number: u64) -> Wide {
+        Wide {
+            words: std::array::from_fn(|i| number.wrapping_mul(1 + i as u64)),
+        }
+    }
+
+    /// Its number, if it is whole.
+    #[track_caller]
+    fn number(&self) -> u64 {
+        let number = self.words[0];
+        assert_eq!(self.words, Wide::new(number).words, "a torn message");
+        number
+    }
+}
+
+fn lossy<T: Payload>(capacity: usize, consumers: usize) -> Channel<broadcast::Broadcast<T>> {
+    let builder = Builder::<T>::new(capacity).consumers(consumers);
+    builder.when_full(WhenFull::Overwrite).heap().unwrap()
+}
+
+/// Takes all there is until the producer has left; how many messages came, and how many were lost.
+fn drain(rx: &mut Consumer<Wide>) -> (u64, u64) {
+    let (mut received, mut lost) = (0, 0);
+    let mut next = rx.position();
+    loop {
+        match rx.pop() {
+            Ok(message) => {
+                assert_eq!(message.number(), next);
+                (received, next) = (received + 1, next + 1);
+            }
+            Err(Error::Lagged(n)) => (lost, next) = (lost + n, next + n),
+            Err(Error::Disconnected(_)) => return (received, lost),
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+#[test]
+fn a_producer_that_laps_its_readers_loses_and_tears_nothing_unsaid() {
+    let messages = long(2_000_000);
+    let channel = lossy::<Wide>(64, 3);
+    let mut tx = channel.producer().unwrap();
+    let readers: Vec<_> = (0..3).map(|_| channel.consumer().unwrap()).collect();
+    let overtaken = AtomicU64::new(0);
+    thread::scope(|scope| {
+        for mut rx in readers {
+            let overtaken = &overtaken;
+            scope.spawn(move || {
+                let (received, lost) = drain(&mut rx);
+                assert_eq!(received + lost, messages);
+                overtaken.fetch_add(lost, Ordering::Relaxed);
+            });
+        }
+        for number in 0..messages {
+            tx.push(Wide::new(number)).unwrap();
+        }
+        drop(tx);
+    });
+    assert!(overtaken.into_inner() > 0, "nobody was overtaken");
+}
+
+#[test]
+fn readers_of_a_channel_that_waits_each_get_everything() {
+    let messages = long(300_000);
+    for wait in [
+        Wait::Yield,
+        Wait::Sleep {
+            spin_for: Duration::ZERO,
+        },
+    ] {
+        let builder = Builder::<Wide>::new(16).consumers(3).wait(wait);
+        let channel = builder.heap().unwrap();
+        let mut tx = channel.producer().unwrap();
+        let readers: Vec<_> = (0..3).map(|_| channel.consumer().unwrap()).collect();
+        thread::scope(|scope| {
+            for mut rx in readers {
+                scope.spawn(move || assert_eq!(drain(&mut rx), (messages, 0)));
+            }
+            for number in 0..messages {
+                tx.push(Wide::new(number)).unwrap();
+            }
+            drop(tx);
+        });
+    }
+}
+
+/// Readers that join anywhere, read a little, and leave, while the producer runs.
+fn come_and_go(when_full: WhenFull) {
+    let joins = long(20_000);
+    let builder = Builder::<Wide>::new(64).consumers(63).when_full(when_full);
+    let channel = builder.clone().heap().unwrap();
+    let mut tx = channel.producer().unwrap();
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            let mut number = 0;
+            while !done.load(Ordering::Relaxed) {
+                tx.push(Wide::new(number)).unwrap();
+                number += 1;
+            }
+            number
+        });
+        // Most seats are held by some that read now and then, so that all are in use.
+        let mut seated: Vec<Consumer<Wide>> = Vec::new();
+        let mut newest = 0;
+        for join in 0..joins {
+            if seated.len() == 63 {
+                assert!(matches!(
+                    channel.consumer(),
+                    Err(Error::TooManyReaders { max: 63 })
+                ));
+                seated.drain(..60);
+            }
+            let mut rx = channel.consumer().unwrap();
+            match join % 3 {
+                0 => {}
+                1 => _ = rx.seek(Seek::Newest).unwrap(),
+                _ => _ = rx.seek(Seek::To(newest)).unwrap(),
+            }
+            let mut next = rx.position();
+            let end = next + 3;
+            while next < end {
+                match rx.try_pop() {
+                    Ok(message) => {
+                        assert_eq!(message.number(), next);
+                        next += 1;
+                    }
+                    Err(Error::Lagged(lost)) => {
+                        assert_eq!(when_full, WhenFull::Overwrite);
+                        next += lost;
+                    }
+                    // Whoever is seated is waited for.
+                    Err(Error::Empty) => {
+                        for rx in &mut seated {
+                            while rx.try_pop_slice(&mut [Wide::new(0); 64]).is_ok() {}
+                        }
+                        thread::yield_now();
+                    }
+                    Err(error) => panic!("{error}"),
+                }
+            }
+            newest = newest.max(next - 1);
+            seated.push(rx);
+        }
+        seated.clear();
+        done.store(true, Ordering::Relaxed);
+        assert!(writer.join().unwrap() > newest);
+    });
+}
+
+#[test]
+fn readers_come_and_go_while_the_producer_waits_for_the_slowest() {
+    come_and_go(WhenFull::Wait);
+}
+
+#[test]
+fn readers_come_and_go_while_the_producer_overwrites() {
+    come_and_go(WhenFull::Overwrite);
+}
+
+#[test]
+fn every_kth_message_is_shared_out_without_a_word_between_the_readers() {
+    for when_full in [WhenFull::Wait, WhenFull::Overwrite] {
+        let builder = Builder::<u64>::new(4096).consumers(3).when_full(when_full);
+        let channel = builder.heap().unwrap();
+        let mut tx = channel.producer().unwrap();
+        let mut readers: Vec<_> = (0..3).map(|_| channel.consumer().unwrap()).collect();
+        for (index, rx) in readers.iter_mut().enumerate() {
+            rx.stride(index as u64, 3).unwrap();
+        }
+        assert_eq!(tx.push_iter(0..1000).unwrap(), 1000);
+        for (index, rx) in readers.iter_mut().enumerate() {
+            assert_eq!(rx.len().unwrap(), (1000 - index).div_ceil(3));
+            for number in (index as u64..1000).step_by(3) {
+                assert_eq!(rx.try_pop().unwrap(), number);
+            }
+            assert!(matches!(rx.try_pop(), Err(Error::Empty)));
+        }
+        assert!(matches!(
+            readers[0].stride(3, 3),
+            Err(Error::Stride { index: 3, of: 3 })
+        ));
+    }
+}
+
+/// Between a consumer that takes its part and one that takes all, the producer waits for the right one.
+#[test]
+fn one_that_skips_ahead_of_the_newest_holds_nobody_back() {
+    let channel = Builder::<u64>::new(4).consumers(1).heap().unwrap();
+    let (mut tx, mut rx) = (channel.producer().unwrap(), channel.consumer().unwrap());
+    rx.stride(0, 100).unwrap();
+    tx.push(0).unwrap();
+    assert_eq!(rx.pop().unwrap(), 0);
+    // Its next is the hundredth: up to a ring behind what is sent, nobody need wait for it.
+    for number in 1..=100 {
+        tx.try_push(number).unwrap();
+    }
+    assert_eq!(rx.pop().unwrap(), 100);
+}
+
+#[test]
+fn an_end_is_told_to_every_reader_and_to_those_that_join_at_the_oldest() {
+    let builder = Builder::<u64>::new(8).consumers(3);
+    let channel = builder.heap().unwrap();
+    let mut tx = channel.producer().unwrap();
+    let mut readers = [channel.consumer().unwrap(), channel.consumer().unwrap()];
+    tx.push(1).unwrap();
+    drop(tx);
+    let mut late = channel.consumer().unwrap();
+    for rx in readers.iter_mut().chain([&mut late]) {
+        assert_eq!(rx.pop().unwrap(), 1);
+        assert!(matches!(
+            rx.pop(),
+            Err(Error::Disconnected(slipring::End::Finished))
+        ));
+        assert!(rx.is_disconnected().unwrap());
+    }
+    drop(late);
+    let mut tx = channel.producer().unwrap();
+    assert_eq!(tx.position(), 1);
+    tx.push(2).unwrap();
+    for rx in &mut readers {
+        assert_eq!(rx.pop().unwrap(), 2);
+    }
+}
+
+#[test]
+fn one_that_joins_behind_an_end_waits_for_the_next_producer() {
+    let builder = Builder::<u64>::new(8).join(Seek::Newest);
+    let channel = builder.heap().unwrap();
+    let mut tx = channel.producer().unwrap();
+    tx.push(1).unwrap();
+    drop(tx);
+    let mut rx = channel.consumer().unwrap();
+    assert!(matches!(rx.try_pop(), Err(Error::Empty)));
+    channel.producer().unwrap().push(2).unwrap();
+    assert_eq!(rx.pop().unwrap(), 2);
+    assert!(matches!(
+        rx.pop(),
+        Err(Error::Disconnected(slipring::End::Finished))
+    ));
+}
+
+#[test]
+fn a_full_ring_is_told_and_waited_for() {
+    let channel = Builder::<u64>::new(2).consumers(2).heap().unwrap();
+    let mut tx = channel.producer().unwrap();
+    // Without consumers nobody is waited for.
+    for number in 0..100 {
+        tx.try_push(number).unwrap();
+    }
+    let mut rx = channel.consumer().unwrap();
+    rx.seek(Seek::Newest).unwrap();
+    tx.try_push(100).unwrap();
+    tx.try_push(101).unwrap();
+    let refused = tx.try_push(102).unwrap_err();
+    assert!(refused.value == 102 && matches!(refused.error, Error::Full));
+    let timed = tx.push_timeout(102, Duration::from_millis(5)).unwrap_err();
+    assert!(matches!(timed.error, Error::TimedOut));
+    let stat = channel.stat().unwrap();
+    assert_eq!(
+        (stat.len, stat.holds_back().map(|seat| seat.index)),
+        (2, Some(0))
+    );
+    drop(rx);
+    tx.try_push(102).unwrap();
+    assert!(tx.is_disconnected().unwrap());
+    assert!(channel.stat().unwrap().holds_back().is_none());
+}
+
+#[test]
+fn what_may_be_overwritten_is_not_read_in_place() {
+    let channel = lossy::<u64>(8, 1);
+    let (mut tx, mut rx) = (channel.producer().unwrap(), channel.consumer().unwrap());
+    tx.push(1).unwrap();
+    assert!(matches!(rx.read(1), Err(Error::Overwritten)));
+    assert_eq!(rx.pop().unwrap(), 1);
+    assert!(tx.reserve(2).unwrap().as_mut_slices().is_none());
+}
+
+#[test]
+fn refusals_say_what_is_possible() {
+    let refused = |builder: Builder<u64>| builder.heap().map(drop).unwrap_err();
+    assert!(matches!(
+        refused(Builder::new(3)),
+        Error::Capacity {
+            found: 3,
+            min: 1,
+            ..
+        }
+    ));
+    let one = Builder::new(1).when_full(WhenFull::Overwrite);
+    assert!(matches!(
+        refused(one),
+        Error::Capacity {
+            found: 1,
+            min: 2,
+            ..
+        }
+    ));
+    for consumers in [0, 64, usize::MAX] {
+        let error = refused(Builder::new(8).consumers(consumers));
+        let Error::Corrupt(corrupt) = error else {
+            panic!("{error}");
+        };
+        assert_eq!((corrupt.word, corrupt.expected), ("consumers", 63));
+    }
+    let channel = lossy::<u64>(8, 1);
+    let ahead = channel.consumer().unwrap().seek(Seek::To(1));
+    assert!(matches!(
+        ahead,
+        Err(Error::Ahead {
+            asked: 1,
+            newest: 0
+        })
+    ));
+}
+
+#[test]
+fn a_set_waits_for_readers_and_writers_of_it() {
+    let channel = Builder::<u64>::new(2).consumers(2).heap().unwrap();
+    let mut tx = channel.producer().unwrap();
+    let (mut fast, mut slow) = (channel.consumer().unwrap(), channel.consumer().unwrap());
+    let mut set = WaitSet::new().unwrap();
+    let (reads, writes) = (set.watch(&fast).unwrap(), set.watch_room(&tx, 1).unwrap());
+    let ready = |set: &mut WaitSet| -> Vec<_> {
+        let events = match set.wait_timeout(Duration::ZERO) {
+            Err(Error::TimedOut) => Vec::new(),
+            events => events.unwrap(),
+        };
+        events
+            .iter()
+            .filter(|event| event.ready)
+            .map(|event| event.key)
+            .collect()
+    };
+    assert_eq!(ready(&mut set), [writes]);
+    tx.push(1).unwrap();
+    tx.push(2).unwrap();
+    assert_eq!(ready(&mut set), [reads]);
+    assert_eq!((fast.pop().unwrap(), fast.pop().unwrap()), (1, 2));
+    assert!(ready(&mut set).is_empty(), "the slow one is behind");
+    assert_eq!(slow.pop().unwrap(), 1);
+    assert_eq!(ready(&mut set), [writes]);
+}
+
+#[test]
+fn a_descriptor_tells_each_reader_of_news() {
+    let channel = lossy::<u64>(8, 2);
+    let mut tx = channel.producer().unwrap();
+    let mut readers = [channel.consumer().unwrap(), channel.consumer().unwrap()];
+    let readable = |rx: &Consumer<u64>| {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        let mut polled = [PollFd::from_borrowed_fd(rx.as_fd().unwrap(), PollFlags::IN)];
+        poll(&mut polled, Some(&Timespec::default())).unwrap() == 1
+    };
+    for rx in &mut readers {
+        assert_eq!(rx.arm().unwrap(), Readiness::Armed);
+        assert!(!readable(rx));
+    }
+    tx.push(7).unwrap();
+    for rx in &mut readers {
+        assert!(readable(rx));
+        assert_eq!(rx.arm().unwrap(), Readiness::Ready);
+        assert_eq!(rx.pop().unwrap(), 7);
+        assert_eq!(rx.arm().unwrap(), Readiness::Armed);
+        assert!(!readable(rx));
+    }
+}
+
+#[test]
+fn one_wake_reaches_all_that_sleep_and_nobody_else() {
+    let builder = Builder::<u64>::new(8).consumers(4);
+    let channel = builder
+        .wait(Wait::Sleep {
+            spin_for: Duration::ZERO,
+        })
+        .heap()
+        .unwrap();
+    let mut tx = channel.producer().unwrap();
+    let mut watching = channel.consumer().unwrap();
+    let sleepers: Vec<_> = (0..3).map(|_| channel.consumer().unwrap()).collect();
+    thread::scope(|scope| {
+        for mut rx in sleepers {
+            scope.spawn(move || assert_eq!(rx.pop().unwrap(), 1));
+        }
+        let parks = || {
+            let seats = channel.stat().unwrap().seats;
+            seats[2..].iter().filter(|seat| seat.parks > 0).count()
+        };
+        while parks() < 3 {
+            thread::yield_now();
+        }
+        tx.push(1).unwrap();
+    });
+    let seats = channel.stat().unwrap().seats;
+    assert!(
+        seats[0].wakes <= 3,
+        "{} wakes for three that slept",
+        seats[0].wakes
+    );
+    assert_eq!(seats[1].parks, 0);
+    assert_eq!(watching.try_pop().unwrap(), 1);
+}
+
+#[test]
+fn futures_wait_in_both_directions() {
+    let channel = Builder::<u64>::new(2).consumers(2).heap().unwrap();
+    let mut tx = channel.producer().unwrap();
+    let readers = [channel.consumer().unwrap(), channel.consumer().unwrap()];
+    thread::scope(|scope| {
+        for mut rx in readers {
+            scope.spawn(move || {
+                executor::block_on(async {
+                    for number in 0..2000 {
+                        assert_eq!(rx.pop_async().await.unwrap(), number);
+                    }
+                });
+            });
+        }
+        executor::block_on(async {
+            for number in 0..2000 {
+                tx.push_async(number).await.unwrap();
+            }
+        });
+    });
+}

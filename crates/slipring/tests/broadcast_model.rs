@@ -1,0 +1,448 @@
+//! `broadcast` against a plain list of all that was ever sent: whatever is called in whatever order, at every
+//! edge of the positions, each consumer gets the messages from its place on, and is told exactly what it lost.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod memory;
+
+use std::sync::atomic::Ordering;
+
+use proptest::prelude::*;
+use slipring::broadcast::{Builder, Consumer, Producer, Seek, WhenFull};
+use slipring::{Channel, Error, broadcast::Broadcast};
+
+use memory::Memory;
+
+/// No handle starts beyond this (FORMAT.md).
+const LAST: u64 = u64::MAX - (1 << 48);
+const READERS: usize = 3;
+
+/// Of an odd size, so that the last word of a slot is not whole.
+type Message = [u8; 13];
+
+fn message(number: u64) -> Message {
+    let mut bytes = [0; 13];
+    bytes[..8].copy_from_slice(&number.to_le_bytes());
+    bytes[8..].copy_from_slice(&number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes()[3..]);
+    bytes
+}
+
+fn starts() -> impl Strategy<Value = u64> {
+    let edges = [1 << 8, 1 << 16, 1 << 31, 1 << 32, 1 << 63];
+    prop_oneof![
+        Just(0),
+        (prop::sample::select(edges.to_vec()), 1..6u64).prop_map(|(edge, before)| edge - before),
+        0..LAST - 10_000,
+    ]
+}
+
+#[derive(Clone, Debug)]
+enum Op {
+    Push,
+    PushSlice(usize),
+    PushIter(usize),
+    /// Reserve so many, write and commit so many of those.
+    Reserve(usize, usize),
+    /// The producer leaves, and another one comes.
+    Succeed,
+    Pop(usize),
+    PopSlice(usize, usize),
+    /// Read at most so many in place, release so many of those.
+    Read(usize, usize, usize),
+    Seek(usize, Where),
+    Stride(usize, u64, u64),
+    Leave(usize),
+    Join(usize, Where),
+}
+
+/// A place, before the numbers are known.
+#[derive(Clone, Copy, Debug)]
+enum Where {
+    Oldest,
+    Newest,
+    Back(u64),
+    Ahead,
+}
+
+fn ops() -> impl Strategy<Value = Vec<Op>> {
+    let most = 12_usize;
+    let place = || {
+        prop_oneof![
+            Just(Where::Oldest),
+            Just(Where::Newest),
+            (0..24u64).prop_map(Where::Back),
+            Just(Where::Ahead),
+        ]
+    };
+    let reader = || 0..READERS;
+    let op = prop_oneof![
+        6 => Just(Op::Push),
+        2 => (0..most).prop_map(Op::PushSlice),
+        2 => (0..most).prop_map(Op::PushIter),
+        3 => (0..most, 0..most).prop_map(|(n, m)| Op::Reserve(n, m)),
+        1 => Just(Op::Succeed),
+        6 => reader().prop_map(Op::Pop),
+        3 => (reader(), 0..most).prop_map(|(r, n)| Op::PopSlice(r, n)),
+        3 => (reader(), 0..most, 0..most).prop_map(|(r, n, m)| Op::Read(r, n, m)),
+        1 => (reader(), place()).prop_map(|(r, w)| Op::Seek(r, w)),
+        1 => (reader(), 0..4u64, 0..4u64).prop_map(|(r, i, n)| Op::Stride(r, i, n)),
+        1 => reader().prop_map(Op::Leave),
+        2 => (reader(), place()).prop_map(|(r, w)| Op::Join(r, w)),
+    ];
+    prop::collection::vec(op, 1..200)
+}
+
+struct Reader {
+    rx: Consumer<Message>,
+    next: u64,
+    index: u64,
+    of: u64,
+}
+
+impl Reader {
+    /// Its first message from `at` on.
+    fn own(&self, at: u64) -> u64 {
+        (at..)
+            .find(|number| number % self.of == self.index)
+            .unwrap()
+    }
+}
+
+struct Model {
+    when_full: WhenFull,
+    capacity: u64,
+    channel: Channel<Broadcast<Message>>,
+    builder: Builder<Message>,
+    memory: Memory,
+    tx: Option<Producer<Message>>,
+    readers: [Option<Reader>; READERS],
+    /// The number of the next message.
+    newest: u64,
+    /// Of each slot, where messages are overwritten: the message in it, or on its way into it.
+    slots: Vec<Option<u64>>,
+}
+
+impl Model {
+    fn new(capacity: u64, when_full: WhenFull, start: u64) -> Model {
+        let builder = Builder::<Message>::new(capacity as usize)
+            .consumers(READERS)
+            .when_full(when_full);
+        let memory = Memory::of(&builder);
+        let channel = memory.format(&builder).unwrap();
+        let words = channel.geometry().role_offset(0);
+        // The tail, and the gate.
+        for word in [words, words + 256] {
+            memory.control(word).store(start, Ordering::Relaxed);
+        }
+        let mut tx = channel.producer().unwrap();
+        // Else there would be numbers without messages before the first.
+        for number in start..start + capacity {
+            tx.try_push(message(number)).unwrap();
+        }
+        let mut model = Model {
+            when_full,
+            capacity,
+            channel,
+            builder,
+            memory,
+            tx: Some(tx),
+            readers: Default::default(),
+            newest: start,
+            slots: vec![None; capacity as usize],
+        };
+        model.sent(capacity);
+        model
+    }
+
+    fn overwrites(&self) -> bool {
+        self.when_full == WhenFull::Overwrite
+    }
+
+    /// How many more may be sent.
+    fn room(&self) -> u64 {
+        let members = self.readers.iter().flatten();
+        let slowest = members.map(|reader| reader.next.min(self.newest)).min();
+        match slowest {
+            Some(slowest) if !self.overwrites() => slowest + self.capacity - self.newest,
+            _ => self.capacity,
+        }
+    }
+
+    fn sent(&mut self, count: u64) {
+        for number in self.newest..self.newest + count {
+            self.slots[(number % self.capacity) as usize] = Some(number);
+        }
+        self.newest += count;
+    }
+
+    /// What the next call of a reader finds: how many messages were lost, if any.
+    fn lost(&self, reader: &Reader) -> Option<u64> {
+        let there = self.slots[(reader.next % self.capacity) as usize]?;
+        if !self.overwrites() || there <= reader.next {
+            return None;
+        }
+        let head = self.newest.max(there + 1);
+        let to = head - self.capacity + self.capacity / 8;
+        Some((to - reader.next).div_ceil(reader.of))
+    }
+
+    fn seek(&self, place: Where) -> (Seek, u64) {
+        let oldest = self.newest.saturating_sub(self.capacity);
+        match place {
+            Where::Oldest => (Seek::Oldest, oldest),
+            Where::Newest => (Seek::Newest, self.newest),
+            Where::Back(by) => {
+                let to = self.newest.saturating_sub(by);
+                (Seek::To(to), to)
+            }
+            Where::Ahead => (Seek::To(self.newest + 1), self.newest + 1),
+        }
+    }
+
+    /// That a reader stands where it may; from then on the model knows where.
+    fn stands(&mut self, mut reader: Reader, asked: u64) -> Reader {
+        let at = reader.rx.position();
+        if self.overwrites() {
+            assert_eq!(at, reader.own(asked));
+        } else {
+            // Not before what was asked for, nor what may be gone; not behind what all have had.
+            let oldest = self.newest.saturating_sub(self.capacity);
+            let members = self.readers.iter().flatten().map(|other| other.next);
+            let gone = members.min().unwrap_or(self.newest).min(self.newest);
+            assert!(
+                at >= reader.own(asked.max(oldest)),
+                "{at}, {asked}, {oldest}"
+            );
+            assert!(
+                at <= reader.own(asked.max(gone.max(reader.next))),
+                "{at}, {asked}, {gone}"
+            );
+        }
+        reader.next = at;
+        reader
+    }
+
+    fn send(&mut self, op: &Op) {
+        let mut tx = self.tx.take().unwrap();
+        let (room, newest) = (self.room(), self.newest);
+        let mut fresh = (newest..).map(message);
+        match *op {
+            Op::Push => match tx.try_push(message(newest)) {
+                Ok(()) => {
+                    assert!(room > 0);
+                    self.sent(1);
+                }
+                Err(failed) => {
+                    assert_eq!((room, failed.value), (0, message(newest)));
+                    assert!(matches!(failed.error, Error::Full));
+                }
+            },
+            Op::PushSlice(count) | Op::PushIter(count) => {
+                let values: Vec<Message> = fresh.by_ref().take(count).collect();
+                let done = match op {
+                    Op::PushSlice(_) => tx.try_push_slice(&values),
+                    _ => tx.try_push_iter(values.iter().copied()),
+                };
+                match done {
+                    Ok(done) => {
+                        assert_eq!(done as u64, room.min(count as u64));
+                        self.sent(done as u64);
+                    }
+                    Err(error) => assert!(room == 0 && matches!(error, Error::Full)),
+                }
+            }
+            Op::Reserve(count, of_those) => match tx.try_reserve(count) {
+                Ok(mut slots) => {
+                    assert!(count as u64 <= room);
+                    let commit = of_those.min(count);
+                    for index in 0..commit {
+                        slots.write(index, fresh.next().unwrap());
+                    }
+                    assert_eq!(
+                        slots.as_mut_slices().is_none(),
+                        self.when_full == WhenFull::Overwrite
+                    );
+                    slots.commit(commit);
+                    if self.overwrites() {
+                        for number in newest..newest + count as u64 {
+                            self.slots[(number % self.capacity) as usize] = Some(number);
+                        }
+                    }
+                    self.sent(commit as u64);
+                }
+                Err(Error::Full) => assert!(count as u64 > room),
+                Err(Error::TooLarge { max, .. }) => assert!(count as u64 > max),
+                Err(error) => panic!("{error}"),
+            },
+            _ => {
+                drop(tx);
+                tx = self.channel.producer().unwrap();
+            }
+        }
+        assert_eq!(tx.position(), self.newest);
+        self.tx = Some(tx);
+    }
+
+    /// What a reader was told, if it got nothing.
+    fn refused(&self, reader: &mut Reader, error: &Error) {
+        match error {
+            Error::Lagged(lost) => {
+                assert_eq!(Some(*lost), self.lost(reader));
+                reader.next += lost * reader.of;
+            }
+            Error::Empty | Error::Disconnected(_) => {
+                assert_eq!(self.lost(reader), None);
+                assert!(
+                    reader.next >= self.newest,
+                    "{} of {}",
+                    reader.next,
+                    self.newest
+                );
+            }
+            error => panic!("{error}"),
+        }
+    }
+
+    /// That a reader got its next messages.
+    fn got(&self, reader: &mut Reader, messages: impl IntoIterator<Item = Message>) {
+        assert_eq!(self.lost(reader), None);
+        for got in messages {
+            assert_eq!(got, message(reader.next));
+            reader.next += reader.of;
+        }
+    }
+
+    /// How many messages are there for a reader.
+    fn there(&self, reader: &Reader) -> usize {
+        self.newest.saturating_sub(reader.next).div_ceil(reader.of) as usize
+    }
+
+    fn receive(&mut self, mut reader: Reader, op: &Op) -> Reader {
+        match *op {
+            Op::Pop(_) => match reader.rx.try_pop() {
+                Ok(got) => self.got(&mut reader, [got]),
+                Err(error) => self.refused(&mut reader, &error),
+            },
+            Op::PopSlice(_, count) => {
+                let mut out = vec![[0; 13]; count];
+                match reader.rx.try_pop_slice(&mut out) {
+                    Ok(taken) => {
+                        assert!(taken <= count && (taken > 0) == (count > 0));
+                        if count > 0 {
+                            self.got(&mut reader, out[..taken].iter().copied());
+                        }
+                    }
+                    Err(error) => self.refused(&mut reader, &error),
+                }
+            }
+            Op::Read(_, count, of_those) => {
+                let (most, in_a_row) = (self.there(&reader).min(count), reader.of == 1);
+                let read = reader.rx.try_read(count).map(|messages| {
+                    let mut got: Vec<Message> = messages.iter().copied().collect();
+                    assert_eq!(got.len(), messages.len());
+                    assert!(got.len() <= most);
+                    assert_eq!(messages.as_slices().is_some(), in_a_row);
+                    got.truncate(of_those);
+                    messages.release(got.len());
+                    got
+                });
+                match read {
+                    Ok(got) if got.is_empty() => assert!(!self.overwrites()),
+                    Ok(got) => self.got(&mut reader, got),
+                    Err(Error::Overwritten) => assert!(self.overwrites()),
+                    Err(error) => self.refused(&mut reader, &error),
+                }
+            }
+            Op::Seek(_, place) => {
+                let (seek, asked) = self.seek(place);
+                match reader.rx.seek(seek) {
+                    Ok(at) => {
+                        assert_eq!(at, reader.rx.position());
+                        return self.stands(reader, asked);
+                    }
+                    Err(Error::Ahead { asked, newest }) => {
+                        assert_eq!((asked, newest), (self.newest + 1, self.newest));
+                    }
+                    Err(error) => panic!("{error}"),
+                }
+            }
+            Op::Stride(_, index, of) => match reader.rx.stride(index, of) {
+                Ok(()) => {
+                    (reader.index, reader.of) = (index, of);
+                    reader.next = reader.own(reader.next);
+                }
+                Err(Error::Stride { .. }) => assert!(index >= of),
+                Err(error) => panic!("{error}"),
+            },
+            _ => unreachable!("not a reader's"),
+        }
+        assert_eq!(reader.rx.position(), reader.next);
+        assert_eq!(reader.rx.len().unwrap(), self.there(&reader));
+        reader
+    }
+
+    fn join(&mut self, place: Where) -> Option<Reader> {
+        let (seek, asked) = self.seek(place);
+        let joining = self.builder.clone().join(seek);
+        match self.memory.attach(&joining).unwrap().consumer() {
+            Ok(rx) => {
+                let reader = Reader {
+                    rx,
+                    next: 0,
+                    index: 0,
+                    of: 1,
+                };
+                Some(self.stands(reader, asked))
+            }
+            Err(Error::Ahead { asked, newest }) => {
+                assert_eq!((asked, newest), (self.newest + 1, self.newest));
+                None
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    fn run(mut self, ops: &[Op]) {
+        for op in ops {
+            match *op {
+                Op::Push | Op::PushSlice(_) | Op::PushIter(_) | Op::Reserve(..) | Op::Succeed => {
+                    self.send(op);
+                }
+                Op::Pop(reader)
+                | Op::PopSlice(reader, _)
+                | Op::Read(reader, ..)
+                | Op::Seek(reader, _)
+                | Op::Stride(reader, ..) => {
+                    if let Some(taken) = self.readers[reader].take() {
+                        self.readers[reader] = Some(self.receive(taken, op));
+                    }
+                }
+                Op::Leave(reader) => self.readers[reader] = None,
+                Op::Join(reader, place) => {
+                    if self.readers[reader].is_none() {
+                        self.readers[reader] = self.join(place);
+                    } else if self.readers.iter().all(Option::is_some) {
+                        let refused = self.channel.consumer().err();
+                        assert!(matches!(refused, Some(Error::TooManyReaders { max: 3 })));
+                    }
+                }
+            }
+        }
+        drop(self.tx.take());
+        self.readers = Default::default();
+        self.memory.assert_fences_stand();
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn who_waits_for_the_slowest_loses_nothing(bits in 0..4u32, start in starts(), ops in ops()) {
+        Model::new(1 << bits, WhenFull::Wait, start).run(&ops);
+    }
+
+    #[test]
+    fn who_overwrites_tells_exactly_what_was_lost(bits in 1..5u32, start in starts(), ops in ops()) {
+        Model::new(1 << bits, WhenFull::Overwrite, start).run(&ops);
+    }
+}

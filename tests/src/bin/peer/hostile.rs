@@ -1,0 +1,88 @@
+//! An honest party among hostile ones: it passes messages by timed calls, whatever it meets, and says what.
+//!
+//! | said to it | it |
+//! |---|---|
+//! | `endure` ROLE MS | pushes one message after the other, or pops, for at most MS milliseconds each |
+//! | meanwhile: `how` | says how many messages it passed, and goes on |
+//! | meanwhile: `stop` | goes on until a call finds nothing more (a producer stops at once), and says what follows |
+//!
+//! It says how many messages it passed, how many of them were not the next, how many were torn, and which
+//! errors it met. A call that ends long after its time is the end of the test.
+
+use std::collections::BTreeSet;
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::party::{Line, Party, Said};
+use crate::{next_line, say};
+
+/// On a machine that does something else as well.
+const LATE: Duration = Duration::from_secs(10);
+
+#[derive(Default)]
+struct Toll {
+    passed: u64,
+    gaps: u64,
+    torn: u64,
+    errors: BTreeSet<String>,
+}
+
+impl Toll {
+    fn said(&self) -> Vec<String> {
+        let figures = [self.passed, self.gaps, self.torn].map(|figure| figure.to_string());
+        figures.into_iter().chain(self.errors.clone()).collect()
+    }
+}
+
+/// Whether there is a line to be read. (A test says the next one when it has heard the answer to the last.)
+fn is_told() -> bool {
+    let stdin = std::io::stdin();
+    let mut polled = [PollFd::from_borrowed_fd(stdin.as_fd(), PollFlags::IN)];
+    poll(&mut polled, Some(&Timespec::default())).is_ok_and(|said| said > 0)
+}
+
+pub(crate) fn endure(party: &mut Party, line: &Line<'_>) -> Said {
+    let (role, timeout) = (line.word(1), Duration::from_millis(line.number(2)));
+    let (mut toll, mut stopping) = (Toll::default(), false);
+    let mut next = match role {
+        "producer" => party.tx().next(),
+        _ => 0,
+    };
+    say("ok");
+    loop {
+        if is_told() {
+            match next_line().as_deref() {
+                Some("how") => say(&format!("ok\t{}", toll.passed)),
+                Some("stop") => stopping = true,
+                other => panic!("not now: {other:?}"),
+            }
+        }
+        if stopping && role == "producer" {
+            return Ok(toll.said());
+        }
+        let begun = Instant::now();
+        let passed = match role {
+            "producer" => party.tx().push_timeout(next, timeout).map(|()| Some(next)),
+            _ => party.rx().pop_any(timeout),
+        };
+        let took = begun.elapsed();
+        assert!(took < timeout + LATE, "{took:?} in place of {timeout:?}");
+        match passed {
+            Ok(Some(number)) => {
+                // A consumer may come later than the first message.
+                toll.gaps += u64::from(toll.passed > 0 && number != next);
+                toll.passed += 1;
+                next = number.wrapping_add(1);
+            }
+            Ok(None) => toll.torn += 1,
+            Err(_) if stopping => return Ok(toll.said()),
+            Err(error) => {
+                let shown = format!("{error:?}");
+                let kind = shown.split(|c: char| !c.is_alphanumeric()).next();
+                toll.errors.extend(kind.map(str::to_owned));
+            }
+        }
+    }
+}

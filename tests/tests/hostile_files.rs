@@ -1,0 +1,571 @@
+//! Somebody damages a channel's files, takes its locks, or rings its bells without end, while honest
+//! processes use it. They get a typed error or work rightly, and no timed call ends late. (What a word set
+//! to anything does, `verify/stepper --hostile` shows.)
+//!
+//! One thing cannot be helped: who touches memory that a truncated file does not have any more ends by
+//! SIGBUS. Memfds are sealed against that; of named channels it is told here who dies, and who does not.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+use rustix::fs::FallocateFlags;
+use rustix::thread::futex;
+use slipring_tests::{Peer, Place, eventually};
+
+const PEER: &str = env!("CARGO_BIN_EXE_peer");
+const KINDS: [&str; 2] = [
+    "kind=spsc capacity=64 wait=sleep patience=50",
+    "kind=bytes capacity=4096 max=112 wait=sleep patience=50",
+];
+/// Of the control part, as FORMAT.md says: each side's bell, each seat's line.
+const BELLS: usize = 512;
+const SEATS: usize = 1024;
+const LINE: usize = 128;
+
+fn is_bytes(place: &Place) -> bool {
+    place.options.contains("bytes")
+}
+
+/// What an honest party met.
+#[derive(Debug)]
+struct Toll {
+    passed: u64,
+    gaps: u64,
+    torn: u64,
+    errors: BTreeSet<String>,
+}
+
+/// Lets a party finish, and says what it met.
+#[track_caller]
+fn toll(peer: &mut Peer) -> Toll {
+    let said = peer.ok("stop");
+    let figure = |index: usize| said[index].parse().unwrap();
+    Toll {
+        passed: figure(0),
+        gaps: figure(1),
+        torn: figure(2),
+        errors: said[3..].iter().cloned().collect(),
+    }
+}
+
+/// Two parties that pass messages by calls of 20 ms at most, whatever they meet.
+struct Honest {
+    tx: Peer,
+    rx: Peer,
+}
+
+impl Honest {
+    fn at(place: &Place) -> Honest {
+        Honest::with(place.seat("producer"), place.seat("consumer"))
+    }
+
+    fn with(mut tx: Peer, mut rx: Peer) -> Honest {
+        tx.ok("endure producer 20");
+        rx.ok("endure consumer 20");
+        Honest { tx, rx }
+    }
+
+    /// Waits until so many more messages have passed.
+    #[track_caller]
+    fn go_on(&mut self, more: u64) {
+        let before = self.rx.number("how");
+        eventually("messages pass", || self.rx.number("how") >= before + more);
+    }
+
+    /// Lets them finish: the producer's toll, the consumer's, and both, with their roles.
+    #[track_caller]
+    fn stop(mut self) -> (Toll, Toll, Peer, Peer) {
+        let [tx, rx] = [&mut self.tx, &mut self.rx].map(toll);
+        (tx, rx, self.tx, self.rx)
+    }
+
+    /// Lets them finish, and sees that every message arrived, whole and in order.
+    #[track_caller]
+    fn stop_whole(self, what: &str) -> (Peer, Peer) {
+        let (sent, got, tx, rx) = self.stop();
+        assert_eq!(
+            (sent.passed, 0, 0),
+            (got.passed, got.gaps, got.torn),
+            "{what}"
+        );
+        for toll in [&sent, &got] {
+            assert!(
+                toll.errors.iter().all(|kind| kind == "TimedOut"),
+                "{what}: {toll:?}"
+            );
+        }
+        (tx, rx)
+    }
+}
+
+fn writable(path: &Path) -> File {
+    File::options().read(true).write(true).open(path).unwrap()
+}
+
+fn punch(path: &Path) {
+    let file = writable(path);
+    let len = file.metadata().unwrap().len();
+    let punch = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    rustix::fs::fallocate(&file, punch, 0, len).unwrap();
+}
+
+/// The next one finds a channel that is no use, removes it, and makes another.
+#[track_caller]
+fn begin_anew(place: &Place) {
+    let mut next = place.peer();
+    next.ok("remove ticks");
+    place.sit(&mut next, "producer", 0);
+    next.ok("push 0 3");
+    assert_eq!(place.seat("consumer").numbers("pop 3"), [0, 1, 2]);
+}
+
+#[test]
+fn who_writes_into_a_truncated_data_file_dies_and_who_waits_is_told() {
+    for options in KINDS {
+        let place = Place::named(PEER, options);
+        let (mut tx, mut rx) = (place.seat("producer"), place.seat("consumer"));
+        tx.ok("push 0 3");
+        assert_eq!(rx.numbers("pop 3"), [0, 1, 2]);
+        rx.tell("pop 1");
+        writable(&place.files()[1]).set_len(0).unwrap();
+        tx.tell("push 3 1");
+        assert_eq!(tx.ended_by(), Some(libc::SIGBUS));
+        let told = rx.answer().unwrap_err();
+        assert_eq!(told.debug, "Disconnected(Died)");
+        // Who comes is told what is wrong.
+        let line = format!("producer ticks {options}");
+        place
+            .peer()
+            .refused(&line, "Truncated", &["data", "has 0 bytes", "remove it"]);
+        rx.ok("leave consumer");
+        begin_anew(&place);
+    }
+}
+
+#[test]
+fn a_truncated_control_file_ends_all_who_look_at_it_and_the_next_begin_anew() {
+    for options in KINDS {
+        let place = Place::named(PEER, options);
+        let mut honest = Honest::at(&place);
+        honest.go_on(100);
+        writable(&place.files()[0]).set_len(0).unwrap();
+        for peer in [&mut honest.tx, &mut honest.rx] {
+            assert_eq!(peer.ended_by(), Some(libc::SIGBUS));
+        }
+        let line = format!("consumer ticks {options}");
+        place
+            .peer()
+            .refused(&line, "Truncated", &["control", "has 0 bytes", "remove it"]);
+        begin_anew(&place);
+    }
+}
+
+#[test]
+fn punched_messages_are_lost_or_corrupt_and_nobody_dies() {
+    for place in Place::all(PEER, &KINDS) {
+        let mut honest = Honest::at(&place);
+        honest.go_on(100);
+        for _ in 0..20 {
+            punch(&place.files()[1]);
+            // A record's length is lost with it, and where the next begins; a slot is where it was.
+            if is_bytes(&place) {
+                honest.rx.number("how");
+            } else {
+                honest.go_on(100);
+            }
+        }
+        let (sent, got, mut tx, mut rx) = honest.stop();
+        let what = format!("{}: {sent:?}, {got:?}", place.shown());
+        let corrupt = if is_bytes(&place) {
+            "Corrupt"
+        } else {
+            "TimedOut"
+        };
+        assert!(sent.errors.iter().all(|kind| kind == "TimedOut"), "{what}");
+        assert!(
+            got.errors
+                .iter()
+                .all(|kind| [corrupt, "TimedOut"].contains(&&**kind)),
+            "{what}"
+        );
+        if !is_bytes(&place) {
+            assert_eq!(sent.passed, got.passed + got.torn, "{what}");
+        }
+        // And they can leave.
+        tx.ok("leave producer");
+        rx.ok("leave consumer");
+    }
+}
+
+#[test]
+fn a_punched_message_is_zeros_or_corrupt_and_never_another_message() {
+    for place in Place::all(PEER, &KINDS) {
+        let (mut tx, mut rx) = (place.seat("producer"), place.seat("consumer"));
+        tx.ok("push 0 3");
+        punch(&place.files()[1]);
+        tx.ok("push 3 2");
+        rx.ok("endure consumer 20");
+        eventually("the messages are read", || {
+            is_bytes(&place) || rx.number("how") == 2
+        });
+        let got = toll(&mut rx);
+        let expected = if is_bytes(&place) { (0, 0) } else { (2, 3) };
+        assert_eq!(
+            (got.passed, got.torn),
+            expected,
+            "{}: {got:?}",
+            place.shown()
+        );
+        if is_bytes(&place) {
+            rx.refused("pop 1", "Corrupt", &["`record length`", "0x0"]);
+        }
+    }
+}
+
+#[test]
+fn a_punched_control_part_is_corrupt_and_nobody_dies() {
+    for place in Place::all(PEER, &KINDS) {
+        let mut honest = Honest::at(&place);
+        honest.go_on(100);
+        for _ in 0..20 {
+            punch(&place.files()[0]);
+            honest.rx.number("how");
+            honest.tx.number("how");
+        }
+        let (sent, got, mut tx, mut rx) = honest.stop();
+        let what = format!("{}: {sent:?}, {got:?}", place.shown());
+        let typed = ["TimedOut", "Corrupt", "Disconnected"];
+        for toll in [&sent, &got] {
+            assert!(
+                toll.errors.iter().all(|kind| typed.contains(&&**kind)),
+                "{what}"
+            );
+        }
+        tx.ok("leave producer");
+        rx.ok("leave consumer");
+        // What they stored since is all that is in it: no header.
+        let mut next = place.peer();
+        let refused = place.try_sit(&mut next, "producer", 0).unwrap_err();
+        refused.is("NotAChannel", &["SLIPRING"]);
+    }
+}
+
+/// A stranger's copy in the place of a file, which others have open.
+fn replace(path: &Path) {
+    let aside = path.with_extension("new");
+    if fs::metadata(path).unwrap().is_file() {
+        fs::copy(path, &aside).unwrap();
+    } else {
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        rustix::fs::mkfifoat(rustix::fs::CWD, &aside, mode).unwrap();
+    }
+    fs::rename(&aside, path).unwrap();
+}
+
+#[test]
+fn replaced_files_change_nothing_for_those_who_are_there() {
+    for options in KINDS {
+        for part in 0..4 {
+            let place = Place::named(PEER, options);
+            let mut honest = Honest::at(&place);
+            honest.go_on(100);
+            replace(&place.files()[part]);
+            honest.go_on(1000);
+            let what = format!("part {part}, {options}");
+            let (mut tx, mut rx) = honest.stop_whole(&what);
+            // An end and a death are told as ever.
+            let next = tx.number("next");
+            tx.ok("leave producer");
+            assert_eq!(
+                rx.refused("pop 1", "Disconnected", &[]).debug,
+                "Disconnected(Finished)"
+            );
+            if part > 1 {
+                // Who comes has the new pipe: a call that sleeps on the old one looks for itself.
+                let mut tx = place.seat("producer");
+                rx.refused("pop 1 timeout=1200", "TimedOut", &[]);
+                rx.tell("pop 1");
+                tx.ok(&format!("push {next} 1"));
+                assert_eq!(rx.answer().unwrap(), [next.to_string()], "{what}");
+                tx.kill();
+                assert_eq!(
+                    rx.refused("pop 1", "Disconnected", &[]).debug,
+                    "Disconnected(Died)"
+                );
+            }
+            rx.ok("leave consumer");
+            begin_anew(&place);
+        }
+    }
+}
+
+/// The seats' locks are those of the control file that was opened, whatever its name leads to by now: else
+/// there would be two producers in one memory.
+#[test]
+fn who_opened_a_channel_whose_control_file_was_replaced_gets_no_seat_of_it() {
+    for options in KINDS {
+        let place = Place::named(PEER, options);
+        let mut honest = Honest::at(&place);
+        let mut late = place.opened();
+        for role in ["producer", "consumer"] {
+            late.refused(role, "RoleTaken", &[role]);
+        }
+        replace(&place.files()[0]);
+        for role in ["producer", "consumer"] {
+            late.refused(role, "NotFound", &["ticks"]);
+        }
+        honest.go_on(1000);
+        honest.stop_whole(options);
+    }
+}
+
+#[test]
+fn a_replaced_directory_is_another_channel() {
+    for options in KINDS {
+        let place = Place::named(PEER, options);
+        let mut honest = Honest::at(&place);
+        let mut late = place.opened();
+        let aside = place.room.path().join("aside");
+        fs::rename(place.room.path().join("ticks"), &aside).unwrap();
+        late.refused("producer", "NotFound", &["ticks"]);
+        let mut others = Honest::at(&place);
+        late.refused("producer", "NotFound", &["ticks"]);
+        honest.go_on(1000);
+        others.go_on(1000);
+        fs::remove_dir_all(&aside).unwrap();
+        honest.go_on(1000);
+        for pair in [honest, others] {
+            let (mut tx, mut rx) = pair.stop_whole(options);
+            tx.kill();
+            assert_eq!(
+                rx.refused("pop 1", "Disconnected", &[]).debug,
+                "Disconnected(Died)"
+            );
+        }
+    }
+}
+
+/// The byte of a seat's lock, and of its repair.
+fn lock_byte(seat: usize, repair: bool) -> usize {
+    SEATS + seat * LINE + usize::from(repair)
+}
+
+#[test]
+fn a_squatted_seat_is_taken_and_a_squatted_repair_goes_on_for_as_long_as_the_squatter_likes() {
+    for place in Place::all(PEER, &KINDS) {
+        let mut tx = place.seat("producer");
+        let mut squatter = place.peer();
+        let control = place.files()[0].display().to_string();
+        // A lock that shares keeps others away as well, and takes the right to read alone.
+        for how in ["", " shared"] {
+            let mut rx = place.opened();
+            for (repair, refusal) in [(false, "RoleTaken"), (true, "Recovering")] {
+                squatter.ok(&format!("lock {control} {}{how}", lock_byte(1, repair)));
+                rx.refused("consumer", refusal, &["consumer"]);
+                squatter.ok("unlock");
+            }
+            // Under a holder it changes nothing.
+            rx.ok("consumer");
+            squatter.ok(&format!("lock {control} {}{how}", lock_byte(0, true)));
+            squatter.ok(&format!("lock {control} {}{how}", lock_byte(1, true)));
+            let mut honest = Honest::with(tx, rx);
+            honest.go_on(1000);
+            let rx;
+            (tx, rx) = honest.stop_whole(&place.shown());
+            drop(rx);
+            squatter.ok("unlock");
+        }
+    }
+}
+
+/// A lock is all that tells of life: that of a dead producer, in a stranger's hands, hides its death, and no
+/// call waits longer for that than it was told to.
+#[test]
+fn a_squatter_in_a_dead_ones_seat_hides_its_death_until_it_lets_go() {
+    for place in Place::all(PEER, &KINDS) {
+        let (mut tx, mut rx) = (place.seat("producer"), place.seat("consumer"));
+        let mut squatter = place.peer();
+        let control = place.files()[0].display().to_string();
+        tx.ok("push 0 1");
+        assert_eq!(rx.ok("pop 1"), ["0"]);
+        rx.freeze();
+        tx.kill();
+        squatter.ok(&format!("lock {control} {}", lock_byte(0, false)));
+        rx.thaw();
+        for timeout in [0, 30, 1200] {
+            rx.refused(&format!("pop 1 timeout={timeout}"), "TimedOut", &[]);
+        }
+        assert_eq!(rx.ok("arm consumer"), ["armed"]);
+        rx.ok("glance consumer");
+        squatter.kill();
+        let told = rx.refused("pop 1", "Disconnected", &[]);
+        assert_eq!(told.debug, "Disconnected(Died)", "{}", place.shown());
+        // The next goes on where the dead one stopped.
+        let mut tx = place.seat("producer");
+        tx.ok("push 1 1");
+        assert_eq!(rx.ok("pop 1"), ["1"]);
+    }
+}
+
+/// A channel's memory and pipes, in the hands of somebody who means it ill.
+struct Grip {
+    control: *mut u8,
+    pipes: Vec<File>,
+}
+
+// SAFETY: an address that stays mapped; it is used for atomics alone.
+unsafe impl Sync for Grip {}
+
+impl Grip {
+    fn on(place: &Place) -> Grip {
+        use std::os::unix::fs::OpenOptionsExt;
+        let [control, _, pipes @ ..] = place.files();
+        let access = rustix::mm::ProtFlags::READ | rustix::mm::ProtFlags::WRITE;
+        let (nowhere, shared) = (std::ptr::null_mut(), rustix::mm::MapFlags::SHARED);
+        let file = writable(&control);
+        // SAFETY: a fresh mapping at an address of the kernel's choice, never unmapped.
+        let page = unsafe { rustix::mm::mmap(nowhere, 4096, access, shared, &file, 0) };
+        let open = |path| {
+            let mut options = File::options();
+            options
+                .read(true)
+                .write(true)
+                .custom_flags(libc::O_NONBLOCK);
+            options.open(path).unwrap()
+        };
+        Grip {
+            control: page.unwrap().cast(),
+            pipes: pipes.map(open).into(),
+        }
+    }
+
+    fn word(&self, offset: usize) -> &AtomicU64 {
+        assert!(offset.is_multiple_of(8) && offset < 4096);
+        // SAFETY: in the page that `on` mapped.
+        let word = unsafe { self.control.add(offset) };
+        // SAFETY: mapped for ever, aligned, and everybody uses it as this atomic.
+        unsafe { AtomicU64::from_ptr(word.cast()) }
+    }
+
+    fn waiters(&self, side: usize) -> &AtomicU64 {
+        self.word(BELLS + side * LINE)
+    }
+
+    fn doorbell(&self, side: usize) -> &AtomicU32 {
+        // SAFETY: the lower half of a word of the page, which is used as this atomic by everybody.
+        unsafe { AtomicU32::from_ptr(self.word(BELLS + side * LINE + 16).as_ptr().cast()) }
+    }
+}
+
+/// What is done to a side, over and over.
+type Storm = (&'static str, fn(&Grip, usize));
+
+const STORMS: [Storm; 5] = [
+    ("rings for nothing", |grip, side| {
+        grip.doorbell(side).fetch_add(1, Ordering::Relaxed);
+        let _ = futex::wake(grip.doorbell(side), futex::Flags::empty(), u32::MAX >> 1);
+    }),
+    ("asks for wakes that nobody wants", |grip, side| {
+        grip.waiters(side).store(u64::MAX, Ordering::Relaxed);
+    }),
+    ("takes the sleepers' bits", |grip, side| {
+        grip.waiters(side).store(0, Ordering::Relaxed);
+    }),
+    ("stuffs the pipes", |grip, side| {
+        let _ = rustix::io::write(&grip.pipes[side], &[7; 4096]);
+    }),
+    ("empties the pipes", |grip, side| {
+        let _ = rustix::io::read(&grip.pipes[side], &mut [0; 4096]);
+    }),
+];
+
+/// Does that to both sides until the story is over.
+fn amid<R>(grip: &Grip, storms: &[Storm], story: impl FnOnce() -> R) -> R {
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        // Also if the story ends badly.
+        let end = Over(&over);
+        for (_, storm) in storms {
+            let over = &over;
+            scope.spawn(move || {
+                while !over.load(Ordering::Relaxed) {
+                    storm(grip, 0);
+                    storm(grip, 1);
+                }
+            });
+        }
+        let told = story();
+        drop(end);
+        told
+    })
+}
+
+struct Over<'o>(&'o AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn storms_on_bells_and_pipes_cost_time_and_no_message_and_no_deadline() {
+    for place in Place::all(PEER, &KINDS) {
+        let mut honest = Honest::at(&place);
+        let grip = Grip::on(&place);
+        for storm in STORMS {
+            eprintln!("{} {}", storm.0, place.shown());
+            amid(&grip, &[storm], || honest.go_on(500));
+        }
+        let (mut tx, mut rx) = honest.stop_whole(&place.shown());
+        amid(&grip, &STORMS, || {
+            // So long that it goes over to its pipe.
+            for timeout in [0, 30, 1200] {
+                rx.refused(&format!("pop 1 timeout={timeout}"), "TimedOut", &[]);
+            }
+            let [first, next] = tx.numbers("push-full")[..] else {
+                panic!()
+            };
+            tx.refused(&format!("push {next} 1 timeout=1200"), "TimedOut", &[]);
+            assert_eq!(rx.number("pop 1"), first);
+        });
+    }
+}
+
+/// A seat that, by its word, changes hands all the time, with a pipe that hung up: each new holder might be
+/// one that is just dying.
+#[test]
+fn a_seat_that_never_settles_delays_nobody_past_a_deadline() {
+    const LIFE: usize = SEATS;
+    for place in Place::all(PEER, &KINDS) {
+        let (mut tx, mut rx) = (place.seat("producer"), place.seat("consumer"));
+        let mut grip = Grip::on(&place);
+        // They would keep it from hanging up.
+        grip.pipes.clear();
+        tx.kill();
+        let flips: Storm = ("flips", |grip, _| {
+            // The next generation, which holds it.
+            grip.word(LIFE).fetch_add(1 << 8, Ordering::Relaxed);
+        });
+        amid(&grip, &[flips], || {
+            let before = grip.word(LIFE).load(Ordering::Relaxed);
+            eventually("it begins", || {
+                grip.word(LIFE).load(Ordering::Relaxed) != before
+            });
+            let pop = ["pop 1 timeout=0", "pop 1 timeout=1200"];
+            let arm = ["arm consumer"; 20];
+            for line in arm.iter().chain(&pop).chain(&arm) {
+                match rx.ask(line) {
+                    Ok(said) => assert_eq!(said, ["armed"], "{line}"),
+                    Err(refusal) => {
+                        let typed = ["TimedOut", "Disconnected", "Corrupt"];
+                        assert!(typed.contains(&&*refusal.kind), "{line}: {refusal:?}");
+                    }
+                }
+            }
+        });
+    }
+}

@@ -1,0 +1,226 @@
+//! A channel that comes over a socket in the wrong parts: in each other's place, of two channels, or not as
+//! they were made. What can be seen is refused; what cannot is a channel of which the messages may be
+//! wrong, and nothing else.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+
+use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags, memfd_create};
+use slipring::{bytes, spsc};
+use slipring_tests::message::{LARGEST, Message};
+use slipring_tests::stranger::{GREETING, listener, sends};
+use slipring_tests::{Answer, Peer, Refusal, Room, eventually, from_fds};
+
+const KINDS: [&str; 2] = [
+    "kind=spsc capacity=64 wait=sleep",
+    "kind=bytes capacity=4096 max=112 wait=sleep",
+];
+
+/// The parts of a new channel.
+fn parts(options: &str) -> Vec<OwnedFd> {
+    let own = |passed: Vec<BorrowedFd<'_>>| {
+        let own = |fd: &BorrowedFd<'_>| fd.try_clone_to_owned().unwrap();
+        passed.iter().map(own).collect()
+    };
+    if options.contains("bytes") {
+        let builder = bytes::Builder::new(4096).max_record(LARGEST);
+        own(builder.memfd().unwrap().descriptors())
+    } else {
+        let builder = spsc::Builder::<Message>::new(64);
+        own(builder.memfd().unwrap().descriptors())
+    }
+}
+
+/// An honest producer that has a channel, and an honest process that is given parts.
+struct Scene {
+    options: &'static str,
+    tx: Peer,
+    to: (Peer, PathBuf),
+    _room: Room,
+}
+
+impl Scene {
+    fn of(options: &'static str, channel: &[OwnedFd]) -> Scene {
+        let room = Room::new(env!("CARGO_BIN_EXE_peer"));
+        let passed: Vec<_> = channel.iter().map(AsFd::as_fd).collect();
+        let mut tx = room.peer_with(&passed);
+        tx.ok(&format!("{} {options}", from_fds(&passed)));
+        tx.ok("producer");
+        let to = listener(&room, "stream");
+        Scene {
+            options,
+            tx,
+            to,
+            _room: room,
+        }
+    }
+
+    fn give(&mut self, passed: [&OwnedFd; 4]) -> Result<Answer, Refusal> {
+        self.to.0.tell(&format!("take-over {}", self.options));
+        let passed = passed.map(AsFd::as_fd).to_vec();
+        sends(&mut self.to, "stream", &vec![(&GREETING[..], passed)]);
+        self.to.0.answer()
+    }
+
+    /// Whoever was given the parts is the consumer of what is in them.
+    fn rx(&mut self) -> &mut Peer {
+        self.to.0.ok("consumer");
+        &mut self.to.0
+    }
+}
+
+/// A memfd that holds what `part` does, as long as `len`, with these seals as well.
+fn copy_of(part: &OwnedFd, len: u64, seals: SealFlags) -> OwnedFd {
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let file = memfd_create("copy", flags).unwrap();
+    let mut bytes = vec![0; rustix::fs::fstat(part).unwrap().st_size as usize];
+    let read = rustix::io::pread(part, &mut bytes, 0).unwrap();
+    assert_eq!(rustix::io::pwrite(&file, &bytes, 0), Ok(read));
+    rustix::fs::ftruncate(&file, len).unwrap();
+    rustix::fs::fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | seals).unwrap();
+    file
+}
+
+fn len(part: &OwnedFd) -> u64 {
+    rustix::fs::fstat(part).unwrap().st_size as u64
+}
+
+#[test]
+fn parts_in_each_others_place_are_refused() {
+    for options in KINDS {
+        let own = parts(options);
+        let mut scene = Scene::of(options, &own);
+        scene.tx.ok("push 0 3");
+        for passed in [
+            [&own[1], &own[0], &own[2], &own[3]],
+            [&own[2], &own[3], &own[0], &own[1]],
+            [&own[0], &own[2], &own[1], &own[3]],
+            [&own[1], &own[1], &own[2], &own[3]],
+        ] {
+            let refusal = scene.give(passed).unwrap_err();
+            let known = ["NotAChannel", "BadDescriptor"];
+            assert!(known.contains(&&*refusal.kind), "{refusal:?}");
+        }
+        // Nobody was disturbed.
+        scene.give([&own[0], &own[1], &own[2], &own[3]]).unwrap();
+        assert_eq!(scene.rx().numbers("pop 3"), [0, 1, 2]);
+    }
+}
+
+#[test]
+fn the_messages_of_another_channel_are_wrong_and_no_more() {
+    for options in KINDS {
+        let (own, other) = (parts(options), parts(options));
+        let mut scene = Scene::of(options, &own);
+        scene.give([&own[0], &other[1], &own[2], &own[3]]).unwrap();
+        scene.tx.ok("push 0 3");
+        let rx = scene.rx();
+        if options.contains("bytes") {
+            rx.refused("pop 1", "Corrupt", &["`record length`", "0x0"]);
+        } else {
+            rx.ok("endure consumer 20");
+            eventually("they are read", || scene.tx.number("len producer") == 0);
+            assert_eq!(
+                scene.to.0.ok("stop")[..3],
+                ["0", "0", "3"],
+                "three torn ones"
+            );
+        }
+    }
+}
+
+/// What the pipes tell is lost or comes unasked: calls that sleep find their messages all the same, and end
+/// in time.
+#[test]
+fn swapped_pipes_lose_no_message_and_no_deadline() {
+    for options in KINDS {
+        for pipes in [[3, 2], [2, 2], [3, 3]] {
+            let own = parts(options);
+            let mut scene = Scene::of(options, &own);
+            scene
+                .give([&own[0], &own[1], &own[pipes[0]], &own[pipes[1]]])
+                .unwrap();
+            scene.rx();
+            let Scene {
+                mut tx,
+                to: (mut rx, _),
+                ..
+            } = scene;
+            // So long that it goes over to its pipe.
+            rx.refused("pop 1 timeout=1200", "TimedOut", &[]);
+            rx.tell("pop 1");
+            tx.ok("push 0 1");
+            assert_eq!(rx.answer().unwrap(), ["0"]);
+            rx.tell("pop 500");
+            tx.ok("push 1 500");
+            let numbers = rx.answer().unwrap();
+            assert!(
+                numbers
+                    .into_iter()
+                    .eq((1..501).map(|number: u64| number.to_string()))
+            );
+            tx.kill();
+            let told = rx.refused("pop 1", "Disconnected", &[]);
+            assert_eq!(told.debug, "Disconnected(Died)", "{pipes:?}");
+        }
+    }
+}
+
+#[test]
+fn memfds_that_are_longer_than_they_need_be_are_mapped_as_far_as_they_need_be() {
+    for options in KINDS {
+        let own = parts(options);
+        let mut scene = Scene::of(options, &own);
+        let long = [0, 1].map(|part| copy_of(&own[part], 1 << 40, SealFlags::empty()));
+        scene.give([&long[0], &long[1], &own[2], &own[3]]).unwrap();
+        let before = scene.to.0.number("memory");
+        scene.rx();
+        // In KiB: far less than what it was offered.
+        assert!(before < 1 << 20, "{before}");
+    }
+}
+
+#[test]
+fn a_control_part_that_nobody_may_write_is_refused() {
+    for options in KINDS {
+        for seal in [SealFlags::WRITE, SealFlags::FUTURE_WRITE] {
+            let own = parts(options);
+            let mut scene = Scene::of(options, &own);
+            let sealed = copy_of(&own[0], len(&own[0]), seal);
+            let refusal = scene
+                .give([&sealed, &own[1], &own[2], &own[3]])
+                .unwrap_err();
+            refusal.is("Permission", &["control"]);
+        }
+    }
+}
+
+/// A lease makes everybody who would open the file wait for its holder, 45 seconds by default.
+#[test]
+fn a_leased_part_is_refused_and_not_waited_for() {
+    for options in KINDS {
+        for part in [0, 1] {
+            let own = parts(options);
+            let mut scene = Scene::of(options, &own);
+            let copy = copy_of(&own[part], len(&own[part]), SealFlags::empty());
+            // Read by one description, and written by none: only then it may be leased.
+            let path = format!("/proc/self/fd/{}", copy.as_raw_fd());
+            let leased = rustix::fs::open(path, OFlags::RDONLY, Mode::empty()).unwrap();
+            drop(copy);
+            let lease = libc::c_int::from(libc::F_RDLCK as libc::c_short);
+            // SAFETY: one system call on a descriptor of ours.
+            let set = unsafe { libc::fcntl(leased.as_raw_fd(), libc::F_SETLEASE, lease) };
+            assert_eq!(set, 0, "{}", std::io::Error::last_os_error());
+            // What the kernel says when the lease is to be broken.
+            // SAFETY: ignores a signal that nothing here waits for.
+            unsafe { libc::signal(libc::SIGIO, libc::SIG_IGN) };
+            let mut passed = [&own[0], &own[1], &own[2], &own[3]];
+            passed[part] = &leased;
+            let begun = std::time::Instant::now();
+            let refusal = scene.give(passed).unwrap_err();
+            refusal.is("Os", &["reopen the channel's descriptor"]);
+            assert!(begun.elapsed().as_secs() < 20, "it waited");
+        }
+    }
+}

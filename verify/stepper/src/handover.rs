@@ -1,0 +1,191 @@
+//! Channels handed over: a kill of the giver or of the receiver leaves the other with a whole channel or a
+//! typed error, and those who use the channel never notice.
+//!
+//! The victim is stepped; what others can see of it is the channel's memory, and how many bytes wait in the
+//! socket. At each new state of these it is killed, and what is left is examined; then another victim goes on
+//! to the next.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+
+use crate::Held;
+use crate::check;
+use crate::image::{Image, Window};
+use crate::kinds::{self, Consumer, Kind, Memory, Producer};
+use crate::trace::{self, Inject, Victim};
+
+/// What the victim does.
+pub(crate) const OPERATIONS: [&str; 2] = ["send", "receive"];
+
+/// A channel in use, and a socket of which the victim has one end.
+struct Scene<'k> {
+    kind: &'k Kind,
+    name: &'static str,
+    memory: Box<dyn Memory>,
+    window: Window,
+    tx: Box<dyn Producer>,
+    rx: Box<dyn Consumer>,
+    ours: UnixStream,
+    /// The victim's end, kept open to look into until it is killed.
+    theirs: UnixStream,
+}
+
+fn words(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}
+
+impl<'k> Scene<'k> {
+    fn set(kind: &'k Kind, name: &'static str) -> Result<(Scene<'k>, Victim), String> {
+        let memory = kind.maker.memfd()?;
+        let window = Window::open(&memory.descriptors())?;
+        let (tx, rx) = (memory.producer()?, memory.consumer()?);
+        let (ours, theirs) = UnixStream::pair().map_err(words)?;
+        let scene = Scene {
+            kind,
+            name,
+            memory,
+            window,
+            tx,
+            rx,
+            ours,
+            theirs,
+        };
+        let mut passed = vec![scene.theirs.as_fd()];
+        if name == "send" {
+            passed.extend(scene.memory.descriptors());
+        } else {
+            scene.memory.hand_over(scene.ours.as_fd())?;
+        }
+        let numbers: Vec<String> = passed.iter().map(|fd| fd.as_raw_fd().to_string()).collect();
+        let words = ["handover", name, kind.name, &numbers.join(",")].map(String::from);
+        let victim = Victim::start(&words, &passed)?;
+        drop(passed);
+        Ok((scene, victim))
+    }
+
+    /// What others can see.
+    fn state(&self) -> Result<(Image, u64, u64), String> {
+        let (ours, theirs) = (waiting(&self.ours)?, waiting(&self.theirs)?);
+        Ok((self.window.look(), ours, theirs))
+    }
+
+    /// After the victim's death.
+    fn examine(self) -> Result<(), String> {
+        let Scene {
+            kind,
+            name,
+            memory,
+            window,
+            mut tx,
+            mut rx,
+            ours,
+            theirs,
+        } = self;
+        drop(theirs);
+        // Who was to be given the channel has it, and it is that one; or is told that nothing came.
+        if name == "send" {
+            match kind.maker.receive(ours.as_fd()) {
+                Ok(channel) if same(&*channel) => {}
+                Ok(_) => return Err("another channel came".into()),
+                Err(error) if error.contains("the end of the connection") => {}
+                Err(error) => return Err(error),
+            }
+        }
+        // And may be given it by another.
+        let (ours, theirs) = UnixStream::pair().map_err(words)?;
+        memory.hand_over(theirs.as_fd())?;
+        let given = kind.maker.receive(ours.as_fd())?;
+        if !same(&*given) {
+            return Err("another channel was given".into());
+        }
+        check::traffic(kind, &window, &mut *tx, &mut *rx)
+    }
+}
+
+/// Whether a channel is the one that is in use here: its seats are taken, by us.
+fn same(channel: &dyn Memory) -> bool {
+    let taken = |error: String| error.contains(&std::process::id().to_string());
+    channel.producer().is_err_and(taken) && channel.consumer().is_err_and(taken)
+}
+
+/// How many bytes may be read from a socket.
+fn waiting(socket: &UnixStream) -> Result<u64, String> {
+    rustix::io::ioctl_fionread(socket).map_err(words)
+}
+
+/// Steps one operation: how many instructions, and how many states.
+pub(crate) fn run(kind: &Kind, name: &'static str) -> Result<(u64, u64), String> {
+    for states in 0.. {
+        let (scene, mut victim) = Scene::set(kind, name)?;
+        let (mut instructions, mut seen) = (0, vec![scene.state()?]);
+        while seen.len() <= states && victim.step()? {
+            instructions += 1;
+            let now = scene.state()?;
+            if !seen.contains(&now) {
+                seen.push(now);
+            }
+        }
+        if seen.len() <= states {
+            // It came to its end, having gone through all of them.
+            victim.finish()?;
+            scene.examine()?;
+            return Ok((instructions, states as u64));
+        }
+        drop(victim);
+        let about = |error| format!("killed after instruction {instructions}: {error}");
+        scene.examine().map_err(about)?;
+    }
+    Err("there is always another state".into())
+}
+
+/// Makes system call number `at` of an operation fail: what the victim said then, and all is well with the
+/// others. Nothing if there is no such call.
+pub(crate) fn inject(
+    kind: &Kind,
+    name: &'static str,
+    at: u64,
+    errno: i32,
+    spared: &[i64],
+) -> Result<Option<String>, String> {
+    let (scene, mut victim) = Scene::set(kind, name)?;
+    let Inject::Done(call) = victim.inject(at, errno, spared)? else {
+        return Ok(None);
+    };
+    let about = |error: String| format!("(call {call}) {error}");
+    let said = victim.said().map_err(about)?;
+    scene.examine().map_err(about)?;
+    Ok(Some(said))
+}
+
+/// In the victim.
+pub(crate) fn victim(name: &str, kind: &str, passed: &str) -> Result<(), String> {
+    let kinds = kinds::all();
+    let kind = kinds.iter().find(|candidate| candidate.name == kind);
+    let kind = kind.ok_or("no such kind")?;
+    let own = |word: &str| {
+        let fd = word.parse::<i32>().map_err(words)?;
+        // SAFETY: a descriptor that this process inherited, and that nothing else of it uses.
+        Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    };
+    let passed: Result<Vec<OwnedFd>, String> = passed.split(',').map(own).collect();
+    let mut passed = passed?;
+    let socket = passed.remove(0);
+    let socket: BorrowedFd<'_> = socket.as_fd();
+    let channel = match name {
+        "send" => Some(kind.maker.passed(passed)?),
+        _ => None,
+    };
+    let before = Held::now()?;
+    trace::begin();
+    let done = match &channel {
+        Some(channel) => channel.hand_over(socket),
+        None => kind.maker.receive(socket).map(drop),
+    };
+    trace::end();
+    before.is_all()?;
+    match done {
+        Ok(()) => println!("ok"),
+        Err(error) => println!("error {error}"),
+    }
+    Ok(())
+}

@@ -1,0 +1,177 @@
+//! The honest parties of a live run: processes that pass messages for ever by timed calls, whatever they meet.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use crate::hostile::{LATE, Place};
+use crate::kinds::{self, Kind};
+use crate::walls::{Flush, Walled};
+
+/// A timed call waits so long.
+pub(crate) const SHORT: Duration = Duration::from_millis(2);
+
+/// After so many calls in vain a party takes its seat anew.
+const VAIN: u32 = 10;
+
+/// An honest process.
+pub(crate) struct Honest {
+    child: Child,
+    said: BufReader<std::process::ChildStdout>,
+    asks: std::process::ChildStdin,
+}
+
+impl Honest {
+    pub(crate) fn start(
+        kind: &Kind,
+        place: Place,
+        passed: &[OwnedFd],
+        role: &str,
+    ) -> Result<Honest, String> {
+        use std::os::unix::process::CommandExt;
+        let numbers: Vec<i32> = passed.iter().map(|fd| fd.as_raw_fd()).collect();
+        let text: Vec<String> = numbers.iter().map(i32::to_string).collect();
+        let program = std::env::current_exe().map_err(|error| error.to_string())?;
+        let mut command = Command::new(program);
+        let place = place.map_or("", Flush::name);
+        command.args(["honest", role, kind.name, place, &text.join(",")]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let keep = move || {
+            for fd in &numbers {
+                // SAFETY: one system call on a descriptor that the parent keeps open meanwhile.
+                unsafe { libc::fcntl(*fd, libc::F_SETFD, 0) };
+            }
+            Ok(())
+        };
+        // SAFETY: between fork and exec it makes system calls only, and allocates nothing.
+        let mut child = unsafe { command.pre_exec(keep) }
+            .spawn()
+            .map_err(|error| error.to_string())?;
+        let (said, asks) = (child.stdout.take(), child.stdin.take());
+        let (said, asks) = (said.ok_or("no output")?, asks.ok_or("no input")?);
+        Ok(Honest {
+            child,
+            said: BufReader::new(said),
+            asks,
+        })
+    }
+
+    pub(crate) fn is_alive(&mut self) -> Result<(), String> {
+        match self.child.try_wait() {
+            Ok(None) => Ok(()),
+            ended => Err(format!("an honest process ended: {ended:?}")),
+        }
+    }
+
+    /// How many messages it has passed.
+    pub(crate) fn passed(&mut self) -> Result<u64, String> {
+        let line = self.says()?;
+        let number = line.split(' ').next().and_then(|word| word.parse().ok());
+        number.ok_or_else(|| format!("an honest process said: {line}"))
+    }
+
+    /// How many messages it has passed, and the last error that it met.
+    pub(crate) fn says(&mut self) -> Result<String, String> {
+        let fail = |error: std::io::Error| format!("an honest process does not answer: {error}");
+        self.asks.write_all(b"?").map_err(fail)?;
+        let mut line = String::new();
+        self.said.read_line(&mut line).map_err(fail)?;
+        Ok(line)
+    }
+}
+
+impl Drop for Honest {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// In the honest process: passes messages for ever, whatever it meets, and says how many when asked.
+pub(crate) fn act(role: &str, kind: &str, place: &str, passed: &str) -> Result<(), String> {
+    let kinds = kinds::all();
+    let kind = kinds.iter().find(|candidate| candidate.name == kind);
+    let kind = kind.ok_or("no such kind")?;
+    let own = |word: &str| {
+        let fd = word.parse::<i32>().map_err(|error| error.to_string())?;
+        // SAFETY: a descriptor that this process inherited, and that nothing else of it uses.
+        Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    };
+    let passed: Result<Vec<OwnedFd>, String> = passed.split(',').map(own).collect();
+    let memory = match (Flush::named(place), passed?) {
+        (None, passed) => kind.maker.passed(passed)?,
+        (Some(flush), passed) => {
+            let files = passed.try_into().map_err(|_| "not two files")?;
+            let walled = Walled::open(files, kind.maker.lens(), flush)?;
+            kind.maker.within(&walled, false)?
+        }
+    };
+    let count = Arc::new(AtomicU64::new(0));
+    let met = Arc::new(Mutex::new(String::new()));
+    let (shown, last) = (count.clone(), met.clone());
+    std::thread::spawn(move || {
+        use std::io::Read;
+        let mut ask = [0];
+        while std::io::stdin().read_exact(&mut ask).is_ok() {
+            let met = last
+                .lock()
+                .map_or_else(|_| String::new(), |met| met.clone());
+            println!("{} {met}", shown.load(Ordering::Relaxed));
+        }
+        std::process::exit(0);
+    });
+    let meet = |error: String| {
+        if let Ok(mut met) = met.lock() {
+            *met = error;
+        }
+    };
+    let mut number = 0;
+    loop {
+        // As long as a lie stands that keeps the seat from being taken, there is nothing to do. Who waits
+        // in vain for long sits down anew: a handle keeps its own position to itself, and a lie about it
+        // in memory can leave one side full and the other empty.
+        let mut one = || -> Result<(), String> {
+            let timed = |begun: Instant| match begun.elapsed() {
+                late if late > LATE => std::process::exit(3),
+                _ => Instant::now(),
+            };
+            let (mut at, mut vain) = (Instant::now(), 0);
+            if role == "producer" {
+                let mut tx = memory.producer()?;
+                loop {
+                    let pushed = tx.push(number % 200, SHORT);
+                    at = timed(at);
+                    match pushed {
+                        Ok(()) => (number, vain) = (number + 1, 0),
+                        Err(error) if error.contains("corrupt") || vain == VAIN => {
+                            return Err(error);
+                        }
+                        Err(_) => vain += 1,
+                    }
+                }
+            }
+            let mut rx = memory.consumer()?;
+            loop {
+                let popped = rx.pop(SHORT);
+                at = timed(at);
+                match popped {
+                    Ok(kinds::Given::Message(_)) => {
+                        count.fetch_add(1, Ordering::Relaxed);
+                        vain = 0;
+                    }
+                    Ok(_) if vain == VAIN => return Err("nothing came".into()),
+                    Err(error) if error.contains("corrupt") || vain == VAIN => return Err(error),
+                    // Nothing; or a message that was scribbled on: it is gone.
+                    _ => vain += 1,
+                }
+            }
+        };
+        if let Err(error) = one() {
+            meet(error);
+        }
+        std::thread::yield_now();
+    }
+}
