@@ -4,13 +4,14 @@
 //! did, from the kernel who holds what, and from its dice whom to hit next. What it waits for it asks for
 //! again and again; what never happens is a panic.
 
+mod cast;
+
 use std::fs::File;
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, Stdio};
+use std::os::fd::OwnedFd;
+use std::process::Child;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
+use rustix::process::Signal;
 use slipring_tests::Room;
 use slipring_tests::room::PATIENCE;
 
@@ -322,14 +323,6 @@ impl<'k> Scene<'k> {
         }
     }
 
-    fn all_live(&mut self) {
-        for (index, child) in self.cast.iter_mut().enumerate() {
-            if let Some(Ok(Some(status))) = child.as_mut().map(Child::try_wait) {
-                panic!("process {index} ended by itself: {status}: {}", self.plot);
-            }
-        }
-    }
-
     /// Who holds this seat.
     fn holder(&self, seat: usize) -> Option<usize> {
         self.of(seat)
@@ -385,97 +378,6 @@ impl<'k> Scene<'k> {
             }
         }
     }
-
-    fn strike(&mut self, index: usize) {
-        self.tally.add(Count::Kills, 1);
-        if self.words.party(index).is_seated() {
-            self.tally.add(Count::Seated, 1);
-        }
-        let told = get(&self.words.party(index).told);
-        self.tally.add(Count::Told, told);
-        self.signal(index, Signal::KILL);
-    }
-
-    /// Waits until it is gone. It must have been killed.
-    fn bury(&mut self, index: usize) {
-        use std::os::unix::process::ExitStatusExt;
-        let status = self.cast[index].take().unwrap().wait().unwrap();
-        assert_eq!(
-            status.signal(),
-            Some(libc::SIGKILL),
-            "process {index} ended by itself: {}",
-            self.plot
-        );
-        self.words.party(index).clear();
-    }
-
-    fn freeze(&mut self, index: usize) {
-        self.signal(index, Signal::STOP);
-        self.stopped(index);
-    }
-
-    fn stopped(&mut self, index: usize) {
-        self.tally.add(Count::Stops, 1);
-        let status = waitpid(Some(self.pid(index)), WaitOptions::UNTRACED);
-        let (_, status) = status.unwrap().unwrap();
-        assert!(
-            status.stopped(),
-            "process {index}: {status:?}: {}",
-            self.plot
-        );
-    }
-
-    fn thaw(&mut self, index: usize) {
-        self.signal(index, Signal::CONT);
-    }
-
-    fn signal(&self, index: usize, signal: Signal) {
-        kill_process(self.pid(index), signal).unwrap();
-    }
-
-    /// How long it ever waited for a processor, in nanoseconds.
-    fn delay(&self, index: usize) -> u64 {
-        let pid = self.pid(index).as_raw_nonzero();
-        let figures = std::fs::read_to_string(format!("/proc/{pid}/schedstat")).unwrap_or_default();
-        let delay = figures.split(' ').nth(1).map(str::parse);
-        delay.and_then(Result::ok).unwrap_or_default()
-    }
-
-    fn pid(&self, index: usize) -> Pid {
-        let child = self.cast[index].as_ref().unwrap();
-        Pid::from_raw(child.id() as i32).unwrap()
-    }
-
-    fn start(&mut self, index: usize) {
-        self.cast[index] = Some(self.spawn(&index.to_string()));
-    }
-
-    /// A new process, which dies with us.
-    fn spawn(&self, who: &str) -> Child {
-        let descriptors = [&self.memory].into_iter().chain(&self.passed);
-        let descriptors = descriptors.map(AsRawFd::as_raw_fd).collect::<Vec<_>>();
-        let numbers = descriptors.iter().map(ToString::to_string);
-        let mut command = Command::new("/proc/self/exe");
-        command
-            .env("SLIPRING_DIR", self.room.path())
-            .args(["--party", self.plot.kind.name, self.plot.way.name(), who])
-            .args(numbers)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null());
-        let prepare = move || {
-            // SAFETY: one system call.
-            unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
-            for fd in &descriptors {
-                // SAFETY: one system call on a descriptor that the parent keeps open meanwhile.
-                if unsafe { libc::fcntl(*fd, libc::F_SETFD, 0) } == -1 {
-                    return Err(std::io::Error::last_os_error());
-                }
-            }
-            Ok(())
-        };
-        // SAFETY: between fork and exec it makes system calls only, and allocates nothing.
-        unsafe { command.pre_exec(prepare) }.spawn().unwrap()
-    }
 }
 
 /// Where everybody is, for whoever has to find out what went wrong.
@@ -492,15 +394,6 @@ impl std::fmt::Display for Scene<'_> {
             )?;
         }
         Ok(())
-    }
-}
-
-impl Drop for Scene<'_> {
-    fn drop(&mut self) {
-        for child in self.cast.iter_mut().flatten() {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
     }
 }
 

@@ -14,7 +14,6 @@
 //! | `close-pipes` | closes every pipe that it has open, but for those by which it is told things |
 //! | `trap-rings` | from now on it is killed when it would write a pipe |
 //! | `arm-late` ROLE | as `arm`, but says `trapped` between the look and the asking, and waits for a line; once |
-//! | `close-all` | closes every descriptor but the first three, as daemons do |
 //! | `sigpipe` | would kill it, which a Rust program otherwise ignores |
 
 use std::os::fd::BorrowedFd;
@@ -242,12 +241,6 @@ pub(crate) fn obey(party: &mut Party, line: &Line<'_>) -> Said {
             // A write of one byte is a ring; answers are longer.
             let kill = libc::SECCOMP_RET_KILL_PROCESS;
             crate::waiting::filter(libc::SYS_write, Some(1), kill);
-            Ok(vec![])
-        }
-        "close-all" => {
-            // SAFETY: nothing that this process does from here on needs any of them.
-            let closed = unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0) };
-            assert_eq!(closed, 0, "{}", std::io::Error::last_os_error());
             Ok(vec![])
         }
         "sigpipe" => {

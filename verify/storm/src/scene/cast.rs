@@ -1,0 +1,120 @@
+//! The processes of a scene: how they are started, hit, and looked after.
+
+use std::os::fd::AsRawFd;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, Command, Stdio};
+
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
+
+use super::Scene;
+use crate::tally::Count;
+use crate::words::get;
+
+impl Scene<'_> {
+    pub(super) fn all_live(&mut self) {
+        for (index, child) in self.cast.iter_mut().enumerate() {
+            if let Some(Ok(Some(status))) = child.as_mut().map(Child::try_wait) {
+                panic!("process {index} ended by itself: {status}: {}", self.plot);
+            }
+        }
+    }
+
+    pub(super) fn strike(&mut self, index: usize) {
+        self.tally.add(Count::Kills, 1);
+        if self.words.party(index).is_seated() {
+            self.tally.add(Count::Seated, 1);
+        }
+        let told = get(&self.words.party(index).told);
+        self.tally.add(Count::Told, told);
+        self.signal(index, Signal::KILL);
+    }
+
+    /// Waits until it is gone. It must have been killed.
+    pub(super) fn bury(&mut self, index: usize) {
+        let status = self.cast[index].take().unwrap().wait().unwrap();
+        assert_eq!(
+            status.signal(),
+            Some(libc::SIGKILL),
+            "process {index} ended by itself: {}",
+            self.plot
+        );
+        self.words.party(index).clear();
+    }
+
+    pub(super) fn freeze(&mut self, index: usize) {
+        self.signal(index, Signal::STOP);
+        self.stopped(index);
+    }
+
+    pub(super) fn stopped(&mut self, index: usize) {
+        self.tally.add(Count::Stops, 1);
+        let status = waitpid(Some(self.pid(index)), WaitOptions::UNTRACED);
+        let (_, status) = status.unwrap().unwrap();
+        assert!(
+            status.stopped(),
+            "process {index}: {status:?}: {}",
+            self.plot
+        );
+    }
+
+    pub(super) fn thaw(&mut self, index: usize) {
+        self.signal(index, Signal::CONT);
+    }
+
+    pub(super) fn signal(&self, index: usize, signal: Signal) {
+        kill_process(self.pid(index), signal).unwrap();
+    }
+
+    /// How long it ever waited for a processor, in nanoseconds.
+    pub(super) fn delay(&self, index: usize) -> u64 {
+        let pid = self.pid(index).as_raw_nonzero();
+        let figures = std::fs::read_to_string(format!("/proc/{pid}/schedstat")).unwrap_or_default();
+        let delay = figures.split(' ').nth(1).map(str::parse);
+        delay.and_then(Result::ok).unwrap_or_default()
+    }
+
+    fn pid(&self, index: usize) -> Pid {
+        let child = self.cast[index].as_ref().unwrap();
+        Pid::from_raw(child.id() as i32).unwrap()
+    }
+
+    pub(super) fn start(&mut self, index: usize) {
+        self.cast[index] = Some(self.spawn(&index.to_string()));
+    }
+
+    /// A new process, which dies with us.
+    pub(super) fn spawn(&self, who: &str) -> Child {
+        let descriptors = [&self.memory].into_iter().chain(&self.passed);
+        let descriptors = descriptors.map(AsRawFd::as_raw_fd).collect::<Vec<_>>();
+        let numbers = descriptors.iter().map(ToString::to_string);
+        let mut command = Command::new("/proc/self/exe");
+        command
+            .env("SLIPRING_DIR", self.room.path())
+            .args(["--party", self.plot.kind.name, self.plot.way.name(), who])
+            .args(numbers)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null());
+        let prepare = move || {
+            // SAFETY: one system call.
+            unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+            for fd in &descriptors {
+                // SAFETY: one system call on a descriptor that the parent keeps open meanwhile.
+                if unsafe { libc::fcntl(*fd, libc::F_SETFD, 0) } == -1 {
+                    return Err(std::io::Error::last_os_error());
+                }
+            }
+            Ok(())
+        };
+        // SAFETY: between fork and exec it makes system calls only, and allocates nothing.
+        unsafe { command.pre_exec(prepare) }.spawn().unwrap()
+    }
+}
+
+impl Drop for Scene<'_> {
+    fn drop(&mut self) {
+        for child in self.cast.iter_mut().flatten() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
