@@ -1,5 +1,8 @@
 #!/usr/bin/env bash
 # Checks the SPIN models, and that each of their parts is needed: some seconds. Needs spin and gcc.
+#
+#   verify/spin.sh                       all of them
+#   verify/spin.sh MODEL VARIANT PART    the number of errors in one, without that part (0: with all)
 set -euo pipefail
 cd "$(dirname "$0")/spin"
 
@@ -11,40 +14,47 @@ if ! command -v spin >/dev/null; then
         echo "CI needs spin (Debian's package of that name)" >&2
         exit 1
     fi
-    echo "spin is not installed: its models are not checked"
+    echo "spin is not installed: its models are not checked" >&2
     exit 0
 fi
 
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 
-# check VARIANT WITHOUT: the number of errors that spin finds.
+# check MODEL VARIANT WITHOUT: the number of errors that spin finds.
 check() {
     (
         cd "$scratch"
-        spin "-DVARIANT=$1" "-DWITHOUT=$2" -a "$OLDPWD/wake.pml" >/dev/null
-        gcc -O2 -DSAFETY -w -o pan pan.c
+        spin "-DVARIANT=$2" "-DWITHOUT=$3" -a "$OLDPWD/$1.pml" >/dev/null
+        gcc -DSAFETY -w -o pan pan.c
         ./pan -m1000000 >pan.out
         grep -q "max search depth too small" pan.out && { cat pan.out >&2; exit 1; }
         sed -n 's/.*errors: \([0-9]*\).*/\1/p' pan.out
     )
 }
 
+if [ $# = 3 ]; then
+    check "$@"
+    exit
+fi
+
 failed=0
-for variant in ASYMMETRIC FENCED MIXED; do
-    errors=$(check "$variant" 0)
-    echo "wake $variant: $errors errors"
+for case in wake:ASYMMETRIC wake:FENCED wake:MIXED wake:SET pipe:ASYMMETRIC pipe:FENCED; do
+    errors=$(check "${case%:*}" "${case#*:}" 0)
+    echo "${case/:/ }: $errors errors"
     [ "$errors" = 0 ] || failed=1
 done
-# What each variant stands on, taken away: see wake.pml.
-for case in ASYMMETRIC:2 ASYMMETRIC:3 ASYMMETRIC:4 ASYMMETRIC:5 ASYMMETRIC:7 ASYMMETRIC:8 \
-    FENCED:1 FENCED:3 FENCED:4 FENCED:5 FENCED:7 FENCED:8 \
-    MIXED:3 MIXED:4 MIXED:5 MIXED:6 MIXED:7 MIXED:8; do
-    errors=$(check "${case%:*}" "${case#*:}")
+# What each variant stands on, taken away: see the models.
+parts=0
+for case in wake:ASYMMETRIC:{2,3,4,5,7,8,9} wake:FENCED:{1,3,4,5,7,8} wake:MIXED:{3,4,5,6,7,8} \
+    wake:SET:4 pipe:ASYMMETRIC:{1,2,3,4,5,6,7,8,9,10,11,12,13}; do
+    IFS=: read -r model variant part <<<"$case"
+    errors=$(check "$model" "$variant" "$part")
     if [ "$errors" = 0 ]; then
-        echo "wake ${case%:*} without part ${case#*:}: no error, but there must be one" >&2
+        echo "$model $variant without part $part: no error, but there must be one" >&2
         failed=1
     fi
+    parts=$((parts + 1))
 done
-[ "$failed" = 0 ] && echo "wake: every part is needed"
+[ "$failed" = 0 ] && echo "each of $parts parts is needed"
 exit "$failed"

@@ -1,26 +1,32 @@
 /* The wake-up protocol of slipring-core/src/wait.rs: one publisher, one sleeper, and a kill of either
  * at any step.
  *
- *   spin -search -DVARIANT=ASYMMETRIC wake.pml      (or FENCED, MIXED)
+ *   spin -search -DVARIANT=ASYMMETRIC wake.pml      (or FENCED, MIXED, SET)
+ *
+ * SET is ASYMMETRIC with a sleeper that, as a set does, goes to sleep without another look at its bit, and
+ * looks at it only when it wakes.
  *
  * The publisher's processor has a store buffer: a store of the position waits there, for as long as it
- * likes, while later loads go ahead (what x86 does; what weaker machines do besides, acquire and
- * release forbid where it matters: see 4 and 7). A fence drains it; so does a barrier that somebody else asks for; so does
- * every read-modify-write; and so does a kill, since what was executed will be seen.
+ * likes, while later loads go ahead (what x86 does; what weaker machines do besides, acquire and release
+ * forbid where it matters: see 4 and 7). A fence drains it; so does a barrier that somebody else asks
+ * for; so does every read-modify-write; and so does a kill, since what was executed will be seen.
  *
  * Sleeping has no end but the wake, except that after each kill the sleeper's time may run out once:
  * the bounded sleep, which is there for publishers that were killed between their store and their
  * wake. So a lost wake is a deadlock, which spin reports as an invalid end state.
  *
  * To see that each part is needed: -DWITHOUT=1 (no fence or barrier on the publisher's side), 2 (no
- * barrier or fence on the sleeper's), 3 (no second look), 4 (the doorbell read after the bit is set; and 8, which makes up for it),
- * 5 (no bounded sleep), 6 (MIXED: an acknowledgement taken for another epoch's), 7 (the doorbell bumped
- * before the bits are cleared), 8 (a sleeper whose bit was cleared does not set it anew). verify/spin.sh
- * runs all of them and wants each to fail.
+ * barrier or fence on the sleeper's), 3 (no second look), 4 (the doorbell read after the bit is set; who
+ * then looks at its bit is saved by that, so but in SET 8 is taken away as well), 5 (no bounded sleep), 6
+ * (MIXED: an acknowledgement taken for another epoch's), 7 (the doorbell bumped before the bits are
+ * cleared), 8 (a sleeper whose bit was cleared does not set it anew), 9 (no fence for the compiler, which
+ * then loads the bit before it stores the position). verify/spin.sh runs all of them and wants each to
+ * fail.
  */
 #define ASYMMETRIC 1
 #define FENCED 2
 #define MIXED 3
+#define SET 4
 #ifndef VARIANT
 #define VARIANT ASYMMETRIC
 #endif
@@ -91,11 +97,16 @@ again:
         do
         :: next < MESSAGES ->
             next++;
+#if WITHOUT == 9
+            set = waiting || told;
+            atomic { drain(); pending = next };
+#else
             atomic { drain(); pending = next };        /* store the position */
 #if VARIANT == FENCED && WITHOUT != 1
             d_step { drain() };
 #endif
             set = waiting || told;                     /* the one load */
+#endif
             if
             :: set -> wake()
             :: else
@@ -113,6 +124,7 @@ again:
 
 active proctype sleeper() {
     byte seen, mine;
+    bool slept;
 again:
     {
         atomic { waiting = false; told = false; mine = 0 }; /* repair, by whoever takes the seat */
@@ -135,7 +147,7 @@ again:
 #if WITHOUT == 4
             seen = doorbell;
 #endif
-#if VARIANT == ASYMMETRIC && WITHOUT != 2
+#if (VARIANT == ASYMMETRIC || VARIANT == SET) && WITHOUT != 2
             d_step { drain() };                        /* membarrier */
 #endif
             if
@@ -145,11 +157,12 @@ again:
 #else
             :: true ->
 #endif
+                slept = (VARIANT != SET);
                 do
                 :: doorbell != seen -> break
-#if WITHOUT != 8 && WITHOUT != 4
-                :: !waiting -> break
-                :: doorbell == seen && waiting ->
+#if WITHOUT != 8 && (WITHOUT != 4 || VARIANT == SET)
+                :: slept && !waiting -> break
+                :: doorbell == seen && (waiting || !slept) ->
 #else
                 :: doorbell == seen ->
 #endif
@@ -163,6 +176,7 @@ again:
                         :: (VARIANT != MIXED || ack == mine || WITHOUT == 6) && doorbell != seen
                         fi
                     };
+                    slept = true;
                     if
                     :: !asleep
 #if WITHOUT != 5

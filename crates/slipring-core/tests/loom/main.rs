@@ -34,7 +34,7 @@ use slipring_core::wait::{Os, Ringer};
 use slipring_core::{Error, Lease, bytes as core_bytes, spsc as core_spsc};
 
 /// A preemption is a switch of threads that neither of them asked for. Three of them, besides the
-/// switches at each wait, show every weakened ordering but three (`verify/README.md`) in a
+/// switches at each wait, show every weakened ordering that loom can see (`verify/README.md`) in a
 /// second. `LOOM_MAX_PREEMPTIONS=5` takes ten, and no limit more than six minutes.
 const PREEMPTIONS: usize = 3;
 

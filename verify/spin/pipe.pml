@@ -1,0 +1,307 @@
+/* The two faces of a sleeper: slipring-core/src/wait.rs with slipring/src/waiting/pipe.rs. One sleeper,
+ * which sleeps now on its doorbell, now on its pipe, as it likes; and publishers, each killed at any
+ * step, or leaving before it is done, with a successor or, at last, with none.
+ *
+ *   spin -search -DVARIANT=ASYMMETRIC pipe.pml      (or FENCED; a million states, with -DKILLS=2 six)
+ *
+ * The store buffer, the kills and the bounded sleep on the doorbell are those of wake.pml. A poll has no
+ * bound: it ends by a byte, or when the pipe hangs up, because its last writer went. So a wake that is
+ * lost, and an end that is never told, is a deadlock, which spin reports as an invalid end state. And the
+ * pipe must not keep an event loop awake: between two polls that a byte ended, one was written; between
+ * two that a hang-up ended, a writer went (the assertions).
+ *
+ * To see that each part is needed: -DWITHOUT=1 (arming does not empty the pipe), 2 (it does so after it
+ * has looked at the bit), 3 (no second look), 4 (the waker loads the face before it clears the bit), 5 (who
+ * arrives rings only if asked), 6 (the pipe of who was killed does not hang up), 7 (nobody plugs a pipe
+ * that has no other writer), 8 (nobody looks, behind the bit, whether somebody has come and the plug must
+ * go), 9 (nobody waits for the lock of who has hung up), 10 (the face stored after the bit is set), 11 (no
+ * barrier on the sleeper's side), 12 (who is told of an end, and goes on, does not ring for whoever came
+ * before the bit was set), 13 (it does so only if that one is there still). verify/spin.sh runs all of
+ * them and wants each to fail.
+ */
+#define ASYMMETRIC 1
+#define FENCED 2
+#ifndef VARIANT
+#define VARIANT ASYMMETRIC
+#endif
+#ifndef WITHOUT
+#define WITHOUT 0
+#endif
+
+#ifndef MESSAGES
+#define MESSAGES 2
+#endif
+#ifndef KILLS
+#define KILLS 1             /* or leavings before all is published */
+#endif
+
+#define DOORBELL 0
+#define PIPE 1
+
+byte tail, head, pending;   /* as in wake.pml */
+bool waiting, face;
+bool rung;                  /* whether the doorbell is another than the sleeper has seen */
+bool asleep, timeout_due;
+bool filled;                /* a byte is in the pipe */
+bool written, hung;         /* since a poll last ended by a byte, by a hang-up */
+
+/* The publishers' seat: its word, its lock, its description of the sleeper's pipe. */
+byte generation;
+bool held, lock, writer;
+bool arrived;               /* it has rung */
+bool over;                  /* nobody will come any more */
+byte kills;
+bool kill;
+
+/* The sleeper's: its own writing end, and the generations that it knows to be dead, and was told of. */
+bool plugged;
+byte dead, told;
+bool gone;                  /* the sleeper, which has had enough */
+
+inline drain() { if :: pending > 0 -> tail = pending; pending = 0 :: else fi }
+
+active proctype buffer() {
+end: do :: atomic { pending > 0 -> drain() } od
+}
+
+active proctype killer() {
+end: do
+     :: atomic { kills < KILLS && !kill && lock ->
+            kills++; drain(); timeout_due = true; kill = true }
+     :: over || gone -> break
+     od
+}
+
+inline ring() { atomic { filled = true; written = true } }
+
+inline wake() {
+    d_step { drain() };                                /* fence(SeqCst) */
+    if
+    :: waiting ->
+#if WITHOUT == 4
+        by = face;
+#endif
+        atomic { drain(); waiting = false };
+        atomic { drain(); rung = true };
+#if WITHOUT != 4
+        by = face;
+#endif
+        if
+        :: atomic { by == DOORBELL -> asleep = false } /* FUTEX_WAKE */
+        :: atomic { by == PIPE -> by = DOORBELL; ring() }
+        fi
+    :: else
+    fi
+}
+
+active proctype publisher() {
+    byte next;
+    bool by, early;
+again:
+    {
+        lock = true;
+        writer = true;
+        atomic { generation++; held = true; arrived = false };
+        wake();
+#if WITHOUT != 5
+        asleep = false;
+        ring();
+#endif
+        atomic { arrived = true; next = tail };
+        do
+        :: atomic { next < MESSAGES -> next++; drain(); pending = next }; /* store the position */
+#if VARIANT == FENCED
+            d_step { drain() };
+#endif
+            if
+            :: waiting -> wake()                       /* the one load */
+            :: else
+            fi
+        :: atomic { kills < KILLS -> kills++; early = true }; break
+        :: next == MESSAGES && (head == MESSAGES || gone) -> break
+        od;
+        atomic { drain(); held = false };
+        wake();
+        lock = false;
+        atomic { writer = false; hung = true }
+    } unless { kill };
+    if
+    :: kill ->                                         /* the kernel tidies up, in either order */
+        by = DOORBELL;
+        if
+        :: lock = false
+        :: skip
+        fi;
+#if WITHOUT != 6
+        atomic { hung = hung || writer; writer = false };
+#endif
+        atomic { lock = false; kill = false; early = true; timeout_due = true }
+    :: else
+    fi;
+    if
+    :: early -> atomic { early = false; next = 0 }; goto again /* a successor sits down, */
+    :: over = true                                     /* or nobody ever does */
+    fi
+}
+
+/* Asks the kernel about a peer that has not left: the word, the lock, the word again. */
+inline notice_death() {
+    if
+    :: atomic { held && generation != dead -> suspect = generation };
+        if
+        :: !lock -> atomic { if :: held && generation == suspect -> dead = suspect :: else fi; suspect = 0 }
+        :: atomic { else -> suspect = 0 }
+        fi
+    :: else
+    fi
+}
+
+/* Sees to it that the plug is in as long as nobody sits opposite, for all that is known. */
+inline plug() {
+#if WITHOUT != 7
+    plugged = !(held && generation != dead)
+#else
+    plugged = false
+#endif
+}
+
+/* Looks for a message (1), or an end that was not told yet (2). */
+inline attempt() {
+    if
+    :: atomic { tail > head -> head++; found = 1 }
+    :: atomic { else -> found = 0 };
+        if
+        :: atomic { (!held || generation == dead) && told != generation -> ended = generation };
+            atomic {
+                if
+                :: tail > head -> head++; found = 1
+                :: else -> found = 2; told = ended
+                fi;
+                ended = 0
+            }
+        :: else
+        fi
+    fi
+}
+
+/* `ask`: empties the pipe, and asks for a byte. */
+inline ask() {
+    if
+    :: waiting -> notice_death()
+    :: else
+    fi;
+    plug();
+#if WITHOUT != 1 && WITHOUT != 2
+    filled = false;
+#endif
+    if
+    :: !waiting ->
+#if WITHOUT != 10
+        face = PIPE;
+        waiting = true;
+#else
+        waiting = true;
+        face = PIPE;
+#endif
+#if VARIANT == ASYMMETRIC && WITHOUT != 11
+        d_step { drain() };                            /* membarrier */
+#endif
+#if WITHOUT != 8
+        plug()
+#else
+        skip
+#endif
+    :: else
+    fi;
+#if WITHOUT == 2
+    filled = false;
+#endif
+#if WITHOUT != 8 && WITHOUT != 9
+    do
+    :: atomic { held && generation != dead -> plugged = false };
+        if
+        :: !writer -> notice_death()
+        :: else -> break
+        fi
+    :: else -> break
+    od;
+    plug()
+#else
+    skip
+#endif
+}
+
+/* Whether nothing is left to be told. (Who was killed before it had rung, when nobody had sat there, has
+ * never come.) */
+#define ALL_TOLD (over && (told == generation || !arrived))
+
+/* Until a byte is there, or the pipe hangs up. */
+inline poll() {
+    if
+    :: atomic { filled -> assert(written); written = false }
+    :: atomic { !writer && !plugged -> assert(hung); hung = false }
+    :: ALL_TOLD && !filled && (writer || plugged) -> assert(head == tail); goto done
+    fi
+}
+
+active proctype sleeper() {
+    byte suspect, ended, found;
+    plugged = true;
+    do
+    :: attempt();
+look:   if
+        :: found == 1
+        :: found == 2 ->
+            if
+            :: goto done                               /* the caller has had enough; */
+            :: skip                                    /* or waits, by another call, for a successor; */
+            :: skip -> ask();                          /* or polls until there is one */
+#if WITHOUT == 12
+#elif WITHOUT == 13
+                if :: held && generation != dead -> ring() :: else fi;
+#else
+                if :: generation != told -> ring() :: else fi;
+#endif
+                poll()
+            fi
+        :: found == 0 ->
+            if
+            :: atomic { rung = false; face = DOORBELL };
+                waiting = true;
+#if VARIANT == ASYMMETRIC && WITHOUT != 11
+                d_step { drain() };
+#endif
+#if WITHOUT != 3
+                attempt();
+                if
+                :: found > 0 -> waiting = false; goto look
+                :: else
+                fi;
+#endif
+                if
+                :: waiting ->
+                    atomic { if :: !rung -> asleep = true :: else fi };
+                    if
+                    :: !asleep
+                    :: atomic { asleep && timeout_due -> timeout_due = false; asleep = false }
+                    :: asleep && ALL_TOLD && !timeout_due -> assert(head == tail); goto done
+                    fi
+                :: else
+                fi;
+                notice_death();
+                waiting = false
+            :: skip -> ask();
+#if WITHOUT != 3
+                attempt();
+                if
+                :: found > 0 -> waiting = false; goto look
+                :: else
+                fi;
+#endif
+                poll()
+            fi
+        fi
+    od;
+done:
+    gone = true
+}
