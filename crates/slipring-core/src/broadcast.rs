@@ -5,8 +5,9 @@
 //! - *Wait*: what was committed is read by every consumer that had joined, in order, once, whole.
 //! - *Overwrite*: a consumer that was overtaken learns how many of its messages it lost, exactly, and goes
 //!   on at the oldest plus an eighth of the ring. No value is torn, and none comes twice.
-//! - A publish costs the same however many consumers there are. (Waiting, the producer looks at each of
-//!   them once a ring, not once a message.)
+//! - A publish costs the same however many consumers there are, while they keep up: waiting, the producer
+//!   looks at each of them once a ring, not once a message. (Held up by one, it looks at that one alone until it
+//!   moves, and then at all.)
 //! - A producer that was killed has a successor that goes on behind the last committed message; a consumer
 //!   that was killed stops gating once its seat is repaired.
 //!

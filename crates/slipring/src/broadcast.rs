@@ -371,8 +371,9 @@ impl<T: Payload> Producer<T> {
     /// it level-triggered, [`arm`](Self::arm) before each poll, and leave reading it to `arm`. Made at
     /// the first call: `NoPipes` for borrowed memory.
     ///
-    /// It tells of what consumers do, and not that one died: poll with a timeout (some milliseconds), and
-    /// `arm` again, which has a dead one not waited for any more.
+    /// It tells of what consumers do; and since no consumer's death is seen by it, it is also readable every
+    /// few milliseconds (`check_every`) while it is armed: then `arm` finds out, and has a dead one not waited
+    /// for any more.
     pub fn as_fd(&self) -> Result<BorrowedFd<'_>, Error> {
         waiting::descriptor(&self.seat)
     }
@@ -422,22 +423,25 @@ impl<T: Payload> Consumer<T> {
     #[inline]
     #[doc(alias = "recv")]
     pub fn try_pop(&mut self) -> Result<T, Error> {
-        loop {
-            match self.core.poll() {
-                Look::Enough => {}
-                Look::Nothing => return Err(Error::Empty),
-                Look::Trouble => {
-                    if let Some(error) = self.trouble() {
-                        return Err(error);
-                    }
+        match self.core.poll() {
+            Look::Enough => {}
+            Look::Nothing => return Err(Error::Empty),
+            Look::Trouble => {
+                if let Some(error) = self.trouble() {
+                    return Err(error);
                 }
             }
-            // SAFETY: `poll` or `trouble` has just said so.
-            if let Some(value) = unsafe { self.core.take() } {
-                return Ok(value);
-            }
-            // Overtaken while it was copied: the next look tells.
         }
+        // SAFETY: `poll` or `trouble` has just said so.
+        unsafe { self.core.take() }.ok_or_else(|| self.overrun())
+    }
+
+    /// Overtaken while it was copied.
+    #[cold]
+    #[inline(never)]
+    fn overrun(&mut self) -> Error {
+        let error = self.core.overrun().into();
+        self.told(error)
     }
 
     /// The rare third answer.
@@ -479,14 +483,9 @@ impl<T: Payload> Consumer<T> {
 
     #[inline]
     fn pop_until(&mut self, until: Until) -> Result<T, Error> {
-        loop {
-            self.ensure(until)?;
-            // SAFETY: `ensure` has just said so.
-            if let Some(value) = unsafe { self.core.take() } {
-                return Ok(value);
-            }
-            // Overtaken while it was copied: the next look tells.
-        }
+        self.ensure(until)?;
+        // SAFETY: `ensure` has just said so.
+        unsafe { self.core.take() }.ok_or_else(|| self.overrun())
     }
 
     #[inline]
@@ -555,7 +554,9 @@ impl<T: Payload> Consumer<T> {
 
     /// From now on only every `of`th message is this consumer's: those whose number leaves `index` when
     /// divided by `of`. So `of` consumers share the messages without a word between them. What is not its
-    /// own is neither waited for, nor counted by `len` or as lost. `Stride` unless `index` is below `of`.
+    /// own is neither waited for, nor counted by `len` or as lost. (It may so step over the end of a producer
+    /// that has a successor, which is then not told.) `Stride` unless `index` is below `of`, and that at most
+    /// 2^32.
     pub fn stride(&mut self, index: u64, of: u64) -> Result<(), Error> {
         Ok(self.core.stride(index, of)?)
     }

@@ -192,6 +192,7 @@ impl Seat {
                             number,
                             sleeper(region, number, on_loan(&os)),
                             os,
+                            waiting.check_every,
                         )),
                     }));
                 }
@@ -504,6 +505,9 @@ pub(crate) fn repair_members(region: &Region, number: usize) -> Result<(), Error
             && member()
         {
             leave_members(region, other);
+            // Who is dead need not be told that somebody sleeps without a barrier. (Its successor begins anew.)
+            let dead = control.role(region.geometry(), other);
+            dead.counters.fence_ack.store(ALWAYS, Ordering::Relaxed);
             let recovered = &control.role(region.geometry(), number).counters.recovered;
             // One writer: a load and a store, no read-modify-write.
             let count = recovered.load(Ordering::Relaxed).wrapping_add(1);

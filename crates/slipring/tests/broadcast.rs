@@ -209,6 +209,65 @@ fn every_kth_message_is_shared_out_without_a_word_between_the_readers() {
     }
 }
 
+#[test]
+fn what_a_reservation_may_bring_is_not_lost_with_what_it_gave_up() {
+    let channel = lossy::<u64>(64, 1);
+    let (mut tx, mut rx) = (channel.producer().unwrap(), channel.consumer().unwrap());
+    assert_eq!(tx.push_iter(0..10).unwrap(), 10);
+    assert_eq!(rx.try_pop_slice(&mut [0; 9]).unwrap(), 9);
+    tx.reserve(64).unwrap().discard();
+    assert!(matches!(rx.try_pop(), Err(Error::Lagged(1))));
+    tx.push(10).unwrap();
+    assert_eq!(rx.try_pop().unwrap(), 10);
+}
+
+#[test]
+fn what_an_iterator_yielded_before_it_panicked_is_committed_where_it_was_seen() {
+    let channel = lossy::<u64>(8, 2);
+    let (mut tx, mut rx) = (channel.producer().unwrap(), channel.consumer().unwrap());
+    let yields = (1..).map(|n| if n < 3 { n } else { panic!("enough") });
+    let pushed = std::panic::AssertUnwindSafe(|| tx.try_push_iter(yields));
+    assert!(std::panic::catch_unwind(pushed).is_err());
+    assert_eq!(tx.position(), 2);
+    for number in 77..80 {
+        tx.push(number).unwrap();
+    }
+    for number in [1, 2, 77, 78, 79] {
+        assert_eq!(rx.try_pop().unwrap(), number);
+    }
+}
+
+#[test]
+fn a_stride_beyond_all_bounds_is_refused_and_changes_nothing() {
+    let channel = Builder::<u64>::new(8).heap().unwrap();
+    let mut rx = channel.consumer().unwrap();
+    assert!(matches!(
+        rx.stride(7, u64::MAX),
+        Err(Error::Stride {
+            index: 7,
+            of: u64::MAX
+        })
+    ));
+    rx.stride((1 << 32) - 1, 1 << 32).unwrap();
+    assert_eq!(rx.position(), (1 << 32) - 1);
+    rx.stride(0, 1 << 32).unwrap();
+    assert_eq!(rx.position(), 1 << 32);
+}
+
+#[test]
+fn a_set_tells_no_end_that_a_reader_joined_behind() {
+    let channel = Builder::<u64>::new(2).heap().unwrap();
+    channel.producer().unwrap().push(1).unwrap();
+    let mut tx = channel.producer().unwrap();
+    (2..9).for_each(|number| tx.push(number).unwrap());
+    let mut rx = channel.consumer().unwrap();
+    while rx.try_pop().is_ok() {}
+    let mut set = WaitSet::new().unwrap();
+    set.watch(&rx).unwrap();
+    let told = set.wait_timeout(Duration::ZERO);
+    assert!(matches!(told, Err(Error::TimedOut)), "{told:?}");
+}
+
 /// Between a consumer that takes its part and one that takes all, the producer waits for the right one.
 #[test]
 fn one_that_skips_ahead_of_the_newest_holds_nobody_back() {

@@ -182,6 +182,7 @@ impl Model {
         }
         let head = self.newest.max(there + 1);
         let to = head - self.capacity + self.capacity / 8;
+        let to = to.min(self.newest).max(reader.next + 1);
         Some((to - reader.next).div_ceil(reader.of))
     }
 

@@ -11,6 +11,15 @@ use crate::sync::{AtomicU64, Ordering, fence};
 /// How many slots ahead a consumer asks for a line: only committed ones, see `spsc.rs`.
 const AHEAD: u64 = 8;
 
+/// The most parts that the messages can be shared out in.
+const MOST_PARTS: u64 = 1 << 32;
+
+/// No message has a number beyond this, nor near it.
+const TOP: u64 = u64::MAX - (1 << 47);
+
+/// So many looks in vain, and the tail is looked at as well.
+const LOOKS: u32 = 64;
+
 /// A consumer that learns of news by the stamps asks after so many messages whether it was forked.
 const LEASE: u64 = 1 << 16;
 
@@ -77,6 +86,8 @@ pub struct Consumer<'m, T> {
     stride: u64,
     /// Which of them.
     index: u64,
+    /// Looks at the stamp in vain, one after another.
+    misses: u32,
 }
 
 impl<'m, T: Copy> Consumer<'m, T> {
@@ -93,7 +104,8 @@ impl<'m, T: Copy> Consumer<'m, T> {
         lease: &'m mut Lease,
         seek: Seek,
     ) -> Result<Self, Error> {
-        let at = place(ring.tail, &seat, seek)?;
+        let place = place(ring.tail, &seat, seek)?;
+        let at = standing(ring.tail, &seat, place).inspect_err(|_| seat.leave())?;
         let words = Words {
             tail: ring.tail,
             head: seat.position,
@@ -107,19 +119,26 @@ impl<'m, T: Copy> Consumer<'m, T> {
             store: ring.store,
             stride: 1,
             index: 0,
+            misses: 0,
         })
     }
 
     /// Takes the oldest message: `Empty`, `Lagged`, `Disconnected` (empty, and no producer), `Corrupt`.
     #[inline]
     pub fn try_pop(&mut self) -> Result<T, Error> {
-        loop {
-            self.ensure()?;
-            // SAFETY: `ensure` has just said so.
-            if let Some(value) = unsafe { self.take() } {
-                return Ok(value);
-            }
-            // Overtaken while it copied: `ensure` tells.
+        self.ensure()?;
+        // SAFETY: `ensure` has just said so.
+        unsafe { self.take() }.ok_or_else(|| self.overrun())
+    }
+
+    /// Why a message that was there could not be taken.
+    #[cold]
+    #[inline(never)]
+    pub fn overrun(&mut self) -> Error {
+        match self.ensure() {
+            Err(error) => error,
+            // A stamp that comes again is a stranger's.
+            Ok(()) => sequence(0, self.reader.at() + 1).into(),
         }
     }
 
@@ -162,7 +181,7 @@ impl<'m, T: Copy> Consumer<'m, T> {
             return Look::Trouble;
         }
         let at = self.reader.at();
-        self.reader.set_limit(at + LEASE);
+        self.reader.set_limit(at.saturating_add(LEASE));
         if !self.reader.slip.idle() {
             // One that keeps up with its producer would take each line from its hands: see `slip.rs`.
             self.reader.slip.pause();
@@ -173,10 +192,15 @@ impl<'m, T: Copy> Consumer<'m, T> {
         }
         // Acquire: as in `poll`.
         let stamp = slots.stamp(at).load(Ordering::Acquire);
+        self.misses = self.misses.wrapping_add(1);
         if stamp == at + 1 {
             self.reader.slip.found(1, 1, self.seat.capacity);
             Look::Enough
-        } else if stamp <= at && self.reader.peer.quiet() {
+        } else if stamp <= at
+            && self.reader.peer.quiet()
+            // Else a scribbled stamp would be *not yet* for ever.
+            && (!self.misses.is_multiple_of(LOOKS) || self.reader.tail() <= at)
+        {
             Look::Nothing
         } else {
             Look::Trouble
@@ -235,13 +259,14 @@ impl<'m, T: Copy> Consumer<'m, T> {
         let tail = self.reader.tail();
         // Stamped after a tail that is at most a ring behind; and what is before the tail, less a ring, is
         // gone, from our slot as well. (Acquire: pairs with the release in `begin`, so the tail is not older.)
-        let possible = there < tail.saturating_add(capacity) && there <= LAST;
+        let possible = there < tail.saturating_add(capacity) && there.max(tail) <= TOP;
         let stamp = slots.stamp(at).load(Ordering::Acquire);
         if !possible || tail > stamp.saturating_add(capacity) {
             return sequence(stamp, tail.saturating_add(capacity)).into();
         }
         let head = tail.max(there + 1);
-        let to = head - capacity + capacity / 8;
+        // Not beyond the tail: what a reservation has given up is gone, what it may bring is not.
+        let to = (head - capacity + capacity / 8).min(tail).max(at + 1);
         let lost = (to - at).div_ceil(self.stride);
         self.reader.go_to(at + lost * self.stride, self.stride - 1);
         Error::Lagged(lost)
@@ -348,7 +373,7 @@ impl<'m, T: Copy> Consumer<'m, T> {
     /// From now on only every `of`th message is ours: those whose number leaves `index` when divided by
     /// `of`. `Stride` unless `index` is below `of`.
     pub fn stride(&mut self, index: u64, of: u64) -> Result<(), Error> {
-        if index >= of || of > LAST {
+        if index >= of || of > MOST_PARTS {
             return Err(Error::Stride { index, of });
         }
         if !self.reader.ours() {
@@ -364,16 +389,18 @@ impl<'m, T: Copy> Consumer<'m, T> {
         if !self.reader.ours() {
             return Err(Error::Forked);
         }
-        let at = place(self.reader.tail_word(), &self.seat, to)?;
-        self.go_to(at);
+        let tail = self.reader.tail_word();
+        let place = place(tail, &self.seat, to)?;
+        // Where it stands, and is waited for, whether or not that is possible.
+        self.go_to(place);
+        standing(tail, &self.seat, place)?;
         Ok(self.reader.at())
     }
 
     /// Goes on at our first message from `at` on.
     fn go_to(&mut self, at: u64) {
-        let behind = (at + self.stride - self.index) % self.stride;
-        let on = if behind == 0 { 0 } else { self.stride - behind };
-        self.reader.go_to(at + on, self.stride - 1);
+        let on = (self.index + self.stride - at % self.stride) % self.stride;
+        self.reader.go_to(at.saturating_add(on), self.stride - 1);
     }
 
     /// How many of our messages are committed and not yet taken. Where messages are overwritten, some of
@@ -428,11 +455,14 @@ fn place(tail: &AtomicU64, seat: &Seat<'_>, seek: Seek) -> Result<u64, Error> {
         Seek::To(asked) if seat.bit == 0 => asked,
         Seek::To(asked) => asked.max(oldest),
     };
-    let at = seat.stand(wanted);
-    // The gate is at most a ring ahead of the tail, which may have gone on since.
+    Ok(seat.stand(wanted))
+}
+
+/// That somebody may stand at `at`.
+fn standing(tail: &AtomicU64, seat: &Seat<'_>, at: u64) -> Result<u64, Error> {
+    // Acquire: as in `place`. The gate is at most a ring ahead of the tail, which may have gone on since.
     let newest = tail.load(Ordering::Acquire);
-    if at > newest {
-        seat.leave();
+    if seat.bit != 0 && at > newest {
         let (word, found, expected) = ("gate", at.saturating_add(seat.capacity), newest);
         return Err(Corrupt {
             word,
@@ -477,9 +507,10 @@ impl<T: Copy> Messages<'_, '_, T> {
     #[inline]
     pub fn as_slices(&self) -> Option<(&[T], &[T])> {
         match &self.consumer.store {
-            // SAFETY: before the tail, acquired, and not written until we release.
             Store::Plain(slots) if self.consumer.stride == 1 => {
-                Some(unsafe { slots.slices(self.consumer.reader.at(), self.count) })
+                let at = self.consumer.reader.at();
+                // SAFETY: before the tail, acquired, and not written until we release.
+                Some(unsafe { slots.slices(at, self.count) })
             }
             _ => None,
         }

@@ -27,6 +27,8 @@ pub struct Producer<'m, T> {
     /// `at` may go up to here unasked.
     limit: &'m Lease,
     slip: Slip,
+    /// Who held us back when we last looked, and where it stood.
+    held_by: Option<(usize, u64)>,
 }
 
 impl<'m, T: Copy> Producer<'m, T> {
@@ -80,6 +82,7 @@ impl<'m, T: Copy> Producer<'m, T> {
             at,
             limit: lease,
             slip: Slip::default(),
+            held_by: None,
         })
     }
 
@@ -125,10 +128,15 @@ impl<'m, T: Copy> Producer<'m, T> {
             return Look::Enough;
         }
         self.slip.pause();
+        if self.still_held() {
+            self.slip.found(0, 1, self.store.capacity());
+            return Look::Nothing;
+        }
         let before = self.known();
         self.raise(wanted);
-        let (gained, capacity) = (self.known() - before, self.store.capacity());
-        self.slip.found(gained, 1, capacity);
+        // Less than before, if somebody joined further behind.
+        let gained = self.known().saturating_sub(before);
+        self.slip.found(gained, 1, self.store.capacity());
         if self.known() >= wanted {
             Look::Enough
         } else {
@@ -149,21 +157,37 @@ impl<'m, T: Copy> Producer<'m, T> {
         })
     }
 
+    /// Whether the member that held us back last time still does: then the others need not be asked, nor
+    /// their lines taken out of their hands.
+    fn still_held(&self) -> bool {
+        let Some((seat, position)) = self.held_by else {
+            return false;
+        };
+        // Relaxed, both: a hint; what it leads to is nothing, or a look at all.
+        let words = self.consumers.seats().get(seat);
+        self.members.load(Ordering::Relaxed) & 1 << seat != 0
+            && words.is_some_and(|words| words.position.load(Ordering::Relaxed) == position)
+    }
+
     /// Raises the gate as far as the slowest member lets it.
     fn raise(&mut self, wanted: u64) {
         let capacity = self.store.capacity();
-        let gate = match self.slowest() {
-            Some(slowest) => slowest + capacity,
+        let slowest = self.slowest();
+        self.held_by = None;
+        let gate = match slowest {
+            Some((_, slowest)) => slowest.saturating_add(capacity),
             None => self.at + wanted.max(capacity / 8),
         };
         if gate <= self.limit.get().max(self.at) {
+            self.held_by = slowest;
             return;
         }
         // Release: pairs with the acquire in `Seat::floor`; our tail comes before.
         self.gate.store(gate, Ordering::Release);
         // SeqCst: pairs with the fence in `Seat::stand`; see *the gate*.
         fence(Ordering::SeqCst);
-        let again = self.slowest().map_or(gate, |slowest| slowest + capacity);
+        let again = self.slowest();
+        let again = again.map_or(gate, |(_, slowest)| slowest.saturating_add(capacity));
         let granted = gate.min(again).max(self.at);
         if granted < gate {
             // Release: as above. (Who reads the higher one moves further up than it must.)
@@ -172,16 +196,17 @@ impl<'m, T: Copy> Producer<'m, T> {
         self.limit.set(granted);
     }
 
-    /// Where the slowest member stands; at most where we do, since one that skips may be ahead.
-    fn slowest(&self) -> Option<u64> {
+    /// Which member is the slowest, and where it stands; at most where we do, since one that skips may be
+    /// ahead.
+    fn slowest(&self) -> Option<(usize, u64)> {
         // Acquire: pairs with the release in `Seat::stand`; a member's position comes before its bit.
         let members = self.members.load(Ordering::Acquire);
         let seats = self.consumers.seats().iter().enumerate();
         let positions = seats
             .filter(|(seat, _)| members & 1 << seat != 0)
             // Acquire: pairs with the release in `Reader::release`; its reads come before our writes.
-            .map(|(_, words)| words.position.load(Ordering::Acquire).min(self.at));
-        positions.min()
+            .map(|(seat, words)| (seat, words.position.load(Ordering::Acquire).min(self.at)));
+        positions.min_by_key(|(_, position)| *position)
     }
 
     /// *Commit*: everything up to the new tail is there for all.
@@ -270,23 +295,23 @@ impl<'m, T: Copy> Producer<'m, T> {
         let Some(room) = self.best_effort(usize::MAX)? else {
             return Ok(0);
         };
-        let mut count = 0;
+        let mut written = Written {
+            producer: self,
+            count: 0,
+        };
         for value in values.take(room) {
             // An iterator is anybody's code: it may have forked.
-            if !self.limit.alive() {
+            if !written.producer.limit.alive() {
                 return Err(Error::Forked);
             }
             // SAFETY: `best_effort` saw `room` slots, and `count` is below it.
-            unsafe { self.write(count, value) };
-            count += 1;
+            unsafe { written.producer.write(written.count, value) };
+            written.count += 1;
         }
-        if !self.limit.alive() {
+        if !written.producer.limit.alive() {
             return Err(Error::Forked);
         }
-        if count > 0 {
-            self.commit(count);
-        }
-        Ok(count as usize)
+        Ok(written.count as usize)
     }
 
     /// How many slots, up to `wanted`, can be had: at least one, or an error; none if none wanted.
@@ -326,6 +351,21 @@ impl<'m, T: Copy> Producer<'m, T> {
     /// The number of messages ever committed here, by all producers.
     pub fn position(&self) -> u64 {
         self.at
+    }
+}
+
+/// Messages that were written and are not committed yet: they are when this is dropped, also while an iterator
+/// panics. What is stamped has been seen, and must not be written again under the same number.
+struct Written<'p, 'm, T: Copy> {
+    producer: &'p mut Producer<'m, T>,
+    count: u64,
+}
+
+impl<T: Copy> Drop for Written<'_, '_, T> {
+    fn drop(&mut self) {
+        if self.count > 0 && self.producer.limit.alive() {
+            self.producer.commit(self.count);
+        }
     }
 }
 

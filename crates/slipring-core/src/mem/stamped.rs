@@ -89,15 +89,15 @@ impl<'m, T: Copy> Stamped<'m, T> {
         let copied = unsafe { large::store(to, from, whole) };
         for (i, word) in to.iter().enumerate().take(whole).skip(copied) {
             // SAFETY: the word lies inside `value`; of no alignment in particular.
-            let bits = unsafe { from.cast::<u64>().add(i).read_unaligned() };
+            let bits = unsafe { from.cast::<u64>().wrapping_add(i).read_unaligned() };
             // Relaxed: the stamp's fence and release order it.
             word.store(bits, Ordering::Relaxed);
         }
-        if size_of::<T>() % 8 != 0 {
+        if !size_of::<T>().is_multiple_of(8) {
             let mut bytes = [0_u8; 8];
             // SAFETY: what is left of `value` behind its whole words: less than eight bytes.
             unsafe {
-                from.add(whole * 8)
+                from.wrapping_add(whole * 8)
                     .copy_to_nonoverlapping(bytes.as_mut_ptr(), size_of::<T>() % 8);
             }
             to[whole].store(u64::from_le_bytes(bytes), Ordering::Relaxed);
@@ -118,13 +118,13 @@ impl<'m, T: Copy> Stamped<'m, T> {
             // Relaxed: the fence before the second look at the stamp orders it.
             let bits = word.load(Ordering::Relaxed);
             // SAFETY: the word lies inside `value`; of no alignment in particular.
-            unsafe { to.cast::<u64>().add(i).write_unaligned(bits) };
+            unsafe { to.cast::<u64>().wrapping_add(i).write_unaligned(bits) };
         }
-        if size_of::<T>() % 8 != 0 {
+        if !size_of::<T>().is_multiple_of(8) {
             let bytes = from[whole].load(Ordering::Relaxed).to_le_bytes();
             // SAFETY: what is left of `value` behind its whole words: less than eight bytes.
             unsafe {
-                to.add(whole * 8)
+                to.wrapping_add(whole * 8)
                     .copy_from_nonoverlapping(bytes.as_ptr(), size_of::<T>() % 8);
             }
         }

@@ -410,3 +410,20 @@ fn a_producer_that_sleeps_is_woken_by_the_slowest() {
         reader.join().unwrap();
     });
 }
+
+/// Whoever joins further behind takes back what was known to be free: what is granted is looked at anew.
+#[test]
+fn one_that_joins_behind_takes_back_what_was_known_to_be_free() {
+    model(|| {
+        let feed = Feed::new(2, false).sent(2);
+        let joiner = feed.reader(1, Seek::Oldest, |_| ());
+        feed.produce(false, |mut tx, _| {
+            for commit in [1, 0] {
+                if let Ok(slots) = tx.try_reserve(2) {
+                    slots.commit(commit);
+                }
+            }
+        });
+        joiner.join().unwrap();
+    });
+}

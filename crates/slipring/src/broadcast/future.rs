@@ -80,14 +80,8 @@ impl<T: Payload> Consumer<T> {
     /// up to 1 ms, and up to 10 ms while the kernel frees what a peer held that has just died. One that finds a message is ready at its first poll,
     /// so a task whose producer is always faster never yields by itself.
     pub async fn pop_async(&mut self) -> Result<T, Error> {
-        loop {
-            self.message().await?;
-            match self.try_pop() {
-                // Overtaken while it was copied, and nothing there at the place from which it goes on.
-                Err(Error::Empty) => {}
-                done => return done,
-            }
-        }
+        self.message().await?;
+        self.try_pop()
     }
 
     /// As [`read`](Self::read), as a future: see [`pop_async`](Self::pop_async).

@@ -255,7 +255,11 @@ pub(crate) fn present<C: Waits>(core: &mut C, seat: &Seat) -> Result<bool, Error
 /// many, about those for whom it waits.
 pub(crate) fn notice_death<C: Waits>(core: &mut C, seat: &Seat) -> Result<(), Error> {
     let Some(peer) = core.other() else {
-        return seat::repair_members(&seat.region, seat.number);
+        return match seat::repair_members(&seat.region, seat.number) {
+            Err(error @ (Error::Forked | Error::Corrupt(_))) => Err(error),
+            // Too many open files, say: tried again at the next look.
+            _ => Ok(()),
+        };
     };
     let Some(suspect) = peer.suspect()? else {
         return Ok(());
@@ -361,7 +365,7 @@ fn sleep<C: Waits>(
     let began = Instant::now();
     let mut checked = began;
     // Whether there is a pipe to go over to.
-    let mut rests = seat.region.files.is_some();
+    let mut rests = seat.region.files.is_some() && core.other().is_some();
     // Private memory is one process's, where nobody is killed alone: no sleep need be bounded.
     let longest = match seat.region.private {
         Some(_) => seat.waiting.check_every.max(QUIET),

@@ -9,8 +9,10 @@
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use slipring_core::layout::Kind;
 use slipring_core::wait::{Face, Sleeper};
 
 use super::set::Shared;
@@ -61,14 +63,19 @@ impl Parker {
         number: usize,
         sleeper: Sleeper<'static>,
         os: Arc<Kernel>,
+        check_every: Duration,
     ) -> Parker {
+        let (role, geometry) = (Role::of_seat(number), region.geometry());
+        // Where many sit opposite, no hang-up tells of a death. (In private memory nobody dies.)
+        let many = role == Role::Producer && geometry.kind == Kind::Broadcast;
+        let again = (many && region.files.is_some()).then_some(check_every);
         Parker {
             region,
-            role: Role::of_seat(number),
+            role,
             number,
             sleeper,
             history: AtomicU64::new(0),
-            polled: Polled::default(),
+            polled: Polled::new(again),
             hung: AtomicU64::new(0),
             looks: AtomicU32::new(0),
             link: Mutex::default(),
@@ -175,7 +182,8 @@ impl Parker {
         // Also if the handle has the words: a byte that nobody takes would keep the set awake until it is
         // done. (A handle that polls its own descriptor is not in a set.)
         if face == Face::Pipe {
-            pipes::drain(self.descriptor().ok()?);
+            self.descriptor().ok()?;
+            self.polled.drain();
         }
         if link.occupied {
             return None;

@@ -10,13 +10,22 @@
 //! loop awake; therefore, while nobody sits opposite (or an end was told of), this side holds a writing
 //! end itself, the *plug*. Whoever arrives rings, so the next arming pulls the plug; arming looks for
 //! somebody opposite once more after it asked for the byte, since that ring may have gone before.
+//!
+//! # Many opposite
+//! A producer that waits for the slowest of many has no pipe that one of them alone holds open, and so no
+//! hang-up. Its descriptor is an epoll over its pipe and a timer, which is set when it is armed: so it is
+//! polled again after `check_every`, and asks the kernel.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags};
+use rustix::event::{PollFd, PollFlags, epoll};
 use rustix::fs::Timespec;
+use rustix::io::Errno;
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime,
+};
 use slipring_core::Error as Core;
 use slipring_core::seat::Life;
 use slipring_core::wait::{Face, UNACKNOWLEDGED};
@@ -40,26 +49,85 @@ pub enum Readiness {
 /// This side's end of a seat's pipe, once it was asked for.
 #[derive(Default)]
 pub(crate) struct Polled {
-    read: OnceLock<OwnedFd>,
+    read: OnceLock<Ends>,
+    /// How long after it was armed it is to be polled again in any case; nothing where a hang-up tells.
+    again: Option<Duration>,
     /// A writing end of our own: see the head of this file.
     plug: Mutex<Option<Unforked>>,
 }
 
+/// What there is to poll.
+struct Ends {
+    pipe: OwnedFd,
+    /// A timer, and an epoll over both.
+    timed: Option<(OwnedFd, OwnedFd)>,
+}
+
+impl Ends {
+    fn new(pipe: OwnedFd, again: Option<Duration>) -> Result<Ends, Error> {
+        let failed = |errno| Error::os("make a timer beside the channel's pipe", errno);
+        let timed = |_| -> Result<_, Errno> {
+            let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
+            let timer = timerfd_create(TimerfdClockId::Monotonic, flags)?;
+            let both = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+            for (key, fd) in [&pipe, &timer].into_iter().enumerate() {
+                let data = epoll::EventData::new_u64(key as u64);
+                epoll::add(&both, fd, data, epoll::EventFlags::IN)?;
+            }
+            Ok((timer, both))
+        };
+        let timed = again.map(timed).transpose().map_err(failed)?;
+        Ok(Ends { pipe, timed })
+    }
+
+    fn polled(&self) -> BorrowedFd<'_> {
+        match &self.timed {
+            Some((_, both)) => both.as_fd(),
+            None => self.pipe.as_fd(),
+        }
+    }
+}
+
 impl Polled {
+    /// Of a seat that is to be polled `again` in any case, so long after it was armed.
+    pub(super) fn new(again: Option<Duration>) -> Polled {
+        Polled {
+            again,
+            ..Polled::default()
+        }
+    }
+
+    /// Empties the pipe; from now on it is to be polled again after a while, if that is so.
+    pub(super) fn drain(&self) {
+        let Some(ends) = self.read.get() else {
+            return;
+        };
+        pipes::drain(ends.pipe.as_fd());
+        if let Some((timer, _)) = &ends.timed {
+            let again = self.again.unwrap_or_default().max(Duration::from_micros(1));
+            let once = Itimerspec {
+                it_interval: Timespec::default(),
+                it_value: Timespec::try_from(again).unwrap_or_default(),
+            };
+            // Setting it takes back what it told. It fails for no time that a clock knows.
+            let _ = timerfd_settime(timer, TimerfdTimerFlags::empty(), &once);
+        }
+    }
+
     /// The descriptor to be polled, which stays the same.
     pub(crate) fn descriptor(&self, region: &Region, seat: usize) -> Result<BorrowedFd<'_>, Error> {
-        if let Some(pipe) = self.read.get() {
-            return Ok(pipe.as_fd());
+        if let Some(ends) = self.read.get() {
+            return Ok(ends.polled());
         }
         let mut plug = self.lock();
         // Another thread may have been first, and may have pulled the plug since.
         if self.read.get().is_none() {
-            let pipe = region.pipe(seat, pipes::READ)?;
+            let ends = Ends::new(region.pipe(seat, pipes::READ)?, self.again)?;
             // Plugged from the first: nobody may ever have written.
             Self::plug_in(&mut plug, region, seat, true)?;
-            let _ = self.read.set(pipe);
+            let _ = self.read.set(ends);
         }
-        self.read.get().map(AsFd::as_fd).ok_or(Error::NoPipes)
+        self.read.get().map(Ends::polled).ok_or(Error::NoPipes)
     }
 
     pub(super) fn plug(&self, region: &Region, seat: usize, wanted: bool) -> Result<(), Error> {
@@ -139,7 +207,7 @@ pub(crate) fn arm<C: Waits>(
 /// Empties the pipe, and asks the other side for a byte. Whoever asks looks once more afterwards, for
 /// what was published before.
 pub(super) fn ask<C: Waits>(core: &mut C, seat: &Seat) -> Result<(), Error> {
-    let pipe = descriptor(seat)?;
+    descriptor(seat)?;
     if seat.parker.sleeper.armed() {
         // Asked for already, and not answered: there is nothing, or nobody who could answer any more.
         notice_death(core, seat)?;
@@ -148,7 +216,7 @@ pub(super) fn ask<C: Waits>(core: &mut C, seat: &Seat) -> Result<(), Error> {
     // Also if the bit still stands: the byte of the waker that cleared the last one may have come after
     // that was armed, and would keep the event loop awake. And before the bit is looked at: a byte that
     // answers this bit, and that we take, has cleared it by then.
-    pipes::drain(pipe);
+    seat.parker.polled.drain();
     if !seat.parker.sleeper.armed() {
         seat.parker.sleeper.arm(Face::Pipe);
         seat.count_park();

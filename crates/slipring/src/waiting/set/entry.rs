@@ -100,6 +100,11 @@ impl Entry {
         }
     }
 
+    /// Whether many sit opposite, of whose deaths no hang-up tells.
+    pub(super) fn many(&self) -> bool {
+        self.words.peer.is_none()
+    }
+
     /// What this side sleeps on.
     pub(super) fn doorbell(&self) -> &'static AtomicU32 {
         self.words.doorbell
@@ -193,6 +198,7 @@ impl Entry {
             && told < last
             && last < life.generation
             && peer.unread_end(self.words.mine)
+            && !self.passed(peer)
         {
             self.told = last;
             return Ok(Some(End::Finished));
@@ -206,6 +212,15 @@ impl Entry {
             self.told = life.generation;
         }
         Ok(news)
+    }
+
+    /// Whether the handle is past the place of a finished end, which it will then not be told of: it joined
+    /// behind it, or skipped it.
+    fn passed(&self, peer: &SeatLine) -> bool {
+        // Relaxed, both: as in `ready`.
+        let head = self.words.head.load(Ordering::Relaxed);
+        let at = head.min(self.words.tail.load(Ordering::Relaxed));
+        peer.finished().is_some_and(|(_, there)| there < at)
     }
 
     /// Has nobody wait for consumers that died, if there is a reason to ask.
