@@ -4,7 +4,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use slipring_core::Error;
-use slipring_core::layout::{Control, Geometry, Identity, Kind, LINE, METADATA, PAGE};
+use slipring_core::layout::{Control, Geometry, Identity, Kind, LINE, METADATA, PAGE, WhenFull};
 use slipring_core::sync::AtomicU64;
 
 /// A line of loom's words. They are as large as real ones, so the casts of `layout.rs` find them. (Loom's
@@ -30,6 +30,7 @@ const GEOMETRY: Geometry = Geometry {
     capacity: 1,
     slot_size: 8,
     slot_align: 8,
+    when_full: WhenFull::Wait,
     producers: 1,
     consumers: 1,
     skew: 0,
