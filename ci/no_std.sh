@@ -19,7 +19,7 @@ if missing="$(nm --undefined-only "$program")" && [ -n "$missing" ]; then
     exit 1
 fi
 if "$program"; then
-    echo "no_std: linked without std, alloc and libc; both kinds pass messages through a static"
+    echo "no_std: linked without std, alloc and libc; every kind passes messages through a static"
 else
     echo "no_std: step $? failed, see ci/no_std/src/main.rs" >&2
     exit 1

@@ -215,7 +215,7 @@ fn who_touches_a_punched_page_that_a_full_disk_cannot_give_back_ends_by_sigbus()
         fallocate(data.as_fd(), punch, 0, len).unwrap();
         drop(data);
         let filler = room.path().join("small/filler");
-        assert!(next.number(&format!("fill {}", filler.display())) >= len as u64);
+        assert!(next.number(&format!("fill {}", filler.display())) >= len);
         // Who comes is told.
         next.refused(&format!("consumer ticks {kind}"), "NoSpace", &["holes"]);
         tx.tell("push 0 1");

@@ -8,13 +8,13 @@ use core::cell::UnsafeCell;
 use core::ptr::NonNull;
 
 use slipring_core::bytes::{self, record_size};
-use slipring_core::layout::{Control, Geometry, Identity, Kind, METADATA};
-use slipring_core::mem::{Area, Slots};
+use slipring_core::layout::{Control, Geometry, Identity, Kind, METADATA, Side, WhenFull};
+use slipring_core::mem::{Area, Slots, Stamped};
 use slipring_core::payload::Payload;
 use slipring_core::seat::Peer;
-use slipring_core::sync::AtomicU32;
+use slipring_core::sync::{AtomicU32, AtomicU64};
 use slipring_core::wait::{Os, Ringer};
-use slipring_core::{Corrupt, End, Error, Lease, spsc};
+use slipring_core::{Corrupt, End, Error, Lease, broadcast, spsc};
 
 const CONTROL: usize = 3 * 4096;
 const DATA: usize = 8192;
@@ -34,6 +34,7 @@ impl<const N: usize> Ground<N> {
 
 static SLOTS: (Ground<CONTROL>, Ground<DATA>) = fresh();
 static RECORDS: (Ground<CONTROL>, Ground<DATA>) = fresh();
+static FEEDS: [(Ground<CONTROL>, Ground<DATA>); 2] = [fresh(), fresh()];
 
 const fn fresh() -> (Ground<CONTROL>, Ground<DATA>) {
     (
@@ -68,7 +69,7 @@ fn make(
 ) -> Result<Control<'static>, Wrong> {
     // SAFETY: a static of that length, which nobody accesses but through this.
     let control = unsafe { Control::new(memory.0.base(), CONTROL) }?;
-    let schema = (geometry.kind == Kind::Spsc).then_some(&u64::SCHEMA);
+    let schema = (geometry.kind != Kind::Bytes).then_some(&u64::SCHEMA);
     let made = control.format(
         geometry,
         schema,
@@ -91,15 +92,16 @@ struct Bare;
 impl Os for Bare {
     fn sleep(&self, _: &AtomicU32, _: u32, _: u64) {}
     fn wake(&self, _: &AtomicU32) {}
-    fn signal(&self) {}
+    fn signal(&self, _: usize) {}
     fn barrier(&self) -> bool {
         false
     }
 }
 
 fn ringer(control: &Control<'static>, geometry: &Geometry, role: usize) -> Ringer<'static> {
-    let words = |role| &control.role(geometry, role).counters;
-    Ringer::new(control.bell(role == 0), words(1 - role), words(role), true, &Bare)
+    let sleeper = Side::One(control.seat_words(geometry, 1 - role));
+    let mine = &control.role(geometry, role).counters;
+    Ringer::new(control.bell(role == 0), sleeper, mine, true, &Bare)
 }
 
 fn slots() -> Result<(), Wrong> {
@@ -108,6 +110,7 @@ fn slots() -> Result<(), Wrong> {
         capacity: 16,
         slot_size: 8,
         slot_align: 8,
+        when_full: WhenFull::Wait,
         producers: 1,
         consumers: 1,
         skew: 0,
@@ -155,6 +158,7 @@ fn records() -> Result<(), Wrong> {
         capacity: 4096,
         slot_size: 4096,
         slot_align: 8,
+        when_full: WhenFull::Wait,
         producers: 1,
         consumers: 1,
         skew: 0,
@@ -192,8 +196,70 @@ fn records() -> Result<(), Wrong> {
     check(14, matches!(rx.try_read(), Err(Error::Empty)))
 }
 
+fn feed(memory: &'static (Ground<CONTROL>, Ground<DATA>), when_full: WhenFull) -> Result<(), Wrong> {
+    let geometry = Geometry {
+        kind: Kind::Broadcast,
+        when_full,
+        capacity: 16,
+        slot_size: 8,
+        slot_align: 8,
+        producers: 1,
+        consumers: 1,
+        skew: 0,
+    };
+    let control = make(memory, &geometry)?;
+    let (producer, consumer) = (control.role(&geometry, 0), control.role(&geometry, 1));
+    let seats = [control.seat_words(&geometry, 1)];
+    let base = memory.1.base();
+    // SAFETY: the data part has 1024 words, all zero, and is a static.
+    let words = unsafe { core::slice::from_raw_parts(base.cast::<AtomicU64>().as_ptr(), 1024) };
+    let store = match Stamped::<u64>::new(words, 16, 2, 1) {
+        Some(slots) if when_full == WhenFull::Overwrite => broadcast::Store::Stamped(slots),
+        // SAFETY: the data part has more than 16 words, and is a static.
+        _ => broadcast::Store::Plain(unsafe { Slots::<u64>::new(base.cast(), 16) }),
+    };
+    let ring = |role: usize| broadcast::Ring {
+        tail: &producer.position.0,
+        gate: &producer.gate.0,
+        members: control.members(),
+        consumers: Side::Many(&seats),
+        store,
+        bell: ringer(&control, &geometry, role),
+    };
+    let seat = broadcast::Seat {
+        position: &consumer.position.0,
+        gate: &producer.gate.0,
+        members: control.members(),
+        bit: u64::from(when_full == WhenFull::Wait),
+        capacity: 16,
+    };
+    let (mut ours, mut theirs) = (Lease::new(), Lease::new());
+    // SAFETY: the only producer.
+    let mut tx = unsafe { broadcast::Producer::new(ring(0), &mut ours) }?;
+    let peer = Peer::producer(control.seat(0), control.seat(1));
+    let oldest = broadcast::Seek::Oldest;
+    // SAFETY: the only consumer.
+    let mut rx = unsafe { broadcast::Consumer::new(ring(1), seat, peer, &mut theirs, oldest) }?;
+    for value in 0..100 {
+        check(21, tx.try_push(value).is_ok())?;
+        check(22, rx.try_pop() == Ok(value))?;
+    }
+    let fit = (100..200).filter(|value| tx.try_push(*value).is_ok()).count();
+    match when_full {
+        WhenFull::Wait => check(23, fit == 16 && rx.try_pop() == Ok(100)),
+        // All but a ring, and an eighth of that, is gone.
+        WhenFull::Overwrite => check(
+            24,
+            fit == 100 && rx.try_pop() == Err(Error::Lagged(86)) && rx.try_pop() == Ok(186),
+        ),
+    }
+}
+
 extern "C" fn run() -> ! {
-    match slots().and_then(|()| records()) {
+    let feeds = || {
+        feed(&FEEDS[0], WhenFull::Wait).and_then(|()| feed(&FEEDS[1], WhenFull::Overwrite))
+    };
+    match slots().and_then(|()| records()).and_then(|()| feeds()) {
         Ok(()) => exit(0),
         Err(Wrong(step)) => exit(step),
     }

@@ -226,6 +226,8 @@ fn until_asleep(thread: &AtomicU64) {
             Ok(called) => [
                 libc::SYS_futex_waitv,
                 libc::SYS_epoll_pwait,
+                // As the C library makes it, under the sanitizers.
+                libc::SYS_epoll_wait,
                 libc::SYS_epoll_pwait2,
             ]
             .iter()

@@ -258,6 +258,10 @@ fn live(kind: &Kind, place: Place, lies: u64, seed: u64) -> Result<u64, String> 
         Honest::start(kind, place, &passed, "producer")?,
         Honest::start(kind, place, &passed, "consumer")?,
     ];
+    // They answer once they have attached: a header that lies is refused, and rightly.
+    for peer in &mut peers {
+        peer.passed()?;
+    }
     for number in 0..lies {
         let now = window.look();
         let lie = Lie::tell(&mut random, &now);
