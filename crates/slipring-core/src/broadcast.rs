@@ -63,6 +63,7 @@
 //! (2012).
 
 mod reading;
+mod watching;
 mod writing;
 
 use crate::layout::Side;
@@ -72,6 +73,7 @@ use crate::wait::Ringer;
 
 pub use crate::cursor::Look;
 pub use reading::{Consumer, Messages, Seat};
+pub use watching::Watcher;
 pub use writing::{Producer, Reservation};
 
 /// The slots of a channel.
