@@ -9,7 +9,8 @@ use crate::text;
 
 /// Make a named `bytes` channel
 ///
-/// Channels of fixed-size messages (`spsc`) carry a type, and are made by the programs that know it.
+/// Channels of fixed-size messages (`spsc`, `broadcast`) carry a type, and are made by the programs that
+/// know it.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// The channel: `topic` or `domain/topic`

@@ -9,15 +9,15 @@ use slipring::{End, Error};
 /// The exit codes, as `--help` shows them.
 pub(crate) const TABLE: &str = "\
 Exit codes:
-  0    done; for recv: the sender finished, and all it sent was written
+  0    done; for recv and tail: the sender finished, and all it sent was written
   1    failure (the message on standard error says which)
   2    usage: a wrong flag, or a name or size that no channel can have
-  3    recv: the sender was interrupted; all it had sent was written
-  4    recv: the sender died (killed, crashed); all it had sent was written
+  3    recv, tail: the sender was interrupted; what it had sent was written
+  4    recv, tail: the sender died (killed, crashed); what it had sent was written
   5    taken: another process holds the role, or uses the channel to be removed
   130  interrupted by SIGINT   (send, recv: left in an orderly way)
-  141  recv: nobody reads the output any more; what it could not write is kept
-       for the next recv
+  141  nobody reads the output any more; what recv could not write is kept for
+       the next recv
   143  ended by SIGTERM        (send, recv: left in an orderly way)
 
 Named channels live in $SLIPRING_DIR, by default /dev/shm/slipring-UID.";
@@ -33,6 +33,8 @@ pub(crate) enum Failure {
     Words(String),
     /// `recv`: the stream ended, but was not finished.
     Ended(End),
+    /// `tail`: as above.
+    Left(End),
     /// A signal asked us to go.
     Signal(i32),
     /// Nobody reads standard output any more.
@@ -47,9 +49,11 @@ impl Failure {
         match self {
             Failure::Slipring(error) => code_of(error),
             Failure::Io(..) | Failure::Words(_) => 1,
-            Failure::Ended(End::Finished) => 0,
-            Failure::Ended(End::Aborted) => 3,
-            Failure::Ended(End::Died) => 4,
+            Failure::Ended(end) | Failure::Left(end) => match end {
+                End::Finished => 0,
+                End::Aborted => 3,
+                End::Died => 4,
+            },
             Failure::Signal(signal) => u8::try_from(128 + signal).unwrap_or(1),
             Failure::BrokenPipe => 141,
             Failure::Told(code) => *code,
@@ -95,6 +99,7 @@ impl fmt::Display for Failure {
             Failure::Ended(End::Died) => {
                 f.write_str("the sender died before it was done; all that it had sent was written")
             }
+            Failure::Left(end) => write!(f, "the producer is gone: it {end}"),
             Failure::Signal(2) => f.write_str("interrupted"),
             Failure::Signal(15) => f.write_str("terminated"),
             Failure::Signal(signal) => write!(f, "ended by signal {signal}"),

@@ -2,6 +2,7 @@
 //! listed with what is wrong with it.
 
 use serde_json::json;
+use slipring::Role;
 use slipring::inspect::{self, SeatStat, SeatState, Stat};
 
 use crate::exit::Failure;
@@ -65,7 +66,18 @@ fn row(name: &str, stat: &Stat) -> Vec<String> {
         figure(stat.geometry.capacity) + unit,
         figure(stat.len) + unit,
     ];
-    row.extend(stat.seats.iter().map(seat));
+    let seats = |role| stat.seats.iter().filter(move |seat| seat.role == role);
+    row.extend(seats(Role::Producer).map(seat));
+    if stat.geometry.consumers == 1 {
+        row.extend(seats(Role::Consumer).map(seat));
+    } else {
+        let held = seats(Role::Consumer).filter(|seat| seat.state == SeatState::Held);
+        row.push(format!(
+            "{} of {} held",
+            held.count(),
+            stat.geometry.consumers
+        ));
+    }
     row
 }
 

@@ -11,6 +11,7 @@ mod demo;
 mod exit;
 mod hugepages;
 mod ls;
+mod output;
 mod progress;
 mod recv;
 mod rm;
@@ -18,6 +19,7 @@ mod send;
 mod shape;
 mod signals;
 mod stat;
+mod tail;
 mod text;
 
 use std::process::ExitCode;
@@ -40,6 +42,7 @@ enum Verb {
     Create(create::Args),
     Ls(ls::Args),
     Stat(stat::Args),
+    Tail(tail::Args),
     Rm(rm::Args),
     Hugepages(hugepages::Args),
     Bench(bench::Args),
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
         Verb::Create(args) => create::run(&args),
         Verb::Ls(args) => ls::run(&args),
         Verb::Stat(args) => stat::run(&args),
+        Verb::Tail(args) => tail::run(&args),
         Verb::Rm(args) => rm::run(&args),
         Verb::Hugepages(args) => hugepages::run(&args),
         Verb::Bench(args) => bench::run(&args),

@@ -28,6 +28,11 @@ impl Progress {
         Progress::new(what, Some(total), template)
     }
 
+    /// Messages that nobody knows the number of.
+    pub(crate) fn counted(what: &'static str) -> Progress {
+        Progress::new(what, None, "{msg} {human_pos} messages {per_sec} {elapsed}")
+    }
+
     fn new(what: &'static str, total: Option<u64>, template: &str) -> Progress {
         if !wanted() {
             return Progress(None);

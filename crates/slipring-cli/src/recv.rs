@@ -4,23 +4,13 @@
 //! comes while it is stuck, the record stays in the channel for the next `recv`, which writes it
 //! anew from its start. The end of the stream is acknowledged last; from then on it is history.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-
-use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::{FileType, Mode, OFlags};
-use rustix::io::Errno;
 use slipring::{End, Error, bytes::Consumer};
 
 use crate::exit::Failure;
+use crate::output::{BATCH, Format, Output};
 use crate::progress::Progress;
-use crate::send::tick;
 use crate::shape::Shape;
 use crate::signals::{Signals, TICK};
-
-/// Records at least so long are written from where they lie.
-const DIRECT: usize = 16 << 10;
-/// At most about so much is written before it is released.
-const BATCH: usize = 64 << 10;
 
 /// Write a channel to standard output, until its sender finishes
 ///
@@ -41,13 +31,6 @@ pub(crate) struct Args {
     framed: bool,
     #[command(flatten)]
     shape: Shape,
-}
-
-#[derive(Clone, Copy)]
-enum Format {
-    Raw,
-    Lines,
-    Framed,
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
@@ -106,92 +89,4 @@ fn pass_on(rx: &mut Consumer, output: &mut Output, signals: &Signals) -> Result<
         Err(_) => std::mem::forget(records),
     }
     written.map(|()| passed as u64)
-}
-
-/// Standard output, with what is on its way there.
-struct Output {
-    format: Format,
-    /// Our own description of a pipe or terminal, which does not block; nothing for a file.
-    own: Option<OwnedFd>,
-    pending: Vec<u8>,
-}
-
-impl Output {
-    /// Writes to a pipe must not block, or a signal would have to wait for its reader. `O_NONBLOCK`
-    /// belongs to the description, which we share with others; so we open one of our own.
-    fn stdout(format: Format) -> Output {
-        let kind = rustix::fs::fstat(rustix::stdio::stdout())
-            .map(|stat| FileType::from_raw_mode(stat.st_mode));
-        let own = match kind {
-            Ok(FileType::Fifo | FileType::CharacterDevice) => {
-                let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-                // Without /proc, or where it may not be opened, writes block after all.
-                rustix::fs::open("/proc/self/fd/1", flags, Mode::empty()).ok()
-            }
-            _ => None,
-        };
-        Output {
-            format,
-            own,
-            pending: Vec::with_capacity(BATCH + DIRECT),
-        }
-    }
-
-    fn fd(&self) -> BorrowedFd<'_> {
-        match &self.own {
-            Some(own) => own.as_fd(),
-            None => rustix::stdio::stdout(),
-        }
-    }
-
-    /// Writes a record, or keeps a short one until `flush`.
-    fn put(&mut self, record: &[u8], signals: &Signals) -> Result<(), Failure> {
-        if let Format::Framed = self.format {
-            let len = u32::try_from(record.len()).map_err(|_| {
-                Failure::Words(format!(
-                    "a record of {} bytes is too long for --framed (u32)",
-                    record.len()
-                ))
-            })?;
-            self.pending.extend_from_slice(&len.to_le_bytes());
-        }
-        if record.len() < DIRECT {
-            self.pending.extend_from_slice(record);
-        } else {
-            self.flush(signals)?;
-            self.write(record, signals)?;
-        }
-        if let Format::Lines = self.format {
-            self.pending.push(b'\n');
-        }
-        Ok(())
-    }
-
-    fn flush(&mut self, signals: &Signals) -> Result<(), Failure> {
-        let pending = std::mem::take(&mut self.pending);
-        let written = self.write(&pending, signals);
-        self.pending = pending;
-        self.pending.clear();
-        written
-    }
-
-    fn write(&self, mut bytes: &[u8], signals: &Signals) -> Result<(), Failure> {
-        while !bytes.is_empty() {
-            match rustix::io::write(self.fd(), bytes) {
-                Ok(count) => bytes = &bytes[count..],
-                Err(Errno::INTR) => signals.check()?,
-                Err(Errno::AGAIN) => {
-                    signals.check()?;
-                    let mut fds = [PollFd::from_borrowed_fd(self.fd(), PollFlags::OUT)];
-                    match poll(&mut fds, Some(&tick())) {
-                        Ok(_) | Err(Errno::INTR) => {}
-                        Err(errno) => return Err(Failure::io("wait for standard output", errno)),
-                    }
-                }
-                Err(Errno::PIPE) => return Err(Failure::BrokenPipe),
-                Err(errno) => return Err(Failure::io("write to standard output", errno)),
-            }
-        }
-        Ok(())
-    }
 }

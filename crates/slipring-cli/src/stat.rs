@@ -4,8 +4,9 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
+use slipring::broadcast::WhenFull;
 use slipring::inspect::{self, SeatStat, SeatState, Stat};
-use slipring::{Name, bytes};
+use slipring::{Name, Role, bytes};
 
 use crate::exit::Failure;
 use crate::text;
@@ -69,20 +70,67 @@ pub(crate) fn as_json(name: &str, stat: &Stat) -> Value {
     if is_bytes(stat) {
         out["max_record"] = (stat.geometry.slot_size - bytes::PREFIX).into();
     }
-    for seat in &stat.seats {
-        out[seat.role.name()] = json!({
-            "state": seat.state.name(),
-            "generation": seat.generation,
+    if !is_broadcast(stat) {
+        for seat in &stat.seats {
+            out[seat.role.name()] = seat_json(seat);
+        }
+        return out;
+    }
+    out["when_full"] = stat.geometry.when_full.name().into();
+    out["consumer_seats"] = stat.geometry.consumers.into();
+    out["consumers"] = Value::Array(Vec::new());
+    out["holds_back"] = Value::Null;
+    for seat in ever_held(stat) {
+        let mut about = seat_json(seat);
+        if seat.role == Role::Producer {
+            about["recovered"] = seat.recovered.into();
+            out["producer"] = about;
+            continue;
+        }
+        about["index"] = seat.index.into();
+        about["waited_for"] = seat.member.into();
+        about["lag"] = stat.lag(seat).into();
+        about["lagged"] = seat.lagged.into();
+        if let Some(consumers) = out["consumers"].as_array_mut() {
+            consumers.push(about);
+        }
+    }
+    if let Some(seat) = stat.holds_back() {
+        out["holds_back"] = json!({
+            "index": seat.index,
             "pid": seat.pid,
-            "heartbeat_age_ns": seat.heartbeat_age,
-            "position": seat.position,
-            "messages": seat.messages,
-            "waits": seat.waits,
-            "parks": seat.parks,
-            "wakes": seat.wakes,
+            "state": seat.state.name(),
+            "lag": stat.lag(seat),
         });
     }
     out
+}
+
+fn seat_json(seat: &SeatStat) -> Value {
+    json!({
+        "state": seat.state.name(),
+        "generation": seat.generation,
+        "pid": seat.pid,
+        "heartbeat_age_ns": seat.heartbeat_age,
+        "position": seat.position,
+        "messages": seat.messages,
+        "waits": seat.waits,
+        "parks": seat.parks,
+        "wakes": seat.wakes,
+    })
+}
+
+fn is_broadcast(stat: &Stat) -> bool {
+    stat.geometry.kind.name() == "broadcast"
+}
+
+/// The seats that are worth a line: the producer's, and those that somebody sat in.
+fn ever_held(stat: &Stat) -> impl Iterator<Item = &SeatStat> {
+    let worth = |seat: &&SeatStat| match seat.role {
+        Role::Producer => true,
+        Role::Consumer => stat.geometry.consumers == 1 || seat.state != SeatState::Never,
+    };
+    stat.seats.iter().filter(worth)
 }
 
 fn as_text(name: &str, stat: &Stat) -> String {
@@ -99,8 +147,15 @@ fn as_text(name: &str, stat: &Stat) -> String {
         ("kind", stat.geometry.kind.name().to_string()),
         ("capacity", figure(stat.geometry.capacity) + unit),
         largest,
-        ("unread", figure(stat.len) + unit),
+        (what_is_there(stat), figure(stat.len) + unit),
     ];
+    if is_broadcast(stat) {
+        facts.push(("when full", when_full(stat).to_string()));
+        facts.push(("consumers", consumers(stat)));
+    }
+    if let Some(seat) = stat.holds_back().filter(|_| is_broadcast(stat)) {
+        facts.push(("held back", held_back(stat, seat)));
+    }
     if !is_bytes(stat) {
         let schema = format!("{} version {}", stat.schema_name, header.schema_version);
         facts.push(("payload", schema));
@@ -119,6 +174,10 @@ fn as_text(name: &str, stat: &Stat) -> String {
         .into_iter()
         .map(|(what, fact)| vec![what.to_string(), fact])
         .collect();
+    let (sixth, seventh) = match is_broadcast(stat) {
+        true => ("LAG", Some("LAGGED")),
+        false => ("MESSAGES", None),
+    };
     let head = [
         "SEAT",
         "STATE",
@@ -126,13 +185,12 @@ fn as_text(name: &str, stat: &Stat) -> String {
         "GENERATION",
         "SEEN",
         "POSITION",
-        "MESSAGES",
-        "PARKS",
-        "WAKES",
+        sixth,
     ];
-    let mut seats = vec![head.map(String::from).to_vec()];
-    seats.extend(stat.seats.iter().map(seat_row));
-    let right = [2, 3, 4, 5, 6, 7, 8];
+    let head = head.into_iter().chain(seventh).chain(["PARKS", "WAKES"]);
+    let mut seats = vec![head.map(String::from).collect()];
+    seats.extend(ever_held(stat).map(|seat| seat_row(stat, seat)));
+    let right = [2, 3, 4, 5, 6, 7, 8, 9];
     format!(
         "{}\n{}",
         text::table(&facts, &[]),
@@ -140,22 +198,65 @@ fn as_text(name: &str, stat: &Stat) -> String {
     )
 }
 
-fn seat_row(seat: &SeatStat) -> Vec<String> {
+fn what_is_there(stat: &Stat) -> &'static str {
+    match stat.geometry.when_full {
+        WhenFull::Wait => "unread",
+        WhenFull::Overwrite => "in the ring",
+    }
+}
+
+fn when_full(stat: &Stat) -> &'static str {
+    match stat.geometry.when_full {
+        WhenFull::Wait => "wait for the slowest consumer",
+        WhenFull::Overwrite => "overwrite the oldest messages",
+    }
+}
+
+fn consumers(stat: &Stat) -> String {
+    let held = |seat: &&SeatStat| seat.role == Role::Consumer && seat.state == SeatState::Held;
+    let held = stat.seats.iter().filter(held).count();
+    format!("{held} of {} seats held", stat.geometry.consumers)
+}
+
+/// Who keeps the producer from going on.
+fn held_back(stat: &Stat, seat: &SeatStat) -> String {
+    format!(
+        "by consumer {} ({}), process {}, {} slots behind",
+        seat.index,
+        seat.state.name(),
+        seat.pid,
+        text::count(stat.lag(seat)),
+    )
+}
+
+fn seat_row(stat: &Stat, seat: &SeatStat) -> Vec<String> {
     let seen = match seat.state {
         SeatState::Never => "-".to_string(),
         _ => format!("{} ago", text::nanoseconds(seat.heartbeat_age)),
     };
-    vec![
+    let mut row = vec![
         seat.role.name().to_string(),
         seat.state.name().to_string(),
         seat.pid.to_string(),
         seat.generation.to_string(),
         seen,
         seat.position.to_string(),
-        seat.messages.to_string(),
-        seat.parks.to_string(),
-        seat.wakes.to_string(),
-    ]
+    ];
+    match (is_broadcast(stat), seat.role) {
+        (false, _) => row.push(seat.messages.to_string()),
+        (true, Role::Producer) => row.extend(["-", "-"].map(String::from)),
+        (true, Role::Consumer) => {
+            row[0] = format!("consumer {}", seat.index);
+            // Who left is no longer behind.
+            row.push(match seat.state {
+                SeatState::Held | SeatState::Died => stat.lag(seat).to_string(),
+                _ => "-".to_string(),
+            });
+            row.push(seat.lagged.to_string());
+        }
+    }
+    row.extend([seat.parks, seat.wakes].map(|figure| figure.to_string()));
+    row
 }
 
 /// The creator's bytes: as text if they are, else in hexadecimal; without the zeros at their end.

@@ -121,7 +121,7 @@ fn names_and_sizes_that_cannot_be_are_usage_errors() {
     let place = Place::new();
     let long = "x".repeat(65);
     for name in ["", "..", ".hidden", "a/b/c", "a/", "/a", "a b", &long] {
-        for verb in ["send", "recv", "create", "stat", "rm"] {
+        for verb in ["send", "recv", "create", "stat", "tail", "rm"] {
             let output = place.run(&[verb, name]);
             assert_eq!(output.status.code(), Some(2), "{verb} `{name}`");
             assert!(
@@ -144,6 +144,8 @@ fn names_and_sizes_that_cannot_be_are_usage_errors() {
         &["send", "x", "--chunk", "0"],
         &["demo", "--messages", "0"],
         &["demo", "--ring", "1K"],
+        &["tail", "x", "--oldest", "--from", "3"],
+        &["tail", "x", "--hex", "--json"],
         &["nonsense"],
     ] {
         assert_eq!(place.run(args).status.code(), Some(2), "{args:?}");
@@ -158,6 +160,7 @@ fn a_missing_directory_and_a_missing_channel_are_said() {
     for args in [
         &["ls"][..],
         &["stat", "x"],
+        &["tail", "x"],
         &["send", "x"],
         &["recv", "x"],
         &["rm", "x"],
@@ -173,7 +176,7 @@ fn a_missing_directory_and_a_missing_channel_are_said() {
             "{args:?}"
         );
     }
-    for verb in ["stat", "rm"] {
+    for verb in ["stat", "tail", "rm"] {
         let output = place.run(&[verb, "x"]);
         assert_eq!(output.status.code(), Some(1));
         assert!(text(&output.stderr).contains("no channel `x`"));
@@ -193,7 +196,7 @@ fn a_file_that_is_no_channel_is_listed_refused_and_can_be_removed() {
         fs::create_dir(&dir).unwrap();
         fs::write(dir.join("control"), control).unwrap();
         fs::write(dir.join("data"), vec![0; 100_000]).unwrap();
-        for verb in ["stat", "send", "recv"] {
+        for verb in ["stat", "tail", "send", "recv"] {
             let output = place.run(&[verb, name]);
             assert_eq!(output.status.code(), Some(1), "{verb} {name}");
             let said = text(&output.stderr);

@@ -33,14 +33,16 @@
 //! gate := slowest + capacity        position := where it wants to stand; members |= its bit
 //! fence                             fence
 //! looks at the members again        loads the gate
-//! one further behind? gate back     position := at least gate - capacity
+//! goes no further than they let it  position := at least gate - capacity
 //! ```
 //!
 //! Of the two fences one is first in their single order: either the producer, looking again, sees the new
-//! member, and takes the gate back to it; or the member sees the gate, and moves up. The producer writes
-//! nothing before it has looked again. A gate that is taken back is never behind what was written, and
-//! never behind one that an earlier joiner saw: that stands at or before what it saw, less a ring, and the
-//! producer, who sees it, waits for it.
+//! member, and goes no further than that lets it; or the member sees the gate, and moves up. The producer
+//! writes nothing before it has looked again.
+//!
+//! A gate is never taken back, not by a successor either: what lies before it may have been written without
+//! ever being committed, by a reservation that was discarded, or whose producer was killed. Of what that
+//! overwrote, nothing but the gate tells. (Who joins may so move further up than it must.)
 //!
 //! Without members the gate goes on by an eighth of the ring at a time, so that who joins at the oldest
 //! finds most of a ring.
@@ -61,6 +63,7 @@
 //! (2012).
 
 mod reading;
+mod watching;
 mod writing;
 
 use crate::layout::Side;
@@ -70,6 +73,7 @@ use crate::wait::Ringer;
 
 pub use crate::cursor::Look;
 pub use reading::{Consumer, Messages, Seat};
+pub use watching::Watcher;
 pub use writing::{Producer, Reservation};
 
 /// The slots of a channel.

@@ -5,12 +5,14 @@
 //! through a *shadow*, one cell a slot (or a word), so that a missing ordering is a failed test.
 
 mod stamped;
+mod watched;
 
 use core::marker::PhantomData;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 pub use stamped::Stamped;
+pub use watched::Watched;
 
 /// A loom cell for each unit of payload memory.
 #[cfg(loom)]

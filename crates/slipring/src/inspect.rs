@@ -1,5 +1,7 @@
 //! Looking at channels without disturbing anybody: no seat is taken, no word is written.
 
+mod watch;
+
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::Ordering;
 
@@ -12,6 +14,8 @@ use crate::lock;
 use crate::name::Name;
 use crate::region::{Mapping, Region, named};
 use crate::seat::Role;
+
+pub use watch::{Message, Watch};
 
 /// A seat, as far as one can see from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

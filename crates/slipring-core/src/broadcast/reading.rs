@@ -475,7 +475,7 @@ fn standing(tail: &AtomicU64, seat: &Seat<'_>, at: u64) -> Result<u64, Error> {
 }
 
 /// A stamp that cannot be there.
-fn sequence(found: u64, expected: u64) -> Corrupt {
+pub(super) fn sequence(found: u64, expected: u64) -> Corrupt {
     Corrupt {
         word: "stamp",
         found,

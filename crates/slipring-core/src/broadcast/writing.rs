@@ -24,6 +24,8 @@ pub struct Producer<'m, T> {
     bell: Ringer<'m>,
     /// Ours alone; `tail` is its published copy.
     at: u64,
+    /// The highest gate that was ever published, by all producers.
+    published: u64,
     /// `at` may go up to here unasked.
     limit: &'m Lease,
     slip: Slip,
@@ -70,7 +72,9 @@ impl<'m, T: Copy> Producer<'m, T> {
             // Release: as a commit.
             tail.store(at, Ordering::Release);
         }
-        // Nothing is known of the members; and a gate without a second look at them is none.
+        // Nothing is known of the members; and a gate without a second look at them is none. But what lies
+        // before it the last producer may have written. (Acquire: it may have been killed at any point.)
+        let published = gate.load(Ordering::Acquire).min(at + store.capacity());
         lease.set(at);
         Ok(Producer {
             tail,
@@ -80,6 +84,7 @@ impl<'m, T: Copy> Producer<'m, T> {
             store,
             bell,
             at,
+            published,
             limit: lease,
             slip: Slip::default(),
             held_by: None,
@@ -182,18 +187,15 @@ impl<'m, T: Copy> Producer<'m, T> {
             self.held_by = slowest;
             return;
         }
+        self.published = self.published.max(gate);
         // Release: pairs with the acquire in `Seat::floor`; our tail comes before.
-        self.gate.store(gate, Ordering::Release);
-        // SeqCst: pairs with the fence in `Seat::stand`; see *the gate*.
+        self.gate.store(self.published, Ordering::Release);
+        // SeqCst: pairs with the fence in `Seat::stand`; see *the gate*. For who watches, a release fence:
+        // see `watching.rs`.
         fence(Ordering::SeqCst);
         let again = self.slowest();
         let again = again.map_or(gate, |(_, slowest)| slowest.saturating_add(capacity));
-        let granted = gate.min(again).max(self.at);
-        if granted < gate {
-            // Release: as above. (Who reads the higher one moves further up than it must.)
-            self.gate.store(granted, Ordering::Release);
-        }
-        self.limit.set(granted);
+        self.limit.set(gate.min(again).max(self.at));
     }
 
     /// Which member is the slowest, and where it stands; at most where we do, since one that skips may be

@@ -1,6 +1,8 @@
 //! One producer, several consumers: what one reads is what was written, whoever joins, leaves, goes back or
 //! is overtaken meanwhile.
 
+mod watch;
+
 use std::cell::UnsafeCell;
 use std::ptr::NonNull;
 use std::sync::Arc;

@@ -273,9 +273,14 @@ fn regular(file: &OwnedFd, part: &'static str, name: &Name) -> Result<(), Error>
 }
 
 /// Opens the data file; where it is a link, it must lead to a hugetlbfs file of the same owner.
-pub(super) fn open_data(dir: &OwnedFd, name: &Name, control: &OwnedFd) -> Result<OwnedFd, Error> {
+pub(super) fn open_data(
+    dir: &OwnedFd,
+    name: &Name,
+    control: &OwnedFd,
+    access: OFlags,
+) -> Result<OwnedFd, Error> {
     let Ok(target) = rustix::fs::readlinkat(dir, DATA, Vec::new()) else {
-        return open_part(dir.as_fd(), DATA, name, OFlags::RDWR);
+        return open_part(dir.as_fd(), DATA, name, access);
     };
     let what = || format!("open {} (a huge page file)", target.to_string_lossy());
     // Looked at before it is opened: opening a device may already do something.
@@ -287,7 +292,7 @@ pub(super) fn open_data(dir: &OwnedFd, name: &Name, control: &OwnedFd) -> Result
     let owner = |file: &OwnedFd| rustix::fs::fstat(file).map(|stat| stat.st_uid);
     match (owner(&file), owner(control)) {
         (Ok(a), Ok(b)) if a == b && kind == huge::HUGETLBFS_MAGIC => {
-            super::fresh_description(&file)
+            super::memfd::reopened(&file, access)
         }
         _ => Err(Error::NotAChannel {
             what: target.to_string_lossy().as_ref().into(),

@@ -68,7 +68,7 @@ impl Region {
             place: None,
             pipes,
         };
-        let region = Region::attach(files, Path::new("(passed)"))?;
+        let region = Region::attach(files, Path::new("(passed)"), true)?;
         let found = region.files.as_ref().map_or(0, |files| files.pipes.len());
         match found.cmp(&region.geometry().seats()) {
             Ordering::Less => Err(bad("pipe", "missing")),
@@ -80,11 +80,15 @@ impl Region {
 
 /// Another description of the same file, which shares no locks with the first.
 pub(crate) fn fresh_description(file: &OwnedFd) -> Result<OwnedFd, Error> {
+    reopened(file, rustix::fs::OFlags::RDWR)
+}
+
+pub(super) fn reopened(file: &OwnedFd, access: rustix::fs::OFlags) -> Result<OwnedFd, Error> {
     use std::os::fd::AsRawFd;
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
     use rustix::fs::OFlags;
     // Not to be kept waiting for the holder of a lease, if it came with one.
-    let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let flags = access | OFlags::CLOEXEC | OFlags::NONBLOCK;
     match rustix::fs::open(&path, flags, rustix::fs::Mode::empty()) {
         Ok(file) => Ok(file),
         Err(Errno::NOENT | Errno::NOTDIR) => Err(Error::NeedsProc),

@@ -73,19 +73,25 @@ pub(crate) struct Files {
 
 impl Region {
     /// The channel in two files that somebody made. Its header is validated against what the files
-    /// really have before the data part is mapped: no more of that than the channel needs.
-    fn attach(files: Files, shown: &Path) -> Result<Region, Error> {
+    /// really have before the data part is mapped: no more of that than the channel needs. Not `writable`,
+    /// it can only be looked at: no role of it can be taken.
+    fn attach(files: Files, shown: &Path, writable: bool) -> Result<Region, Error> {
         let pages = Pages::of(files.data.as_fd());
         map::refuse_one_file(&files, shown)?;
         let control_len = map::file_len(&files.control, shown)?.min(MAX_CONTROL);
-        let control = map::existing(&files.control, control_len, true, &shown.join("control"))?;
+        let control = map::existing(
+            &files.control,
+            control_len,
+            writable,
+            &shown.join("control"),
+        )?;
         let data_len = map::file_len(&files.data, shown)?;
         let header = view(&control)?.read(data_len as u64)?;
         let needed = pages
             .got
             .round(header.geometry.data_len() as usize)
             .min(data_len);
-        let writable = !memfd::is_sealed(&files.data);
+        let writable = writable && !memfd::is_sealed(&files.data);
         let data = map::existing(&files.data, needed, writable, &shown.join("data"))?;
         Ok(Region {
             control,

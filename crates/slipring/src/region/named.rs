@@ -43,10 +43,19 @@ impl Region {
 
     /// Opens a named channel.
     pub(crate) fn open(name: &Name) -> Result<Region, Error> {
+        Region::open_for(name, OFlags::RDWR)
+    }
+
+    /// Opens a named channel to look at it only: what is mapped cannot be written, and no role be taken.
+    pub(crate) fn look(name: &Name) -> Result<Region, Error> {
+        Region::open_for(name, OFlags::RDONLY)
+    }
+
+    fn open_for(name: &Name, access: OFlags) -> Result<Region, Error> {
         let parent = parent_of(name, None)?;
         let (dir, (control_file, data_file)) = look_in(&parent, name, |dir| {
-            let control = open_part(dir.as_fd(), CONTROL, name, OFlags::RDWR)?;
-            let data = open_data(dir, name, &control)?;
+            let control = open_part(dir.as_fd(), CONTROL, name, access)?;
+            let data = open_data(dir, name, &control, access)?;
             Ok((control, data))
         })?;
         let place = Place {
@@ -61,7 +70,7 @@ impl Region {
             place: Some(place),
             pipes: Vec::new(),
         };
-        Region::attach(files, &shown).map_err(|error| error.about(&shown))
+        Region::attach(files, &shown, access == OFlags::RDWR).map_err(|error| error.about(&shown))
     }
 
     /// Removes a named channel that nobody holds a seat of.

@@ -1,0 +1,287 @@
+//! `slipring tail`: the messages of a live `broadcast` channel, seen from outside.
+//!
+//! It holds no seat, maps the channel read-only and is waited for by nobody: what it is too slow for it
+//! loses, counts, and tells of on standard error.
+
+use std::fmt::Write;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use slipring::broadcast::Seek;
+use slipring::inspect::{Message, Watch};
+use slipring::{End, Error};
+
+use crate::exit::{Failure, complain};
+use crate::output::{BATCH, Format, Output};
+use crate::progress::Progress;
+use crate::signals::{Signals, TICK};
+use crate::text;
+
+/// So many bytes of a payload are shown on one line.
+const SHORT: usize = 32;
+/// How often it says at most what it lost, and how far it is.
+const SECOND: Duration = Duration::from_secs(1);
+/// After so many messages it looks at its clock.
+const LOOK: u64 = 1024;
+
+/// Show the messages of a broadcast channel as they come
+///
+/// Takes no seat and is waited for by nobody, so it cannot slow the channel. What it is too slow for is
+/// told on standard error. Ends when the producer has; without a producer it waits for the next one. A
+/// channel that waits overwrites nothing that a consumer has not read, but tail is none: it sees all
+/// only if it keeps up with the slowest consumer.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// The channel: `topic` or `domain/topic`
+    name: String,
+    /// Begin at the oldest message that is there
+    #[arg(long, group = "begin")]
+    oldest: bool,
+    /// Begin behind the newest, with the next to come (the default)
+    #[arg(long, group = "begin")]
+    newest: bool,
+    /// Begin at this message, counted from the channel's first, 0
+    #[arg(long, group = "begin", value_name = "NUMBER")]
+    from: Option<u64>,
+    /// End after so many messages
+    #[arg(short = 'n', long, value_name = "COUNT")]
+    messages: Option<u64>,
+    /// Show every byte, sixteen on a line
+    #[arg(long, conflicts_with_all = ["json", "count"])]
+    hex: bool,
+    /// One JSON object a line: `number`, and the bytes in hexadecimal; with --count: the figures
+    #[arg(long)]
+    json: bool,
+    /// Only count, and say at the end how many messages came, how many were lost, and how fast
+    #[arg(long)]
+    count: bool,
+}
+
+pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    let signals = Signals::catch()?;
+    let seek = match (args.from, args.oldest) {
+        (Some(number), _) => Seek::To(number),
+        (None, true) => Seek::Oldest,
+        (None, false) => Seek::Newest,
+    };
+    let mut watch = Watch::new(&args.name, seek)?;
+    let mut tail = Tail {
+        show: match (args.count, args.json, args.hex) {
+            (true, ..) => None,
+            (_, true, _) => Some(as_json),
+            (_, _, true) => Some(as_dump),
+            _ => Some(as_line),
+        },
+        output: Output::stdout(Format::Raw),
+        line: String::new(),
+        bar: args.count.then(|| Progress::counted("tail")),
+        began: Instant::now(),
+        seen: 0,
+        lost: 0,
+        untold: 0,
+        told: None,
+    };
+    let ended = tail.follow(&mut watch, args.messages, &signals);
+    let ended = match ended {
+        Err(Failure::BrokenPipe) => ended,
+        // Also what came before a signal: as far as it can be written at once.
+        ended => tail.output.flush(&signals).and(ended),
+    };
+    tail.tell_lost();
+    if args.count {
+        drop(tail.bar.take());
+        text::answer(tail.figures(args.json))?;
+    }
+    match ended {
+        Ok(None | Some(End::Finished)) => Ok(()),
+        Ok(Some(end)) => Err(Failure::Left(end)),
+        // As of any verb that prints: nothing is kept, and nobody is there to be told.
+        Err(Failure::BrokenPipe) => Err(Failure::Told(141)),
+        Err(failure) => Err(failure),
+    }
+}
+
+/// How a message is written.
+type Show = fn(Message<'_>, &mut String);
+
+struct Tail {
+    show: Option<Show>,
+    output: Output,
+    line: String,
+    bar: Option<Progress>,
+    began: Instant,
+    seen: u64,
+    lost: u64,
+    /// Lost, and not told of yet.
+    untold: u64,
+    /// When it last told what was lost.
+    told: Option<Instant>,
+}
+
+impl Tail {
+    /// Shows messages until so many were, or the producer left: how.
+    fn follow(
+        &mut self,
+        watch: &mut Watch,
+        messages: Option<u64>,
+        signals: &Signals,
+    ) -> Result<Option<End>, Failure> {
+        while messages.is_none_or(|messages| self.seen < messages) {
+            signals.check()?;
+            let next = match watch.try_next() {
+                Err(Error::Empty) => {
+                    self.output.flush(signals)?;
+                    self.tick();
+                    watch.next_timeout(TICK)
+                }
+                next => next,
+            };
+            match next {
+                Ok(message) => self.show(message, signals)?,
+                Err(Error::Lagged(lost)) => {
+                    self.lost += lost;
+                    self.untold += lost;
+                    self.tick();
+                }
+                Err(Error::TimedOut) => {}
+                Err(Error::Disconnected(end)) => return Ok(Some(end)),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(None)
+    }
+
+    fn show(&mut self, message: Message<'_>, signals: &Signals) -> Result<(), Failure> {
+        self.seen += 1;
+        if self.seen.is_multiple_of(LOOK) {
+            self.tick();
+        }
+        let Some(show) = self.show else {
+            return Ok(());
+        };
+        self.line.clear();
+        show(message, &mut self.line);
+        self.output.put(self.line.as_bytes(), signals)?;
+        if self.output.kept() >= BATCH {
+            self.output.flush(signals)?;
+        }
+        Ok(())
+    }
+
+    /// Says how things are, if it has not for a second.
+    fn tick(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.set(self.seen);
+        }
+        if self.told.is_none_or(|told| told.elapsed() >= SECOND) {
+            self.tell_lost();
+        }
+    }
+
+    fn tell_lost(&mut self) {
+        let untold = std::mem::take(&mut self.untold);
+        if untold == 0 {
+            return;
+        }
+        let (now, all) = (text::count(untold), text::count(self.lost));
+        let words = format!("{now} messages were overwritten before they were seen; {all} in all");
+        match &self.bar {
+            Some(bar) => bar.say(&words),
+            None => complain(words),
+        }
+        self.told = Some(Instant::now());
+    }
+
+    fn figures(&self, as_json: bool) -> String {
+        let seconds = self.began.elapsed().as_secs_f64();
+        let rate = self.seen as f64 / seconds.max(1e-9);
+        if as_json {
+            let figures = json!({
+                "messages": self.seen,
+                "lost": self.lost,
+                "seconds": seconds,
+                "messages_per_s": rate,
+            });
+            return format!("{figures:#}");
+        }
+        format!(
+            "{} messages, {} lost, in {seconds:.3} s: {} a second",
+            text::count(self.seen),
+            text::count(self.lost),
+            text::count(rate as u64),
+        )
+    }
+}
+
+fn as_line(message: Message<'_>, out: &mut String) {
+    let shown = &message.payload[..message.payload.len().min(SHORT)];
+    let _ = write!(out, "{:>10}  ", message.number);
+    hex(shown, out);
+    if shown.len() < message.payload.len() {
+        let _ = write!(out, ".. {} bytes", message.payload.len());
+    }
+    out.push('\n');
+}
+
+fn as_json(message: Message<'_>, out: &mut String) {
+    let _ = write!(out, r#"{{"number":{},"bytes":""#, message.number);
+    hex(message.payload, out);
+    out.push_str("\"}\n");
+}
+
+/// As `hexdump -C`, under the message's number.
+fn as_dump(message: Message<'_>, out: &mut String) {
+    let (number, len) = (message.number, message.payload.len());
+    let _ = writeln!(out, "message {number}, {len} bytes");
+    for (row, bytes) in message.payload.chunks(16).enumerate() {
+        let _ = write!(out, "{:08x} ", row * 16);
+        for at in 0..16 {
+            out.push_str(if at % 8 == 0 { " " } else { "" });
+            match bytes.get(at) {
+                Some(byte) => hex(&[*byte], out),
+                None => out.push_str("  "),
+            }
+            out.push(' ');
+        }
+        out.push_str(" |");
+        let shown = |byte: &u8| match byte {
+            b' '..=b'~' => char::from(*byte),
+            _ => '.',
+        };
+        out.extend(bytes.iter().map(shown));
+        out.push_str("|\n");
+    }
+}
+
+fn hex(bytes: &[u8], out: &mut String) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    for byte in bytes {
+        let digit = |value: u8| char::from(DIGITS[usize::from(value)]);
+        out.extend([digit(byte >> 4), digit(byte & 15)]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(show: Show, payload: &[u8]) -> String {
+        let mut out = String::new();
+        let number = 7;
+        show(Message { number, payload }, &mut out);
+        out
+    }
+
+    #[test]
+    fn a_message_takes_one_line_or_one_for_sixteen_bytes() {
+        assert_eq!(shown(as_line, b"\x00\xffA"), "         7  00ff41\n");
+        let long = shown(as_line, &[1; 40]);
+        assert!(long.ends_with("0101.. 40 bytes\n"), "{long}");
+        let parsed = serde_json::from_str(&shown(as_json, b"\x0aB")).ok();
+        assert_eq!(parsed, Some(json!({ "number": 7, "bytes": "0a42" })));
+        let dump = "message 7, 18 bytes\n\
+            00000000  30 31 32 33 34 35 36 37  38 39 61 62 63 64 65 66  |0123456789abcdef|\n\
+            00000010  67 0a                                             |g.|\n";
+        assert_eq!(shown(as_dump, b"0123456789abcdefg\n"), dump);
+    }
+}

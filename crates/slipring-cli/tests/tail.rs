@@ -1,0 +1,390 @@
+//! `tail` and `stat` beside a live `broadcast` channel: each end is a process of its own, which this test's
+//! executable becomes when it is told so (`an_end`).
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::{Command, Stdio};
+
+use common::{Place, Running, json, text, until};
+use rustix::process::Signal;
+use serde_json::Value;
+use slipring::broadcast::{Builder, Seek, WhenFull};
+use slipring::{Error, Payload};
+
+/// A message that tells whether it is whole.
+#[derive(Payload, Clone, Copy)]
+#[repr(C)]
+struct Tick {
+    number: u64,
+    words: [u64; 20],
+}
+
+impl Tick {
+    fn new(number: u64) -> Tick {
+        let words = std::array::from_fn(|i| number ^ i as u64);
+        Tick { number, words }
+    }
+}
+
+const TICK: usize = size_of::<Tick>();
+
+/// One end of the channel `x`, as another process; it does what it is told, line by line, and says so.
+struct End(Running, BufReader<std::process::ChildStdout>);
+
+impl End {
+    fn start(place: &Place, role: &str, when_full: WhenFull) -> End {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--ignored", "--exact", "an_end", "--nocapture", "-q"]);
+        command.env("SLIPRING_DIR", place.channels());
+        command.env("TAIL_ROLE", role);
+        command.env("TAIL_WHEN_FULL", when_full.name());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut running = Running::start(command.stderr(Stdio::null()));
+        let answers = BufReader::new(running.0.stdout.take().unwrap());
+        let mut end = End(running, answers);
+        end.answer();
+        end
+    }
+
+    /// Tells it what to do, and waits until it is done: it answers with a number.
+    fn tell(&mut self, what: &str) -> u64 {
+        self.order(what);
+        self.answer()
+    }
+
+    fn order(&mut self, what: &str) {
+        writeln!(self.0.0.stdin.as_mut().unwrap(), "{what}").unwrap();
+    }
+
+    fn answer(&mut self) -> u64 {
+        loop {
+            let mut line = String::new();
+            assert!(self.1.read_line(&mut line).unwrap() > 0, "it went");
+            // Between them is what the test harness says.
+            if let Some(number) = line.trim().rsplit_once("done ") {
+                return number.1.parse().unwrap();
+            }
+        }
+    }
+
+    fn pid(&self) -> u64 {
+        self.0.0.id().into()
+    }
+}
+
+/// No test: the process that `End` starts.
+#[test]
+#[ignore = "an end of the channel, for the tests beside it"]
+fn an_end() {
+    let Ok(role) = std::env::var("TAIL_ROLE") else {
+        return;
+    };
+    let when_full = match std::env::var("TAIL_WHEN_FULL").unwrap().as_str() {
+        "wait" => WhenFull::Wait,
+        _ => WhenFull::Overwrite,
+    };
+    let builder = Builder::<Tick>::new(8).consumers(2).when_full(when_full);
+    let mut out = std::io::stdout();
+    let mut done = |number: u64| {
+        writeln!(out, "done {number}").unwrap();
+        out.flush().unwrap();
+    };
+    let orders = std::io::stdin().lines().map(Result::unwrap);
+    let number = |order: &str| order.split(' ').nth(1).unwrap().parse::<u64>().unwrap();
+    if role == "producer" {
+        let mut tx = builder.producer("x").unwrap();
+        done(0);
+        for order in orders {
+            match order.split(' ').next().unwrap() {
+                "push" => {
+                    for _ in 0..number(&order) {
+                        tx.push(Tick::new(tx.position())).unwrap();
+                    }
+                }
+                "fill" => while tx.try_push(Tick::new(tx.position())).is_ok() {},
+                "abort" => return tx.abort(),
+                _ => return,
+            }
+            done(tx.position());
+        }
+    } else {
+        let mut rx = builder.join(Seek::Oldest).consumer("x").unwrap();
+        done(rx.position());
+        for order in orders {
+            let count = number(&order);
+            let mut took = 0;
+            while took < count {
+                match rx.pop() {
+                    Ok(tick) => assert_eq!(tick.words, Tick::new(tick.number).words),
+                    Err(Error::Lagged(_)) => {}
+                    Err(error) => panic!("{error}"),
+                }
+                took += 1;
+            }
+            done(rx.position());
+        }
+    }
+}
+
+const BOTH: [WhenFull; 2] = [WhenFull::Wait, WhenFull::Overwrite];
+
+/// Starts `tail x ARGS..`, of whose output the test reads.
+fn tail(place: &Place, args: &[&str]) -> Running {
+    let all = [&["tail", "x"], args].concat();
+    Running::start(place.command(&all).stdout(Stdio::piped()))
+}
+
+/// The numbers of the messages in the lines that `--json` wrote: all of them whole.
+fn numbers(lines: &str) -> Vec<u64> {
+    let number = |line: &str| {
+        let message: Value = serde_json::from_str(line).unwrap();
+        let number = message["number"].as_u64().unwrap();
+        let words = Tick::new(number).words;
+        let bytes = std::iter::once(number).chain(words);
+        let bytes = bytes.flat_map(u64::to_le_bytes);
+        let hex: String = bytes.map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(message["bytes"], hex.as_str(), "message {number}");
+        number
+    };
+    lines.lines().map(number).collect()
+}
+
+fn stdout(running: &mut Running) -> String {
+    let mut all = String::new();
+    let stdout = running.0.stdout.as_mut().unwrap();
+    stdout.read_to_string(&mut all).unwrap();
+    all
+}
+
+#[test]
+fn what_is_there_and_what_comes_is_shown_until_the_producer_finishes() {
+    for when_full in BOTH {
+        let place = Place::new();
+        let mut producer = End::start(&place, "producer", when_full);
+        producer.tell("push 5");
+        let mut tail = tail(&place, &["--oldest", "--json"]);
+        let mut lines = BufReader::new(tail.0.stdout.take().unwrap());
+        let mut shown = String::new();
+        for _ in 0..5 {
+            lines.read_line(&mut shown).unwrap();
+        }
+        producer.tell("push 3");
+        for _ in 0..3 {
+            lines.read_line(&mut shown).unwrap();
+        }
+        producer.order("finish");
+        assert_eq!(numbers(&shown), (0..8).collect::<Vec<_>>());
+        assert_eq!(tail.code(), Some(0));
+        assert_eq!(tail.stderr(), "");
+    }
+}
+
+#[test]
+fn what_was_overwritten_is_counted_exactly() {
+    for when_full in BOTH {
+        let place = Place::new();
+        let mut producer = End::start(&place, "producer", when_full);
+        producer.tell("push 20");
+        // Twelve are gone, and an eighth of the ring is left out.
+        let output = place.run(&["tail", "x", "--from", "0", "-n", "7", "--json"]);
+        assert_eq!(output.status.code(), Some(0));
+        assert_eq!(numbers(&text(&output.stdout)), (13..20).collect::<Vec<_>>());
+        let said = text(&output.stderr);
+        assert_eq!(
+            said,
+            "slipring: 13 messages were overwritten before they were seen; 13 in all\n"
+        );
+        let output = place.run(&["tail", "x", "--from", "0", "-n", "7", "--count", "--json"]);
+        let figures = json(&output);
+        assert_eq!(
+            (&figures["messages"], &figures["lost"]),
+            (&7.into(), &13.into())
+        );
+        let ahead = place.run(&["tail", "x", "--from", "21"]);
+        assert_eq!(ahead.status.code(), Some(1));
+        assert!(text(&ahead.stderr).contains("the next to come is 20"));
+    }
+}
+
+#[test]
+fn beside_a_fast_producer_messages_are_whole_and_in_order() {
+    for when_full in BOTH {
+        let place = Place::new();
+        let mut producer = End::start(&place, "producer", when_full);
+        let mut tail = tail(&place, &["--from", "0", "--json"]);
+        let messages = producer.tell("push 200000");
+        producer.order("finish");
+        let shown = numbers(&stdout(&mut tail));
+        assert!(shown.is_sorted_by(|one, next| one < next));
+        assert_eq!(tail.code(), Some(0));
+        let said = tail.stderr();
+        let lost = said.lines().last().map_or(0, |line| {
+            let all = line
+                .rsplit_once("; ")
+                .unwrap()
+                .1
+                .trim_end_matches(" in all");
+            all.replace(' ', "").parse::<u64>().unwrap()
+        });
+        assert_eq!(shown.len() as u64 + lost, messages, "{said}");
+    }
+}
+
+#[test]
+fn nothing_of_the_channel_changes_and_no_seat_is_needed() {
+    for when_full in BOTH {
+        let place = Place::new();
+        let mut producer = End::start(&place, "producer", when_full);
+        let _readers = [1, 2].map(|_| End::start(&place, "consumer", when_full));
+        producer.tell("push 8");
+        let files = ["control", "data"].map(|part| place.channels().join("x").join(part));
+        let before = files.each_ref().map(|file| fs::read(file).unwrap());
+        assert!(before[1].len() >= 8 * TICK);
+        let shown = place.run(&["tail", "x", "--oldest", "-n", "8", "--json"]);
+        assert_eq!(numbers(&text(&shown.stdout)), (0..8).collect::<Vec<_>>());
+        // One that waits, too.
+        let mut waiting = tail(&place, &["--newest"]);
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        assert!(waiting.is_running());
+        let stat = place.stat("x").unwrap();
+        assert_eq!(stat["consumers"].as_array().unwrap().len(), 2);
+        for (file, before) in files.iter().zip(before) {
+            assert!(fs::read(file).unwrap() == before, "{}", file.display());
+        }
+        waiting.signal(Signal::INT);
+        assert_eq!(waiting.code(), Some(130));
+    }
+}
+
+#[test]
+fn stat_names_the_paused_reader_that_holds_the_producer_back() {
+    let place = Place::new();
+    let mut producer = End::start(&place, "producer", WhenFull::Wait);
+    let mut fast = End::start(&place, "consumer", WhenFull::Wait);
+    let mut paused = End::start(&place, "consumer", WhenFull::Wait);
+    paused.0.signal(Signal::STOP);
+    assert_eq!(producer.tell("fill"), 8);
+    assert_eq!(fast.tell("pop 8"), 8);
+    assert_eq!(producer.tell("fill"), 8, "a paused reader gates");
+    let stat = place.stat("x").unwrap();
+    let holder = &stat["holds_back"];
+    assert_eq!((&holder["index"], &holder["lag"]), (&1.into(), &8.into()));
+    assert_eq!(holder["pid"], paused.pid());
+    assert_eq!(stat["when_full"], "wait");
+    let lags = [0, 1].map(|index| stat["consumers"][index]["lag"].as_u64().unwrap());
+    assert_eq!(lags, [0, 8]);
+    let shown = text(&place.run(&["stat", "x"]).stdout);
+    let line = format!(
+        "by consumer 1 (held), process {}, 8 slots behind",
+        paused.pid()
+    );
+    assert!(shown.contains(&line), "{shown}");
+    assert!(shown.contains("2 of 2 seats held"), "{shown}");
+    let listed = text(&place.run(&["ls"]).stdout);
+    assert!(listed.contains("2 of 2 held"), "{listed}");
+    // Who only watches sees what it keeps there.
+    let seen = place.run(&["tail", "x", "--oldest", "-n", "8", "--json"]);
+    assert_eq!(numbers(&text(&seen.stdout)).len(), 8);
+    paused.0.signal(Signal::CONT);
+    assert_eq!(paused.tell("pop 3"), 3);
+    assert_eq!(producer.tell("fill"), 11);
+    assert_eq!(place.stat("x").unwrap()["holds_back"]["pid"], paused.pid());
+}
+
+#[test]
+fn stat_tells_what_a_consumer_lost_and_leaves_out_seats_that_nobody_took() {
+    let place = Place::new();
+    let mut producer = End::start(&place, "producer", WhenFull::Overwrite);
+    let mut slow = End::start(&place, "consumer", WhenFull::Overwrite);
+    producer.tell("push 20");
+    slow.tell("pop 1");
+    let stat = place.stat("x").unwrap();
+    assert_eq!(stat["when_full"], "overwrite");
+    assert_eq!(stat["consumer_seats"], 2);
+    assert_eq!(stat["consumers"].as_array().unwrap().len(), 1);
+    assert_eq!(stat["consumers"][0]["lagged"], 13);
+    assert!(stat["holds_back"].is_null());
+    let shown = text(&place.run(&["stat", "x"]).stdout);
+    assert!(shown.contains("overwrite the oldest messages"), "{shown}");
+    assert!(
+        shown.contains("consumer 0") && !shown.contains("consumer 1"),
+        "{shown}"
+    );
+}
+
+#[test]
+fn how_the_producer_left_is_told() {
+    for (how, code, words) in [("abort", 3, "it aborted"), ("", 4, "it died")] {
+        let place = Place::new();
+        let mut producer = End::start(&place, "producer", WhenFull::Overwrite);
+        producer.tell("push 2");
+        let mut tail = tail(&place, &["--oldest", "--json"]);
+        let mut lines = BufReader::new(tail.0.stdout.take().unwrap());
+        lines.read_line(&mut String::new()).unwrap();
+        match how {
+            "" => producer.0.signal(Signal::KILL),
+            how => producer.order(how),
+        }
+        assert_eq!(tail.code(), Some(code));
+        assert!(tail.stderr().contains(words));
+    }
+}
+
+#[test]
+fn a_channel_of_another_kind_is_refused() {
+    let place = Place::new();
+    assert!(place.run(&["create", "x"]).status.success());
+    let output = place.run(&["tail", "x"]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = text(&output.stderr);
+    assert!(
+        said.contains("is of kind `bytes`, this program asked for `broadcast`"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_damaged_channel_is_refused_and_one_that_is_removed_is_left() {
+    let place = Place::new();
+    let mut producer = End::start(&place, "producer", WhenFull::Wait);
+    producer.tell("push 2");
+    producer.order("finish");
+    until("it left", || !producer.0.is_running());
+    let dir = place.channels().join("x");
+    let run = |word: &str| {
+        let output = place.run(&["tail", "x", "--oldest"]);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(
+            text(&output.stderr).contains(word),
+            "{}",
+            text(&output.stderr)
+        );
+    };
+    // What follows the first page is the role pages: an impossible tail, and all else, too.
+    let control = fs::read(dir.join("control")).unwrap();
+    let mut rubbish = control.clone();
+    rubbish[4096..].fill(0xff);
+    fs::write(dir.join("control"), rubbish).unwrap();
+    run("`tail` holds 0xffffffffffffffff");
+    fs::write(dir.join("control"), &control).unwrap();
+    let mut waiting = tail(&place, &[]);
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    assert!(
+        waiting.is_running(),
+        "an end that is history is none of its"
+    );
+    assert!(place.run(&["rm", "x"]).status.success());
+    assert_eq!(waiting.code(), Some(1));
+    assert!(waiting.stderr().contains("no channel `x`"));
+    let mut producer = End::start(&place, "producer", WhenFull::Overwrite);
+    producer.tell("push 2");
+    let data = fs::OpenOptions::new()
+        .write(true)
+        .open(dir.join("data"))
+        .unwrap();
+    data.set_len(100).unwrap();
+    run("truncated");
+}

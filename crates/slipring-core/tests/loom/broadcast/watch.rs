@@ -1,0 +1,78 @@
+//! Who only watches: what it copies is whole, and what is missing is told.
+
+use slipring_core::broadcast::Watcher;
+use slipring_core::layout::{Geometry, Kind, WhenFull};
+use slipring_core::mem::Watched;
+use slipring_core::sync::fence;
+
+use super::*;
+
+/// Watches until `messages` are copied or lost.
+fn watch(feed: &Feed, messages: u64) {
+    let geometry = Geometry {
+        kind: Kind::Broadcast,
+        when_full: if feed.overwrites {
+            WhenFull::Overwrite
+        } else {
+            WhenFull::Wait
+        },
+        capacity: feed.capacity,
+        slot_size: 16,
+        slot_align: 8,
+        producers: 1,
+        consumers: 2,
+        skew: 0,
+    };
+    let slots = Watched::new(&feed.words, &geometry).unwrap();
+    let notes = SeatLine::default();
+    let peer = Peer::producer(&feed.lines[0], &notes);
+    let mut watcher = Watcher::new(&feed.tail, &feed.gate, slots, peer, Seek::Oldest).unwrap();
+    let mut next = watcher.position();
+    while next < messages {
+        let mut bytes = [0; 16];
+        match watcher.try_next(&mut bytes) {
+            Ok(told) => {
+                let word = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
+                assert_eq!((told, number([word(0), word(8)])), (next, next));
+                next += 1;
+            }
+            Err(Error::Lagged(lost)) => next += lost,
+            Err(Error::Empty) => thread::yield_now(),
+            Err(error) => panic!("{error}"),
+        }
+        assert_eq!(watcher.position(), next);
+    }
+}
+
+#[test]
+fn who_watches_a_channel_that_overwrites_gets_whole_messages() {
+    model_within(3, || {
+        let feed = Feed::new(2, true).sent(2);
+        let other = feed.clone();
+        let watcher = thread::spawn(move || watch(&other, 3));
+        feed.produce(false, |tx, _| push_all(tx, 2..3));
+        watcher.join().unwrap();
+    });
+}
+
+/// The producer's side is a copy of what `Producer::raise`, `write` and `commit` do, with words in place of
+/// plain slots: of those the model knows only that they race.
+#[test]
+fn who_watches_a_channel_that_waits_gets_whole_messages() {
+    model_within(2, || {
+        let feed = Feed::new(1, false);
+        let write = |feed: &Feed, message: u64| {
+            feed.gate.store(message + 1, Ordering::Release);
+            fence(Ordering::SeqCst);
+            let words = feed.words.iter().zip(pair(message));
+            words.for_each(|(word, value)| word.store(value, Ordering::Relaxed));
+            feed.tail.store(message + 1, Ordering::Release);
+        };
+        write(&feed, 0);
+        let other = feed.clone();
+        let watcher = thread::spawn(move || watch(&other, 3));
+        write(&feed, 1);
+        write(&feed, 2);
+        watcher.join().unwrap();
+    });
+}
