@@ -30,5 +30,6 @@ step cargo test --workspace --locked
 # What stands behind features: streams and tokio. (The rest was run above.)
 step cargo test -p slipring --features tokio --locked --test futures --test on_tokio
 step cargo run -p slipring --features tokio --locked --quiet --example tokio
-# The example that needs nobody else, and ends by itself.
+# Examples that need nobody else, and end by themselves.
 step cargo run --locked --quiet -p slipring --example event_loop
+step cargo run --locked --quiet -p slipring --example feed

@@ -50,6 +50,10 @@ pub struct Sample {
     /// Nanoseconds that a cache line took to the other core and back, before and after; nothing
     /// where only one core was used.
     pub line: Option<(f64, f64)>,
+    /// The part of the timed stretch that counts, if not all of it does.
+    pub own: Option<Duration>,
+    /// How many messages a reader missed, if it may.
+    pub lost: u64,
 }
 
 /// Repeats an attempt until it gives `Some`: how every contender here waits.
@@ -183,6 +187,8 @@ impl Meeting {
             bad,
             on_core,
             line,
+            own: None,
+            lost: 0,
         }
     }
 
@@ -343,6 +349,8 @@ pub fn solo(run: &Run, mut work: impl FnMut(Range<u64>) -> u64) -> Sample {
         bad,
         on_core,
         line: None,
+        own: None,
+        lost: 0,
     }
 }
 

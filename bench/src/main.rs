@@ -6,10 +6,12 @@
 //! - `referee`: rounds, calibration, timeouts; it starts a process for each run;
 //! - `worker`: that process; it picks the contender and the message type;
 //! - `duel`: two pinned threads, a warm-up, a timed stretch;
+//! - `broadcast`: the same for one writer and many readers;
 //! - `message`: what is written and how it is checked;
 //! - `peers`: the contenders' loops, one file each;
 //! - `targets`, `report`, `machine`: what follows from the figures.
 
+mod broadcast;
 mod duel;
 mod machine;
 mod message;

@@ -15,6 +15,16 @@ use std::mem::MaybeUninit;
 
 const SEED: u64 = 0x9E37_79B9_7F4A_7C15;
 const STEP: u64 = 0xD1B5_4A32_D192_ED03;
+/// By which a first word gives its message's number: Newton's iteration, each step of which doubles
+/// the number of right bits.
+const UNSEED: u64 = {
+    let (mut inverse, mut bits) = (SEED, 3);
+    while bits < 64 {
+        inverse = inverse.wrapping_mul(2_u64.wrapping_sub(SEED.wrapping_mul(inverse)));
+        bits *= 2;
+    }
+    inverse
+};
 
 /// Messages a batch. Run lengths are multiples of it.
 pub const BATCH: u64 = 256;
@@ -100,6 +110,9 @@ pub trait Job: Send + Sync + 'static {
     /// Zero if every word of `msg` is message `seq`'s.
     fn check(msg: &Self::Msg, seq: u64) -> u64;
 
+    /// Which message this is, by its first word.
+    fn number(msg: &Self::Msg) -> u64;
+
     /// Message `seq`, written over an older one.
     #[inline(always)]
     fn refill(slot: &mut Self::Msg, seq: u64) {
@@ -134,6 +147,13 @@ impl<M: Message, const MAKE: u32, const CHECK: u32> Job for Task<M, MAKE, CHECK>
         for (i, slot) in words.iter_mut().enumerate() {
             slot.write(word(seq, i));
         }
+    }
+
+    #[inline(always)]
+    fn number(msg: &M) -> u64 {
+        let first: *const u64 = (&raw const *msg).cast();
+        // SAFETY: a `Message` is one aligned, initialised word at least.
+        unsafe { first.read() }.wrapping_mul(UNSEED)
     }
 
     #[inline(always)]
@@ -292,6 +312,13 @@ mod tests {
         let msg = <Task<[u64; 158]>>::make(7);
         assert_eq!(<Task<[u64; 158]>>::check(&msg, 7), 0);
         assert_ne!(<Task<[u64; 158]>>::check(&msg, 8), 0);
+    }
+
+    #[test]
+    fn a_message_tells_its_number() {
+        for seq in [0, 1, 7, 1 << 40, u64::MAX] {
+            assert_eq!(<Task<[u64; 8]>>::number(&<Task<[u64; 8]>>::make(seq)), seq);
+        }
     }
 
     #[test]

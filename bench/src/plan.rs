@@ -1,5 +1,6 @@
 //! What is measured: the cases, their names, and who takes part in each.
 
+use crate::broadcast::Fan;
 use crate::message::Lengths;
 use crate::peers::{ALL, About, Kind, Mode};
 use std::fmt;
@@ -25,6 +26,8 @@ pub enum Group {
     Bytes,
     /// Round trips.
     Roundtrip,
+    /// One writer, and readers that all see all.
+    Broadcast,
     /// Everything.
     All,
 }
@@ -92,6 +95,8 @@ pub enum Case {
         /// Bytes a message.
         size: usize,
     },
+    /// A message to all.
+    Broadcast(Fan),
 }
 
 impl Case {
@@ -106,6 +111,7 @@ impl Case {
             Case::Trip { size } => {
                 about.round_trip && (about.kind != Kind::Bound || size == TRIP_SIZES[0])
             }
+            Case::Broadcast(fan) => (about.broadcast)(fan),
         }
     }
 
@@ -116,7 +122,16 @@ impl Case {
 
     /// Whether figures are times, which should be small, and not rates.
     pub fn is_time(self) -> bool {
-        matches!(self, Case::Trip { .. })
+        match self {
+            Case::Trip { .. } => true,
+            Case::Broadcast(fan) => fan.is_time(),
+            Case::Fixed { .. } | Case::Records { .. } => false,
+        }
+    }
+
+    /// Whether a reader may miss messages.
+    pub fn may_lose(self) -> bool {
+        matches!(self, Case::Broadcast(fan) if !fan.is_lossless())
     }
 }
 
@@ -153,6 +168,7 @@ impl fmt::Display for Case {
             }
             Case::Records { spread, mode } => write!(f, "bytes/{spread}/{mode}"),
             Case::Trip { size } => write!(f, "roundtrip/{size}"),
+            Case::Broadcast(fan) => write!(f, "{fan}"),
         }
     }
 }
@@ -187,6 +203,11 @@ fn belongs(case: Case, group: Group) -> bool {
         }
         (Group::Bytes, Case::Records { .. }) => true,
         (Group::Roundtrip, Case::Trip { .. }) => true,
+        (Group::Broadcast, Case::Broadcast(_)) => true,
+        // Its batches are judged against those of one reader's own channel.
+        (Group::Broadcast, Case::Fixed { size, mode, slow }) => {
+            size <= 64 && mode == Mode::Batch && slow == Slow::Nobody
+        }
         _ => false,
     }
 }
@@ -218,6 +239,7 @@ fn every_case() -> Vec<Case> {
         all.extend(SPREADS.map(|spread| Case::Records { spread, mode }));
     }
     all.extend(TRIP_SIZES.map(|size| Case::Trip { size }));
+    all.extend(Fan::every().into_iter().map(Case::Broadcast));
     all
 }
 

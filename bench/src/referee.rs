@@ -47,6 +47,8 @@ pub struct Timing {
     pub line: Option<f64>,
     /// Messages on the clock.
     pub messages: u64,
+    /// How many of them a reader missed, on average.
+    pub lost: u64,
 }
 
 impl Figure {
@@ -154,11 +156,11 @@ impl Arena {
         match self.try_run(case, about, settings, figure) {
             Ok(sample) => {
                 let messages = figure.messages;
-                let seconds = sample.time.as_secs_f64() / messages as f64;
+                let counted = sample.own.unwrap_or(sample.time).as_secs_f64();
                 let value = if case.is_time() {
-                    seconds * 1e9
+                    counted * 1e9 / messages as f64
                 } else {
-                    1e-6 / seconds
+                    1e-6 * messages.saturating_sub(sample.lost) as f64 / counted
                 };
                 let disturbed = is_disturbed(about, &sample);
                 let line = sample.line.map(|(before, after)| before.midpoint(after));
@@ -167,7 +169,9 @@ impl Arena {
                     disturbed,
                     line,
                     messages,
+                    lost: sample.lost,
                 });
+                let seconds = sample.time.as_secs_f64() / messages as f64;
                 figure.messages = whole_batches(settings.seconds / seconds);
             }
             Err(reason) => figure.failures.push(reason),
@@ -244,10 +248,12 @@ impl Arena {
         // Should it fail, the lock goes with the process.
         let _ = self.turn.unlock();
         let sample = sample?;
-        if sample.bad == 0 {
-            Ok(sample)
-        } else {
+        if sample.bad != 0 {
             Err("delivered wrong data".to_owned())
+        } else if sample.lost > 0 && !case.may_lose() {
+            Err(format!("lost {} messages", sample.lost))
+        } else {
+            Ok(sample)
         }
     }
 

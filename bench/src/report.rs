@@ -1,6 +1,7 @@
 //! What was found, as JSON for programs and as Markdown for people.
 
 use crate::Settings;
+use crate::broadcast::{Fan, Flow, Way};
 use crate::machine::Machine;
 use crate::peers::{ALL, About, Kind, Mode};
 use crate::plan::{Case, Slow};
@@ -308,7 +309,29 @@ fn title(case: Case) -> String {
             )
         }
         Case::Trip { .. } => "Round trips: nanoseconds".to_owned(),
+        Case::Broadcast(fan) => to_all(fan),
     }
+}
+
+fn to_all(fan: Fan) -> String {
+    let what = match (fan.way, fan.flow) {
+        (Way::One, Flow::Wait) => "one at a time, the writer waits: million messages a second",
+        (Way::Batch, _) => "batches of 256, the writer waits: million messages a second",
+        (Way::One, Flow::Paced) => {
+            "one at a time, overwriting, readers that keep up: million messages a second"
+        }
+        (Way::One, Flow::Free) => {
+            "one at a time, overwriting as fast as it can: million messages received a second"
+        }
+        (Way::Idle, _) => "publishing beside readers that never read: nanoseconds",
+        (Way::Drained, _) => "publishing with readers that keep up, the writer's part: nanoseconds",
+        (Way::Alone, _) => "one thread, push, publish and pop: million messages a second",
+        (Way::Bare, _) => {
+            "one thread, push, publish and pop, unchecked as in que's benchmark: million messages a second"
+        }
+        (Way::Trip, _) => "round trips, overwriting both ways: nanoseconds",
+    };
+    format!("To all, {} B, {what}", fan.size)
 }
 
 fn capital(text: &str) -> String {
@@ -322,6 +345,8 @@ fn heading(case: Case) -> String {
     match case {
         Case::Fixed { size, .. } | Case::Trip { size } => format!("{size} B"),
         Case::Records { spread, .. } => format!("{spread} B"),
+        Case::Broadcast(Fan { readers: 1, .. }) => "1 reader".to_owned(),
+        Case::Broadcast(Fan { readers, .. }) => format!("{readers} readers, one core"),
     }
 }
 

@@ -1,8 +1,9 @@
-//! The Speed table of slipring's first issue, judged by one run's figures.
+//! The Speed tables of slipring's issues, judged by one run's figures.
 //!
-//! Each row of that table becomes one verdict for each size, each kind of region and each
+//! Each row of those tables becomes one verdict for each size, each kind of region and each
 //! direction it speaks of. A row whose figures were not measured gives no verdict.
 
+use crate::broadcast::{Fan, Flow, Way};
 use crate::peers::{Kind, Mode, named};
 use crate::plan::{Case, SIZES, SLIP_SIZES, SPREADS, Slow, Spread, TRIP_SIZES};
 use crate::referee::{Figure, Figures};
@@ -80,7 +81,7 @@ pub fn best(
             if best.as_ref().is_none_or(|(_, old)| better(*old)) {
                 let way = match case {
                     Case::Fixed { mode, .. } | Case::Records { mode, .. } => format!(", {mode}"),
-                    Case::Trip { .. } => String::new(),
+                    Case::Trip { .. } | Case::Broadcast(_) => String::new(),
                 };
                 best = Some((format!("{name}{way}"), value));
             }
@@ -106,6 +107,7 @@ pub fn judge(figures: &Figures) -> Vec<Verdict> {
         judge.slip(region);
         judge.trips(region);
         judge.records(region);
+        judge.broadcasts(region);
     }
     judge.named_against_heap();
     verdicts
@@ -228,10 +230,73 @@ impl Judge<'_> {
         }
     }
 
+    /// The table of slipring's issue on broadcasts.
+    fn broadcasts(&mut self, region: &'static str) {
+        let case = |way, flow, size, readers| {
+            [Case::Broadcast(Fan {
+                way,
+                flow,
+                size,
+                readers,
+            })]
+        };
+        for size in [8, 64] {
+            let one = case(Way::One, Flow::Wait, size, 1);
+            let rival = best(self.figures, &one, |_, name| {
+                matches!(name, "ringfire" | "disruptor")
+            });
+            let what = format!("to all, {size} B, one at a time, waiting, 1 reader");
+            self.at_least(&what, region, &one, rival, 1.1, None);
+
+            let batch = case(Way::Batch, Flow::Wait, size, 1);
+            let own = median(self.figures, plain(size, Mode::Batch), region)
+                .map(|value| ("its own spsc, batch".to_owned(), value));
+            let what = format!("to all, {size} B, batches of 256, waiting, 1 reader");
+            self.at_least(&what, region, &batch, own, 0.9, None);
+        }
+        for size in [64, 1264] {
+            let paced = case(Way::One, Flow::Paced, size, 1);
+            let rival = best(self.figures, &paced, |_, name| {
+                matches!(name, "ringfire" | "que")
+            });
+            let what = format!("to all, {size} B, overwriting, 1 reader that keeps up");
+            self.at_least(&what, region, &paced, rival, 1.2, None);
+        }
+        for size in [8, 64] {
+            for (way, flow, how, bound) in [
+                (Way::Idle, Flow::Free, "never read", 1.1),
+                (Way::Drained, Flow::Wait, "keep up", 1.3),
+            ] {
+                let [few] = case(way, flow, size, 1);
+                let one = median(self.figures, few, region)
+                    .map(|value| ("its own with 1".to_owned(), value));
+                let what = format!("to all, {size} B, publishing with 63 readers that {how}");
+                self.at_most(&what, region, &case(way, flow, size, 63), one, bound);
+            }
+        }
+        let trip = case(Way::Trip, Flow::Free, 8, 1);
+        let raw = best(self.figures, &trip, |kind, _| kind == Kind::Bound);
+        self.at_most(
+            "to all, 8 B, round trip, overwriting",
+            region,
+            &trip,
+            raw,
+            1.25,
+        );
+        for (way, how) in [(Way::Bare, "unchecked as there"), (Way::Alone, "checked")] {
+            let shape = case(way, Flow::Free, 1264, 1);
+            let que = best(self.figures, &shape, |_, name| name == "que");
+            let what = format!("to all, 1264 B, que's own shape, {how}");
+            self.at_least(&what, region, &shape, que, 1.3, None);
+        }
+    }
+
     fn named_against_heap(&mut self) {
         let [heap, named] = REGIONS;
         let measured: Vec<Case> = self.figures.keys().copied().collect();
-        for case in measured {
+        // Readers that share a core say nothing new of the memory.
+        let alone = |case: &Case| !matches!(case, Case::Broadcast(fan) if fan.readers > 1);
+        for case in measured.into_iter().filter(alone) {
             let other = median(self.figures, case, heap).map(|value| (heap.to_owned(), value));
             let what = format!("{case}: named against heap");
             if case.is_time() {
@@ -316,6 +381,7 @@ pub fn columns(case: Case) -> Vec<Case> {
             .map(|spread| Case::Records { spread, mode })
             .to_vec(),
         Case::Trip { .. } => TRIP_SIZES.map(|size| Case::Trip { size }).to_vec(),
+        Case::Broadcast(fan) => fan.columns().map(Case::Broadcast).collect(),
     }
 }
 
@@ -330,6 +396,7 @@ mod tests {
             disturbed: false,
             line: None,
             messages: 1,
+            lost: 0,
         }
     }
 
@@ -357,6 +424,24 @@ mod tests {
         assert_eq!(spread(&figure), Some((2.5, 2.0, 3.0)));
         figure.samples[1].disturbed = true;
         assert_eq!(spread(&figure), Some((2.0, 1.0, 3.0)));
+    }
+
+    #[test]
+    fn publishing_to_many_is_judged_by_publishing_to_one() {
+        let mut figures = Figures::new();
+        for (readers, ns) in [(1, 4.0), (63, 5.0)] {
+            let fan = Fan {
+                way: Way::Idle,
+                flow: Flow::Free,
+                size: 8,
+                readers,
+            };
+            let line_up = figures.entry(Case::Broadcast(fan)).or_default();
+            line_up.insert("slipring heap", figure(&[ns]));
+        }
+        let verdicts = judge(&figures);
+        assert_eq!(verdicts.len(), 1);
+        assert_eq!((verdicts[0].ratio, verdicts[0].pass), (1.25, false));
     }
 
     #[test]

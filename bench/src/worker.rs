@@ -3,6 +3,7 @@
 //! A process a run, because a contender that crashes must not take the others with it, one that
 //! stalls can only be stopped by killing it, and none should inherit another's heap.
 
+use crate::broadcast::{Fan, Way};
 use crate::duel::{Run, Sample};
 use crate::message::{Job, Line, Task as Messages};
 use crate::peers::{self, About, Mode, Task};
@@ -81,10 +82,12 @@ pub fn work(order: &Order) -> Result<(), String> {
     }
     let sample = dispatch(about, order);
     print!(
-        "{} {} {:.4}",
+        "{} {} {} {:.4} {}",
         sample.time.as_nanos(),
+        sample.own.unwrap_or(sample.time).as_nanos(),
         sample.bad,
-        sample.on_core
+        sample.on_core,
+        sample.lost
     );
     match sample.line {
         Some((before, after)) => println!(" {before:.1} {after:.1}"),
@@ -97,8 +100,10 @@ pub fn work(order: &Order) -> Result<(), String> {
 pub fn read_sample(line: &str) -> Option<Sample> {
     let mut words = line.split_whitespace();
     let time = Duration::from_nanos(words.next()?.parse().ok()?);
+    let own = Some(Duration::from_nanos(words.next()?.parse().ok()?));
     let bad = words.next()?.parse().ok()?;
     let on_core = words.next()?.parse().ok()?;
+    let lost = words.next()?.parse().ok()?;
     let line = match (words.next(), words.next()) {
         (Some(before), Some(after)) => Some((before.parse().ok()?, after.parse().ok()?)),
         _ => None,
@@ -108,6 +113,8 @@ pub fn read_sample(line: &str) -> Option<Sample> {
         bad,
         on_core,
         line,
+        own,
+        lost,
     })
 }
 
@@ -137,7 +144,27 @@ fn dispatch(about: &About, order: &Order) -> Sample {
             let warm = (run.ring_bytes / (lengths.mean() + 8)).clamp(512, 1 << 20) as u64;
             peers::run_records(about.name, mode, &lengths, &Run { warm, ..run })
         }
+        Case::Broadcast(fan) if fan.way == Way::Trip => {
+            let run = Run {
+                capacity: TRIP_CAPACITY,
+                warm: 2048,
+                ..run
+            };
+            to_all(about, fan, &run)
+        }
+        Case::Broadcast(fan) => to_all(about, fan, &run),
     }
+}
+
+fn to_all(about: &About, fan: Fan, run: &Run) -> Sample {
+    let go = match (fan.size, about.aligned) {
+        (8, _) => peers::run_broadcast::<Messages<[u64; 1]>>,
+        (64, true) => peers::run_broadcast::<Messages<Line>>,
+        (64, false) => peers::run_broadcast::<Messages<[u64; 8]>>,
+        (1264, _) => peers::run_broadcast::<Messages<[u64; 158]>>,
+        (size, _) => panic!("no such message: {size} bytes to all"),
+    };
+    go(about.name, fan, run)
 }
 
 fn by_size(about: &About, size: usize, slow: Slow, task: Task, run: &Run) -> Sample {

@@ -3,7 +3,7 @@
 //! It shows what writing and checking cost by themselves. Two threads can pass it, since they
 //! share the work; it is a landmark, not a limit.
 
-use super::{About, Kind, Mode};
+use super::{About, Kind, Mode, NOTHING_TO_ALL};
 use crate::duel::{Run, Sample, solo};
 use crate::message::{BATCH, Job};
 use std::hint::black_box;
@@ -16,6 +16,7 @@ pub const ABOUT: About = About {
     modes: &[Mode::Batch],
     round_trip: false,
     records: &[],
+    broadcast: NOTHING_TO_ALL,
     slip: false,
     aligned: true,
     spins: true,

@@ -2,7 +2,7 @@
 //!
 //! The consumer polls, so the producer's wake-up signal is raised once and never again.
 
-use super::{About, Kind, Mode};
+use super::{About, Kind, Mode, NOTHING_TO_ALL};
 use crate::duel::{Run, Sample, duel};
 use crate::message::{Lengths, check_bytes, fill_bytes};
 use crate::spin;
@@ -16,6 +16,7 @@ pub const ABOUT: About = About {
     modes: &[],
     round_trip: false,
     records: &[Mode::One],
+    broadcast: NOTHING_TO_ALL,
     slip: false,
     aligned: false,
     spins: true,

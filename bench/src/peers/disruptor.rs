@@ -2,9 +2,10 @@
 //!
 //! Messages are always written and read in place, and the consumer always takes what has
 //! arrived, so its one way of publishing each message stands in the tables as *one* and counts
-//! as *drain* and *place* too. A consumer thread of its own (`handle_events_with`) was no faster.
+//! as *drain* and *place* too; so it does to all, with a poller a reader. A consumer thread of its own (`handle_events_with`) was no faster.
 
 use super::{About, Kind, Mode, Task};
+use crate::broadcast::{self, Fan, Flow, Place};
 use crate::duel::{Run, Sample, stream};
 use crate::message::{BATCH, Job};
 use crate::{bounce, each, spin};
@@ -18,6 +19,7 @@ pub const ABOUT: About = About {
     modes: &[Mode::One, Mode::Batch],
     round_trip: true,
     records: &[],
+    broadcast: |fan| fan.flow == Flow::Wait,
     slip: true,
     aligned: true,
     spins: true,
@@ -67,4 +69,47 @@ fn drain<J: Job>(rx: &mut Poller<J>, range: Range<u64>) -> u64 {
         }
     }
     bad
+}
+
+pub fn broadcast<J: Job>(fan: Fan, run: &Run) -> Sample {
+    let builder = build_single_producer(run.capacity, || J::make(0), BusySpin);
+    let (first, builder) = builder.new_event_poller();
+    let mut readers = vec![first];
+    // With one reader and with several the producer is another type.
+    if fan.readers == 1 {
+        return to_all::<J, _>(fan, run, builder.build(), readers);
+    }
+    let (second, mut builder) = builder.new_event_poller();
+    readers.push(second);
+    for _ in 2..fan.readers {
+        let (another, more) = builder.new_event_poller();
+        readers.push(another);
+        builder = more;
+    }
+    to_all::<J, _>(fan, run, builder.build(), readers)
+}
+
+fn to_all<J: Job, P: Producer<J::Msg> + Send>(
+    fan: Fan,
+    run: &Run,
+    tx: P,
+    readers: Vec<Poller<J>>,
+) -> Sample {
+    broadcast::run(
+        fan,
+        run,
+        (|| tx, || readers),
+        (push::<J, P>, take::<J>),
+        (batches::<J, P>, take::<J>),
+    )
+}
+
+#[inline(always)]
+fn take<J: Job>(rx: &mut Poller<J>, place: &mut Place) -> bool {
+    if let Ok(mut events) = rx.poll() {
+        for msg in &mut events {
+            place.took(J::check(msg, place.next));
+        }
+    }
+    false
 }

@@ -2,9 +2,10 @@
 //!
 //! One publisher, one subscriber, no overwriting: `enable_safe_overflow(false)` and
 //! `RetryUntilDelivered` make the publisher wait for a full subscriber. Messages are loaned and
-//! filled in place, and checked in place, so *one* is also its *place*.
+//! filled in place, and checked in place, so *one* is also its *place*. To all, each reader is a subscriber.
 
 use super::{About, Kind, Mode, Task};
+use crate::broadcast::{self, Fan, Flow, Place, Way};
 use crate::duel::{Run, Sample, duel};
 use crate::message::Job;
 use crate::{answer, ask, spin};
@@ -12,6 +13,7 @@ use iceoryx2::node::Node;
 use iceoryx2::port::{publisher::Publisher, subscriber::Subscriber};
 use iceoryx2::prelude::*;
 use std::ops::Range;
+use std::rc::Rc;
 
 pub const ABOUT: About = About {
     name: "iceoryx2",
@@ -20,6 +22,7 @@ pub const ABOUT: About = About {
     modes: &[Mode::One],
     round_trip: true,
     records: &[],
+    broadcast: |fan| fan.flow == Flow::Wait && fan.way != Way::Batch,
     slip: false,
     aligned: false,
     spins: true,
@@ -48,7 +51,7 @@ pub fn run<J: Job>(task: Task, run: &Run) -> Sample {
         Task::Stream(_) => duel(
             run,
             || {
-                let mut tx = publisher::<J>(run, "there");
+                let mut tx = publisher::<J>(run, "there", 1);
                 move |range: Range<u64>| range.for_each(|seq| push::<J>(&mut tx, seq))
             },
             || {
@@ -59,11 +62,17 @@ pub fn run<J: Job>(task: Task, run: &Run) -> Sample {
         Task::RoundTrip => duel(
             run,
             || {
-                let (mut rx, mut tx) = (subscriber::<J>(run, "there"), publisher::<J>(run, "back"));
+                let (mut rx, mut tx) = (
+                    subscriber::<J>(run, "there"),
+                    publisher::<J>(run, "back", 1),
+                );
                 move |range| answer!(&mut rx, &mut tx, range, push::<J>, pop::<J>)
             },
             || {
-                let (mut tx, mut rx) = (publisher::<J>(run, "there"), subscriber::<J>(run, "back"));
+                let (mut tx, mut rx) = (
+                    publisher::<J>(run, "there", 1),
+                    subscriber::<J>(run, "back"),
+                );
                 move |range| ask!(&mut tx, &mut rx, range, push::<J>, pop::<J>)
             },
         ),
@@ -72,7 +81,7 @@ pub fn run<J: Job>(task: Task, run: &Run) -> Sample {
 
 /// The service of that name, seen from a node of the calling thread's own. Its files are under
 /// the run's directory and, in `/dev/shm`, begin with that directory's name.
-fn service<J: Job>(run: &Run, name: &str) -> (Node<ipc::Service>, Service<J>) {
+fn service<J: Job>(run: &Run, name: &str, readers: usize) -> (Node<ipc::Service>, Service<J>) {
     let prefix = format!(
         "{}-",
         run.dir.file_name().expect("a name").to_string_lossy()
@@ -92,14 +101,14 @@ fn service<J: Job>(run: &Run, name: &str) -> (Node<ipc::Service>, Service<J>) {
         .history_size(0)
         .subscriber_max_buffer_size(run.capacity)
         .max_publishers(1)
-        .max_subscribers(1)
+        .max_subscribers(readers)
         .open_or_create()
         .expect("a service");
     (node, service)
 }
 
-fn publisher<J: Job>(run: &Run, name: &str) -> Tx<J> {
-    let (node, service) = service::<J>(run, name);
+fn publisher<J: Job>(run: &Run, name: &str, readers: usize) -> Tx<J> {
+    let (node, service) = service::<J>(run, name, readers);
     let publisher = service
         .publisher_builder()
         .backpressure_strategy(BackpressureStrategy::RetryUntilDelivered)
@@ -109,7 +118,7 @@ fn publisher<J: Job>(run: &Run, name: &str) -> Tx<J> {
 }
 
 fn subscriber<J: Job>(run: &Run, name: &str) -> Rx<J> {
-    let (node, service) = service::<J>(run, name);
+    let (node, service) = service::<J>(run, name, 1);
     let subscriber = service
         .subscriber_builder()
         .buffer_size(run.capacity)
@@ -129,4 +138,36 @@ fn push<J: Job>((tx, _): &mut Tx<J>, seq: u64) {
 #[inline(always)]
 fn pop<J: Job>((rx, _): &mut Rx<J>, seq: u64) -> u64 {
     J::check(spin!(rx.receive().expect("a connection")).payload(), seq)
+}
+
+pub fn broadcast<J: Job>(fan: Fan, run: &Run) -> Sample {
+    set_log_level(LogLevel::Fatal);
+    let tx = || publisher::<J>(run, "all", fan.readers);
+    let subscribers = || {
+        let (node, service) = service::<J>(run, "all", fan.readers);
+        let node = Rc::new(node);
+        let subscriber = |_| {
+            let builder = service.subscriber_builder().buffer_size(run.capacity);
+            (builder.create().expect("a subscriber"), Rc::clone(&node))
+        };
+        (0..fan.readers).map(subscriber).collect::<Vec<_>>()
+    };
+    let each = |tx: &mut Tx<J>, range: Range<u64>| range.for_each(|seq| push::<J>(tx, seq));
+    let calls = (push::<J>, take::<J>);
+    broadcast::run(fan, run, (tx, subscribers), calls, (each, take::<J>))
+}
+
+/// A subscriber, and the node of all of them.
+type Reader<J> = (
+    Subscriber<ipc::Service, <J as Job>::Msg, ()>,
+    Rc<Node<ipc::Service>>,
+);
+
+#[inline(always)]
+fn take<J: Job>((rx, _): &mut Reader<J>, place: &mut Place) -> bool {
+    let Some(sample) = rx.receive().expect("a connection") else {
+        return false;
+    };
+    place.took(J::check(sample.payload(), place.next));
+    true
 }

@@ -18,7 +18,9 @@ mod shaq;
 #[cfg(feature = "slipring")]
 mod slipring;
 mod std_mpsc;
+mod tokio;
 
+use crate::broadcast::Fan;
 use crate::duel::{Run, Sample};
 use crate::message::{Job, Lengths};
 use std::fmt;
@@ -92,6 +94,8 @@ pub struct About {
     pub round_trip: bool,
     /// Its ways with variable-size records.
     pub records: &'static [Mode],
+    /// Whether it takes part in this to all.
+    pub broadcast: fn(Fan) -> bool,
     /// Whether it takes part in the `slip` cases.
     pub slip: bool,
     /// Whether it is better served by 64-byte messages that are aligned to 64 bytes.
@@ -101,6 +105,9 @@ pub struct About {
     /// Which calls are measured.
     pub how: &'static str,
 }
+
+/// For one that has one reader alone.
+pub const NOTHING_TO_ALL: fn(Fan) -> bool = |_| false;
 
 /// Every contender, in the order in which they run and are listed.
 pub const ALL: &[About] = &[
@@ -118,6 +125,7 @@ pub const ALL: &[About] = &[
     crossbeam::ABOUT,
     std_mpsc::ABOUT,
     iceoryx2::ABOUT,
+    tokio::ABOUT,
     ringbuf::ABOUT,
     cloudtoid::ABOUT,
     seqpacket::ABOUT,
@@ -151,6 +159,25 @@ pub fn run_fixed<J: Job>(name: &str, task: Task, run: &Run) -> Sample {
         "raw, two lines" => raw::two_lines(run),
         "bound" => bound::run::<J>(run),
         other => panic!("{other} does not pass fixed-size messages"),
+    }
+}
+
+/// Runs one contender once with messages that all readers see.
+pub fn run_broadcast<J: Job>(name: &str, fan: Fan, run: &Run) -> Sample {
+    match name {
+        #[cfg(feature = "slipring")]
+        "slipring heap" | "slipring named" | "slipring processes" => {
+            slipring::broadcast::run::<J>(name, fan, run)
+        }
+        "disruptor" => disruptor::broadcast::<J>(fan, run),
+        "shaq" => shaq::broadcast::<J>(fan, run),
+        "ringfire" => ringfire::broadcast::<J>(fan, run),
+        "que" => que::broadcast::<J>(fan, run),
+        "iceoryx2" => iceoryx2::broadcast::<J>(fan, run),
+        "tokio" => tokio::broadcast::<J>(fan, run),
+        "raw, one line" => raw::one_line(run),
+        "raw, two lines" => raw::two_lines(run),
+        other => panic!("{other} does not pass messages to all"),
     }
 }
 

@@ -7,14 +7,20 @@
 //! publishes in between, it returns what the slot held a lap ago, and the run reports wrong data:
 //! always in *one* and in round trips, where the consumer is at the producer's heels, now and then
 //! in *batch* with large messages. There is no call by which a caller could look first.
+//!
+//! To all it is used headless, where it overwrites. It does not say what a reader has lost, so that is
+//! told by the messages themselves.
 
 use super::{About, Kind, Mode, Task};
+use crate::broadcast::{self, Fan, Flow, Place, Way};
 use crate::duel::{Run, Sample, stream};
 use crate::message::{BATCH, Job};
 use crate::{bounce, each, each_checked, spin};
 use que::Channel;
+use que::headless_spmc;
 use que::lossless::{consumer::Consumer, producer::Producer};
 use std::alloc::{Layout, alloc_zeroed};
+use std::hint::black_box;
 use std::ops::Range;
 
 pub const ABOUT: About = About {
@@ -24,10 +30,11 @@ pub const ABOUT: About = About {
     modes: &[Mode::One, Mode::Batch],
     round_trip: true,
     records: &[],
+    broadcast: |fan| fan.flow != Flow::Wait,
     slip: true,
     aligned: false,
     spins: true,
-    how: "lossless: `push` and `sync` each message, or `sync` every 256 / `pop`",
+    how: "lossless: `push` and `sync` each message, or `sync` every 256 / `pop`; to all: headless",
 };
 
 pub fn run<J: Job>(task: Task, run: &Run) -> Sample {
@@ -67,15 +74,20 @@ fn with_capacity<J: Job, const N: usize>(task: Task, run: &Run) -> Sample {
 
 type Ring<M, const N: usize> = (Producer<M, N>, Consumer<M, N>);
 
-/// A channel on the heap, page-aligned as its shared memory would be, and never freed: the
+/// Memory on the heap for a channel, page-aligned as its shared memory would be, and never freed: the
 /// process ends with the run.
-fn ring<J: Job, const N: usize>() -> Ring<J::Msg, N> {
+fn memory<J: Job, const N: usize>() -> *mut u8 {
     let layout = Layout::new::<Channel<J::Msg, N>>()
         .align_to(4096)
         .expect("a small alignment");
     // SAFETY: the layout is not empty.
     let memory = unsafe { alloc_zeroed(layout) };
     assert!(!memory.is_null(), "no memory");
+    memory
+}
+
+fn ring<J: Job, const N: usize>() -> Ring<J::Msg, N> {
+    let memory = memory::<J, N>();
     // SAFETY: zeroed memory of the channel's size and more than its alignment.
     let tx = unsafe { Producer::initialize_in(memory) }.expect("a fresh channel");
     // SAFETY: the channel was just made there.
@@ -103,4 +115,74 @@ fn batches<J: Job, const N: usize>(tx: &mut Producer<J::Msg, N>, range: Range<u6
 #[inline(always)]
 fn pop<J: Job, const N: usize>(rx: &mut Consumer<J::Msg, N>, seq: u64) -> u64 {
     J::check(&spin!(rx.pop()), seq)
+}
+
+pub fn broadcast<J: Job>(fan: Fan, run: &Run) -> Sample {
+    match run.capacity {
+        64 => headless::<J, 64>(fan, run),
+        256 => headless::<J, 256>(fan, run),
+        1024 => headless::<J, 1024>(fan, run),
+        4096 => headless::<J, 4096>(fan, run),
+        16384 => headless::<J, 16384>(fan, run),
+        other => panic!("que is built here for 64, 256, 1024, 4096 and 16384 slots, not {other}"),
+    }
+}
+
+type Writer<M, const N: usize> = headless_spmc::producer::Producer<M, N>;
+type Reader<M, const N: usize> = headless_spmc::consumer::Consumer<M, N>;
+
+fn headless<J: Job, const N: usize>(fan: Fan, run: &Run) -> Sample {
+    let ring = || {
+        let memory = memory::<J, N>();
+        // SAFETY: zeroed memory of the channel's size and more than its alignment.
+        let tx = unsafe { Writer::<J::Msg, N>::initialize_in(memory) }.expect("a fresh channel");
+        let reader = |_| {
+            // SAFETY: the channel was just made there.
+            unsafe { Reader::<J::Msg, N>::join(memory) }.expect("a consumer")
+        };
+        (tx, (0..fan.readers).map(reader).collect::<Vec<_>>())
+    };
+    let (mut tx, mut readers) = ring();
+    match fan.way {
+        Way::Trip => {
+            let (back, mut answers) = ring();
+            let (there, back) = ((tx, readers.remove(0)), (back, answers.remove(0)));
+            bounce!(run, there, back, write::<J, N>, |rx, seq| {
+                broadcast::wait_for(rx, seq, take::<J, N>)
+            })
+        }
+        Way::Bare => {
+            let (msg, rx) = (J::make(0), &mut readers[0]);
+            let pass = || {
+                tx.push(black_box(&msg));
+                tx.sync();
+                rx.pop()
+            };
+            broadcast::bare(run, pass, |got| J::check(got, 0))
+        }
+        _ => {
+            let each = |tx: &mut Writer<J::Msg, N>, range: Range<u64>| {
+                range.for_each(|seq| write::<J, N>(tx, seq));
+            };
+            let calls = (write::<J, N>, take::<J, N>);
+            broadcast::run(fan, run, (|| tx, || readers), calls, (each, take::<J, N>))
+        }
+    }
+}
+
+#[inline(always)]
+fn write<J: Job, const N: usize>(tx: &mut Writer<J::Msg, N>, seq: u64) {
+    let msg = J::make(seq);
+    tx.push(&msg);
+    tx.sync();
+}
+
+#[inline(always)]
+fn take<J: Job, const N: usize>(rx: &mut Reader<J::Msg, N>, place: &mut Place) -> bool {
+    let Some(msg) = rx.pop() else {
+        return false;
+    };
+    place.found(J::number(&msg));
+    place.took(J::check(&msg, place.next));
+    true
 }

@@ -5,6 +5,7 @@
 //! are measured, and the faster one is *the raw line* of the tables.
 
 use super::{About, Kind};
+use crate::broadcast::Way;
 use crate::duel::{Alone, Run, Sample, duel};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering::*};
@@ -16,6 +17,7 @@ pub const ONE_LINE: About = About {
     modes: &[],
     round_trip: true,
     records: &[],
+    broadcast: |fan| fan.way == Way::Trip,
     slip: false,
     aligned: false,
     spins: true,

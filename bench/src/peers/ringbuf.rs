@@ -5,7 +5,7 @@
 //! end of the ring, and skips it in one step; in *drain* it skips in one step all whole records
 //! that it finds before the end of the ring.
 
-use super::{About, Kind, Mode};
+use super::{About, Kind, Mode, NOTHING_TO_ALL};
 use crate::duel::{Run, Sample, duel};
 use crate::message::{Lengths, check_bytes, fill_bytes};
 use crate::spin;
@@ -20,6 +20,7 @@ pub const ABOUT: About = About {
     modes: &[],
     round_trip: false,
     records: &[Mode::One, Mode::Drain],
+    broadcast: NOTHING_TO_ALL,
     slip: false,
     aligned: false,
     spins: true,

@@ -1,14 +1,16 @@
 //! ringfire: one producer, many readers, through a file on shared memory; here with one
-//! registered reader and `LosslessBackpressure`, so that the producer waits for it.
+//! registered reader and `LosslessBackpressure`, so that the producer waits for it. To all, it overwrites
+//! (`LossyLatestWins`) where the case says so.
 //!
 //! Slots carry a sequence word and are always copied in and out. Aligned 64-byte messages make its
 //! slots 128 bytes long, which is the faster layout (50 against 38 million a second).
 
 use super::{About, Kind, Mode, Task};
+use crate::broadcast::{self, Fan, Flow, Place, Way};
 use crate::duel::{Run, Sample, stream};
 use crate::message::{BATCH, Job};
 use crate::{bounce, each, each_checked, spin};
-use ringfire::{FlowControl, RingConsumer, RingProducer, RingProducerBuilder};
+use ringfire::{FlowControl, RecvStatus, RingConsumer, RingProducer, RingProducerBuilder};
 use std::ops::Range;
 
 pub const ABOUT: About = About {
@@ -18,10 +20,11 @@ pub const ABOUT: About = About {
     modes: &[Mode::One, Mode::Drain, Mode::Batch],
     round_trip: true,
     records: &[],
+    broadcast: |fan| fan.way != Way::Bare,
     slip: true,
     aligned: true,
     spins: true,
-    how: "lossless: `try_push` / `try_recv`; batches `push_batch` / `recv_batch`",
+    how: "lossless: `try_push` / `try_recv`; batches `push_batch` / `recv_batch`; lossy: `recv_status`",
 };
 
 pub fn run<J: Job>(task: Task, run: &Run) -> Sample {
@@ -79,4 +82,66 @@ fn drain<J: Job>(rx: &mut RingConsumer<J::Msg>, range: Range<u64>) -> u64 {
         }
     }
     bad
+}
+
+/// A reader, and how many messages it has told us it lost.
+type Reader<M> = (RingConsumer<M>, u64);
+
+pub fn broadcast<J: Job>(fan: Fan, run: &Run) -> Sample {
+    let ring = |name: &str| {
+        let path = run.dir.join(name);
+        let (flow, registered) = match fan.flow {
+            Flow::Wait => (FlowControl::LosslessBackpressure, fan.readers),
+            Flow::Paced | Flow::Free => (FlowControl::LossyLatestWins, 0),
+        };
+        let tx = RingProducerBuilder::new(run.capacity as u64)
+            .flow_control(flow)
+            .max_readers(registered)
+            .build::<J::Msg, _>(&path)
+            .expect("a ring file");
+        let reader = |_| (RingConsumer::attach(&path).expect("its reader"), 0);
+        let readers: Vec<Reader<J::Msg>> = (0..fan.readers).map(reader).collect();
+        (tx, readers)
+    };
+    let (tx, mut readers) = ring("there");
+    if fan.way == Way::Trip {
+        let (back, mut answers) = ring("back");
+        let (there, back) = ((tx, readers.remove(0)), (back, answers.remove(0)));
+        return bounce!(run, there, back, push::<J>, |rx, seq| {
+            broadcast::wait_for(rx, seq, take::<J>)
+        });
+    }
+    let mut batch = vec![J::make(0); BATCH as usize];
+    let drain = move |(rx, _): &mut Reader<J::Msg>, place: &mut Place| {
+        let n = rx.recv_batch(&mut batch);
+        for msg in &batch[..n] {
+            place.took(J::check(msg, place.next));
+        }
+        false
+    };
+    broadcast::run(
+        fan,
+        run,
+        (|| tx, || readers),
+        (push::<J>, take::<J>),
+        (batches::<J>, drain),
+    )
+}
+
+#[inline(always)]
+fn take<J: Job>((rx, told): &mut Reader<J::Msg>, place: &mut Place) -> bool {
+    let (msg, more) = match rx.recv_status() {
+        RecvStatus::Ok(msg) => (Some(msg), true),
+        // It counts what it skipped, but says so here only if it has a message, too.
+        RecvStatus::Empty => (None, false),
+        RecvStatus::Lapped { item, .. } => (Some(item), true),
+    };
+    if rx.lapped_count() != *told {
+        place.lost(rx.lapped_count() - *told);
+        *told = rx.lapped_count();
+    }
+    if let Some(msg) = msg {
+        place.took(J::check(&msg, place.next));
+    }
+    more
 }

@@ -1,6 +1,6 @@
 //! rtrb: one producer, one consumer, threads of one process, on the heap.
 
-use super::{About, Kind, Mode, Task};
+use super::{About, Kind, Mode, NOTHING_TO_ALL, Task};
 use crate::duel::{Run, Sample, stream};
 use crate::message::{BATCH, Job};
 use crate::{bounce, each, each_checked, spin};
@@ -14,6 +14,7 @@ pub const ABOUT: About = About {
     modes: &[Mode::One, Mode::Drain, Mode::Place, Mode::Batch],
     round_trip: true,
     records: &[],
+    broadcast: NOTHING_TO_ALL,
     slip: true,
     aligned: true,
     spins: true,

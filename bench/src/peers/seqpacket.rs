@@ -3,7 +3,7 @@
 //! Both sides block in the kernel, as its users do. The send buffer is as large as the others'
 //! rings (the kernel doubles it for its book-keeping).
 
-use super::{About, Kind, Mode};
+use super::{About, Kind, Mode, NOTHING_TO_ALL};
 use crate::duel::{Run, Sample, duel};
 use crate::message::{Lengths, check_bytes, fill_bytes};
 use std::io::Error;
@@ -17,6 +17,7 @@ pub const ABOUT: About = About {
     modes: &[],
     round_trip: false,
     records: &[Mode::One],
+    broadcast: NOTHING_TO_ALL,
     slip: false,
     aligned: false,
     spins: false,

@@ -1,12 +1,15 @@
 //! shaq 4.0.0: a queue for shared memory, here on its own heap region (`spsc::pair`).
 //!
 //! It can wake sleeping consumers, and pays for that with a full fence on every publish: what a
-//! batch shares and a single message cannot.
+//! batch shares and a single message cannot. To all it is `shaq::broadcast` with one producer's lane, in a
+//! file on shared memory.
 
 use super::{About, Kind, Mode, Task};
+use crate::broadcast::{self, Fan, Flow, Place};
 use crate::duel::{Run, Sample, stream};
 use crate::message::{BATCH, Job};
 use crate::{bounce, each, each_checked, spin};
+use shaq::broadcast as fan_out;
 use shaq::spsc::{Consumer, Producer, pair};
 use std::num::NonZeroUsize;
 use std::ops::Range;
@@ -18,11 +21,12 @@ pub const ABOUT: About = About {
     modes: &[Mode::One, Mode::Drain, Mode::Place, Mode::Batch],
     round_trip: true,
     records: &[],
+    broadcast: |fan| fan.flow == Flow::Wait,
     slip: true,
     aligned: true,
     spins: true,
     how: "`try_write` / `try_read`; in place and in batches `write_batch` + `try_as_mut` / \
-          `try_reserve_read_batch`",
+          `try_reserve_read_batch`; to all the same of `broadcast`",
 };
 
 const BATCH_MAX: NonZeroUsize = NonZeroUsize::new(BATCH as usize).unwrap();
@@ -95,4 +99,70 @@ fn drain<J: Job>(rx: &mut Consumer<J::Msg>, range: Range<u64>) -> u64 {
         }
     }
     bad
+}
+
+pub fn broadcast<J: Job>(fan: Fan, run: &Run) -> Sample {
+    let mut options = std::fs::File::options();
+    options.read(true).write(true).create_new(true);
+    let file = options.open(run.dir.join("all")).expect("a file");
+    let config = fan_out::BroadcastConfig {
+        capacity: run.capacity,
+        producer_slots: 1,
+        consumer_slots: fan.readers,
+    };
+    // SAFETY: a new file, which nobody else opens; messages are words without pointers.
+    let queue = unsafe { fan_out::Broadcast::<J::Msg>::create(&file, config) }.expect("a queue");
+    let readers: Vec<_> = (0..fan.readers)
+        .map(|_| queue.consumer().expect("a consumer"))
+        .collect();
+    let tx = queue.producer(fan_out::ProducerId::new(0)).expect("a lane");
+    broadcast::run(
+        fan,
+        run,
+        (|| tx, || readers),
+        (push_to_all::<J>, take_one::<J>),
+        (batches_to_all::<J>, take_batch::<J>),
+    )
+}
+
+#[inline(always)]
+fn push_to_all<J: Job>(tx: &mut fan_out::Producer<J::Msg>, seq: u64) {
+    let mut msg = J::make(seq);
+    while let Err(back) = tx.try_write(msg) {
+        msg = back;
+        std::hint::spin_loop();
+    }
+}
+
+#[inline(always)]
+fn take_one<J: Job>(rx: &mut fan_out::Consumer<J::Msg>, place: &mut Place) -> bool {
+    let Some(msg) = rx.try_read() else {
+        return false;
+    };
+    place.took(J::check(&msg, place.next));
+    true
+}
+
+#[inline(always)]
+fn batches_to_all<J: Job>(tx: &mut fan_out::Producer<J::Msg>, range: Range<u64>) {
+    for first in range.step_by(BATCH as usize) {
+        // SAFETY: each slot is filled before the batch is dropped.
+        let mut batch = spin!(unsafe { tx.try_reserve_write_batch(BATCH_MAX) });
+        for i in 0..BATCH {
+            // SAFETY: `i` is below the batch's length.
+            let slot = unsafe { batch.as_mut(i as usize) };
+            J::fill(slot, first + i);
+        }
+    }
+}
+
+#[inline(always)]
+fn take_batch<J: Job>(rx: &mut fan_out::Consumer<J::Msg>, place: &mut Place) -> bool {
+    if let Some(batch) = rx.try_reserve_read_batch(BATCH_MAX) {
+        let (front, back) = batch.as_slices();
+        for msg in front.iter().chain(back) {
+            place.took(J::check(msg, place.next));
+        }
+    }
+    false
 }

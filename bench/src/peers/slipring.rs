@@ -3,6 +3,8 @@
 //! Three times, with the same loops: on the heap; through a named region, where each thread opens
 //! the name and maps the memory for itself; and through a named region between two processes.
 
+pub mod broadcast;
+
 use super::{About, Kind, Mode, Task};
 use crate::duel::{Run, Sample, duel};
 use crate::message::{BATCH, Job, Lengths, check_bytes, fill_bytes};
@@ -18,11 +20,12 @@ pub const HEAP: About = About {
     modes: &[Mode::One, Mode::Drain, Mode::Place, Mode::Batch],
     round_trip: true,
     records: &[Mode::One, Mode::Drain, Mode::Place],
+    broadcast: |_| true,
     slip: true,
     aligned: true,
     spins: true,
     how: "`try_push` / `try_pop`; in place and in batches `try_reserve` / `try_read`, for records \
-          also `try_read_batch`",
+          also `try_read_batch`; to all the same, overwriting by `try_push` / `try_pop`",
 };
 
 pub const NAMED: About = About {
@@ -35,6 +38,7 @@ pub const PROCESSES: About = About {
     name: "slipring processes",
     modes: &[Mode::One, Mode::Batch],
     records: &[Mode::Place],
+    broadcast: broadcast::between_processes,
     slip: false,
     ..HEAP
 };

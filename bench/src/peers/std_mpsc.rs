@@ -1,6 +1,6 @@
 //! The standard library's bounded channel: many producers, here one.
 
-use super::{About, Kind, Mode, Task};
+use super::{About, Kind, Mode, NOTHING_TO_ALL, Task};
 use crate::duel::{Run, Sample, stream};
 use crate::message::Job;
 use crate::{bounce, each, each_checked, spin};
@@ -13,6 +13,7 @@ pub const ABOUT: About = About {
     modes: &[Mode::One],
     round_trip: true,
     records: &[],
+    broadcast: NOTHING_TO_ALL,
     slip: false,
     aligned: false,
     spins: true,
