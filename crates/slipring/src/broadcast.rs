@@ -41,6 +41,7 @@
 mod future;
 
 use std::marker::PhantomData;
+use std::mem::MaybeUninit;
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -229,7 +230,18 @@ impl<T: Payload> Producer<T> {
     #[inline]
     #[doc(alias = "send")]
     pub fn try_push(&mut self, value: T) -> Result<(), PushError<T>> {
-        Ok(self.core.try_push(value)?)
+        match self.core.poll(1) {
+            Look::Enough => {}
+            Look::Nothing => {
+                let error = Error::Full;
+                return Err(PushError { value, error });
+            }
+            // Enough, with a lease that was renewed; or the truth.
+            Look::Trouble => return Ok(self.core.try_push(value)?),
+        }
+        // SAFETY: `poll` has just said so.
+        unsafe { self.core.push_ensured(value) };
+        Ok(())
     }
 
     /// Appends `value`, waiting while the slowest consumer is a whole ring behind. One that died is
@@ -433,7 +445,23 @@ impl<T: Payload> Consumer<T> {
             }
         }
         // SAFETY: `poll` or `trouble` has just said so.
-        unsafe { self.core.take() }.ok_or_else(|| self.overrun())
+        unsafe { self.take() }
+    }
+
+    /// Takes what was found.
+    ///
+    /// # Safety
+    /// As for the core's `take`.
+    #[inline(always)]
+    unsafe fn take(&mut self) -> Result<T, Error> {
+        let mut value = MaybeUninit::uninit();
+        // SAFETY: the caller's promise.
+        if unsafe { self.core.take(&mut value) } {
+            // SAFETY: taken.
+            Ok(unsafe { value.assume_init() })
+        } else {
+            Err(self.overrun())
+        }
     }
 
     /// Overtaken while it was copied.
@@ -485,7 +513,7 @@ impl<T: Payload> Consumer<T> {
     fn pop_until(&mut self, until: Until) -> Result<T, Error> {
         self.ensure(until)?;
         // SAFETY: `ensure` has just said so.
-        unsafe { self.core.take() }.ok_or_else(|| self.overrun())
+        unsafe { self.take() }
     }
 
     #[inline]

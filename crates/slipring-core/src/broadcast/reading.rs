@@ -1,5 +1,7 @@
 //! The consumers of a `broadcast` channel. See the head of `broadcast.rs`.
 
+use core::mem::MaybeUninit;
+
 use super::{Look, Ring, Seek, Store};
 use crate::cursor::{LAST, Reader, Words};
 use crate::error::{Corrupt, Error};
@@ -127,8 +129,14 @@ impl<'m, T: Copy> Consumer<'m, T> {
     #[inline]
     pub fn try_pop(&mut self) -> Result<T, Error> {
         self.ensure()?;
+        let mut value = MaybeUninit::uninit();
         // SAFETY: `ensure` has just said so.
-        unsafe { self.take() }.ok_or_else(|| self.overrun())
+        if unsafe { self.take(&mut value) } {
+            // SAFETY: taken.
+            Ok(unsafe { value.assume_init() })
+        } else {
+            Err(self.overrun())
+        }
     }
 
     /// Why a message that was there could not be taken.
@@ -272,39 +280,38 @@ impl<'m, T: Copy> Consumer<'m, T> {
         Error::Lagged(lost)
     }
 
-    /// Takes the message that [`ensure`](Self::ensure) found; nothing if it has been overwritten since.
+    /// Takes the message that [`ensure`](Self::ensure) found, into `value`: not if it has been overwritten
+    /// since; then `value` holds any bits. Either way all of its bytes are written.
     ///
     /// # Safety
     /// `ensure` succeeded, or `poll` said `Enough`; nothing was taken since, and this process has not
     /// forked into another.
     #[inline(always)]
-    pub unsafe fn take(&mut self) -> Option<T> {
+    pub unsafe fn take(&mut self, value: &mut MaybeUninit<T>) -> bool {
         let at = self.reader.at();
-        let value = match &self.store {
+        match &self.store {
             Store::Plain(slots) => {
                 if size_of::<T>() >= 32 && self.reader.known() > AHEAD {
                     slots.prefetch(at + AHEAD);
                 }
                 // SAFETY: before the tail, acquired, and not written until we release.
-                unsafe { slots.read(at) }
+                value.write(unsafe { slots.read(at) });
             }
             Store::Stamped(slots) => {
-                let value = slots.load(at);
+                slots.load(at, value);
                 // Acquire fence: pairs with the release fence in `Producer::write`.
                 fence(Ordering::Acquire);
                 if slots.stamp(at).load(Ordering::Relaxed) != at + 1 {
-                    return None;
+                    return false;
                 }
-                // SAFETY: all of its bytes were copied, and any bits are a `T`.
-                unsafe { value.assume_init() }
             }
-        };
+        }
         self.reader.release(self.stride);
-        Some(value)
+        true
     }
 
     /// Copies up to `out.len()` messages into `out`, and says how many: at least one, or an error (none if
-    /// `out` is empty).
+    /// `out` is empty). What lies behind those in `out` may have changed.
     #[inline]
     pub fn try_pop_slice(&mut self, out: &mut [T]) -> Result<usize, Error> {
         if out.is_empty() {
@@ -333,11 +340,14 @@ impl<'m, T: Copy> Consumer<'m, T> {
             if !more {
                 break;
             }
+            let place = core::ptr::from_mut(place).cast::<MaybeUninit<T>>();
+            // SAFETY: a `T` is a `MaybeUninit` of it, into which `take` writes nothing but whole bytes, any of
+            // which are a `T`.
+            let place = unsafe { &mut *place };
             // SAFETY: there is a message, see above.
-            let Some(value) = (unsafe { self.take() }) else {
+            if !unsafe { self.take(place) } {
                 break;
-            };
-            *place = value;
+            }
             count += 1;
         }
         match count {
