@@ -454,6 +454,10 @@ impl<T: Payload> Consumer<T> {
     /// As for the core's `take`.
     #[inline(always)]
     unsafe fn take(&mut self) -> Result<T, Error> {
+        // SAFETY: the caller's promise.
+        if let Some(value) = unsafe { self.core.take_kept() } {
+            return Ok(value);
+        }
         let mut value = MaybeUninit::uninit();
         // SAFETY: the caller's promise.
         if unsafe { self.core.take(&mut value) } {

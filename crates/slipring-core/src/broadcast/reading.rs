@@ -90,6 +90,8 @@ pub struct Consumer<'m, T> {
     index: u64,
     /// Looks at the stamp in vain, one after another.
     misses: u32,
+    /// The tail as it was last seen: up to there a line may be asked for without taking it from the producer.
+    seen: u64,
 }
 
 impl<'m, T: Copy> Consumer<'m, T> {
@@ -122,6 +124,7 @@ impl<'m, T: Copy> Consumer<'m, T> {
             stride: 1,
             index: 0,
             misses: 0,
+            seen: 0,
         })
     }
 
@@ -193,7 +196,8 @@ impl<'m, T: Copy> Consumer<'m, T> {
         if !self.reader.slip.idle() {
             // One that keeps up with its producer would take each line from its hands: see `slip.rs`.
             self.reader.slip.pause();
-            let gained = self.reader.tail().saturating_sub(at);
+            self.seen = self.reader.tail();
+            let gained = self.seen.saturating_sub(at);
             self.reader
                 .slip
                 .found(gained, self.stride, self.seat.capacity);
@@ -280,6 +284,26 @@ impl<'m, T: Copy> Consumer<'m, T> {
         Error::Lagged(lost)
     }
 
+    /// As [`take`](Self::take), where messages are not overwritten: by value, since one that goes through
+    /// memory makes whoever uses it wait for that store.
+    ///
+    /// # Safety
+    /// As for `take`.
+    #[inline(always)]
+    pub unsafe fn take_kept(&mut self) -> Option<T> {
+        let Store::Plain(slots) = &self.store else {
+            return None;
+        };
+        let at = self.reader.at();
+        if size_of::<T>() >= 32 && self.reader.known() > AHEAD {
+            slots.prefetch(at + AHEAD);
+        }
+        // SAFETY: before the tail, acquired, and not written until we release.
+        let value = unsafe { slots.read(at) };
+        self.reader.release(self.stride);
+        Some(value)
+    }
+
     /// Takes the message that [`ensure`](Self::ensure) found, into `value`: not if it has been overwritten
     /// since; then `value` holds any bits. Either way all of its bytes are written.
     ///
@@ -288,16 +312,19 @@ impl<'m, T: Copy> Consumer<'m, T> {
     /// forked into another.
     #[inline(always)]
     pub unsafe fn take(&mut self, value: &mut MaybeUninit<T>) -> bool {
+        // SAFETY: the caller's promise.
+        if let Some(kept) = unsafe { self.take_kept() } {
+            value.write(kept);
+            return true;
+        }
         let at = self.reader.at();
         match &self.store {
-            Store::Plain(slots) => {
-                if size_of::<T>() >= 32 && self.reader.known() > AHEAD {
+            Store::Plain(_) => return false,
+            Store::Stamped(slots) => {
+                // As in `spsc.rs`: without it each line is waited for by itself.
+                if at + AHEAD < self.seen {
                     slots.prefetch(at + AHEAD);
                 }
-                // SAFETY: before the tail, acquired, and not written until we release.
-                value.write(unsafe { slots.read(at) });
-            }
-            Store::Stamped(slots) => {
                 slots.load(at, value);
                 // Acquire fence: pairs with the release fence in `Producer::write`.
                 fence(Ordering::Acquire);
