@@ -3,11 +3,14 @@
 //! (Kills at random are in `verify/storm`.)
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::time::{Duration, Instant};
+
 use slipring::broadcast::{self, WhenFull};
-use slipring::{Error, handover};
+use slipring::{Error, WaitSet, handover, spsc};
 use slipring_tests::message::{Message, Numbered, Packet};
+use slipring_tests::room::PATIENCE;
 use slipring_tests::stranger::listener;
-use slipring_tests::{Peer, Place, Room, eventually};
+use slipring_tests::{Peer, Place, Room, eventually, from_fds};
 
 /// Rings of four messages, for three consumers.
 const WAITING: &str = "kind=broadcast capacity=4 consumers=3";
@@ -77,6 +80,9 @@ fn all_taken(onlooker: &mut Peer) {
             .all(|at| at == seats[0].position)
     });
 }
+
+/// Long enough for many looks.
+const SHORT: Duration = Duration::from_millis(50);
 
 /// Those numbers.
 fn from(first: u64, count: u64) -> Vec<u64> {
@@ -532,4 +538,98 @@ fn slots_of_1264_bytes_hold_what_was_written() {
             }
         }
     }
+}
+
+/// A full channel in memfds: its producer, here, and a process that reads nothing of it.
+fn full(room: &Room) -> (broadcast::Producer<Message>, Peer) {
+    let builder = broadcast::Builder::<Message>::new(4).consumers(3);
+    let channel = builder.memfd().unwrap();
+    let passed = channel.descriptors();
+    let mut rx = room.peer_with(&passed);
+    rx.ok(&format!("{} {WAITING}", from_fds(&passed)));
+    rx.ok("consumer");
+    let mut tx = channel.producer().unwrap();
+    (0..4).for_each(|number| tx.try_push(Message::numbered(number)).unwrap());
+    (tx, rx)
+}
+
+/// Wakes a thread.
+struct Unpark(std::thread::Thread);
+
+impl std::task::Wake for Unpark {
+    fn wake(self: std::sync::Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// No descriptor tells that one of many died: the future must look by itself.
+#[test]
+fn a_future_that_waits_for_a_reader_that_is_killed_goes_on() {
+    let room = room();
+    let (mut tx, mut rx) = full(&room);
+    let (pending, was_pending) = std::sync::mpsc::channel();
+    let task = std::thread::spawn(move || {
+        let waker = std::sync::Arc::new(Unpark(std::thread::current())).into();
+        let mut context = std::task::Context::from_waker(&waker);
+        let mut pushed = std::pin::pin!(tx.push_async(Message::numbered(4)));
+        loop {
+            match pushed.as_mut().poll(&mut context) {
+                std::task::Poll::Ready(pushed) => return pushed.unwrap(),
+                std::task::Poll::Pending => _ = pending.send(()),
+            }
+            std::thread::park();
+        }
+    });
+    was_pending.recv_timeout(PATIENCE).unwrap();
+    assert!(!task.is_finished());
+    rx.kill();
+    eventually("the future is ready", || task.is_finished());
+    task.join().unwrap();
+}
+
+/// In both of the ways in which a set sleeps: by doorbells, and by pipes.
+#[test]
+fn a_set_that_waits_for_a_reader_that_is_killed_goes_on() {
+    for idle in [0, 130] {
+        let room = room();
+        let (tx, mut rx) = full(&room);
+        let idle = (0..idle).map(|_| spsc::channel::<u64>(1).unwrap());
+        let idle = idle.collect::<Vec<_>>();
+        let mut set = WaitSet::new().unwrap();
+        for (_tx, rx) in &idle {
+            set.watch(rx).unwrap();
+        }
+        let key = set.watch_room(&tx, 1).unwrap();
+        let waited = set.wait_timeout(SHORT);
+        assert!(matches!(waited, Err(Error::TimedOut)), "{waited:?}");
+        rx.freeze();
+        let waited = set.wait_timeout(SHORT);
+        assert!(matches!(waited, Err(Error::TimedOut)), "{waited:?}");
+        rx.kill();
+        let events = set.wait_timeout(PATIENCE).unwrap();
+        assert_eq!(events.len(), 1, "of {} idle ones", idle.len());
+        assert!(events[0].key == key && events[0].ready);
+    }
+}
+
+/// However long it has been waiting, a writer looks every few milliseconds who died.
+#[test]
+fn a_writer_that_has_waited_for_long_still_looks_after_its_readers() {
+    let place = Place::named(env!("CARGO_BIN_EXE_peer"), WAITING);
+    let (mut dead, mut tx) = (place.seat("consumer"), place.seat("producer"));
+    let mut onlooker = place.opened();
+    tx.tell("push 0 100");
+    is_held_back(&mut onlooker, 0, &dead);
+    // It goes over to another way of sleeping after a second, if any; and gives a sign of life when it looks.
+    let (began, mut oldest) = (Instant::now(), 0);
+    while began.elapsed() < Duration::from_millis(2800) {
+        oldest = oldest.max(
+            onlooker.ok("seat ticks producer")[5]
+                .parse::<u64>()
+                .unwrap(),
+        );
+    }
+    assert!(oldest < 600_000_000, "no look for {oldest} ns");
+    dead.kill();
+    tx.answer().unwrap();
 }
