@@ -4,7 +4,7 @@
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use slipring::inspect::{SeatStat, SeatState};
 use slipring::{End, Error, Readiness, Role};
@@ -18,9 +18,6 @@ pub(crate) const NAME: &str = "ticks";
 
 /// How long to leave a seat alone that is taken: nothing tells when it is free.
 const PAUSE: Duration = Duration::from_millis(1);
-
-/// How long a producer of many polls at most: its descriptor does not tell that one of them died.
-const GLANCE: Duration = Duration::from_millis(4);
 
 /// One process.
 pub(crate) struct Party {
@@ -242,7 +239,7 @@ impl Party {
             self.look_round();
             // Who waits for nobody lets others have the processor now and then: so readers now keep up, and now
             // do not.
-            if self.kind.delivery == Delivery::Quick && tx.next() / 512 % 2 == 0 {
+            if self.kind.delivery == Delivery::Quick && (tx.next() / 512).is_multiple_of(2) {
                 std::thread::yield_now();
             }
         }
@@ -260,10 +257,10 @@ impl Party {
         match pushed {
             Err(Error::Full) => match tx.arm(number) {
                 Ok(Readiness::Ready) => Ok(()),
-                Ok(Readiness::Armed) => look(tx.fd()?, self.glance()),
+                Ok(Readiness::Armed) => look(tx.fd()?),
                 Err(error) => {
                     self.told(error)?;
-                    look(tx.fd()?, None)
+                    look(tx.fd()?)
                 }
             },
             Err(error) => {
@@ -274,19 +271,12 @@ impl Party {
                 // Until somebody comes.
                 match tx.arm(number) {
                     Ok(Readiness::Ready) => Ok(()),
-                    Ok(Readiness::Armed) | Err(Error::Disconnected(End::Died)) => {
-                        look(tx.fd()?, None)
-                    }
+                    Ok(Readiness::Armed) | Err(Error::Disconnected(End::Died)) => look(tx.fd()?),
                     Err(error) => Err(error),
                 }
             }
             Ok(()) => Ok(()),
         }
-    }
-
-    /// How long to poll for room.
-    fn glance(&self) -> Option<Duration> {
-        (self.kind.delivery != Delivery::One).then_some(GLANCE)
     }
 
     fn consume(&mut self, ends: &dyn Ends) -> Result<(), Error> {
@@ -337,10 +327,10 @@ impl Party {
         if self.way.polls(turn) {
             match rx.arm() {
                 Ok(Readiness::Ready) => {}
-                Ok(Readiness::Armed) => return look(rx.fd()?, None),
+                Ok(Readiness::Armed) => return look(rx.fd()?),
                 Err(error) => {
                     self.told(error)?;
-                    return look(rx.fd()?, None);
+                    return look(rx.fd()?);
                 }
             }
         }
@@ -448,15 +438,11 @@ fn own_seat(ends: &dyn Ends) -> usize {
     seats.iter().position(ours).expect("no seat is ours")
 }
 
-/// Polls until there is news, or for so long.
-fn look(fd: BorrowedFd<'_>, at_most: Option<Duration>) -> Result<(), Error> {
-    let at_most = at_most.map(|at_most| Timespec {
-        tv_sec: at_most.as_secs() as i64,
-        tv_nsec: at_most.subsec_nanos().into(),
-    });
+/// Polls until there is news.
+fn look(fd: BorrowedFd<'_>) -> Result<(), Error> {
     loop {
         let mut polled = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
-        match poll(&mut polled, at_most.as_ref()) {
+        match poll(&mut polled, None) {
             Err(Errno::INTR) => {}
             done => {
                 done.unwrap();

@@ -173,8 +173,8 @@ pub(crate) fn obey(party: &mut Party, line: &Line<'_>) -> Said {
             let mut written = 0;
             let mut between = || {
                 if written == at {
-                    // SAFETY: ends the process, nothing more.
-                    unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
+                    let us = rustix::process::getpid();
+                    rustix::process::kill_process(us, rustix::process::Signal::KILL).unwrap();
                 }
                 written += 1;
             };
