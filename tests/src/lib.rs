@@ -32,6 +32,7 @@
 //! | huge pages, or why not | `hugepages.rs` |
 //! | a set sleeps for many channels: wakes, deaths, barriers, a thousand channels (SEEDS 1, 14) | `wait_set.rs` |
 //! | speed never costs a message (SEEDS 2, 3, 4, 13) | `faults.rs` |
+//! | every consumer of `broadcast` sees all, or knows what it lost, whoever is killed, stopped or refused (SEEDS 5, 9, 13, 17) | `broadcast.rs` |
 //!
 //! # The faults of SEEDS.md, each by the test that would find it
 //!
@@ -41,15 +42,16 @@
 //! | 2 stale value | `faults::no_value_is_read_before_it_is_written` |
 //! | 3 commit that does not publish | `faults::one_message_committed_on_a_big_ring_is_visible_at_once` |
 //! | 4 reserve that starves | `faults::an_empty_ring_lends_its_whole_capacity` |
+//! | 5 torn or duplicated overwrite reads | `broadcast::each_of_three_overtaken_processes_knows_what_it_lost`, `broadcast::a_stopped_reader_of_a_writer_that_overwrites_is_told_exactly_what_it_missed` |
 //! | 6 double free | compile-fail tests of the derive, in `crates/slipring/tests` |
 //! | 7 wrong type, size or mode accepted | `refusals::another_type_size_or_kind_is_refused_and_the_live_channel_untouched` |
 //! | 8 second create unlinks the live queue | `refusals::a_second_create_leaves_the_live_channel_alone` |
-//! | 9 second consumer resets the first | `lifecycle::a_second_taker_is_refused_and_the_first_undisturbed` |
+//! | 9 second consumer resets the first | `lifecycle::a_second_taker_is_refused_and_the_first_undisturbed`, `broadcast::who_finds_no_seat_is_refused_and_the_others_are_undisturbed` |
 //! | 10 joining skips what was queued | `lifecycle::a_new_consumer_resumes_where_the_last_one_released` |
-//! | 13 products and positions that overflow | `faults::slots_of_1264_bytes_and_of_128_kib_hold_what_was_written`, `faults::positions_pass_every_edge` |
+//! | 13 products and positions that overflow | `faults::slots_of_1264_bytes_and_of_128_kib_hold_what_was_written`, `faults::positions_pass_every_edge`, `broadcast::slots_of_1264_bytes_hold_what_was_written` |
 //! | 14 one wake bit for all | `descriptor::a_message_makes_its_own_channels_descriptor_readable_and_no_other` |
 //! | 16 names | `refusals::names_that_break_the_rule_are_refused`, `refusals::domains_do_not_collide` |
-//! | 17 a dead owner wedges everyone | `kill.rs`, `verify/storm`, `lifecycle::a_killed_producer_died_and_a_killed_consumer_too` |
+//! | 17 a dead owner wedges everyone | `kill.rs`, `verify/storm`, `lifecycle::a_killed_producer_died_and_a_killed_consumer_too`, `broadcast::a_killed_reader_stops_holding_the_writer_back` |
 //! | 18 only one process is ever tested | all of this |
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

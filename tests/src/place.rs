@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
+use slipring::broadcast::{self, WhenFull};
 use slipring::{bytes, spsc};
 
 use crate::message::Message;
@@ -37,6 +38,14 @@ fn memfd(options: &str) -> Vec<OwnedFd> {
         let max = option(options, "max").unwrap();
         let builder = bytes::Builder::new(capacity).max_record(max);
         own(builder.memfd().unwrap().descriptors())
+    } else if options.contains("kind=broadcast") {
+        let consumers = option(options, "consumers").unwrap();
+        let builder = broadcast::Builder::<Message>::new(capacity).consumers(consumers);
+        let when_full = match options.contains("full=overwrite") {
+            true => WhenFull::Overwrite,
+            false => WhenFull::Wait,
+        };
+        own(builder.when_full(when_full).memfd().unwrap().descriptors())
     } else {
         let builder = spsc::Builder::<Message>::new(capacity);
         own(builder.memfd().unwrap().descriptors())

@@ -54,6 +54,9 @@ struct Args {
     /// In place of that, stop the holder of each seat for so long.
     #[arg(long, value_name = "SECONDS")]
     stop: Option<u64>,
+    /// Only kinds whose names begin so.
+    #[arg(long, value_name = "KIND", default_value = "")]
+    kind: String,
     /// How many scenes are played at once. Times are worth most with one.
     #[arg(long, default_value_t = 2)]
     jobs: usize,
@@ -68,7 +71,8 @@ fn main() -> ExitCode {
         party::run(&args.party);
         return ExitCode::SUCCESS;
     }
-    let kinds = kinds::all();
+    let mut kinds = Vec::from(kinds::all());
+    kinds.retain(|kind| kind.name.starts_with(&args.kind));
     let well = match (args.soak, args.stop, args.until) {
         (Some(seconds), _, _) => soak(&kinds, seconds),
         (_, Some(seconds), _) => stop(&kinds, seconds),
@@ -194,10 +198,7 @@ fn soak(kinds: &[Kind], seconds: u64) -> bool {
 
 fn stop(kinds: &[Kind], seconds: u64) -> bool {
     let holders = places(kinds).flat_map(|(kind, passed)| {
-        let seats = (kind.seats)(2).into_iter();
-        seats.flat_map(move |seat| {
-            [Way::Sleep, Way::Poll].map(|way| (kind, passed, seat.number, way))
-        })
+        (0..2).flat_map(move |seat| [Way::Sleep, Way::Poll].map(|way| (kind, passed, seat, way)))
     });
     let holders = holders.collect::<Vec<_>>();
     let (count, holders) = (holders.len(), Mutex::new(holders));

@@ -12,10 +12,11 @@ use std::process::Child;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
+use slipring::Role;
 use slipring_tests::Room;
 use slipring_tests::room::PATIENCE;
 
-use crate::kinds::{Kind, Seat, Way};
+use crate::kinds::{Delivery, HAND, Kind, Way};
 use crate::party::{self, NAME};
 use crate::tally::{Count, Tally, Time};
 use crate::watch::{Release, Watch};
@@ -57,8 +58,8 @@ pub(crate) struct Scene<'k> {
     memory: OwnedFd,
     /// The channel, if it is passed.
     passed: Vec<OwnedFd>,
-    /// For each process the seat that it wants.
-    seats: Vec<Seat>,
+    /// One that is stopped now and then, and never killed: it lives through everything.
+    spared: Option<usize>,
     /// Nobody where one was killed, until the next one is there.
     cast: Vec<Option<Child>>,
     watch: Watch,
@@ -74,7 +75,8 @@ impl<'k> Scene<'k> {
             false => Vec::new(),
         };
         let (words, memory) = Words::create();
-        let seats = (plot.kind.seats)(plot.processes);
+        // A consumer, where there is another one.
+        let spares = plot.kind.delivery != Delivery::One && plot.processes > 2;
         let mut scene = Scene {
             room: Room::new(""),
             words,
@@ -82,13 +84,13 @@ impl<'k> Scene<'k> {
             watch: Watch::new(memory.try_clone().unwrap()),
             memory,
             passed,
-            cast: seats.iter().map(|_| None).collect(),
-            seats,
+            spared: spares.then_some(1),
+            cast: (0..plot.processes).map(|_| None).collect(),
             dice: plot.seed,
             tally: Tally::default(),
             plot,
         };
-        (0..scene.seats.len()).for_each(|index| scene.start(index));
+        (0..scene.cast.len()).for_each(|index| scene.start(index));
         scene.settle();
         let control = match scene.passed.first() {
             Some(control) => control.try_clone().unwrap(),
@@ -111,26 +113,39 @@ impl<'k> Scene<'k> {
         let lull = self.roll(LULL);
         self.flow(1 + lull);
         (0..self.roll(4096)).for_each(|_| std::hint::spin_loop());
-        let one = self.pick();
         match self.roll(16) {
-            0 => self.pause(one),
+            0 => {
+                let one = self.pick(|_| true);
+                self.pause(one);
+            }
             1 => {
-                let other = self.pick_beside(one);
+                let one = self.pick_victim();
+                let spared = self.spared;
+                let other = self.pick(|other| other != one && Some(other) != spared);
                 self.kill_both(one, other);
             }
             2..8 => {
-                let stopped = self.pick_beside(one);
+                let one = self.pick_victim();
+                let stopped = self.pick(|other| other != one);
                 self.kill_beside(one, stopped);
             }
-            _ => self.kill(one),
+            _ => {
+                let one = self.pick_victim();
+                self.kill(one);
+            }
         }
     }
 
     /// Kills one, and measures how long the others take to go on.
     fn kill(&mut self, victim: usize) {
-        let seat = self.seats[victim].number;
-        let seated = self.words.party(victim).is_seated();
-        let waiting = self.wanting(seat).any(|index| index != victim);
+        let role = self.role(victim);
+        let Some(seat) = self.words.party(victim).seat() else {
+            self.strike(victim);
+            self.bury(victim);
+            self.start(victim);
+            return;
+        };
+        let waiting = self.wanting(role).any(|index| index != victim);
         let mut delays = (0..self.cast.len())
             .map(|index| self.delay(index))
             .collect::<Vec<_>>();
@@ -138,32 +153,39 @@ impl<'k> Scene<'k> {
         delays[victim] = 0;
         let (life, before) = (self.watch.life(seat), now());
         self.strike(victim);
-        if !seated {
-            self.bury(victim);
-            self.start(victim);
-            return;
-        }
         let release = self.watch.released(seat, life, before);
         self.bury(victim);
-        // Now and then nobody comes before the other side was told.
+        let of_many = role == Role::Consumer && self.plot.kind.delivery != Delivery::One;
+        // Now and then nobody comes before the other side was told, or goes on without being told.
         if !waiting && self.roll(2) == 0 {
-            self.until("the other side is told of a death", |scene| {
-                let mut opposite = scene.opposite(seat);
-                let told = |index| get(&scene.words.party(index).told_at) >= release.after;
-                // But for one who had not tried yet, and has been quicker than that.
-                scene.holder(seat).is_some() || opposite.all(told)
-            });
+            if of_many {
+                self.flow_freely();
+            } else {
+                self.until("the other side is told of a death", |scene| {
+                    let mut opposite = scene.opposite(role);
+                    let told = |index| get(&scene.words.party(index).told_at) >= release.after;
+                    // But for one who had not tried yet, and has been quicker than that.
+                    scene.holder(seat).is_some() || opposite.all(told)
+                });
+            }
         }
         self.start(victim);
         self.settle();
         if release.by - release.after <= UNSURE {
-            self.measure(seat, release, &delays, waiting);
+            // A producer of many is told nothing, and may not have waited for this one.
+            if !of_many {
+                self.measure(role, seat, release, &delays);
+            }
+            let seated_at = get(&self.words.seat(seat).seated_at);
+            if let (true, Some(time)) = (waiting, seated_at.checked_sub(release.after)) {
+                self.tally.time(Time::Succeeded, time);
+            }
         }
     }
 
-    fn measure(&mut self, seat: usize, release: Release, delays: &[u64], waiting: bool) {
+    fn measure(&mut self, role: Role, seat: usize, release: Release, delays: &[u64]) {
         let since = |at: u64| at.checked_sub(release.after);
-        for index in self.opposite(seat).collect::<Vec<_>>() {
+        for index in self.opposite(role).collect::<Vec<_>>() {
             let party = self.words.party(index);
             let (told, noticed) = (since(get(&party.told_at)), since(get(&party.noticed_at)));
             let Some(time) = [told, noticed].into_iter().flatten().min() else {
@@ -183,9 +205,13 @@ impl<'k> Scene<'k> {
                 self.tally.time(Time::Undisturbed, time);
             }
         }
-        if let (true, Some(time)) = (waiting, since(get(&self.words.seat(seat).seated_at))) {
-            self.tally.time(Time::Succeeded, time);
-        }
+    }
+
+    /// The producer goes once round the ring and on: nobody holds it back.
+    fn flow_freely(&mut self) {
+        let accepted = |scene: &Scene<'_>| get(&scene.words.seat(0).done);
+        let wanted = accepted(self) + (self.plot.kind.capacity)(self.plot.way) + 2 * HAND;
+        self.until("the producer goes on", |scene| accepted(scene) >= wanted);
     }
 
     /// Kills one and stops another at the same moment: had the other stopped before, the one would be
@@ -196,12 +222,11 @@ impl<'k> Scene<'k> {
         self.bury(victim);
         self.stopped(stopped);
         self.start(victim);
-        let seat = self.seats[victim].number;
-        // One that wants the same seat may have been stopped as it took it, or as it was about to.
-        if self.seats[stopped] != self.seats[victim] {
-            self.until("somebody sits there again", |scene| {
-                scene.holder(seat).is_some()
-            });
+        let (role, other) = (self.role(victim), self.role(stopped));
+        // One that wants such a seat may have been stopped as it took it, or as it was about to; and a producer
+        // of many as it took one to repair it.
+        if role != other && (role == Role::Producer || self.plot.kind.delivery == Delivery::One) {
+            self.until("all seats are taken again", |scene| scene.is_full(role));
         }
         self.signal(stopped, Signal::CONT);
         self.settle();
@@ -219,32 +244,71 @@ impl<'k> Scene<'k> {
     /// Stops one for as long as it takes everybody else to look, twice, whether it still has its seat.
     fn pause(&mut self, index: usize) {
         self.freeze(index);
-        let seat = self.seats[index].number;
+        let role = self.role(index);
         if !self.words.party(index).is_seated() {
             self.flow(1);
-        } else {
-            let stopped = Stopped::new(self, index);
-            for wanting in self.wanting(seat).collect::<Vec<_>>() {
-                let tries = get(&self.words.party(wanting).tries);
-                self.until("the seat is refused to others", |scene| {
-                    get(&scene.words.party(wanting).tries) >= tries + 2
-                });
+            self.thaw(index);
+            return;
+        }
+        let stopped = Stopped::new(self, index);
+        for wanting in self.wanting(role).collect::<Vec<_>>() {
+            let tries = get(&self.words.party(wanting).tries);
+            self.until("the seat is refused to others", |scene| {
+                get(&scene.words.party(wanting).tries) >= tries + 2
+            });
+        }
+        let lost = get(&self.words.party(index).lost);
+        let mut overtaken = false;
+        match (role, self.plot.kind.delivery) {
+            (Role::Consumer, Delivery::All) => self.is_waited_for(&stopped),
+            (Role::Consumer, Delivery::Quick) => {
+                self.flow_freely();
+                overtaken = true;
             }
-            // Those who wait in a blocking call look at its lock, and give a sign of life then.
-            if self.plot.way == Way::Sleep {
-                for opposite in self.opposite(seat).collect::<Vec<_>>() {
-                    for _ in 0..2 {
-                        let number = self.seats[opposite].number;
-                        let beat = self.watch.heartbeat(number);
-                        self.until("the other side looks", |scene| {
-                            scene.watch.heartbeat(number) != beat
-                        });
-                    }
+            _ => {}
+        }
+        // Those who wait in a blocking call look at its lock, and give a sign of life then.
+        if self.plot.way == Way::Sleep && !overtaken {
+            for opposite in self.opposite(role).collect::<Vec<_>>() {
+                for _ in 0..2 {
+                    let Some(number) = self.words.party(opposite).seat() else {
+                        continue;
+                    };
+                    let beat = self.watch.heartbeat(number);
+                    self.until("the other side looks", |scene| {
+                        scene.watch.heartbeat(number) != beat
+                    });
                 }
             }
-            stopped.is_alive(self);
         }
+        stopped.is_alive(self);
         self.thaw(index);
+        if overtaken {
+            self.until("one that was overtaken is told so", |scene| {
+                get(&scene.words.party(index).lost) > lost
+            });
+        }
+    }
+
+    /// A stopped consumer holds the producer back, and `stat` says who does.
+    fn is_waited_for(&mut self, stopped: &Stopped) {
+        let pid = self.pid(stopped.index).as_raw_nonzero().get() as u64;
+        let began = Instant::now();
+        loop {
+            let status = self.spawn(party::ONLOOKER).wait().unwrap();
+            assert!(status.success(), "the onlooker says: {status}");
+            let words = self.words;
+            if (get(&words.slowest), get(&words.slowest_pid)) == (stopped.seat as u64, pid) {
+                return;
+            }
+            self.all_live();
+            assert!(
+                began.elapsed() < PATIENCE,
+                "nobody says that {} holds the producer back: {}{self}",
+                stopped.index,
+                self.plot
+            );
+        }
     }
 
     /// Stops the holder of this seat for so long, and sees that it is the same afterwards.
@@ -270,19 +334,40 @@ impl<'k> Scene<'k> {
         }
     }
 
-    /// Kills all, and accounts for every message that was ever committed.
+    /// Kills all, and accounts for every message that was ever committed. Of consumers that see all, some live,
+    /// and account for themselves.
     pub(crate) fn end(mut self) -> Tally {
+        let mut lost = 0;
         for index in 0..self.cast.len() {
             let told = get(&self.words.party(index).told);
             self.tally.add(Count::Told, told);
-            // Not counted: it is no blow of the dice.
-            self.signal(index, Signal::KILL);
-            self.bury(index);
+            let many = self.plot.kind.delivery != Delivery::One;
+            let lives = many && (Some(index) == self.spared || self.roll(2) == 0);
+            if self.role(index) == Role::Producer || !lives {
+                // Not counted: it is no blow of the dice.
+                lost += get(&self.words.party(index).lost);
+                self.signal(index, Signal::KILL);
+                self.bury(index);
+            }
         }
+        self.tally.add(Count::Lost, lost);
         let mut auditor = self.spawn(party::AUDITOR);
-        let status = auditor.wait().unwrap();
-        assert!(status.success(), "the auditor says: {status}");
-        for seat in 0..self.seats.len() {
+        let mut living = self.cast.iter_mut().flatten().collect::<Vec<_>>();
+        living.push(&mut auditor);
+        let began = Instant::now();
+        while !living.is_empty() {
+            living.retain_mut(|child| {
+                let ended = child.try_wait().unwrap();
+                if let Some(status) = ended {
+                    assert!(status.success(), "at the end: {status}: {}", self.plot);
+                }
+                ended.is_none()
+            });
+            assert!(began.elapsed() < PATIENCE, "no end: {}", self.plot);
+            std::thread::sleep(Duration::from_micros(100));
+        }
+        self.cast.clear();
+        for seat in 0..=self.plot.kind.consumers {
             self.tally
                 .add(Count::Again, get(&self.words.seat(seat).again));
         }
@@ -295,13 +380,22 @@ impl<'k> Scene<'k> {
     fn settle(&mut self) {
         self.until("everybody goes on", |scene| {
             let seatings = get(&scene.words.seatings);
-            let seated = |seat: &Seat| scene.holder(seat.number).is_some();
             let knows = |index: usize| {
                 let party = scene.words.party(index);
                 !party.is_seated() || get(&party.noticed) == seatings
             };
-            scene.seats.iter().all(seated) && (0..scene.cast.len()).all(knows)
+            [Role::Producer, Role::Consumer]
+                .into_iter()
+                .all(|role| scene.is_full(role))
+                && (0..scene.cast.len()).all(knows)
         });
+    }
+
+    /// Whether every seat of this role is taken for which there is somebody.
+    fn is_full(&self, role: Role) -> bool {
+        let seated = |index: &usize| self.words.party(*index).is_seated();
+        let wanted = self.of(role).count().min(self.plot.kind.seats(role));
+        self.of(role).filter(seated).count() == wanted
     }
 
     /// Asks again until it is so.
@@ -323,34 +417,32 @@ impl<'k> Scene<'k> {
         }
     }
 
-    /// Who holds this seat.
-    fn holder(&self, seat: usize) -> Option<usize> {
-        self.of(seat)
-            .find(|index| self.words.party(*index).is_seated())
+    /// The role that a process wants.
+    fn role(&self, index: usize) -> Role {
+        self.plot.kind.role(index)
     }
 
-    /// Who wants this seat, and was refused it.
-    fn wanting(&self, seat: usize) -> impl Iterator<Item = usize> {
-        self.of(seat).filter(|index| {
+    /// Who holds this seat.
+    fn holder(&self, seat: usize) -> Option<usize> {
+        (0..self.cast.len()).find(|index| self.words.party(*index).seat() == Some(seat))
+    }
+
+    /// Who wants a seat of this role, and was refused it.
+    fn wanting(&self, role: Role) -> impl Iterator<Item = usize> {
+        self.of(role).filter(|index| {
             let party = self.words.party(*index);
             !party.is_seated() && get(&party.tries) > 0
         })
     }
 
-    fn of(&self, seat: usize) -> impl Iterator<Item = usize> {
-        (0..self.cast.len()).filter(move |index| self.seats[*index].number == seat)
+    fn of(&self, role: Role) -> impl Iterator<Item = usize> {
+        (0..self.cast.len()).filter(move |index| self.role(*index) == role)
     }
 
     /// Who sits on the other side.
-    fn opposite(&self, seat: usize) -> impl Iterator<Item = usize> {
-        let role = self
-            .seats
-            .iter()
-            .find(|known| known.number == seat)
-            .map(|known| known.role);
-        (0..self.cast.len()).filter(move |index| {
-            Some(self.seats[*index].role) != role && self.words.party(*index).is_seated()
-        })
+    fn opposite(&self, role: Role) -> impl Iterator<Item = usize> {
+        (0..self.cast.len())
+            .filter(move |index| self.role(*index) != role && self.words.party(*index).is_seated())
     }
 
     fn roll(&mut self, sides: u64) -> u64 {
@@ -361,22 +453,21 @@ impl<'k> Scene<'k> {
         (self.dice >> 32) % sides
     }
 
-    /// Somebody, three times of four one who sits.
-    fn pick(&mut self) -> usize {
-        let any = self.roll(self.cast.len() as u64) as usize;
-        match self.roll(4) {
-            0 => any,
-            _ => self.holder(self.seats[any].number).unwrap_or(any),
+    /// Somebody of whom this is so, three times of four one who sits.
+    fn pick(&mut self, is_so: impl Fn(usize) -> bool) -> usize {
+        let all = (0..self.cast.len()).filter(|index| is_so(*index));
+        let mut all = all.collect::<Vec<_>>();
+        let seated = |index: &usize| self.words.party(*index).is_seated();
+        let any_seated = all.iter().any(seated);
+        if self.roll(4) > 0 && any_seated {
+            all.retain(seated);
         }
+        all[self.roll(all.len() as u64) as usize]
     }
 
-    fn pick_beside(&mut self, one: usize) -> usize {
-        loop {
-            let other = self.pick();
-            if other != one {
-                return other;
-            }
-        }
+    fn pick_victim(&mut self) -> usize {
+        let spared = self.spared;
+        self.pick(|index| Some(index) != spared)
     }
 }
 
@@ -385,13 +476,16 @@ impl std::fmt::Display for Scene<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let words = self.words;
         write!(f, "\n{} sat down; it is {}", get(&words.seatings), now())?;
-        for (index, seat) in self.seats.iter().enumerate() {
-            let life = self.watch.life(seat.number);
+        for index in 0..self.cast.len() {
             write!(
                 f,
-                "\n{index} {seat:?}, life {life:x}: {:?}",
+                "\n{index} {:?}: {:?}",
+                self.role(index),
                 words.party(index)
             )?;
+        }
+        for seat in 0..=self.plot.kind.consumers {
+            write!(f, "\nseat {seat}: life {:x}", self.watch.life(seat))?;
         }
         Ok(())
     }
@@ -408,7 +502,7 @@ struct Stopped {
 
 impl Stopped {
     fn new(scene: &Scene<'_>, index: usize) -> Stopped {
-        let seat = scene.seats[index].number;
+        let seat = get(&scene.words.party(index).seat) as usize;
         Stopped {
             index,
             seat,

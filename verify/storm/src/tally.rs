@@ -91,16 +91,19 @@ pub(crate) enum Count {
     Again,
     /// How often a live side was told of a death.
     Told,
+    /// How many messages a consumer was told that it lost: they were overwritten.
+    Lost,
 }
 
 impl Count {
-    const NAMES: [&'static str; 6] = [
+    const NAMES: [&'static str; 7] = [
         "killed",
         "of those seated",
         "stopped",
         "messages",
         "twice",
         "deaths told",
+        "overwritten",
     ];
 }
 
@@ -176,12 +179,13 @@ impl Results {
     pub(crate) fn summary(&self) -> String {
         let [unblocked, undisturbed, succeeded] = &self.times;
         format!(
-            "{} killed ({} of them seated), {} stopped, {} messages, 0 lost; the other side unblocked within \
+            "{} killed ({} of them seated), {} stopped, {} messages, 0 lost, {} overwritten; the other side unblocked within \
              {} (p50), {} (p99.9), undisturbed {} (p99.9); the next one seated within {} (p50), {} (p99.9)",
             figure(self.total(Count::Kills)),
             figure(self.total(Count::Seated)),
             figure(self.total(Count::Stops)),
             figure(self.total(Count::Messages)),
+            figure(self.total(Count::Lost)),
             unblocked.below(500),
             unblocked.below(999),
             undisturbed.below(999),
@@ -237,8 +241,11 @@ impl Results {
             let row = || (cells[0].to_owned(), cells[1].to_owned());
             match part {
                 STORMS => {
-                    if let Some(Ok(counts)) = numbers(2).map(TryInto::try_into) {
-                        results.storms.insert(row(), counts);
+                    // Kept before something more was counted: it was zero.
+                    let counts = numbers(2).filter(|counts| counts.len() <= Count::NAMES.len());
+                    if let Some(mut counts) = counts {
+                        counts.resize(Count::NAMES.len(), 0);
+                        results.storms.insert(row(), counts.try_into().unwrap());
                     }
                 }
                 SOAKS => {

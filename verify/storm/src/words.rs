@@ -18,6 +18,9 @@ pub(crate) struct Words {
     pub(crate) messages: AtomicU64,
     /// How often a process sat down.
     pub(crate) seatings: AtomicU64,
+    /// The seat that held the producer back when somebody looked last, and its holder's process id.
+    pub(crate) slowest: AtomicU64,
+    pub(crate) slowest_pid: AtomicU64,
     seats: [SeatWords; MOST],
     parties: [PartyWords; MOST],
 }
@@ -39,8 +42,11 @@ pub(crate) struct SeatWords {
 pub(crate) struct PartyWords {
     /// How often its seat was refused to it.
     pub(crate) tries: AtomicU64,
-    /// 1 as soon as it sits.
+    /// 1 as soon as it sits, and where.
     pub(crate) seated: AtomicU64,
+    pub(crate) seat: AtomicU64,
+    /// How many messages it lost, which were overwritten.
+    pub(crate) lost: AtomicU64,
     /// How often it was told that somebody opposite died, and when it was last.
     pub(crate) told: AtomicU64,
     pub(crate) told_at: AtomicU64,
@@ -82,6 +88,8 @@ impl PartyWords {
         let words = [
             &self.tries,
             &self.seated,
+            &self.seat,
+            &self.lost,
             &self.told,
             &self.told_at,
             &self.noticed,
@@ -92,6 +100,11 @@ impl PartyWords {
 
     pub(crate) fn is_seated(&self) -> bool {
         get(&self.seated) == 1
+    }
+
+    /// Where it sits.
+    pub(crate) fn seat(&self) -> Option<usize> {
+        self.is_seated().then(|| get(&self.seat) as usize)
     }
 }
 

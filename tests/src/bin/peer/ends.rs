@@ -168,7 +168,7 @@ where
 }
 
 /// A message that is not what was written is the end of the test.
-fn checked(check: Result<u64, String>) -> u64 {
+pub(crate) fn checked(check: Result<u64, String>) -> u64 {
     check.unwrap_or_else(|what| panic!("torn: {what}"))
 }
 

@@ -8,8 +8,8 @@
 //! A line is a verb, its words, and options `key=value`. Anything that a test does not expect (a torn
 //! message, a system call that fails, a verb that does not exist) is a panic: the test sees the end.
 //!
-//! Options of a channel: `kind` (`spsc`, `twin`, `small`, `u64`, `packet`, `frame`, `bytes`),
-//! `capacity`, `max` (largest record), `mode` (octal), `metadata`, `huge` (`2m`, `1g`), `patience` (in
+//! Options of a channel: `kind` (`spsc`, `twin`, `small`, `u64`, `packet`, `frame`, `bytes`; `broadcast`,
+//! `broadcast-twin`, `broadcast-packet`), `capacity`, `max` (largest record), `consumers`, `full=overwrite`, `mode` (octal), `metadata`, `huge` (`2m`, `1g`), `patience` (in
 //! milliseconds), `exact=1`, `wait=sleep` (at once). In a name, `%` stands for nothing and `%XX` for a byte.
 //!
 //! | verb | does |
@@ -28,12 +28,14 @@
 //! | `fenced`, `sandbox`, `ask`, `answer`, `sleep-pop` | see `waiting.rs` |
 //! | `arm`, `poll`, `glance`, `poll-..`, `wait-..`, ... | see `polling.rs` |
 //! | `listen`, `take-over`, `hand-over`, `files`, ... | see `handing.rs` |
+//! | `follow`, `die-in-batch`, `table`, `holds-back` | see `broadcasts.rs` |
 //! | `endure` ROLE MS | see `hostile.rs` |
 //! | `life-…` | see `lives.rs` |
 //! | `watch` and `watch-…` | see `sets.rs` |
 //! | the rest | see `system.rs` |
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod broadcasts;
 mod ends;
 mod forks;
 mod handing;

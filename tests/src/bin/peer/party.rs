@@ -6,13 +6,14 @@ use std::os::unix::net::UnixListener;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
+use slipring::broadcast::{self, WhenFull};
 use slipring::inspect::{self, SeatStat};
-use slipring::{Builder, Error, HugePages, Kind, Wait, bytes, spsc};
+use slipring::{Builder, Error, HugePages, Kind, Payload, Wait, bytes, spsc};
 use slipring_tests::message::{Frame, Message, Packet, Small, Twin};
 use slipring_tests::room::PATIENCE;
 
 use crate::ends::{Maker, Memory, Reader, Writer};
-use crate::{forks, handing, hostile, lives, next_line, races, say, sets, waiting};
+use crate::{broadcasts, forks, hostile, lives, next_line, races, say, sets, waiting};
 
 /// What a verb says.
 pub(crate) type Said = Result<Vec<String>, Error>;
@@ -106,7 +107,21 @@ pub(crate) fn maker(line: &Line<'_>) -> Box<dyn Maker> {
             };
             Box::new(dressed(builder, line))
         }
+        "broadcast" => Box::new(dressed(broadcast::<Message>(slots, line), line)),
+        "broadcast-twin" => Box::new(dressed(broadcast::<Twin>(slots, line), line)),
+        "broadcast-packet" => Box::new(dressed(broadcast::<Packet>(slots, line), line)),
         kind => panic!("no kind {kind}"),
+    }
+}
+
+fn broadcast<T: Payload>(slots: usize, line: &Line<'_>) -> broadcast::Builder<T> {
+    let mut builder = broadcast::Builder::<T>::new(slots);
+    if let Some(consumers) = line.option("consumers") {
+        builder = builder.consumers(consumers as usize);
+    }
+    match line.options.get("full") {
+        Some(&"overwrite") => builder.when_full(WhenFull::Overwrite),
+        _ => builder,
     }
 }
 
@@ -334,7 +349,7 @@ impl Party {
             "endure" => hostile::endure(self, line),
             _ if verb.starts_with("life-") => lives::obey(self, line),
             _ if verb.starts_with("watch") => sets::obey(self, line),
-            _ => handing::obey(self, line),
+            _ => broadcasts::obey(self, line),
         }
     }
 

@@ -8,20 +8,30 @@ use std::time::Duration;
 use slipring::{Error, Readiness, bytes};
 use slipring_tests::message::{self, LARGEST};
 
-use super::{Consumer, Kind, Producer, Way, checked, create, open, two_seats, waiting};
+use super::{Consumer, Delivery, Kind, Producer, Way, checked, create, open, waiting};
 
 pub(super) fn kind() -> Kind {
     Kind {
         name: "bytes",
-        seats: two_seats,
+        delivery: Delivery::One,
+        consumers: 1,
+        // As the shortest records are.
+        capacity: |way| ring(way) as u64 / 16,
         create: |way| create(&builder(way)),
         open: |way, place| open(builder(way), place),
     }
 }
 
+fn ring(way: Way) -> usize {
+    if way == Way::Stream { 4096 } else { 128 }
+}
+
 fn builder(way: Way) -> bytes::Builder {
-    let ring = if way == Way::Stream { 4096 } else { 128 };
-    waiting(bytes::Builder::new(ring).max_record(LARGEST), way)
+    waiting(bytes::Builder::new(ring(way)).max_record(LARGEST), way)
+}
+
+fn number(at: u64) -> u64 {
+    message::record_at(at).unwrap_or_else(|| panic!("torn: a record ends at {at}"))
 }
 
 fn record(number: u64) -> Vec<u8> {
@@ -32,8 +42,7 @@ fn record(number: u64) -> Vec<u8> {
 
 impl Producer for bytes::Producer {
     fn next(&self) -> u64 {
-        let at = self.position();
-        message::record_at(at).unwrap_or_else(|| panic!("torn: a record ends at {at}"))
+        number(self.position())
     }
 
     fn push(&mut self, number: u64) -> Result<(), Error> {
@@ -72,6 +81,10 @@ impl Producer for bytes::Producer {
 }
 
 impl Consumer for bytes::Consumer {
+    fn next(&self) -> u64 {
+        number(self.position())
+    }
+
     fn read(&mut self, max: usize, seen: &mut dyn FnMut(&[u64])) -> Result<(), Error> {
         let mut records = self.read_batch(max)?;
         let mut numbers = Vec::new();

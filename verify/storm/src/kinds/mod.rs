@@ -1,5 +1,6 @@
 //! What the storm knows of a kind of channel. A new kind is one new file here, and one line in `all`.
 
+mod broadcast;
 mod bytes;
 mod spsc;
 
@@ -7,6 +8,7 @@ use std::ops::Range;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Duration;
 
+use slipring::inspect::{self, Stat};
 use slipring::{Builder, Channel, Error, Readiness, Role, Wait};
 
 /// How the holders of a scene's seats pass their time.
@@ -44,33 +46,57 @@ impl Way {
     }
 }
 
-/// A seat for which processes contend.
+/// Who gets a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Seat {
-    pub(crate) role: Role,
-    /// Its number in the channel's seat table, producers first.
-    pub(crate) number: usize,
+pub(crate) enum Delivery {
+    /// The consumer, whose successor goes on where it released.
+    One,
+    /// Every consumer: the producer waits for the slowest.
+    All,
+    /// Every consumer, but what is overwritten before it was read: that is counted.
+    Quick,
 }
 
 /// How many messages whoever is killed may have had in hand: accepted ones are there, and so may some of
 /// its last batch be; and what its successor reads again is no more than this.
 pub(crate) const HAND: u64 = 6;
 
-/// A kind of channel.
+/// A kind of channel. It has a seat for one producer, which is its first.
 pub(crate) struct Kind {
     pub(crate) name: &'static str,
-    /// The seat that each of so many processes wants. Where several want one, one sits, and the others
-    /// try again and again.
-    pub(crate) seats: fn(processes: usize) -> Vec<Seat>,
+    pub(crate) delivery: Delivery,
+    /// How many seats there are for consumers.
+    pub(crate) consumers: usize,
+    /// How many messages there are at most that somebody has not taken.
+    pub(crate) capacity: fn(Way) -> u64,
     /// Makes a channel in memfds.
     pub(crate) create: fn(Way) -> Vec<OwnedFd>,
     /// A channel as one process sees it: these memfds, or the channel of this name.
     pub(crate) open: fn(Way, Place) -> Box<dyn Ends>,
 }
 
+impl Kind {
+    /// How many seats a role has. If more processes want one, the others try again and again.
+    pub(crate) fn seats(&self, role: Role) -> usize {
+        match role {
+            Role::Producer => 1,
+            Role::Consumer => self.consumers,
+        }
+    }
+
+    /// The role that a process wants: as many want each seat as any other.
+    pub(crate) fn role(&self, process: usize) -> Role {
+        match process % (1 + self.consumers) {
+            0 => Role::Producer,
+            _ => Role::Consumer,
+        }
+    }
+}
+
 /// All kinds.
-pub(crate) fn all() -> [Kind; 2] {
-    [spsc::kind(), bytes::kind()]
+pub(crate) fn all() -> [Kind; 4] {
+    let [waiting, overwriting] = broadcast::kinds();
+    [spsc::kind(), bytes::kind(), waiting, overwriting]
 }
 
 /// Where a channel is.
@@ -83,6 +109,7 @@ pub(crate) enum Place {
 pub(crate) trait Ends {
     fn producer(&self) -> Result<Box<dyn Producer>, Error>;
     fn consumer(&self) -> Result<Box<dyn Consumer>, Error>;
+    fn stat(&self) -> Result<Stat, Error>;
 }
 
 /// A producer of numbered messages.
@@ -103,26 +130,13 @@ pub(crate) trait Producer {
 
 /// A consumer of numbered messages, each of which it checks in full.
 pub(crate) trait Consumer {
+    /// The number of its next message.
+    fn next(&self) -> u64;
     /// Reads up to `max` in place, waiting for the first, and releases them when `seen` is done.
     fn read(&mut self, max: usize, seen: &mut dyn FnMut(&[u64])) -> Result<(), Error>;
     fn wait_for_producer(&mut self, timeout: Duration) -> Result<(), Error>;
     fn arm(&mut self) -> Result<Readiness, Error>;
     fn fd(&self) -> Result<BorrowedFd<'_>, Error>;
-}
-
-/// One producer's seat and one consumer's, wanted by every other process each.
-fn two_seats(processes: usize) -> Vec<Seat> {
-    let seat = |index| match index % 2 {
-        0 => Seat {
-            role: Role::Producer,
-            number: 0,
-        },
-        _ => Seat {
-            role: Role::Consumer,
-            number: 1,
-        },
-    };
-    (0..processes).map(seat).collect()
 }
 
 /// Whoever sleeps does so at once, but where calls wait as they do by default.
@@ -168,6 +182,10 @@ where
     fn consumer(&self) -> Result<Box<dyn Consumer>, Error> {
         Ok(Box::new(self.0.consumer(self.1)?))
     }
+
+    fn stat(&self) -> Result<Stat, Error> {
+        inspect::stat(self.1)
+    }
 }
 
 impl<K> Ends for Channel<K>
@@ -182,6 +200,10 @@ where
 
     fn consumer(&self) -> Result<Box<dyn Consumer>, Error> {
         Ok(Box::new(Channel::consumer(self)?))
+    }
+
+    fn stat(&self) -> Result<Stat, Error> {
+        Channel::stat(self)
     }
 }
 

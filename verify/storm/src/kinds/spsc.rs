@@ -7,20 +7,25 @@ use std::time::Duration;
 use slipring::{Error, Readiness, spsc};
 use slipring_tests::message::{Message, Numbered};
 
-use super::{Consumer, Kind, Producer, Way, checked, create, open, two_seats, waiting};
+use super::{Consumer, Delivery, Kind, Producer, Way, checked, create, open, waiting};
 
 pub(super) fn kind() -> Kind {
     Kind {
         name: "spsc",
-        seats: two_seats,
+        delivery: Delivery::One,
+        consumers: 1,
+        capacity,
         create: |way| create(&builder(way)),
         open: |way, place| open(builder(way), place),
     }
 }
 
+fn capacity(way: Way) -> u64 {
+    if way == Way::Stream { 64 } else { 2 }
+}
+
 fn builder(way: Way) -> spsc::Builder<Message> {
-    let capacity = if way == Way::Stream { 64 } else { 2 };
-    waiting(spsc::Builder::new(capacity), way)
+    waiting(spsc::Builder::new(capacity(way) as usize), way)
 }
 
 impl Producer for spsc::Producer<Message> {
@@ -62,6 +67,10 @@ impl Producer for spsc::Producer<Message> {
 }
 
 impl Consumer for spsc::Consumer<Message> {
+    fn next(&self) -> u64 {
+        self.position()
+    }
+
     fn read(&mut self, max: usize, seen: &mut dyn FnMut(&[u64])) -> Result<(), Error> {
         let messages = spsc::Consumer::read(self, max)?;
         let numbers = messages.iter().map(|message| checked(message.check()));

@@ -26,6 +26,8 @@ impl Scene<'_> {
         }
         let told = get(&self.words.party(index).told);
         self.tally.add(Count::Told, told);
+        let lost = get(&self.words.party(index).lost);
+        self.tally.add(Count::Lost, lost);
         self.signal(index, Signal::KILL);
     }
 
@@ -73,7 +75,7 @@ impl Scene<'_> {
         delay.and_then(Result::ok).unwrap_or_default()
     }
 
-    fn pid(&self, index: usize) -> Pid {
+    pub(super) fn pid(&self, index: usize) -> Pid {
         let child = self.cast[index].as_ref().unwrap();
         Pid::from_raw(child.id() as i32).unwrap()
     }

@@ -1,0 +1,635 @@
+//! One producer and several consumers, each a process: every consumer sees all, or learns exactly what it
+//! did not; whoever is killed holds nobody up, and whoever is stopped does for as long as that lasts.
+//! (Kills at random are in `verify/storm`.)
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::time::{Duration, Instant};
+
+use slipring::broadcast::{self, WhenFull};
+use slipring::{Error, WaitSet, handover, spsc};
+use slipring_tests::message::{Message, Numbered, Packet};
+use slipring_tests::room::PATIENCE;
+use slipring_tests::stranger::listener;
+use slipring_tests::{Peer, Place, Room, eventually, from_fds};
+
+/// Rings of four messages, for three consumers.
+const WAITING: &str = "kind=broadcast capacity=4 consumers=3";
+const OVERWRITING: &str = "kind=broadcast capacity=4 consumers=3 full=overwrite";
+/// The same, larger.
+const LARGE: &str = "kind=broadcast capacity=64 consumers=3";
+const LARGE_OVERWRITING: &str = "kind=broadcast capacity=64 consumers=3 full=overwrite";
+
+fn room() -> Room {
+    Room::new(env!("CARGO_BIN_EXE_peer"))
+}
+
+fn places(options: &[&'static str]) -> Vec<Place> {
+    Place::all(env!("CARGO_BIN_EXE_peer"), options)
+}
+
+/// What anybody may see of a seat.
+#[derive(Debug)]
+struct Seen {
+    state: String,
+    member: bool,
+    position: u64,
+    waits: u64,
+    lagged: u64,
+    recovered: u64,
+}
+
+/// The seats, the producer's first.
+#[track_caller]
+fn table(onlooker: &mut Peer) -> Vec<Seen> {
+    let seats = onlooker.ok("table").into_iter().map(|line| {
+        let (state, figures) = line.split_once(' ').unwrap();
+        let figures = figures.split(' ').map(|word| word.parse().unwrap());
+        let [member, _pid, position, waits, lagged, recovered] =
+            figures.collect::<Vec<u64>>().try_into().unwrap();
+        let (state, member) = (state.to_owned(), member == 1);
+        Seen {
+            state,
+            member,
+            position,
+            waits,
+            lagged,
+            recovered,
+        }
+    });
+    seats.collect()
+}
+
+/// Waits until the producer's call waits, and this consumer is the one that it waits for.
+#[track_caller]
+fn is_held_back(onlooker: &mut Peer, index: u64, by: &Peer) {
+    let expected = [index, u64::from(by.pid())];
+    eventually("the producer waits for that one", || {
+        table(onlooker)[0].waits > 0 && onlooker.numbers("holds-back") == expected
+    });
+}
+
+/// Waits until every consumer has taken all that there is.
+#[track_caller]
+fn all_taken(onlooker: &mut Peer) {
+    eventually("all is taken", || {
+        let seats = table(onlooker);
+        let held = |seat: &&Seen| seat.state == "held";
+        let behind = seats.iter().filter(held);
+        behind
+            .map(|seat| seat.position)
+            .all(|at| at == seats[0].position)
+    });
+}
+
+/// Long enough for many looks.
+const SHORT: Duration = Duration::from_millis(50);
+
+/// Those numbers.
+fn from(first: u64, count: u64) -> Vec<u64> {
+    (first..first + count).collect()
+}
+
+#[test]
+fn each_of_three_processes_sees_all() {
+    for place in places(&[WAITING, LARGE]) {
+        let mut readers = [(); 3].map(|()| place.seat("consumer"));
+        let mut tx = place.seat("producer");
+        readers.iter_mut().for_each(|rx| rx.tell("follow"));
+        tx.ok("push 0 5000");
+        tx.ok("leave producer");
+        for rx in &mut readers {
+            assert_eq!(rx.answer().unwrap(), ["5000", "5000", "0"]);
+        }
+    }
+}
+
+/// Fault 5: whoever is overtaken learns how many it lost, exactly; nothing is torn, nothing comes twice.
+#[test]
+fn each_of_three_overtaken_processes_knows_what_it_lost() {
+    for place in places(&[OVERWRITING, LARGE_OVERWRITING]) {
+        let mut readers = [(); 3].map(|()| place.seat("consumer"));
+        let mut tx = place.seat("producer");
+        let mut onlooker = place.opened();
+        // So that somebody is overtaken for certain.
+        readers[0].freeze();
+        tx.ok("push 0 1000");
+        readers[0].thaw();
+        readers.iter_mut().for_each(|rx| rx.tell("follow"));
+        tx.ok("push 1000 300000");
+        tx.ok("leave producer");
+        for (index, rx) in readers.iter_mut().enumerate() {
+            let said = rx.answer().unwrap();
+            let [next, taken, lost] = std::array::from_fn(|i| said[i].parse::<u64>().unwrap());
+            assert_eq!((next, taken + lost), (301_000, 301_000), "{said:?}");
+            assert!(taken > 0 && (index > 0 || lost > 0), "{said:?}");
+            assert_eq!(table(&mut onlooker)[1 + index].lagged, lost);
+        }
+    }
+}
+
+/// Fault 17.
+#[test]
+fn a_killed_reader_stops_holding_the_writer_back() {
+    // While it reads nothing, and while it reads in place.
+    for hold in [false, true] {
+        for place in places(&[WAITING]) {
+            let (mut dead, mut rx) = (place.seat("consumer"), place.seat("consumer"));
+            let mut tx = place.seat("producer");
+            let mut onlooker = place.opened();
+            tx.tell("push 0 100");
+            assert_eq!(rx.numbers("pop 4"), from(0, 4));
+            if hold {
+                assert_eq!(dead.numbers("hold-pop 3"), from(0, 3));
+            }
+            is_held_back(&mut onlooker, 0, &dead);
+            dead.kill();
+            assert_eq!(rx.numbers("pop 96"), from(4, 96));
+            tx.answer().unwrap();
+            let seats = table(&mut onlooker);
+            assert_eq!(seats[0].recovered, 1);
+            assert_eq!((seats[1].state.as_str(), seats[1].member), ("died", false));
+            // Its seat is the next one's, who finds the newest and all that comes.
+            let mut heir = place.seat("consumer");
+            assert_eq!(table(&mut onlooker)[1].state, "held");
+            let found = heir.numbers("drain");
+            assert!(!found.is_empty() && found.len() <= 4, "{found:?}");
+            let count = found.len() as u64;
+            assert_eq!(found, from(100 - count, count));
+            tx.tell("push 100 50");
+            heir.tell("pop 50");
+            assert_eq!(rx.numbers("pop 50"), from(100, 50));
+            let rest = heir.answer().unwrap();
+            assert_eq!((rest.len(), rest[49].as_str()), (50, "149"));
+            tx.answer().unwrap();
+        }
+    }
+}
+
+#[test]
+fn readers_that_are_all_killed_hold_nobody_back() {
+    for place in places(&[WAITING]) {
+        let mut dead = [(); 3].map(|()| place.seat("consumer"));
+        let mut tx = place.seat("producer");
+        tx.tell("push 0 1000");
+        is_held_back(&mut place.opened(), 0, &dead[0]);
+        dead.iter_mut().for_each(Peer::kill);
+        tx.answer().unwrap();
+        // And by the descriptor, which does not tell: its owner asks again.
+        let mut rx = place.seat("consumer");
+        rx.numbers("drain");
+        tx.ok("push-full");
+        assert_eq!(tx.ok("arm producer"), ["armed"]);
+        rx.kill();
+        eventually("there is room", || tx.ok("arm producer") == ["ready"]);
+    }
+}
+
+#[test]
+fn a_stopped_reader_holds_the_writer_back_until_it_goes_on() {
+    for place in places(&[WAITING]) {
+        let (mut rx, mut stopped) = (place.seat("consumer"), place.seat("consumer"));
+        let mut tx = place.seat("producer");
+        let mut onlooker = place.opened();
+        stopped.freeze();
+        tx.tell("push 0 100");
+        assert_eq!(rx.numbers("pop 4"), from(0, 4));
+        is_held_back(&mut onlooker, 1, &stopped);
+        // For many times as long as a dead one would.
+        rx.refused("pop 1 timeout=200", "TimedOut", &[]);
+        is_held_back(&mut onlooker, 1, &stopped);
+        let seats = table(&mut onlooker);
+        assert_eq!((seats[0].position, seats[0].recovered), (4, 0));
+        assert_eq!((seats[2].state.as_str(), seats[2].member), ("held", true));
+        stopped.thaw();
+        stopped.tell("pop 100");
+        assert_eq!(rx.numbers("pop 96"), from(4, 96));
+        assert_eq!(stopped.answer().unwrap().len(), 100);
+        tx.answer().unwrap();
+    }
+}
+
+/// Fault 5.
+#[test]
+fn a_stopped_reader_of_a_writer_that_overwrites_is_told_exactly_what_it_missed() {
+    for place in places(&[OVERWRITING]) {
+        let (mut rx, mut tx) = (place.seat("consumer"), place.seat("producer"));
+        let mut onlooker = place.opened();
+        tx.ok("push 0 3");
+        assert_eq!(rx.number("pop 1"), 0);
+        rx.freeze();
+        tx.ok("push 3 97");
+        assert_eq!(onlooker.ok("holds-back"), Vec::<String>::new());
+        rx.thaw();
+        let refusal = rx.refused("pop 1", "Lagged", &["95"]);
+        assert_eq!(refusal.debug, "Lagged(95)");
+        assert_eq!(rx.numbers("pop 4"), from(96, 4));
+        rx.refused("try-pop", "Empty", &[]);
+        assert_eq!(table(&mut onlooker)[1].lagged, 95);
+    }
+}
+
+#[test]
+fn a_writer_killed_in_a_batch_leaves_what_it_committed_and_no_number_twice() {
+    for place in places(&[LARGE, LARGE_OVERWRITING]) {
+        let overwrites = place.options.contains("overwrite");
+        let mut readers = [place.seat("consumer"), place.seat("consumer")];
+        let mut next = 0;
+        for round in 0..4 {
+            let mut tx = place.seat("producer");
+            assert_eq!(tx.number("next"), next, "{}", place.shown());
+            tx.ok(&format!("push {next} 2"));
+            // A batch is there for all at once; where messages are overwritten, each is by itself.
+            if round % 2 == 0 {
+                tx.tell(&format!("die-in-batch {} 8 5", next + 2));
+                assert_eq!(tx.ended_by(), Some(libc::SIGKILL));
+            } else {
+                tx.ok(&format!("hold-push {} 5", next + 2));
+                tx.kill();
+            }
+            let more = if overwrites && round % 2 == 0 { 7 } else { 2 };
+            for rx in &mut readers {
+                assert_eq!(rx.numbers(&format!("pop {more}")), from(next, more));
+                rx.refused("pop 1", "Disconnected", &["died"]);
+            }
+            next += more;
+        }
+        let mut tx = place.seat("producer");
+        for rx in &mut readers {
+            rx.ok("wait-for producer 60000");
+            rx.tell("pop 200");
+        }
+        if overwrites {
+            // As much as there is room for, so that nobody is overtaken.
+            for batch in 0..5 {
+                all_taken(&mut place.opened());
+                tx.ok(&format!("push {} 40", next + batch * 40));
+            }
+        } else {
+            tx.ok(&format!("push {next} 200"));
+        }
+        for rx in &mut readers {
+            assert_eq!(rx.answer().unwrap().last(), Some(&(next + 199).to_string()));
+        }
+    }
+}
+
+#[test]
+fn writers_killed_under_load_are_followed_without_a_gap() {
+    for place in places(&[LARGE, LARGE_OVERWRITING]) {
+        let mut readers = [(); 3].map(|()| place.seat("consumer"));
+        readers.iter_mut().for_each(|rx| rx.tell("follow"));
+        let mut onlooker = place.opened();
+        for _ in 0..10 {
+            let mut tx = place.seat("producer");
+            tx.tell("stream-produce");
+            tx.answer().unwrap();
+            let wanted = table(&mut onlooker)[0].position + 500;
+            eventually("messages are sent", || {
+                table(&mut onlooker)[0].position >= wanted
+            });
+            tx.kill();
+        }
+        let mut tx = place.seat("producer");
+        let next = tx.number("next");
+        tx.ok(&format!("push {next} 100"));
+        all_taken(&mut onlooker);
+        tx.ok("leave producer");
+        for rx in &mut readers {
+            let said = rx.answer().unwrap();
+            let [at, taken, lost] = std::array::from_fn(|i| said[i].parse::<u64>().unwrap());
+            assert_eq!((at, taken + lost), (next + 100, next + 100), "{said:?}");
+            if !place.options.contains("overwrite") {
+                assert_eq!(lost, 0);
+            }
+        }
+    }
+}
+
+/// Fault 9: a second producer, and one consumer too many, disturb nobody.
+#[test]
+fn who_finds_no_seat_is_refused_and_the_others_are_undisturbed() {
+    for options in [WAITING, OVERWRITING] {
+        let place = Place::named(env!("CARGO_BIN_EXE_peer"), options);
+        let mut readers = [(); 3].map(|()| place.seat("consumer"));
+        let mut tx = place.seat("producer");
+        tx.ok("push 0 3");
+        assert_eq!(readers[0].numbers("pop 2"), [0, 1]);
+        let before = place.room.contents();
+        let mut other = place.peer();
+        let holder = format!("process {}", tx.pid());
+        other
+            .ask(&format!("producer ticks {options}"))
+            .unwrap_err()
+            .is("RoleTaken", &["producer", &holder]);
+        other
+            .ask(&format!("consumer ticks {options}"))
+            .unwrap_err()
+            .is("TooManyReaders", &["3"]);
+        // A reader may not sit down twice where there is no seat, either.
+        readers[1].refused(
+            &format!("consumer ticks {options}"),
+            "TooManyReaders",
+            &["3"],
+        );
+        // Another type, another kind, another shape.
+        for (kind, error) in [
+            ("kind=broadcast-twin", "Schema"),
+            ("kind=broadcast-packet", "Schema"),
+            ("kind=spsc", "Kind"),
+            ("kind=bytes", "Kind"),
+            ("kind=broadcast capacity=8 exact=1", "Geometry"),
+            ("kind=broadcast capacity=4 consumers=4 exact=1", "Geometry"),
+        ] {
+            for verb in ["open", "open-or-create", "producer", "consumer"] {
+                other.refused(&format!("{verb} ticks {kind}"), error, &[]);
+            }
+            other.refused(&format!("create ticks {kind}"), "AlreadyExists", &[]);
+        }
+        other.refused("remove ticks", "InUse", &["producer"]);
+        before.are_those_of(&place.room, "the live channel");
+        // All go on; and a seat that is left is the next one's.
+        assert_eq!(readers[0].number("pop 1"), 2);
+        for rx in &mut readers[1..] {
+            assert_eq!(rx.numbers("pop 3"), [0, 1, 2]);
+        }
+        readers[1].ok("leave consumer");
+        let mut heir = place.seat("consumer");
+        assert_eq!(heir.numbers("drain").last(), Some(&2));
+        tx.ok("push 3 1");
+        for rx in [&mut readers[0], &mut heir] {
+            assert_eq!(rx.number("pop 1"), 3);
+        }
+        // The mode that is asked for does not matter to who opens what is there, unless it insists.
+        let mode = match options {
+            WAITING => OVERWRITING,
+            _ => WAITING,
+        };
+        other.ok(&format!("open ticks {mode}"));
+        other.refused(&format!("open ticks {mode} exact=1"), "Geometry", &[]);
+    }
+}
+
+#[test]
+fn a_forked_child_has_no_part_in_it() {
+    for place in places(&[WAITING, OVERWRITING]) {
+        let overwrites = place.options.contains("overwrite");
+        let (mut rx, mut tx) = (place.seat("consumer"), place.seat("producer"));
+        tx.ok("push 0 3");
+        assert_eq!(rx.number("pop 1"), 0);
+        for line in ["try-push 3", "push 3 1", "place 3", "hold-push 3 1"] {
+            assert_eq!(tx.ok(&format!("fork {line}"))[1], "Forked", "{line}");
+        }
+        for line in ["try-pop", "pop 1", "len consumer", "wait-for producer 100"] {
+            assert_eq!(rx.ok(&format!("fork {line}"))[1], "Forked", "{line}");
+        }
+        let said = tx.ok("fork-iterator 3 1");
+        assert_eq!(
+            (said[1].as_str(), said[said.len() - 1].as_str()),
+            ("Forked", "1")
+        );
+        // Nor does its parent leave when the child drops its copies.
+        for how in ["leave", "abort", "panic"] {
+            assert_eq!(tx.ok(&format!("fork {how} producer")), ["ok"]);
+            assert_eq!(rx.ok(&format!("fork {how} consumer")), ["ok"]);
+        }
+        let seats = table(&mut place.opened());
+        assert_eq!(seats[0].state, "held");
+        assert_eq!(
+            (seats[1].state.as_str(), seats[1].member),
+            ("held", !overwrites)
+        );
+        if overwrites {
+            assert_eq!(rx.numbers("pop 3"), [1, 2, 3]);
+            tx.ok("push 4 1");
+            assert_eq!(rx.number("pop 1"), 4);
+        } else {
+            // The parent is waited for.
+            tx.ok("push 4 1");
+            tx.refused("push 5 1 timeout=50", "TimedOut", &["full"]);
+            assert_eq!(rx.numbers("pop 4"), [1, 2, 3, 4]);
+        }
+        // A child that stays keeps no dead parent's place.
+        rx.ok("fork-linger");
+        rx.ok("exec-linger");
+        rx.kill();
+        let next = tx.number("next");
+        tx.ok(&format!("push {next} 20"));
+    }
+}
+
+/// A message of 16 bytes, and 66 descriptors beside it.
+#[test]
+fn a_channel_for_63_readers_goes_over_a_socket() {
+    const MOST: &str = "kind=broadcast capacity=64 consumers=63";
+    for socket in ["stream", "seqpacket"] {
+        let room = room();
+        let mut tx = room.peer();
+        tx.ok(&format!("memfd {MOST}"));
+        tx.ok("producer");
+        let mut to = listener(&room, socket);
+        let before = to.0.number("files");
+        to.0.tell(&format!("take-over {MOST}"));
+        tx.ok(&format!("hand-over {socket} {}", to.1.display()));
+        assert_eq!(to.0.answer().unwrap(), tx.ok("identity"));
+        let mut rx = to.0;
+        // Two memfds, 64 pipes, and the connection.
+        assert_eq!(rx.number("files"), before + 67);
+        rx.refused("producer", "RoleTaken", &[&tx.pid().to_string()]);
+        rx.ok("consumer");
+        tx.ok("push 0 5");
+        rx.ok("poll-pop 0 5");
+        rx.tell("poll-pop 5 500");
+        tx.tell("poll-push 5 500");
+        tx.answer().unwrap();
+        rx.answer().unwrap();
+        // On to another, while the giver lives; and it survives the giver.
+        let mut to = listener(&room, socket);
+        to.0.tell(&format!("take-over {MOST}"));
+        rx.ok(&format!("hand-over {socket} {}", to.1.display()));
+        to.0.answer().unwrap();
+        let mut next = to.0;
+        assert_eq!(rx.ok("arm consumer"), ["armed"]);
+        rx.tell("poll consumer");
+        tx.kill();
+        assert_eq!(rx.answer().unwrap(), ["hup"]);
+        assert_eq!(rx.ok("poll-end"), ["Disconnected(Died)"]);
+        next.ok("producer");
+        assert_eq!(next.number("next"), 505);
+        next.ok("push 505 3");
+        rx.ok("poll-pop 505 3");
+    }
+}
+
+#[test]
+fn all_63_readers_of_a_channel_that_was_handed_over_see_all() {
+    let builder = broadcast::Builder::<Message>::new(64).consumers(63);
+    let given = builder.memfd().unwrap();
+    assert_eq!(given.descriptors().len(), 66);
+    let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    handover::send(&ours, &given).unwrap();
+    let taken = handover::receive(&theirs, &builder).unwrap();
+    let readers = (0..63).map(|_| taken.consumer().unwrap());
+    let mut readers = readers.collect::<Vec<_>>();
+    assert!(matches!(
+        given.consumer(),
+        Err(Error::TooManyReaders { max: 63 })
+    ));
+    let mut tx = given.producer().unwrap();
+    for lap in 0..3 {
+        for number in lap * 64..(lap + 1) * 64 {
+            tx.try_push(Message::numbered(number)).unwrap();
+        }
+        assert!(tx.try_push(Message::numbered(0)).is_err());
+        for rx in &mut readers {
+            for number in lap * 64..(lap + 1) * 64 {
+                assert_eq!(rx.try_pop().unwrap().check(), Ok(number));
+            }
+        }
+    }
+}
+
+/// Fault 13: 1024 slots of 1264 bytes are more than 16 bits can count.
+#[test]
+fn slots_of_1264_bytes_hold_what_was_written() {
+    for when_full in [WhenFull::Wait, WhenFull::Overwrite] {
+        let builder = broadcast::Builder::<Packet>::new(1024).consumers(2);
+        let channel = builder.when_full(when_full).heap().unwrap();
+        let mut tx = channel.producer().unwrap();
+        let mut readers = [channel.consumer().unwrap(), channel.consumer().unwrap()];
+        for lap in 0..3 {
+            // All slots are full at once, so none lies upon another.
+            for number in lap * 1024..(lap + 1) * 1024 {
+                tx.try_push(Packet::numbered(number))
+                    .map_err(|failed| failed.error)
+                    .unwrap();
+            }
+            for rx in &mut readers {
+                for number in lap * 1024..(lap + 1) * 1024 {
+                    assert_eq!(rx.try_pop().unwrap().check(), Ok(number));
+                }
+            }
+        }
+    }
+    for full in ["wait", "overwrite"] {
+        let room = room();
+        let options = format!("kind=broadcast-packet capacity=1024 consumers=2 full={full}");
+        let mut readers = [room.peer(), room.peer()];
+        for rx in &mut readers {
+            rx.ok(&format!("consumer ticks {options}"));
+        }
+        let mut tx = room.peer();
+        tx.ok(&format!("producer ticks {options}"));
+        for lap in 0..2 {
+            tx.ok(&format!("push {} 1024", lap * 1024));
+            if full == "wait" {
+                tx.refused(&format!("try-push {}", lap * 1024 + 1024), "Full", &[]);
+            }
+            for rx in &mut readers {
+                assert_eq!(rx.numbers("drain"), from(lap * 1024, 1024));
+            }
+        }
+        if full == "overwrite" {
+            // Two rings and a message: at the oldest that is there, and an eighth of the ring.
+            tx.ok("push 2048 2049");
+            for rx in &mut readers {
+                let refusal = rx.refused("try-pop", "Lagged", &[]);
+                assert_eq!(refusal.debug, format!("Lagged({})", 2049 - 1024 + 128));
+                assert_eq!(rx.numbers("drain"), from(4097 - 896, 896));
+            }
+        }
+    }
+}
+
+/// A full channel in memfds: its producer, here, and a process that reads nothing of it.
+fn full(room: &Room) -> (broadcast::Producer<Message>, Peer) {
+    let builder = broadcast::Builder::<Message>::new(4).consumers(3);
+    let channel = builder.memfd().unwrap();
+    let passed = channel.descriptors();
+    let mut rx = room.peer_with(&passed);
+    rx.ok(&format!("{} {WAITING}", from_fds(&passed)));
+    rx.ok("consumer");
+    let mut tx = channel.producer().unwrap();
+    (0..4).for_each(|number| tx.try_push(Message::numbered(number)).unwrap());
+    (tx, rx)
+}
+
+/// Wakes a thread.
+struct Unpark(std::thread::Thread);
+
+impl std::task::Wake for Unpark {
+    fn wake(self: std::sync::Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// No descriptor tells that one of many died: the future must look by itself.
+#[test]
+fn a_future_that_waits_for_a_reader_that_is_killed_goes_on() {
+    let room = room();
+    let (mut tx, mut rx) = full(&room);
+    let (pending, was_pending) = std::sync::mpsc::channel();
+    let task = std::thread::spawn(move || {
+        let waker = std::sync::Arc::new(Unpark(std::thread::current())).into();
+        let mut context = std::task::Context::from_waker(&waker);
+        let mut pushed = std::pin::pin!(tx.push_async(Message::numbered(4)));
+        loop {
+            match pushed.as_mut().poll(&mut context) {
+                std::task::Poll::Ready(pushed) => return pushed.unwrap(),
+                std::task::Poll::Pending => _ = pending.send(()),
+            }
+            std::thread::park();
+        }
+    });
+    was_pending.recv_timeout(PATIENCE).unwrap();
+    assert!(!task.is_finished());
+    rx.kill();
+    eventually("the future is ready", || task.is_finished());
+    task.join().unwrap();
+}
+
+/// In both of the ways in which a set sleeps: by doorbells, and by pipes.
+#[test]
+fn a_set_that_waits_for_a_reader_that_is_killed_goes_on() {
+    for idle in [0, 130] {
+        let room = room();
+        let (tx, mut rx) = full(&room);
+        let idle = (0..idle).map(|_| spsc::channel::<u64>(1).unwrap());
+        let idle = idle.collect::<Vec<_>>();
+        let mut set = WaitSet::new().unwrap();
+        for (_tx, rx) in &idle {
+            set.watch(rx).unwrap();
+        }
+        let key = set.watch_room(&tx, 1).unwrap();
+        let waited = set.wait_timeout(SHORT);
+        assert!(matches!(waited, Err(Error::TimedOut)), "{waited:?}");
+        rx.freeze();
+        let waited = set.wait_timeout(SHORT);
+        assert!(matches!(waited, Err(Error::TimedOut)), "{waited:?}");
+        rx.kill();
+        let events = set.wait_timeout(PATIENCE).unwrap();
+        assert_eq!(events.len(), 1, "of {} idle ones", idle.len());
+        assert!(events[0].key == key && events[0].ready);
+    }
+}
+
+/// However long it has been waiting, a writer looks every few milliseconds who died.
+#[test]
+fn a_writer_that_has_waited_for_long_still_looks_after_its_readers() {
+    let place = Place::named(env!("CARGO_BIN_EXE_peer"), WAITING);
+    let (mut dead, mut tx) = (place.seat("consumer"), place.seat("producer"));
+    let mut onlooker = place.opened();
+    tx.tell("push 0 100");
+    is_held_back(&mut onlooker, 0, &dead);
+    // It goes over to another way of sleeping after a second, if any; and gives a sign of life when it looks.
+    let (began, mut oldest) = (Instant::now(), 0);
+    while began.elapsed() < Duration::from_millis(2800) {
+        oldest = oldest.max(
+            onlooker.ok("seat ticks producer")[5]
+                .parse::<u64>()
+                .unwrap(),
+        );
+    }
+    assert!(oldest < 600_000_000, "no look for {oldest} ns");
+    dead.kill();
+    tx.answer().unwrap();
+}
