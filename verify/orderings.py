@@ -33,7 +33,7 @@ KEPT = ROOT / "target/verify/orderings.json"
 CRATES = ["slipring-core", "slipring"]
 # Where fences come from; its only one is that of its callers.
 DEFINES = "sync.rs"
-COPIED = ["Cargo.toml", "Cargo.lock", "crates", "examples", "tests", "verify/stepper", "verify/spin"]
+COPIED = ["Cargo.toml", "Cargo.lock", "crates", "examples", "tests", "verify/stepper", "verify/storm", "verify/spin"]
 COPIED += ["verify/spin.sh"]
 STRONG = re.compile(
     r"(?P<compiler>\bcompiler_fence\(\);)"
