@@ -6,6 +6,7 @@ use std::path::Path;
 
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::io::Errno;
+use slipring_core::layout::MOST_SEATS;
 
 use super::map::{Mapping, backed};
 use super::{Files, HugePages, Plan, Region, huge, pipes};
@@ -54,6 +55,10 @@ impl Region {
         let pipes: Vec<OwnedFd> = descriptors.collect();
         check("control", &control)?;
         check("data", &data)?;
+        // Before each of them is looked at, and opened once more.
+        if pipes.len() > 1 + MOST_SEATS {
+            return Err(bad("pipe", "one too many"));
+        }
         if !pipes.iter().all(|pipe| pipes::is_pipe(pipe.as_fd())) {
             return Err(bad("pipe", "no pipe"));
         }
