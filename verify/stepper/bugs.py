@@ -2,8 +2,8 @@
 """Shows that the stepper finds what it is there for: puts one deliberate bug at a time into a scratch copy,
 and wants the stepper to fail there.
 
-    verify/stepper/bugs.py          some ten minutes
-    verify/stepper/bugs.py WORDS...    only the bugs with any of these in them
+    verify/stepper/bugs.py             a minute or two for each
+    verify/stepper/bugs.py WORDS...    only the bugs with any of these in their names
 
 Exit code 1 if a bug goes unnoticed.
 """
@@ -63,8 +63,8 @@ BUGS = {
     ),
     "a consumer that begins at the tail": (
         CORE + "cursor.rs",
-        "        let (tail, at) = words.resume()?;\n",
-        "        let (tail, _) = words.resume()?;\n        let at = tail;\n",
+        "        let (_, at) = words.resume()?;\n",
+        "        let (at, _) = words.resume()?;\n",
     ),
     "a taken seat before the end of the last holder was kept": (
         CORE + "seat.rs",
@@ -103,14 +103,20 @@ BUGS = {
     "a successor that does not look at the stamps": (
         CORE + "broadcast/writing.rs",
         "            while at - begun < slots.capacity() &&",
-        "            while at - begun < 0 &&",
+        "            while at - begun > slots.capacity() &&",
         "--first overwriting",
     ),
     "a dead consumer that is waited for": (
         "crates/slipring/src/seat.rs",
         """            leave_members(region, other);
-            let recovered""",
-        """            let recovered""",
+            // Who is dead""",
+        """            // Who is dead""",
+        "--first broadcast",
+    ),
+    "a successor that takes the gate back": (
+        CORE + "broadcast/writing.rs",
+        "        self.gate.store(self.published, Ordering::Release);",
+        "        self.gate.store(gate, Ordering::Release);",
         "--first broadcast",
     ),
     "a consumer that goes on in its predecessor's place": (
