@@ -19,7 +19,8 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 COUNTS = ROOT / "target/verify/lies.json"
 SHARD = 10_000
 MINUTES = 10
-VARIANTS = [f"{kind} {where}".strip() for kind in ["spsc", "bytes"] for where in ["", "--walls"]]
+KINDS = ["spsc", "bytes", "broadcast", "overwriting"]
+VARIANTS = [f"{kind} {where}".strip() for kind in KINDS for where in ["", "--walls"]]
 
 
 def build():

@@ -9,11 +9,12 @@ mod memory;
 use std::sync::atomic::Ordering;
 
 use proptest::prelude::*;
+use slipring::broadcast::{self, WhenFull};
 use slipring::{Builder, Error, Kind, bytes, spsc};
 use slipring_core::layout::{Geometry, PAGE};
 
 use memory::Memory;
-use memory::calls::{is_typed, use_bytes, use_spsc};
+use memory::calls::{is_typed, use_broadcast, use_bytes, use_spsc};
 
 /// What a word is changed to: each bit flipped, and the values at which arithmetic breaks.
 fn corruptions(word: u64) -> impl Iterator<Item = u64> {
@@ -49,6 +50,12 @@ fn spsc_builder() -> spsc::Builder<u64> {
 fn bytes_builder() -> bytes::Builder {
     bytes::Builder::new(64).max_record(24)
 }
+
+fn broadcast_builder(when_full: WhenFull) -> broadcast::Builder<u64> {
+    broadcast::Builder::new(4).consumers(2).when_full(when_full)
+}
+
+const MODES: [WhenFull; 2] = [WhenFull::Wait, WhenFull::Overwrite];
 
 /// An attach reads the header once: every changed word is refused, and named.
 #[test]
@@ -129,6 +136,12 @@ fn every_changed_header_word_with_a_right_checksum_is_refused_or_harmless() {
     // A `bytes` channel does not use its slots' alignment (88), as long as it divides their size;
     // the fingerprint (96, 104) is that of no type.
     resealed_header_words(&bytes_builder(), &[88, 96, 104, 160], use_bytes);
+    for when_full in MODES {
+        let builder = broadcast_builder(when_full);
+        resealed_header_words(&builder, &[160], |tx, rx, what| {
+            use_broadcast(tx, std::slice::from_mut(rx), what);
+        });
+    }
 }
 
 #[test]
@@ -156,17 +169,17 @@ fn short_or_empty_memory_is_refused() {
     }
 }
 
-/// Every word of both seat lines and both role pages (some past their end), with live handles, and
-/// again with handles that come later.
+/// Every word of the bells, of the members, of all seat lines and all role pages (some past their end), with
+/// live handles, and again with handles that come later.
 fn words_under_handles<H>(
     memory: &Memory,
     geometry: &Geometry,
     take: impl Fn() -> Result<H, Error>,
     use_them: impl Fn(&mut H, &str),
 ) {
-    let lines = (1024..1024 + 2 * 128).step_by(8);
-    let pages = (0..2).flat_map(|seat| {
-        (0..256)
+    let lines = (512..1024 + geometry.seats() * 128).step_by(8);
+    let pages = (0..geometry.seats()).flat_map(|seat| {
+        (0..272)
             .step_by(8)
             .map(move |at| geometry.role_offset(seat) + at)
     });
@@ -190,7 +203,7 @@ fn words_under_handles<H>(
                 failed => is_typed(failed.map(drop), &what),
             }
         }
-        for offset in (1024..geometry.control_len()).step_by(8) {
+        for offset in (512..geometry.control_len()).step_by(8) {
             memory.control(offset).store(0, Ordering::Relaxed);
         }
     }
@@ -221,6 +234,77 @@ fn every_wrong_word_under_live_bytes_handles_is_survived() {
         || Ok((channel.producer()?, channel.consumer()?)),
         |(tx, rx), what| use_bytes(tx, rx, what),
     );
+}
+
+#[test]
+fn every_wrong_word_under_live_broadcast_handles_is_survived() {
+    for when_full in MODES {
+        let builder = broadcast_builder(when_full);
+        let memory = Memory::of(&builder);
+        let channel = memory.format(&builder).unwrap();
+        words_under_handles(
+            &memory,
+            &channel.geometry(),
+            || {
+                Ok((
+                    channel.producer()?,
+                    [channel.consumer()?, channel.consumer()?],
+                ))
+            },
+            |(tx, readers), what| use_broadcast(tx, readers, what),
+        );
+    }
+}
+
+/// The stamps of slots that are overwritten, at any position of the ring: a wrong one costs messages, and
+/// nothing else once it is right again.
+#[test]
+fn every_wrong_stamp_under_live_broadcast_handles_is_survived() {
+    let builder = broadcast_builder(WhenFull::Overwrite);
+    let memory = Memory::of(&builder);
+    let channel = memory.format(&builder).unwrap();
+    let geometry = channel.geometry();
+    let take = || (channel.producer(), [channel.consumer(), channel.consumer()]);
+    for begin in 0..4 {
+        for slot in 0..geometry.capacity {
+            let stamp = (slot * geometry.stride()) as usize;
+            // That of the message in it when five and a few more were sent; and none.
+            for right in (slot + 1..=5 + begin).step_by(4).chain([0]) {
+                for wrong in corruptions(right) {
+                    let what = format!("stamp {slot} = {wrong:#x} for {right}, after {begin}");
+                    let (tx, readers) = take();
+                    let (mut tx, mut readers) = (tx.unwrap(), readers.map(Result::unwrap));
+                    for message in 0..5 + begin {
+                        tx.push(message).unwrap();
+                    }
+                    memory.set_data(stamp, wrong);
+                    use_broadcast(&mut tx, &mut readers, &what);
+                    memory.set_data(stamp, wrong);
+                    drop((tx, readers));
+                    // And under those who come, of whom a producer looks for what is there already.
+                    let (tx, readers) = take();
+                    let (mut tx, mut readers) = (tx.unwrap(), readers.map(Result::unwrap));
+                    memory.set_data(stamp, wrong);
+                    use_broadcast(&mut tx, &mut readers, &what);
+                    // A ring of messages later nothing is left of it.
+                    let [rx, _] = &mut readers;
+                    let _ = rx.seek(broadcast::Seek::Newest);
+                    (0..4).for_each(|message| tx.push(message).unwrap());
+                    let _ = rx.seek(broadcast::Seek::Newest);
+                    tx.push(7).unwrap();
+                    assert_eq!(rx.try_pop().unwrap(), 7, "{what}");
+                    drop((tx, readers));
+                    for offset in (512..geometry.control_len()).step_by(8) {
+                        memory.control(offset).store(0, Ordering::Relaxed);
+                    }
+                    for offset in (0..geometry.data_len()).step_by(8) {
+                        memory.set_data(offset as usize, 0);
+                    }
+                }
+            }
+        }
+    }
+    memory.assert_fences_stand();
 }
 
 /// An end that no taker can have noted is `Corrupt`, tells of no end, and spoils nothing: once it is

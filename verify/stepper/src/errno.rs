@@ -101,7 +101,8 @@ pub(crate) fn main(args: &Args) -> ExitCode {
             }
         }
     }
-    for kind in kinds::all().iter().filter(|kind| args.wants(kind.name)) {
+    let handed = |kind: &&Kind| args.wants(kind.name) && !kind.variant;
+    for kind in kinds::all().iter().filter(handed) {
         for name in handover::OPERATIONS {
             let title = format!("`{}` | handover: {name}", kind.name);
             if title.contains(&args.only) {

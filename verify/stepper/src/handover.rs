@@ -11,7 +11,7 @@ use std::os::unix::net::UnixStream;
 use crate::Held;
 use crate::check;
 use crate::image::{Image, Window};
-use crate::kinds::{self, Consumer, Kind, Memory, Producer};
+use crate::kinds::{self, Kind, Memory, Producer, Readers};
 use crate::trace::{self, Inject, Victim};
 
 /// What the victim does.
@@ -24,7 +24,7 @@ struct Scene<'k> {
     memory: Box<dyn Memory>,
     window: Window,
     tx: Box<dyn Producer>,
-    rx: Box<dyn Consumer>,
+    readers: Readers,
     ours: UnixStream,
     /// The victim's end, kept open to look into until it is killed.
     theirs: UnixStream,
@@ -38,7 +38,7 @@ impl<'k> Scene<'k> {
     fn set(kind: &'k Kind, name: &'static str) -> Result<(Scene<'k>, Victim), String> {
         let memory = kind.maker.memfd()?;
         let window = Window::open(&memory.descriptors())?;
-        let (tx, rx) = (memory.producer()?, memory.consumer()?);
+        let (tx, readers) = (memory.producer()?, kind.readers(&*memory)?);
         let (ours, theirs) = UnixStream::pair().map_err(words)?;
         let scene = Scene {
             kind,
@@ -46,7 +46,7 @@ impl<'k> Scene<'k> {
             memory,
             window,
             tx,
-            rx,
+            readers,
             ours,
             theirs,
         };
@@ -77,7 +77,7 @@ impl<'k> Scene<'k> {
             memory,
             window,
             mut tx,
-            mut rx,
+            mut readers,
             ours,
             theirs,
         } = self;
@@ -98,14 +98,14 @@ impl<'k> Scene<'k> {
         if !same(&*given) {
             return Err("another channel was given".into());
         }
-        check::traffic(kind, &window, &mut *tx, &mut *rx)
+        check::traffic(kind, &window, &mut *tx, &mut readers)
     }
 }
 
-/// Whether a channel is the one that is in use here: its seats are taken, by us.
+/// Whether a channel is the one that is in use here: its producer's seat is taken, by us.
 fn same(channel: &dyn Memory) -> bool {
     let taken = |error: String| error.contains(&std::process::id().to_string());
-    channel.producer().is_err_and(taken) && channel.consumer().is_err_and(taken)
+    channel.producer().is_err_and(taken)
 }
 
 /// How many bytes may be read from a socket.

@@ -11,7 +11,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use slipring_core::layout::{BELLS, LINE};
+use slipring_core::layout::{BELLS, LINE, MEMBERS};
 
 use crate::Args;
 use crate::honest::{Honest, SHORT};
@@ -54,9 +54,10 @@ impl Lie {
         let mut offset = random.below(len / 8) * 8;
         if part == 0 && random.below(4) != 0 {
             let bells = [0, 8, 16, LINE, LINE + 8, LINE + 16].map(|word| BELLS + word);
+            let meant = |at: &usize| bells.contains(at) || *at == MEMBERS;
             let used: Vec<usize> = (BELLS..len)
                 .step_by(8)
-                .filter(|at| image.word_of(part, *at) != 0 || bells.contains(at))
+                .filter(|at| image.word_of(part, *at) != 0 || meant(at))
                 .collect();
             offset = used[random.below(used.len())];
         }
@@ -166,16 +167,17 @@ fn at_rest(kind: &Kind, place: Place, lies: u64, seed: u64) -> Result<u64, Strin
         memory, mut window, ..
     } = Scene::set(kind, place)?;
     // A few messages on the way, so that positions are not zero.
-    let (mut tx, mut rx) = (memory.producer()?, memory.consumer()?);
+    let (mut tx, mut readers) = (memory.producer()?, kind.readers(&*memory)?);
     for number in 0..6 {
         tx.push(number, Duration::ZERO)?;
-        if number < 4 {
+        for rx in readers.iter_mut().filter(|_| number < 4) {
             rx.pop(Duration::ZERO)?;
         }
     }
     tx.abort();
-    rx.abort();
+    readers.into_iter().for_each(kinds::Consumer::abort);
     let pristine = window.look();
+    let come = || (0..kind.readers).map(|_| memory.consumer()).collect();
     let acts = [Side::Producer, Side::Consumer].map(|side| acts(kind, side));
     let mut errors = 0;
     for number in 0..lies {
@@ -185,12 +187,12 @@ fn at_rest(kind: &Kind, place: Place, lies: u64, seed: u64) -> Result<u64, Strin
         let begun = Instant::now();
         // Half of them come before the lie, half after.
         let answers = if number % 2 == 0 {
-            let (tx, rx) = (memory.producer(), memory.consumer());
+            let (tx, readers) = (memory.producer(), come());
             window.set(lie.part, lie.offset, lie.value);
-            use_all(tx, rx, also)
+            use_all(tx, readers, also)
         } else {
             window.set(lie.part, lie.offset, lie.value);
-            use_all(memory.producer(), memory.consumer(), also)
+            use_all(memory.producer(), come(), also)
         };
         errors += u64::from(answers);
         if begun.elapsed() > LATE {
@@ -207,14 +209,16 @@ fn acts(kind: &Kind, side: Side) -> Vec<&'static str> {
     let others = ["take", "attach", "leave", "abort"];
     let of_side = kind.operations.iter().filter(|act| act.side == side);
     let names = of_side.map(|act| act.name);
-    names.filter(|name| !others.contains(name)).collect()
+    names
+        .filter(|name| !others.contains(name) && !name.starts_with("join"))
+        .collect()
 }
 
-/// What two ends can always be asked, and one operation more of each, a few times. Whether any of them found
+/// What all ends can always be asked, and one operation more of each, a few times. Whether any of them found
 /// the channel corrupt.
 fn use_all(
     tx: Taken<dyn kinds::Producer>,
-    rx: Taken<dyn kinds::Consumer>,
+    readers: Vec<Taken<dyn kinds::Consumer>>,
     also: [&str; 2],
 ) -> bool {
     let mut corrupt = false;
@@ -222,7 +226,10 @@ fn use_all(
         corrupt |= answer.is_err_and(|error| error.contains("corrupt"));
     };
     let mut tx = tx.map_err(|error| says(Err(error))).ok();
-    let mut rx = rx.map_err(|error| says(Err(error))).ok();
+    let come = readers.into_iter();
+    let mut readers: kinds::Readers = come
+        .filter_map(|rx| rx.map_err(|error| says(Err(error))).ok())
+        .collect();
     for round in 0..2 {
         if let Some(tx) = &mut tx {
             says(tx.push(100 + round, Duration::ZERO));
@@ -230,7 +237,7 @@ fn use_all(
             says(tx.arm());
             says(kinds::produce(&mut **tx, also[0], 200, Duration::ZERO));
         }
-        if let Some(rx) = &mut rx {
+        for rx in &mut readers {
             says(rx.pop(Duration::ZERO).map(drop));
             says(rx.arm());
             says(kinds::consume(&mut **rx, also[1], Duration::ZERO));
@@ -239,9 +246,7 @@ fn use_all(
     if let Some(tx) = tx {
         tx.abort();
     }
-    if let Some(rx) = rx {
-        rx.abort();
-    }
+    readers.into_iter().for_each(kinds::Consumer::abort);
     corrupt
 }
 
@@ -254,10 +259,10 @@ fn live(kind: &Kind, place: Place, lies: u64, seed: u64) -> Result<u64, String> 
         mut window,
     } = Scene::set(kind, place)?;
     let pristine = window.look();
-    let mut peers = [
-        Honest::start(kind, place, &passed, "producer")?,
-        Honest::start(kind, place, &passed, "consumer")?,
-    ];
+    let mut peers = vec![Honest::start(kind, place, &passed, "producer")?];
+    for _ in 0..kind.readers {
+        peers.push(Honest::start(kind, place, &passed, "consumer")?);
+    }
     // They answer once they have attached: a header that lies is refused, and rightly.
     for peer in &mut peers {
         peer.passed()?;
@@ -279,14 +284,16 @@ fn live(kind: &Kind, place: Place, lies: u64, seed: u64) -> Result<u64, String> 
         }
     }
     heal(&mut window, &pristine, &mut peers)?;
-    let [_, consumer] = &mut peers;
-    consumer.passed()
+    peers[1..].iter_mut().map(Honest::passed).sum()
 }
 
 /// Makes the memory whole, and waits until messages pass.
-fn heal(window: &mut Window, pristine: &Image, peers: &mut [Honest; 2]) -> Result<(), String> {
+fn heal(window: &mut Window, pristine: &Image, peers: &mut [Honest]) -> Result<(), String> {
     let begun = Instant::now();
-    let before = peers[1].passed()?;
+    let passed = |peers: &mut [Honest]| -> Result<Vec<u64>, String> {
+        peers[1..].iter_mut().map(Honest::passed).collect()
+    };
+    let before = passed(peers)?;
     loop {
         // The seats' lines as well: their holders find them strange, say so, and sit down anew. Again and
         // again: a holder that is in the middle of something stores its position after it.
@@ -296,15 +303,17 @@ fn heal(window: &mut Window, pristine: &Image, peers: &mut [Honest; 2]) -> Resul
             for peer in peers.iter_mut() {
                 peer.is_alive()?;
             }
-            if peers[1].passed()? > before + 100 {
+            let now = passed(peers)?;
+            if now.iter().zip(&before).all(|(now, then)| *now > then + 100) {
                 return Ok(());
             }
             std::thread::yield_now();
         }
         if begun.elapsed() > LATE {
-            let [producer, consumer] = [peers[0].says()?, peers[1].says()?];
+            let said: Result<Vec<_>, _> = peers.iter_mut().map(Honest::says).collect();
             return Err(format!(
-                "no message passes, though the memory is whole again: {producer}, {consumer}"
+                "no message passes, though the memory is whole again: {:?}",
+                said?
             ));
         }
     }

@@ -1,7 +1,7 @@
 //! Kills a process at every instruction of every operation, and checks what is left.
 //!
 //! ```text
-//! stepper [--recovery] [--first] [--only WORDS] [spsc|bytes|names...]
+//! stepper [--recovery] [--first] [--only WORDS] [KIND|names...]
 //! ```
 //!
 //! An operation runs in a process of its own, under ptrace, one instruction at a time. After each, the
@@ -143,7 +143,7 @@ impl Report {
                     run(&kind, operation, recovery)
                 })?;
             }
-            for name in handover::OPERATIONS {
+            for name in handover::OPERATIONS.iter().filter(|_| !kind.variant) {
                 let title = format!("handover: {name}");
                 self.tell(&shown, &title, || {
                     handover::run(&kind, name).map(Figures::of)
@@ -194,7 +194,12 @@ fn full_name(operation: &Operation) -> String {
         Other::Awake => "",
         Other::Armed => ", the other asleep",
     };
-    format!("{side}: {}{other}", operation.name)
+    let dead = if operation.dead { ", one dead" } else { "" };
+    let unpublished = match operation.unpublished {
+        0 => String::new(),
+        count => format!(", {count} unpublished"),
+    };
+    format!("{side}: {}{other}{dead}{unpublished}", operation.name)
 }
 
 /// What was done for one operation.
@@ -375,9 +380,7 @@ fn perform(
 ) -> Result<(), String> {
     match (operation.side, operation.name) {
         (_, "attach") => {
-            let copy = |fd: &BorrowedFd<'_>| fd.try_clone_to_owned();
-            let passed: std::io::Result<Vec<_>> = memory.descriptors().iter().map(copy).collect();
-            let passed = passed.map_err(|error| error.to_string())?;
+            let passed = copies(memory)?;
             trace::begin();
             let attached = kind.maker.passed(passed).map(drop);
             trace::end();
@@ -389,11 +392,11 @@ fn perform(
             trace::end();
             taken.map(|tx| tx.abort())
         }
-        (Side::Consumer, "take") => {
-            trace::begin();
-            let taken = memory.consumer();
-            trace::end();
-            taken.map(|rx| rx.abort())
+        (Side::Consumer, "take") => take(memory),
+        (Side::Consumer, name) if name.starts_with("join") => {
+            let join = kind.joins.iter().find(|(join, _)| *join == name);
+            let (_, maker) = join.ok_or("nobody joins so")?;
+            take(&*maker.passed(copies(memory)?)?)
         }
         (Side::Producer, name) => {
             let mut tx = memory.producer()?;
@@ -413,6 +416,7 @@ fn perform(
         }
         (Side::Consumer, name) => {
             let mut rx = memory.consumer()?;
+            rx.begin_at(operation.passed)?;
             trace::begin();
             match name {
                 "leave" => drop(rx),
@@ -428,4 +432,19 @@ fn perform(
             Ok(())
         }
     }
+}
+
+/// Takes a consumer's seat.
+fn take(memory: &dyn kinds::Memory) -> Result<(), String> {
+    trace::begin();
+    let taken = memory.consumer();
+    trace::end();
+    taken.map(|rx| rx.abort())
+}
+
+/// The channel's descriptors, once more.
+fn copies(memory: &dyn kinds::Memory) -> Result<Vec<OwnedFd>, String> {
+    let copy = |fd: &BorrowedFd<'_>| fd.try_clone_to_owned();
+    let copied: std::io::Result<Vec<_>> = memory.descriptors().iter().map(copy).collect();
+    copied.map_err(|error| error.to_string())
 }

@@ -91,7 +91,8 @@ fn map(file: &OwnedFd, len: usize, flush: Flush) -> rustix::io::Result<NonNull<[
     let base = unsafe { rustix::mm::mmap(inside, pages, access, flags, file.as_fd(), 0) }?;
     let at = match flush {
         Flush::Front => 0,
-        Flush::Back => pages - len,
+        // Where data may begin: a length that is no multiple of that ends so much before the wall.
+        Flush::Back => pages - len.next_multiple_of(64),
     };
     let part = NonNull::new(base.cast::<u8>().wrapping_add(at)).unwrap_or(NonNull::dangling());
     Ok(NonNull::slice_from_raw_parts(part, len))

@@ -1,14 +1,18 @@
 //! Every call on both ends, of which only typed errors may come, whatever the words hold.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use slipring::broadcast::{self, Seek};
 use slipring::{Error, bytes, spsc};
 
 /// Long enough to look at the peer a few times, and no longer.
 const SOON: Duration = Duration::from_micros(1);
 
+/// However slow the machine, all calls of a round have returned by then.
+const LATE: Duration = Duration::from_secs(20);
+
 /// The errors that may come of rubbish in a seat line or a position. `TimedOut` and `RoleTaken`
-/// are believable: a word may well say that somebody is there.
+/// are believable: a word may well say that somebody is there; and so it may that much was overwritten.
 pub(crate) fn is_typed<T>(outcome: Result<T, Error>, what: &str) {
     match outcome {
         Ok(_) => {}
@@ -19,6 +23,10 @@ pub(crate) fn is_typed<T>(outcome: Result<T, Error>, what: &str) {
             | Error::Disconnected(_)
             | Error::TooLarge { .. }
             | Error::RoleTaken { .. }
+            | Error::TooManyReaders { .. }
+            | Error::Lagged(_)
+            | Error::Overwritten
+            | Error::Ahead { .. }
             | Error::Corrupt(_),
         ) => {}
         Err(other) => panic!("{what}: {other:?}"),
@@ -79,4 +87,40 @@ pub(crate) fn use_bytes(tx: &mut bytes::Producer, rx: &mut bytes::Consumer, what
         is_typed(rx.wait_for_producer(SOON), what);
         is_typed(tx.wait_for_consumer(SOON), what);
     }
+}
+
+/// The same for a producer and its consumers, of whom the second keeps to every third message.
+pub(crate) fn use_broadcast(
+    tx: &mut broadcast::Producer<u64>,
+    readers: &mut [broadcast::Consumer<u64>],
+    what: &str,
+) {
+    let begun = Instant::now();
+    for _ in 0..2 {
+        is_typed(tx.try_push(1).map_err(|failed| failed.error), what);
+        is_typed(tx.try_push_slice(&[1, 2, 3]), what);
+        is_typed(tx.try_push_iter([1, 2]), what);
+        is_typed(tx.try_reserve(2).map(|slots| slots.commit(1)), what);
+        is_typed(
+            tx.push_timeout(1, SOON).map_err(|failed| failed.error),
+            what,
+        );
+        is_typed(tx.is_disconnected(), what);
+        is_typed(tx.wait_for_consumer(SOON), what);
+        for (place, rx) in readers.iter_mut().enumerate() {
+            is_typed(rx.stride(0, 1 + 2 * place as u64), what);
+            is_typed(rx.len(), what);
+            is_typed(rx.try_pop(), what);
+            is_typed(rx.try_pop_slice(&mut [0; 3]), what);
+            is_typed(rx.try_read(2).map(|messages| messages.iter().count()), what);
+            is_typed(rx.pop_timeout(SOON), what);
+            is_typed(rx.is_disconnected(), what);
+            is_typed(rx.wait_for_producer(SOON), what);
+            for to in [Seek::To(rx.position() / 2), Seek::Oldest, Seek::Newest] {
+                is_typed(rx.seek(to), what);
+                is_typed(rx.try_pop(), what);
+            }
+        }
+    }
+    assert!(begun.elapsed() < LATE, "{what}: late");
 }

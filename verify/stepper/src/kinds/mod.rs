@@ -1,6 +1,7 @@
 //! What the stepper knows of a kind of channel: its operations, and what must be true after each was cut
 //! short. A new kind is one new file here, and one line in `all`.
 
+mod broadcast;
 mod bytes;
 mod spsc;
 
@@ -12,7 +13,7 @@ use slipring::{Builder, Channel, Error, WaitSet, handover};
 
 use crate::walls::Walled;
 
-/// Which end an operation is of. The other end is alive throughout.
+/// Which end an operation is of. The other end is alive throughout, and other consumers, if the kind has such.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Side {
     Producer,
@@ -42,20 +43,49 @@ pub(crate) struct Operation {
     pub(crate) moves: u64,
     /// All of them at once, or one by one.
     pub(crate) whole: bool,
+    /// Whether a consumer that died a whole ring behind is still waited for.
+    pub(crate) dead: bool,
+    /// How many of the messages that wait were there for all, but not published, when their producer died.
+    pub(crate) unpublished: u64,
 }
 
 impl Operation {
-    /// Whether the channel may hold `found` after a kill: what it held, less what was taken from its
-    /// front, and what was appended.
+    /// How many messages it may have moved when it was killed.
+    fn moved(&self) -> impl Iterator<Item = u64> {
+        let (moves, whole) = (self.moves, self.whole);
+        (0..=moves).filter(move |n| !whole || *n == 0 || *n == moves)
+    }
+
+    /// Where each message is taken by the one consumer: whether the channel may hold `found` after a kill:
+    /// what it held, less what was taken from its front, and what was appended.
     pub(crate) fn allows(&self, found: &[u64]) -> bool {
         let (first, next) = (self.passed, self.passed + self.before);
-        let counts = || (0..=self.moves).filter(|n| !self.whole || *n == 0 || *n == self.moves);
-        let mut possible = counts().map(|n| match self.side {
+        let mut possible = self.moved().map(|n| match self.side {
             Side::Producer => (first, next + n),
             Side::Consumer => (first + n, next),
         });
         possible.any(|(from, to)| found.iter().copied().eq(from..to))
     }
+
+    /// Where every consumer sees each message: whether so many may be committed after a kill.
+    pub(crate) fn allows_tail(&self, tail: u64) -> bool {
+        let next = self.passed + self.before;
+        match self.side {
+            Side::Producer => self.moved().any(|n| next + n == tail),
+            Side::Consumer => next == tail,
+        }
+    }
+}
+
+/// Who gets a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flow {
+    /// The one consumer.
+    Taken,
+    /// Every consumer; the producer waits for the slowest.
+    Seen,
+    /// Every consumer that the producer does not overtake.
+    Overtaken,
 }
 
 /// A channel of some kind, as the stepper uses it. Messages are numbers; a kind writes and checks whole
@@ -63,6 +93,8 @@ impl Operation {
 pub(crate) trait Memory {
     fn descriptors(&self) -> Vec<BorrowedFd<'_>>;
     fn skew(&self) -> u64;
+    /// Where the producer's position lies in the control part.
+    fn tail_at(&self) -> usize;
     fn producer(&self) -> Result<Box<dyn Producer>, String>;
     fn consumer(&self) -> Result<Box<dyn Consumer>, String>;
     /// Sends it over a socket.
@@ -91,6 +123,8 @@ pub(crate) trait Producer {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Given {
     Message(u64),
+    /// So many were overwritten before it read them.
+    Lost(u64),
     Nothing,
     /// The producer's end.
     Ended(slipring::End),
@@ -98,6 +132,10 @@ pub(crate) enum Given {
 
 /// A consumer of numbered messages.
 pub(crate) trait Consumer {
+    /// Goes on at this message, where a consumer chooses.
+    fn begin_at(&mut self, _number: u64) -> Result<(), String> {
+        Ok(())
+    }
     /// Takes one, or learns of an end, for at most `timeout`. A message that is torn is an error.
     fn pop(&mut self, timeout: Duration) -> Result<Given, String>;
     /// Asks for a wake, in vain.
@@ -109,6 +147,9 @@ pub(crate) trait Consumer {
     /// Leaves.
     fn abort(self: Box<Self>);
 }
+
+/// The consumers of a channel, each in a seat of its own.
+pub(crate) type Readers = Vec<Box<dyn Consumer>>;
 
 /// A channel, or why there is none.
 pub(crate) type Made = Result<Box<dyn Memory>, String>;
@@ -130,8 +171,15 @@ pub(crate) struct Kind {
     pub(crate) name: &'static str,
     /// How many messages fit.
     pub(crate) capacity: u64,
+    pub(crate) flow: Flow,
+    /// How many consumers there are when an operation begins, the victim included.
+    pub(crate) readers: usize,
     pub(crate) maker: Box<dyn Maker>,
+    /// For operations that only take a consumer's seat: how, if not as `maker` does.
+    pub(crate) joins: Vec<(&'static str, Box<dyn Maker>)>,
     pub(crate) operations: Vec<Operation>,
+    /// Whether this is another kind's memory and seats: handed over as that is.
+    pub(crate) variant: bool,
 }
 
 impl Kind {
@@ -145,9 +193,18 @@ impl Kind {
         Kind {
             name,
             capacity,
+            flow: Flow::Taken,
+            readers: 1,
             maker: Box::new(maker),
+            joins: Vec::new(),
             operations: SHARED.iter().chain(own).copied().collect(),
+            variant: false,
         }
+    }
+
+    /// Its consumers, one a seat.
+    pub(crate) fn readers(&self, memory: &dyn Memory) -> Result<Readers, String> {
+        (0..self.readers).map(|_| memory.consumer()).collect()
     }
 }
 
@@ -201,6 +258,10 @@ where
         self.geometry().skew
     }
 
+    fn tail_at(&self) -> usize {
+        self.geometry().role_offset(0)
+    }
+
     fn producer(&self) -> Result<Box<dyn Producer>, String> {
         Ok(Box::new(Channel::producer(self).map_err(words)?))
     }
@@ -215,8 +276,13 @@ where
 }
 
 /// All kinds.
-pub(crate) fn all() -> [Kind; 2] {
-    [spsc::kind(), bytes::kind()]
+pub(crate) fn all() -> [Kind; 4] {
+    [
+        spsc::kind(),
+        bytes::kind(),
+        broadcast::waiting(),
+        broadcast::overwriting(),
+    ]
 }
 
 /// An error in words.
@@ -224,7 +290,7 @@ fn words(error: impl std::fmt::Display) -> String {
     error.to_string()
 }
 
-/// The operations of every kind with one producer and one consumer, done by those who have no role yet and
+/// The operations of every kind whose producer waits, done by those who have no role yet and
 /// by what the traits above say. `act` does those that are a kind's own, and `push`, `push-iter` and `pop`.
 const SHARED: [Operation; 20] = [
     operation("take", Side::Producer, 2, 0),
@@ -259,6 +325,7 @@ pub(crate) fn produce(
     match name {
         "arm" => tx.arm(),
         "park" => tx.wait(patience).and_then(in_vain),
+        "push-waiting" => tx.push(next, patience),
         "watch" => watch(&|set| tx.watch(set), patience).and_then(in_vain),
         "watch-ready" => watch(&|set| tx.watch(set), patience).and_then(not_in_vain),
         name => tx.act(name, next),
@@ -316,6 +383,8 @@ const fn operation(name: &'static str, side: Side, before: u64, moves: u64) -> O
         before,
         moves,
         whole: true,
+        dead: false,
+        unpublished: 0,
     }
 }
 
