@@ -454,9 +454,9 @@ impl<T: Payload> Consumer<T> {
     /// As for the core's `take`.
     #[inline(always)]
     unsafe fn take(&mut self) -> Result<T, Error> {
-        // SAFETY: the caller's promise.
-        if let Some(value) = unsafe { self.core.take_kept() } {
-            return Ok(value);
+        if self.core.keeps() {
+            // SAFETY: the caller's promise, and it keeps.
+            return Ok(unsafe { self.core.pop_ensured() });
         }
         let mut value = MaybeUninit::uninit();
         // SAFETY: the caller's promise.

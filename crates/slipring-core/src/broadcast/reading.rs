@@ -193,20 +193,22 @@ impl<'m, T: Copy> Consumer<'m, T> {
         }
         let at = self.reader.at();
         self.reader.set_limit(at.saturating_add(LEASE));
-        if !self.reader.slip.idle() {
+        let idle = self.reader.slip.idle();
+        if !idle {
             // One that keeps up with its producer would take each line from its hands: see `slip.rs`.
             self.reader.slip.pause();
             self.seen = self.reader.tail();
-            let gained = self.seen.saturating_sub(at);
-            self.reader
-                .slip
-                .found(gained, self.stride, self.seat.capacity);
         }
         // Acquire: as in `poll`.
         let stamp = slots.stamp(at).load(Ordering::Acquire);
+        // What is stamped may not be published yet.
+        let gained = u64::from(stamp == at + 1).max(self.seen.saturating_sub(at));
+        if !idle || gained > 0 {
+            let slip = &mut self.reader.slip;
+            slip.found(gained, self.stride, self.seat.capacity);
+        }
         self.misses = self.misses.wrapping_add(1);
         if stamp == at + 1 {
-            self.reader.slip.found(1, 1, self.seat.capacity);
             Look::Enough
         } else if stamp <= at
             && self.reader.peer.quiet()
@@ -284,15 +286,23 @@ impl<'m, T: Copy> Consumer<'m, T> {
         Error::Lagged(lost)
     }
 
-    /// As [`take`](Self::take), where messages are not overwritten: by value, since one that goes through
-    /// memory makes whoever uses it wait for that store.
+    /// Whether nobody overwrites what this consumer has not read: then [`pop_ensured`](Self::pop_ensured) takes
+    /// it, else [`take`](Self::take).
+    #[inline(always)]
+    pub fn keeps(&self) -> bool {
+        matches!(self.store, Store::Plain(_))
+    }
+
+    /// Takes the message that [`ensure`](Self::ensure) found: by value, since one that goes through memory
+    /// makes whoever uses it wait for that store.
     ///
     /// # Safety
-    /// As for `take`.
+    /// As for `take`, and the channel `keeps`.
     #[inline(always)]
-    pub unsafe fn take_kept(&mut self) -> Option<T> {
+    pub unsafe fn pop_ensured(&mut self) -> T {
         let Store::Plain(slots) = &self.store else {
-            return None;
+            // SAFETY: the caller's promise: it keeps.
+            unsafe { core::hint::unreachable_unchecked() }
         };
         let at = self.reader.at();
         if size_of::<T>() >= 32 && self.reader.known() > AHEAD {
@@ -301,7 +311,7 @@ impl<'m, T: Copy> Consumer<'m, T> {
         // SAFETY: before the tail, acquired, and not written until we release.
         let value = unsafe { slots.read(at) };
         self.reader.release(self.stride);
-        Some(value)
+        value
     }
 
     /// Takes the message that [`ensure`](Self::ensure) found, into `value`: not if it has been overwritten
@@ -312,14 +322,13 @@ impl<'m, T: Copy> Consumer<'m, T> {
     /// forked into another.
     #[inline(always)]
     pub unsafe fn take(&mut self, value: &mut MaybeUninit<T>) -> bool {
-        // SAFETY: the caller's promise.
-        if let Some(kept) = unsafe { self.take_kept() } {
-            value.write(kept);
-            return true;
-        }
         let at = self.reader.at();
         match &self.store {
-            Store::Plain(_) => return false,
+            Store::Plain(_) => {
+                // SAFETY: the caller's promise, and it keeps.
+                value.write(unsafe { self.pop_ensured() });
+                return true;
+            }
             Store::Stamped(slots) => {
                 // As in `spsc.rs`: without it each line is waited for by itself.
                 if at + AHEAD < self.seen {
