@@ -330,9 +330,12 @@ impl<'m, T: Copy> Consumer<'m, T> {
                 return true;
             }
             Store::Stamped(slots) => {
-                // As in `spsc.rs`: without it each line is waited for by itself.
+                // As in `spsc.rs`: without it each line is waited for by itself. (The tail's line is the
+                // producer's: not at each message.)
                 if at + AHEAD < self.seen {
                     slots.prefetch(at + AHEAD);
+                } else if at.is_multiple_of(2 * AHEAD) {
+                    self.seen = self.reader.tail();
                 }
                 slots.load(at, value);
                 // Acquire fence: pairs with the release fence in `Producer::write`.
