@@ -90,8 +90,6 @@ pub struct Consumer<'m, T> {
     index: u64,
     /// Looks at the stamp in vain, one after another.
     misses: u32,
-    /// The tail as it was last seen: up to there a line may be asked for without taking it from the producer.
-    seen: u64,
 }
 
 impl<'m, T: Copy> Consumer<'m, T> {
@@ -124,7 +122,6 @@ impl<'m, T: Copy> Consumer<'m, T> {
             stride: 1,
             index: 0,
             misses: 0,
-            seen: 0,
         })
     }
 
@@ -194,15 +191,16 @@ impl<'m, T: Copy> Consumer<'m, T> {
         let at = self.reader.at();
         self.reader.set_limit(at.saturating_add(LEASE));
         let idle = self.reader.slip.idle();
+        let mut there = at;
         if !idle {
             // One that keeps up with its producer would take each line from its hands: see `slip.rs`.
             self.reader.slip.pause();
-            self.seen = self.reader.tail();
+            there = self.reader.tail();
         }
         // Acquire: as in `poll`.
         let stamp = slots.stamp(at).load(Ordering::Acquire);
         // What is stamped may not be published yet.
-        let gained = u64::from(stamp == at + 1).max(self.seen.saturating_sub(at));
+        let gained = u64::from(stamp == at + 1).max(there.saturating_sub(at));
         if !idle || gained > 0 {
             let slip = &mut self.reader.slip;
             slip.found(gained, self.stride, self.seat.capacity);
@@ -330,13 +328,6 @@ impl<'m, T: Copy> Consumer<'m, T> {
                 return true;
             }
             Store::Stamped(slots) => {
-                // As in `spsc.rs`: without it each line is waited for by itself. (The tail's line is the
-                // producer's: not at each message.)
-                if at + AHEAD < self.seen {
-                    slots.prefetch(at + AHEAD);
-                } else if at.is_multiple_of(2 * AHEAD) {
-                    self.seen = self.reader.tail();
-                }
                 slots.load(at, value);
                 // Acquire fence: pairs with the release fence in `Producer::write`.
                 fence(Ordering::Acquire);

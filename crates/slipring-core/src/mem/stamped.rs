@@ -79,23 +79,6 @@ impl<'m, T: Copy> Stamped<'m, T> {
         unsafe { self.words.get_unchecked(first..first + Self::WORDS) }
     }
 
-    /// Asks for the first two lines of the slot of `position`, which will be read soon. A wish.
-    #[inline]
-    #[cfg_attr(any(loom, not(target_arch = "x86_64")), expect(unused_variables))]
-    pub fn prefetch(&self, position: u64) {
-        #[cfg(all(target_arch = "x86_64", not(loom)))]
-        {
-            use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            let stamp = core::ptr::from_ref(self.stamp(position)).cast::<i8>();
-            // SAFETY: a prefetch of any address is allowed, and changes nothing that can be seen.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(stamp) };
-            if self.stride > 4 {
-                // SAFETY: as above.
-                unsafe { _mm_prefetch::<_MM_HINT_T0>(stamp.wrapping_add(64)) };
-            }
-        }
-    }
-
     /// Copies `value` into the slot of `position`, whoever reads it meanwhile.
     #[inline(always)]
     #[expect(clippy::needless_range_loop, reason = "an iterator is not unrolled")]
