@@ -83,6 +83,7 @@ impl<'m> Ring<'m> {
             tail: self.tail,
             head: self.head,
             capacity: self.area.ring(),
+            most: self.area.ring(),
             unit: 8,
             ahead: 0,
         };

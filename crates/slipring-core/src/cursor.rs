@@ -37,8 +37,10 @@ pub(crate) const LAST: u64 = u64::MAX - (1 << 48);
 pub(crate) struct Words<'m> {
     pub(crate) tail: &'m AtomicU64,
     pub(crate) head: &'m AtomicU64,
-    /// How far the tail may be ahead of the head.
+    /// How far the tail may be ahead of the head, where it waits for it: the size of the ring.
     pub(crate) capacity: u64,
+    /// How far the tail may be ahead of the head: the capacity, or any way where it does not wait.
+    pub(crate) most: u64,
     /// Every position is a multiple of this power of two.
     pub(crate) unit: u64,
     /// How far the head may be ahead of the tail: that of a reader which skips messages.
@@ -59,7 +61,7 @@ impl Words<'_> {
         // Checked: positions never go round, so a head beyond the tail is rubbish at any distance (but
         // that of a reader which skips).
         if let Some(ahead) = tail.checked_sub(head)
-            && ahead <= self.capacity
+            && ahead <= self.most
             && ahead & (self.unit - 1) == 0
         {
             return Ok(ahead);
@@ -68,7 +70,7 @@ impl Words<'_> {
             return Ok(0);
         }
         let expected = if found == tail {
-            head.wrapping_add(self.capacity)
+            head.saturating_add(self.most)
         } else {
             tail
         };
@@ -412,11 +414,6 @@ impl<'m> Reader<'m> {
         // Release: as in `release`.
         self.words.head.store(at, Ordering::Release);
         self.bell.ring();
-    }
-
-    /// For a reader that learns in another way what is committed: how far it may go unasked.
-    pub(crate) fn set_limit(&mut self, limit: u64) {
-        self.limit.set(limit);
     }
 
     pub(crate) fn tail_word(&self) -> &'m AtomicU64 {

@@ -133,9 +133,8 @@ impl Geometry {
     /// Bytes of the data part; nothing for a shape beyond all bounds.
     fn checked_data_len(&self) -> Option<u64> {
         let len = match self.kind {
-            Kind::Spsc => self.capacity.checked_mul(self.slot_size)?,
+            Kind::Spsc | Kind::Broadcast => self.capacity.checked_mul(self.checked_stride()?)?,
             Kind::Bytes => self.capacity.checked_add(self.slot_size)?,
-            Kind::Broadcast => self.capacity.checked_mul(self.checked_stride()?)?,
         };
         (len <= MAX_DATA).then_some(len)
     }
@@ -145,22 +144,10 @@ impl Geometry {
         self.checked_stride().unwrap_or(u64::MAX)
     }
 
-    /// What lies before the payload in a slot, in bytes: its sequence word, where messages may be
-    /// overwritten.
-    pub fn lead(&self) -> u64 {
-        match self.when_full {
-            WhenFull::Wait => 0,
-            WhenFull::Overwrite => self.slot_align.max(8),
-        }
-    }
-
     fn checked_stride(&self) -> Option<u64> {
-        match self.lead() {
-            0 => Some(self.slot_size),
-            lead => self
-                .slot_size
-                .checked_next_multiple_of(lead)?
-                .checked_add(lead),
+        match self.when_full {
+            WhenFull::Wait => Some(self.slot_size),
+            WhenFull::Overwrite => padded(self.slot_size, self.slot_align),
         }
     }
 
@@ -179,10 +166,8 @@ impl Geometry {
             }))
         };
         let (min, max) = match self.kind {
-            Kind::Spsc => (1, MAX_DATA / self.slot_size.max(1)),
+            Kind::Spsc | Kind::Broadcast => (1, MAX_DATA / self.stride().max(1)),
             Kind::Bytes => (64, MAX_DATA / 2),
-            // With a single slot, *committed* and *being written* would be the same number.
-            Kind::Broadcast => (1 + self.when_full as u64, MAX_DATA / self.stride().max(1)),
         };
         let max = max.checked_ilog2().map_or(0, |bits| 1 << bits);
         if !self.capacity.is_power_of_two() || self.capacity < min || self.capacity > max {
@@ -229,4 +214,9 @@ impl Geometry {
             None => word("capacity", self.capacity, MAX_DATA / self.slot_size.max(1)),
         }
     }
+}
+
+/// From the start of one slot to the start of the next where slots are copied as whole words, in bytes.
+pub(crate) const fn padded(size: u64, align: u64) -> Option<u64> {
+    size.checked_next_multiple_of(if align > 8 { align } else { 8 })
 }

@@ -4,14 +4,17 @@
 //! position, however wrong, can leave the data. Under loom each access is also shown to the model
 //! through a *shadow*, one cell a slot (or a word), so that a missing ordering is a failed test.
 
-mod stamped;
+mod few;
+mod large;
+mod racing;
 mod watched;
 
 use core::marker::PhantomData;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-pub use stamped::Stamped;
+pub use few::Few;
+pub use racing::Racing;
 pub use watched::Watched;
 
 /// A loom cell for each unit of payload memory.
@@ -85,8 +88,11 @@ impl<'m, T> Slots<'m, T> {
     #[inline]
     pub unsafe fn write(&self, position: u64, value: T) {
         self.touch_mut(position, 1);
-        // SAFETY: `at` is in bounds and aligned; the caller excludes all others.
-        unsafe { self.at(position).write(value) }
+        match self.few(position) {
+            Some(few) => few.store(&value),
+            // SAFETY: `at` is in bounds and aligned; the caller excludes all others.
+            None => unsafe { self.at(position).write(value) },
+        }
     }
 
     /// Copies the value out of the slot of `position`.
@@ -96,23 +102,19 @@ impl<'m, T> Slots<'m, T> {
     #[inline]
     pub unsafe fn read(&self, position: u64) -> T {
         self.touch(position, 1);
-        let slot = self.at(position);
-        let words = if align_of::<T>() >= 8 && size_of::<T>().is_multiple_of(8) {
-            size_of::<T>() / 8
-        } else {
-            0
-        };
-        macro_rules! read {
-            ($($n:literal)*) => {
-                match words {
-                    // SAFETY: the slot may be read, see below, and a `T` has so many words.
-                    $($n => unsafe { by_words::<T, $n>(slot) },)*
-                    // SAFETY: in bounds, aligned and initialised; the caller excludes writers.
-                    _ => unsafe { slot.read() },
-                }
-            };
+        match self.few(position) {
+            // SAFETY: all of its words, and any bits are a `T`: the caller's promise.
+            Some(few) => unsafe { few.load().assume_init() },
+            // SAFETY: in bounds, aligned and initialised; the caller excludes writers.
+            None => unsafe { self.at(position).read() },
         }
-        read!(2 3 4 5 6 7 8)
+    }
+
+    /// The slot of `position`, if a `T` is a few words.
+    #[inline(always)]
+    pub fn few(&self, position: u64) -> Option<Few<'m, T>> {
+        // SAFETY: `new` was promised a valid `T` there, for so long, of which the protocol excludes others.
+        unsafe { Few::new(self.at(position)) }
     }
 
     /// The slot of `position`, in place.
@@ -178,23 +180,6 @@ impl<'m, T> Slots<'m, T> {
             self.shadow[((_position + i) & self.mask) as usize].with_mut(|_| ());
         }
     }
-}
-
-/// Reads a `T` of `N` words, each by itself.
-///
-/// Plain version: `slot.read()`. The compiler then copies the whole to the stack and, after the store
-/// that releases the slot, from there to where it is used: 17 ns for 64 bytes. Words that are read one
-/// by one it keeps in registers.
-///
-/// # Safety
-/// `slot` may be read, every bit pattern is a `T`, and a `T` is exactly `N` aligned words.
-#[inline(always)]
-unsafe fn by_words<T, const N: usize>(slot: NonNull<T>) -> T {
-    // SAFETY: as large and no less aligned than a `T`; the caller excludes writers.
-    let words = unsafe { slot.cast::<[u64; N]>().as_ref() };
-    let words: [u64; N] = core::array::from_fn(|i| words[i]);
-    // SAFETY: all of a `T`'s bytes.
-    unsafe { core::mem::transmute_copy(&words) }
 }
 
 /// The bytes of a `bytes` ring: `ring` bytes that positions go round in, and behind them a slack

@@ -12,6 +12,7 @@ use ::slipring::Error;
 use ::slipring::broadcast::{Builder, Consumer, Producer, WhenFull};
 use std::hint::black_box;
 use std::ops::Range;
+use std::slice;
 
 /// Between two processes a few cases only, and none of which the pace would have to know.
 pub fn between_processes(fan: Fan) -> bool {
@@ -35,12 +36,16 @@ pub fn run<J: Job>(region: &str, fan: Fan, run: &Run) -> Sample {
     let pair = || {
         ends(region, || {
             let channel = ring().heap()?;
-            let readers: Result<Vec<_>, _> = (0..fan.readers).map(|_| channel.consumer()).collect();
+            let reader = |_| Ok((channel.consumer()?, J::make(0)));
+            let readers: Result<Vec<_>, Error> = (0..fan.readers).map(reader).collect();
             Ok((channel.producer()?, readers?))
         })
     };
     let tx = |name: &str| ring().producer(name).expect("a named producer");
-    let rx = |name: &str| ring().consumer(name).expect("a named consumer");
+    let rx = |name: &str| {
+        let rx = ring().consumer(name).expect("a named consumer");
+        (rx, J::make(0))
+    };
     let (made, readers) = pair();
     if fan.way == Way::Trip {
         return trips::<J>(run, (made, readers), pair(), tx, rx);
@@ -48,13 +53,16 @@ pub fn run<J: Job>(region: &str, fan: Fan, run: &Run) -> Sample {
     let tx = || made.unwrap_or_else(|| tx("there"));
     let readers = || readers.unwrap_or_else(|| (0..fan.readers).map(|_| rx("there")).collect());
     if fan.way == Way::Bare {
-        let (mut tx, mut rx) = (tx(), readers().swap_remove(0));
+        let (mut tx, (mut rx, mut got)) = (tx(), readers().swap_remove(0));
         let msg = J::make(0);
-        let pass = || {
-            tx.try_push(*black_box(&msg)).ok()?;
-            rx.try_pop().ok()
-        };
-        return broadcast::bare(run, pass, |got| J::check(got, 0));
+        return broadcast::bare(run, |check| {
+            let pushed = tx.try_push_slice(slice::from_ref(black_box(&msg)));
+            let popped = rx.try_pop_slice(slice::from_mut(&mut got));
+            match (pushed, popped) {
+                (Ok(1), Ok(1)) if check => J::check(&got, 0),
+                (pushed, popped) => u64::from(pushed.is_err() | black_box(popped).is_err()),
+            }
+        });
     }
     broadcast::run(
         fan,
@@ -65,14 +73,22 @@ pub fn run<J: Job>(region: &str, fan: Fan, run: &Run) -> Sample {
     )
 }
 
-type Made<M> = (Option<Producer<M>>, Option<Vec<Consumer<M>>>);
+/// Whether a message is better handed over by reference: each move of a large one is a copy.
+fn large<J: Job>() -> bool {
+    size_of::<J::Msg>() > 64
+}
+
+/// A consumer, and where it has a large message copied to.
+type Reader<M> = (Consumer<M>, M);
+
+type Made<M> = (Option<Producer<M>>, Option<Vec<Reader<M>>>);
 
 fn trips<J: Job>(
     run: &Run,
     (ask_tx, ask_rx): Made<J::Msg>,
     (answer_tx, answer_rx): Made<J::Msg>,
     tx: impl Fn(&str) -> Producer<J::Msg> + Sync,
-    rx: impl Fn(&str) -> Consumer<J::Msg> + Sync,
+    rx: impl Fn(&str) -> Reader<J::Msg> + Sync,
 ) -> Sample {
     let only = |readers: Option<Vec<_>>| readers.map(|mut readers| readers.swap_remove(0));
     duel(
@@ -93,6 +109,11 @@ fn trips<J: Job>(
 #[inline(always)]
 fn push<J: Job>(tx: &mut Producer<J::Msg>, seq: u64) {
     let mut msg = J::make(seq);
+    if large::<J>() {
+        let msg = slice::from_ref(&msg);
+        spin!(now(tx.try_push_slice(msg)));
+        return;
+    }
     while let Err(back) = tx.try_push(msg) {
         now::<()>(Err(back.error));
         msg = back.value;
@@ -101,9 +122,15 @@ fn push<J: Job>(tx: &mut Producer<J::Msg>, seq: u64) {
 }
 
 #[inline(always)]
-fn pop<J: Job>(rx: &mut Consumer<J::Msg>, place: &mut Place) -> bool {
-    match rx.try_pop() {
-        Ok(msg) => place.took(J::check(&msg, place.next)),
+fn pop<J: Job>((rx, out): &mut Reader<J::Msg>, place: &mut Place) -> bool {
+    let popped = if large::<J>() {
+        let popped = rx.try_pop_slice(slice::from_mut(out));
+        popped.map(|_| J::check(out, place.next))
+    } else {
+        rx.try_pop().map(|msg| J::check(&msg, place.next))
+    };
+    match popped {
+        Ok(found) => place.took(found),
         Err(Error::Empty) => return false,
         Err(Error::Lagged(lost)) => place.lost(lost),
         Err(other) => stop(other),
@@ -112,7 +139,7 @@ fn pop<J: Job>(rx: &mut Consumer<J::Msg>, place: &mut Place) -> bool {
 }
 
 #[inline(always)]
-fn wait_for<J: Job>(rx: &mut Consumer<J::Msg>, seq: u64) -> u64 {
+fn wait_for<J: Job>(rx: &mut Reader<J::Msg>, seq: u64) -> u64 {
     broadcast::wait_for(rx, seq, pop::<J>)
 }
 
@@ -129,7 +156,7 @@ fn batches<J: Job>(tx: &mut Producer<J::Msg>, range: Range<u64>) {
 }
 
 #[inline(always)]
-fn drain<J: Job>(rx: &mut Consumer<J::Msg>, place: &mut Place) -> bool {
+fn drain<J: Job>((rx, _): &mut Reader<J::Msg>, place: &mut Place) -> bool {
     let Some(msgs) = now(rx.try_read(BATCH as usize)) else {
         return false;
     };

@@ -2,11 +2,10 @@
 
 use core::mem::MaybeUninit;
 
-use super::{Look, Ring, Seek, Store};
-use crate::cursor::{LAST, Reader, Words};
+use super::{Look, Ring, Seek, Store, newest, oldest, overtaken, whole};
+use crate::cursor::{Reader, Words};
 use crate::error::{Corrupt, Error};
 use crate::lease::Lease;
-use crate::mem::Stamped;
 use crate::seat::Peer;
 use crate::sync::{AtomicU64, Ordering, fence};
 
@@ -15,15 +14,6 @@ const AHEAD: u64 = 8;
 
 /// The most parts that the messages can be shared out in.
 const MOST_PARTS: u64 = 1 << 32;
-
-/// No message has a number beyond this, nor near it.
-const TOP: u64 = u64::MAX - (1 << 47);
-
-/// So many looks in vain, and the tail is looked at as well.
-const LOOKS: u32 = 64;
-
-/// A consumer that learns of news by the stamps asks after so many messages whether it was forked.
-const LEASE: u64 = 1 << 16;
 
 /// The words by which a consumer stands somewhere in the ring: with them it joins, and with them its
 /// place is cleared when it left or died.
@@ -65,17 +55,12 @@ impl Seat<'_> {
 
     /// The oldest message that the producer has not been free to overwrite.
     fn floor(&self) -> u64 {
-        // Acquire: pairs with the release in `Producer::raise`: who sees a gate sees a tail that is at most
-        // a ring behind.
-        self.gate
-            .load(Ordering::Acquire)
-            .saturating_sub(self.capacity)
+        oldest(self.gate, self.capacity)
     }
 
     /// From now on nobody waits for this seat. The caller holds its lock.
     pub fn leave(&self) {
-        // Release: pairs with the acquire in `Producer::slowest`; our reads come before.
-        self.members.fetch_and(!self.bit, Ordering::Release);
+        super::leave(self.members, self.bit);
     }
 }
 
@@ -88,8 +73,6 @@ pub struct Consumer<'m, T> {
     stride: u64,
     /// Which of them.
     index: u64,
-    /// Looks at the stamp in vain, one after another.
-    misses: u32,
 }
 
 impl<'m, T: Copy> Consumer<'m, T> {
@@ -112,6 +95,10 @@ impl<'m, T: Copy> Consumer<'m, T> {
             tail: ring.tail,
             head: seat.position,
             capacity: seat.capacity,
+            most: match ring.store {
+                Store::Plain(_) => seat.capacity,
+                Store::Racing(_) => u64::MAX,
+            },
             unit: 1,
             ahead: 0,
         };
@@ -121,7 +108,6 @@ impl<'m, T: Copy> Consumer<'m, T> {
             store: ring.store,
             stride: 1,
             index: 0,
-            misses: 0,
         })
     }
 
@@ -139,177 +125,40 @@ impl<'m, T: Copy> Consumer<'m, T> {
         }
     }
 
-    /// Why a message that was there could not be taken.
+    /// Why a message that was there could not be taken: goes on further ahead, and says how many of our messages
+    /// that has cost.
     #[cold]
     #[inline(never)]
     pub fn overrun(&mut self) -> Error {
-        match self.ensure() {
-            Err(error) => error,
-            // A stamp that comes again is a stranger's.
-            Ok(()) => sequence(0, self.reader.at() + 1).into(),
+        let (at, seat) = (self.reader.at(), &self.seat);
+        match overtaken(self.reader.tail_word(), seat.gate, seat.capacity, at) {
+            Ok(Some(to)) => {
+                let lost = (to - at).div_ceil(self.stride);
+                self.reader.go_to(at + lost * self.stride, self.stride - 1);
+                Error::Lagged(lost)
+            }
+            // It was gone, and gates are never taken back.
+            Ok(None) => gate_error(at + seat.capacity, at + seat.capacity + 1),
+            Err(corrupt) => corrupt.into(),
         }
     }
 
-    /// Makes sure that there is a message, without taking it.
+    /// Makes sure that there is a message, without taking it. (It may be gone before it is taken, where messages
+    /// are overwritten.)
     #[inline]
     pub fn ensure(&mut self) -> Result<(), Error> {
-        match self.poll() {
-            Look::Enough => Ok(()),
-            Look::Nothing => Err(Error::Empty),
-            Look::Trouble => self.trouble(),
-        }
+        self.reader.ensure(self.stride)
     }
 
     /// As [`ensure`](Self::ensure), in one word: for loops that try again and again.
     #[inline]
     pub fn poll(&mut self) -> Look {
-        match &self.store {
-            Store::Plain(_) => self.reader.poll(1),
-            Store::Stamped(slots) => {
-                let at = self.reader.at();
-                // Acquire: pairs with the release in `finish`; the payload comes before.
-                let stamp = slots.stamp(at).load(Ordering::Acquire);
-                if stamp == at + 1 && self.reader.known() > 0 {
-                    Look::Enough
-                } else {
-                    self.glance()
-                }
-            }
-        }
-    }
-
-    /// The rarer answers of a stamp.
-    #[cold]
-    #[inline(never)]
-    fn glance(&mut self) -> Look {
-        let Store::Stamped(slots) = self.store else {
-            return Look::Trouble;
-        };
-        if !self.reader.ours() {
-            return Look::Trouble;
-        }
-        let at = self.reader.at();
-        self.reader.set_limit(at.saturating_add(LEASE));
-        let idle = self.reader.slip.idle();
-        let mut there = at;
-        if !idle {
-            // One that keeps up with its producer would take each line from its hands: see `slip.rs`.
-            self.reader.slip.pause();
-            there = self.reader.tail();
-        }
-        // Acquire: as in `poll`.
-        let stamp = slots.stamp(at).load(Ordering::Acquire);
-        // What is stamped may not be published yet.
-        let gained = u64::from(stamp == at + 1).max(there.saturating_sub(at));
-        if !idle || gained > 0 {
-            let slip = &mut self.reader.slip;
-            slip.found(gained, self.stride, self.seat.capacity);
-        }
-        self.misses = self.misses.wrapping_add(1);
-        if stamp == at + 1 {
-            Look::Enough
-        } else if stamp <= at
-            && self.reader.peer.quiet()
-            // Else a scribbled stamp would be *not yet* for ever.
-            && (!self.misses.is_multiple_of(LOOKS) || self.reader.tail() <= at)
-        {
-            Look::Nothing
-        } else {
-            Look::Trouble
-        }
+        self.reader.poll(self.stride)
     }
 
     /// What a look could not say in one word.
-    #[cold]
-    #[inline(never)]
     pub fn trouble(&mut self) -> Result<(), Error> {
-        let Store::Stamped(slots) = self.store else {
-            return self.reader.trouble();
-        };
-        if !self.reader.ours() {
-            return Err(Error::Forked);
-        }
-        if self.there(&slots)? {
-            return Ok(());
-        }
-        let (at, tail) = (self.reader.at(), self.reader.tail());
-        match self.reader.peer.end(at.min(tail))? {
-            // It may have committed more just before it left.
-            Some(_) if self.there(&slots)? => Ok(()),
-            Some(news) => Err(Error::Disconnected(self.reader.peer.tell(news))),
-            // The tail was loaded before, so what it tells of must be there by now.
-            None if tail > at && !self.there(&slots)? => {
-                let stamp = slots.stamp(at).load(Ordering::Relaxed);
-                Err(sequence(stamp, at + 1).into())
-            }
-            None => Err(Error::Empty),
-        }
-    }
-
-    /// Whether our next message is there; `Lagged` if it was.
-    fn there(&mut self, slots: &Stamped<'m, T>) -> Result<bool, Error> {
-        let at = self.reader.at();
-        // Acquire: pairs with the releases in `begin` and `finish`.
-        let stamp = slots.stamp(at).load(Ordering::Acquire);
-        if stamp > at + 1 {
-            return Err(self.overtaken(slots, stamp));
-        }
-        Ok(stamp == at + 1)
-    }
-
-    /// The producer has come round to our slot: goes on further ahead, and says how many of our messages
-    /// that has cost.
-    fn overtaken(&mut self, slots: &Stamped<'m, T>, stamp: u64) -> Error {
-        let (at, capacity) = (self.reader.at(), self.seat.capacity);
-        let mask = capacity - 1;
-        // Which message is in our slot, or on its way into it.
-        let there = match stamp & mask {
-            part if part == (at + 1) & mask => stamp - 1,
-            part if part == at & mask => stamp,
-            _ => return sequence(stamp, at + 1).into(),
-        };
-        let tail = self.reader.tail();
-        // Stamped after a tail that is at most a ring behind; and what is before the tail, less a ring, is
-        // gone, from our slot as well. (Acquire: pairs with the release in `begin`, so the tail is not older.)
-        let possible = there < tail.saturating_add(capacity) && there.max(tail) <= TOP;
-        let stamp = slots.stamp(at).load(Ordering::Acquire);
-        if !possible || tail > stamp.saturating_add(capacity) {
-            return sequence(stamp, tail.saturating_add(capacity)).into();
-        }
-        let head = tail.max(there + 1);
-        // Not beyond the tail: what a reservation has given up is gone, what it may bring is not.
-        let to = (head - capacity + capacity / 8).min(tail).max(at + 1);
-        let lost = (to - at).div_ceil(self.stride);
-        self.reader.go_to(at + lost * self.stride, self.stride - 1);
-        Error::Lagged(lost)
-    }
-
-    /// Whether nobody overwrites what this consumer has not read: then [`pop_ensured`](Self::pop_ensured) takes
-    /// it, else [`take`](Self::take).
-    #[inline(always)]
-    pub fn keeps(&self) -> bool {
-        matches!(self.store, Store::Plain(_))
-    }
-
-    /// Takes the message that [`ensure`](Self::ensure) found: by value, since one that goes through memory
-    /// makes whoever uses it wait for that store.
-    ///
-    /// # Safety
-    /// As for `take`, and the channel `keeps`.
-    #[inline(always)]
-    pub unsafe fn pop_ensured(&mut self) -> T {
-        let Store::Plain(slots) = &self.store else {
-            // SAFETY: the caller's promise: it keeps.
-            unsafe { core::hint::unreachable_unchecked() }
-        };
-        let at = self.reader.at();
-        if size_of::<T>() >= 32 && self.reader.known() > AHEAD {
-            slots.prefetch(at + AHEAD);
-        }
-        // SAFETY: before the tail, acquired, and not written until we release.
-        let value = unsafe { slots.read(at) };
-        self.reader.release(self.stride);
-        value
+        self.reader.trouble()
     }
 
     /// Takes the message that [`ensure`](Self::ensure) found, into `value`: not if it has been overwritten
@@ -321,23 +170,28 @@ impl<'m, T: Copy> Consumer<'m, T> {
     #[inline(always)]
     pub unsafe fn take(&mut self, value: &mut MaybeUninit<T>) -> bool {
         let at = self.reader.at();
-        match &self.store {
-            Store::Plain(_) => {
-                // SAFETY: the caller's promise, and it keeps.
-                value.write(unsafe { self.pop_ensured() });
-                return true;
-            }
-            Store::Stamped(slots) => {
-                slots.load(at, value);
-                // Acquire fence: pairs with the release fence in `Producer::write`.
-                fence(Ordering::Acquire);
-                if slots.stamp(at).load(Ordering::Relaxed) != at + 1 {
-                    return false;
-                }
-            }
+        if let Store::Plain(slots) = &self.store
+            && size_of::<T>() >= 32
+            && self.reader.known() > AHEAD
+        {
+            slots.prefetch(at + AHEAD);
+        }
+        // SAFETY: where the slots are plain: before the tail, acquired, and not written until we release.
+        unsafe { self.store.read(at, value) };
+        if !self.whole() {
+            return false;
         }
         self.reader.release(self.stride);
         true
+    }
+
+    /// Whether what was copied of our message, and of those behind it, is what was committed.
+    #[inline(always)]
+    fn whole(&self) -> bool {
+        match self.store {
+            Store::Plain(_) => true,
+            Store::Racing(_) => whole(self.seat.gate, self.seat.capacity, self.reader.at()),
+        }
     }
 
     /// Copies up to `out.len()` messages into `out`, and says how many: at least one, or an error (none if
@@ -348,43 +202,33 @@ impl<'m, T: Copy> Consumer<'m, T> {
             return Ok(0);
         }
         self.ensure()?;
-        if let Store::Plain(slots) = self.store
-            && self.stride == 1
-        {
-            let count = out.len().min(self.known());
-            // SAFETY: so many are before the tail, acquired, and not written until we release.
-            let (front, back) = unsafe { slots.slices(self.reader.at(), count) };
-            let (first, rest) = out[..count].split_at_mut(front.len());
-            first.copy_from_slice(front);
-            rest.copy_from_slice(back);
-            self.reader.release(count as u64);
-            return Ok(count);
-        }
-        let mut count = 0;
-        for place in out {
-            // What is known already is a batch, too; and what goes wrong is told at the next call.
-            let more = match &self.store {
-                Store::Plain(_) => self.reader.known() > 0,
-                Store::Stamped(_) => self.poll() == Look::Enough,
-            };
-            if !more {
-                break;
+        let count = out.len().min(self.known());
+        let (at, out) = (self.reader.at(), &mut out[..count]);
+        match &self.store {
+            Store::Plain(slots) if self.stride == 1 => {
+                // SAFETY: so many are before the tail, acquired, and not written until we release.
+                let (front, back) = unsafe { slots.slices(at, count) };
+                let (first, rest) = out.split_at_mut(front.len());
+                first.copy_from_slice(front);
+                rest.copy_from_slice(back);
             }
-            let place = core::ptr::from_mut(place).cast::<MaybeUninit<T>>();
-            // SAFETY: a `T` is a `MaybeUninit` of it, into which `take` writes nothing but whole bytes, any of
-            // which are a `T`.
-            let place = unsafe { &mut *place };
-            // SAFETY: there is a message, see above.
-            if !unsafe { self.take(place) } {
-                break;
+            store => {
+                for (place, i) in out.iter_mut().zip(0..) {
+                    let place = core::ptr::from_mut(place).cast::<MaybeUninit<T>>();
+                    // SAFETY: a `T` is a `MaybeUninit` of it, into which `read` writes nothing but whole
+                    // bytes, any of which are a `T`.
+                    let place = unsafe { &mut *place };
+                    // SAFETY: as in `take`.
+                    unsafe { store.read(at + i * self.stride, place) };
+                }
             }
-            count += 1;
         }
-        match count {
-            // Overtaken at the first.
-            0 => Err(self.ensure().err().unwrap_or(Error::Empty)),
-            count => Ok(count),
+        // Overtaken are the oldest first.
+        if !self.whole() {
+            return Err(self.overrun());
         }
+        self.reader.release(count as u64 * self.stride);
+        Ok(count)
     }
 
     /// How many of our messages are known to be there.
@@ -397,7 +241,7 @@ impl<'m, T: Copy> Consumer<'m, T> {
     /// wait until they are released.
     #[inline]
     pub fn try_read(&mut self, max: usize) -> Result<Messages<'_, 'm, T>, Error> {
-        if let Store::Stamped(_) = self.store {
+        if let Store::Racing(_) = self.store {
             return Err(Error::Overwritten);
         }
         if max > 0 {
@@ -476,20 +320,11 @@ impl<'m, T: Copy> Consumer<'m, T> {
 
 /// Stands where `seek` says.
 fn place(tail: &AtomicU64, seat: &Seat<'_>, seek: Seek) -> Result<u64, Error> {
-    // Acquire: pairs with the release in `Producer::commit`.
-    let newest = tail.load(Ordering::Acquire);
-    if newest > LAST {
-        let (word, found, expected) = ("tail", newest, LAST);
-        return Err(Corrupt {
-            word,
-            found,
-            expected,
-        }
-        .into());
-    }
-    let oldest = newest.saturating_sub(seat.capacity);
+    let newest = newest(tail)?;
+    let oldest = newest.saturating_sub(seat.capacity).max(seat.floor());
     let wanted = match seek {
-        Seek::Oldest => oldest,
+        // Not beyond the newest that we know of, though the gate may tell of later ones.
+        Seek::Oldest => oldest.min(newest),
         Seek::Newest => newest,
         Seek::To(asked) if asked > newest => return Err(Error::Ahead { asked, newest }),
         Seek::To(asked) if seat.bit == 0 => asked,
@@ -500,27 +335,22 @@ fn place(tail: &AtomicU64, seat: &Seat<'_>, seek: Seek) -> Result<u64, Error> {
 
 /// That somebody may stand at `at`.
 fn standing(tail: &AtomicU64, seat: &Seat<'_>, at: u64) -> Result<u64, Error> {
-    // Acquire: as in `place`. The gate is at most a ring ahead of the tail, which may have gone on since.
+    // Acquire: as in `newest`. The gate is at most a ring ahead of the tail, which may have gone on since.
     let newest = tail.load(Ordering::Acquire);
     if seat.bit != 0 && at > newest {
-        let (word, found, expected) = ("gate", at.saturating_add(seat.capacity), newest);
-        return Err(Corrupt {
-            word,
-            found,
-            expected,
-        }
-        .into());
+        return Err(gate_error(at.saturating_add(seat.capacity), newest));
     }
     Ok(at)
 }
 
-/// A stamp that cannot be there.
-pub(super) fn sequence(found: u64, expected: u64) -> Corrupt {
-    Corrupt {
-        word: "stamp",
+/// A gate that cannot be.
+fn gate_error(found: u64, expected: u64) -> Error {
+    let word = "gate";
+    Error::Corrupt(Corrupt {
+        word,
         found,
         expected,
-    }
+    })
 }
 
 /// Messages read in place. Dropping it releases them all.
@@ -563,7 +393,7 @@ impl<T: Copy> Messages<'_, '_, T> {
         let slots = match &self.consumer.store {
             Store::Plain(slots) => Some(slots),
             // `try_read` makes no guard there.
-            Store::Stamped(_) => None,
+            Store::Racing(_) => None,
         };
         slots.into_iter().flat_map(move |slots| {
             // SAFETY: before the tail, acquired, and not written until we release.

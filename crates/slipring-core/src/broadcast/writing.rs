@@ -1,18 +1,12 @@
 //! The producer of a `broadcast` channel. See the head of `broadcast.rs`.
 
-use super::{Look, Ring, Store};
-use crate::cursor::LAST;
-use crate::error::{Corrupt, Error};
+use super::{Look, Ring, Store, newest, slowest, stretch};
+use crate::error::Error;
 use crate::layout::Side;
 use crate::lease::Lease;
-use crate::mem::Stamped;
 use crate::slip::Slip;
 use crate::sync::{AtomicU64, Ordering, fence};
 use crate::wait::Ringer;
-
-/// A producer that overwrites need never ask anybody; it asks after so many messages all the same whether
-/// it was forked.
-const LEASE: u64 = 1 << 16;
 
 /// The writing end.
 pub struct Producer<'m, T> {
@@ -49,29 +43,8 @@ impl<'m, T: Copy> Producer<'m, T> {
             store,
             bell,
         } = ring;
-        // Acquire: all that the last producer did.
-        let mut at = tail.load(Ordering::Acquire);
-        if at > LAST {
-            let (found, expected) = (at, LAST);
-            let word = "tail";
-            return Err(Corrupt {
-                word,
-                found,
-                expected,
-            }
-            .into());
-        }
-        if let Store::Stamped(slots) = store {
-            // What the last producer committed, and did not live to publish.
-            let begun = at;
-            // Acquire: those payloads, too.
-            while at - begun < slots.capacity() && slots.stamp(at).load(Ordering::Acquire) == at + 1
-            {
-                at += 1;
-            }
-            // Release: as a commit.
-            tail.store(at, Ordering::Release);
-        }
+        // Behind all that the last producer did.
+        let at = newest(tail)?;
         // Nothing is known of the members; and a gate without a second look at them is none. But what lies
         // before it the last producer may have written. (Acquire: it may have been killed at any point.)
         let published = gate.load(Ordering::Acquire).min(at + store.capacity());
@@ -100,10 +73,6 @@ impl<'m, T: Copy> Producer<'m, T> {
     /// Makes sure that `count` slots may be written: `Full`, `TooLarge`.
     #[inline]
     pub fn ensure(&mut self, count: usize) -> Result<(), Error> {
-        // Where messages are overwritten, more is known to be free than there is.
-        if count > 1 && count > self.capacity() {
-            return self.trouble(count);
-        }
         match self.poll(count) {
             Look::Enough => Ok(()),
             Look::Nothing => Err(Error::Full),
@@ -128,8 +97,8 @@ impl<'m, T: Copy> Producer<'m, T> {
         if !self.limit.alive() || wanted > self.store.capacity() {
             return Look::Trouble;
         }
-        if let Store::Stamped(_) = self.store {
-            self.limit.set(self.at + wanted.max(LEASE));
+        if let Store::Racing(_) = self.store {
+            self.raise(wanted);
             return Look::Enough;
         }
         self.slip.pause();
@@ -152,7 +121,7 @@ impl<'m, T: Copy> Producer<'m, T> {
     /// What a look could not say in one word.
     #[cold]
     #[inline(never)]
-    fn trouble(&self, wanted: usize) -> Result<(), Error> {
+    pub fn trouble(&self, wanted: usize) -> Result<(), Error> {
         if !self.limit.alive() {
             return Err(Error::Forked);
         }
@@ -181,17 +150,17 @@ impl<'m, T: Copy> Producer<'m, T> {
         self.held_by = None;
         let gate = match slowest {
             Some((_, slowest)) => slowest.saturating_add(capacity),
-            None => self.at + wanted.max(capacity / 8),
+            None => self.at + wanted.max(stretch(capacity)),
         };
         if gate <= self.limit.get().max(self.at) {
             self.held_by = slowest;
             return;
         }
         self.published = self.published.max(gate);
-        // Release: pairs with the acquire in `Seat::floor`; our tail comes before.
+        // Release: pairs with the acquire in `oldest`; our tail comes before.
         self.gate.store(self.published, Ordering::Release);
-        // SeqCst: pairs with the fence in `Seat::stand`; see *the gate*. For who watches, a release fence:
-        // see `watching.rs`.
+        // SeqCst: pairs with the fence in `Seat::stand`; see *the gate*. For who copies what may be
+        // overwritten, a release fence: see *overwriting*.
         fence(Ordering::SeqCst);
         let again = self.slowest();
         let again = again.map_or(gate, |(_, slowest)| slowest.saturating_add(capacity));
@@ -199,16 +168,13 @@ impl<'m, T: Copy> Producer<'m, T> {
     }
 
     /// Which member is the slowest, and where it stands; at most where we do, since one that skips may be
-    /// ahead.
+    /// ahead. Nobody where messages are overwritten.
     fn slowest(&self) -> Option<(usize, u64)> {
-        // Acquire: pairs with the release in `Seat::stand`; a member's position comes before its bit.
-        let members = self.members.load(Ordering::Acquire);
-        let seats = self.consumers.seats().iter().enumerate();
-        let positions = seats
-            .filter(|(seat, _)| members & 1 << seat != 0)
-            // Acquire: pairs with the release in `Reader::release`; its reads come before our writes.
-            .map(|(seat, words)| (seat, words.position.load(Ordering::Acquire).min(self.at)));
-        positions.min_by_key(|(_, position)| *position)
+        let (seat, position) = match self.store {
+            Store::Plain(_) => slowest(self.members, self.consumers)?,
+            Store::Racing(_) => return None,
+        };
+        Some((seat, position.min(self.at)))
     }
 
     /// *Commit*: everything up to the new tail is there for all.
@@ -239,29 +205,18 @@ impl<'m, T: Copy> Producer<'m, T> {
     #[inline(always)]
     pub unsafe fn push_ensured(&mut self, value: T) {
         // SAFETY: the caller's promise.
-        unsafe { self.write(0, value) };
+        unsafe { self.write(0, &value) };
         self.commit(1);
     }
 
-    /// Writes the slot `ahead` of the tail; where messages are overwritten, it is there for all at once.
+    /// Writes the slot `ahead` of the tail.
     ///
     /// # Safety
     /// As for `push_ensured`, of more than `ahead` slots.
     #[inline(always)]
-    unsafe fn write(&mut self, ahead: u64, value: T) {
-        let position = self.at + ahead;
-        match &self.store {
-            // SAFETY: before the gate: every member has released the slot, and only we write.
-            Store::Plain(slots) => unsafe { slots.write(position, value) },
-            Store::Stamped(slots) => {
-                begin(slots, position);
-                // Release fence: pairs with the acquire fence in `Consumer::take`: who copies a word of this
-                // message sees its stamp, or a later one.
-                fence(Ordering::Release);
-                slots.store(position, &value);
-                finish(slots, position);
-            }
-        }
+    unsafe fn write(&mut self, ahead: u64, value: &T) {
+        // SAFETY: before the gate, and only we write; where nobody overwrites, every member has released the slot.
+        unsafe { self.store.write(self.at + ahead, value) };
     }
 
     /// Appends as many of `values` as there is room for, and says how many those were: at least one, or an
@@ -279,10 +234,10 @@ impl<'m, T: Copy> Producer<'m, T> {
                 front.copy_from_slice(first);
                 back.copy_from_slice(rest);
             }
-            Store::Stamped(_) => {
+            Store::Racing(_) => {
                 for (ahead, value) in values[..count].iter().enumerate() {
                     // SAFETY: `best_effort` saw more than so many slots.
-                    unsafe { self.write(ahead as u64, *value) };
+                    unsafe { self.write(ahead as u64, value) };
                 }
             }
         }
@@ -290,30 +245,36 @@ impl<'m, T: Copy> Producer<'m, T> {
         Ok(count)
     }
 
-    /// Appends as many of the iterator's values as there is room for, and says how many. Takes no value
-    /// that it cannot place.
+    /// Appends as many of the iterator's values as there is room for, published as one, and says how many. Takes
+    /// no value that it cannot place.
     #[inline]
     pub fn try_push_iter<I: Iterator<Item = T>>(&mut self, values: &mut I) -> Result<usize, Error> {
-        let Some(room) = self.best_effort(usize::MAX)? else {
-            return Ok(0);
+        let room = match self.store {
+            // No more is given up than is written.
+            Store::Racing(_) => self.capacity(),
+            Store::Plain(_) => self.best_effort(usize::MAX)?.unwrap_or(0),
         };
-        let mut written = Written {
-            producer: self,
-            count: 0,
-        };
+        let mut count = 0;
         for value in values.take(room) {
             // An iterator is anybody's code: it may have forked.
-            if !written.producer.limit.alive() {
+            if !self.limit.alive() {
                 return Err(Error::Forked);
             }
-            // SAFETY: `best_effort` saw `room` slots, and `count` is below it.
-            unsafe { written.producer.write(written.count, value) };
-            written.count += 1;
+            if count >= self.known() {
+                let on = count + stretch(self.store.capacity());
+                self.raise(on.min(self.store.capacity()));
+            }
+            // SAFETY: `count` is below what is known to be free.
+            unsafe { self.write(count, &value) };
+            count += 1;
         }
-        if !written.producer.limit.alive() {
+        if !self.limit.alive() {
             return Err(Error::Forked);
         }
-        Ok(written.count as usize)
+        if count > 0 {
+            self.commit(count);
+        }
+        Ok(count as usize)
     }
 
     /// How many slots, up to `wanted`, can be had: at least one, or an error; none if none wanted.
@@ -334,11 +295,6 @@ impl<'m, T: Copy> Producer<'m, T> {
     #[inline]
     pub fn try_reserve(&mut self, count: usize) -> Result<Reservation<'_, 'm, T>, Error> {
         self.ensure(count)?;
-        if let Store::Stamped(slots) = &self.store {
-            (0..count as u64).for_each(|ahead| begin(slots, self.at + ahead));
-            // Release fence: as in `write`, for all of them.
-            fence(Ordering::Release);
-        }
         Ok(Reservation {
             producer: self,
             count,
@@ -354,36 +310,6 @@ impl<'m, T: Copy> Producer<'m, T> {
     pub fn position(&self) -> u64 {
         self.at
     }
-}
-
-/// Messages that were written and are not committed yet: they are when this is dropped, also while an iterator
-/// panics. What is stamped has been seen, and must not be written again under the same number.
-struct Written<'p, 'm, T: Copy> {
-    producer: &'p mut Producer<'m, T>,
-    count: u64,
-}
-
-impl<T: Copy> Drop for Written<'_, '_, T> {
-    fn drop(&mut self) {
-        if self.count > 0 && self.producer.limit.alive() {
-            self.producer.commit(self.count);
-        }
-    }
-}
-
-/// Stamps a slot: its message is gone, the one of `position` is being written.
-#[inline(always)]
-fn begin<T: Copy>(slots: &Stamped<'_, T>, position: u64) {
-    // Release: pairs with the acquire in `Consumer::overtaken`, who then sees a tail that is not further
-    // behind than a ring.
-    slots.stamp(position).store(position, Ordering::Release);
-}
-
-/// Stamps a slot: the message of `position` is there.
-#[inline(always)]
-fn finish<T: Copy>(slots: &Stamped<'_, T>, position: u64) {
-    // Release: pairs with the acquire in `Consumer::poll`; the payload comes before.
-    slots.stamp(position).store(position + 1, Ordering::Release);
 }
 
 /// Slots reserved by a producer. Dropped without a commit it publishes nothing.
@@ -417,12 +343,8 @@ impl<T: Copy> Reservation<'_, '_, T> {
             "slot {index} of a reservation of {}",
             self.count
         );
-        let position = self.producer.at + index as u64;
-        match &self.producer.store {
-            // SAFETY: before the gate: every member has released the slot, and only we write.
-            Store::Plain(slots) => unsafe { slots.write(position, value) },
-            Store::Stamped(slots) => slots.store(position, &value),
-        }
+        // SAFETY: the slot is reserved.
+        unsafe { self.producer.write(index as u64, &value) };
     }
 
     /// The reserved slots in place, in order: up to the ring's end, and from its start. They hold what some
@@ -432,7 +354,7 @@ impl<T: Copy> Reservation<'_, '_, T> {
         match &self.producer.store {
             // SAFETY: before the gate, only we write, and `&mut self` borrows them once.
             Store::Plain(slots) => Some(unsafe { slots.slices_mut(self.producer.at, self.count) }),
-            Store::Stamped(_) => None,
+            Store::Racing(_) => None,
         }
     }
 
@@ -449,9 +371,6 @@ impl<T: Copy> Reservation<'_, '_, T> {
         );
         if count == 0 || !self.producer.limit.alive() {
             return;
-        }
-        if let Store::Stamped(slots) = &self.producer.store {
-            (0..count as u64).for_each(|ahead| finish(slots, self.producer.at + ahead));
         }
         self.producer.commit(count as u64);
     }

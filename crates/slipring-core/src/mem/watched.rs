@@ -3,19 +3,16 @@
 //! They are copied word by word, with relaxed loads; words that a slot shares with its neighbours are
 //! loaded whole. What comes may be torn: the protocol asks afterwards (`broadcast/watching.rs`).
 
-use crate::geometry::{Geometry, Kind, WhenFull};
+use crate::geometry::{Geometry, Kind};
 use crate::sync::{AtomicU64, Ordering};
 
 /// The slots of a `broadcast` channel, whatever they hold.
 #[derive(Clone, Copy)]
 pub struct Watched<'m> {
     words: &'m [AtomicU64],
-    when_full: WhenFull,
     mask: u64,
     /// From slot to slot, in bytes.
     stride: usize,
-    /// From a slot's start to its payload, in bytes.
-    lead: usize,
     /// Of a payload, in bytes.
     size: usize,
 }
@@ -29,10 +26,8 @@ impl<'m> Watched<'m> {
         }
         Some(Watched {
             words,
-            when_full: geometry.when_full,
             mask: geometry.capacity - 1,
             stride: geometry.stride() as usize,
-            lead: geometry.lead() as usize,
             size: geometry.slot_size as usize,
         })
     }
@@ -47,23 +42,10 @@ impl<'m> Watched<'m> {
         self.size
     }
 
-    fn start(&self, position: u64) -> usize {
-        (position & self.mask) as usize * self.stride
-    }
-
-    /// The word that says which message is in the slot of `position`; nothing where slots have none.
-    pub fn stamp(&self, position: u64) -> Option<&'m AtomicU64> {
-        match self.when_full {
-            WhenFull::Wait => None,
-            // A stamped slot is made of whole words.
-            WhenFull::Overwrite => self.words.get(self.start(position) / 8),
-        }
-    }
-
     /// Copies the payload in the slot of `position` to `out`, as far as that reaches, whoever writes it
     /// meanwhile.
     pub fn copy(&self, position: u64, out: &mut [u8]) {
-        let first = self.start(position) + self.lead;
+        let first = (position & self.mask) as usize * self.stride;
         let end = first + self.size.min(out.len());
         let (mut skip, mut to) = (first % 8, out);
         // In bounds: a slot ends inside the data part, whose length `new` compared.

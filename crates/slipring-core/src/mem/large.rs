@@ -1,0 +1,151 @@
+//! Copies of many words that may race: in inline assembly, since the language knows none, and on both sides, so
+//! that what the hardware promises for each aligned word is all that is relied on.
+//!
+//! Loads are of 16 bytes: a message that was just made by moves of that width is still on its way to the
+//! cache, and wider loads of it would wait until it is there. Stores are of 32 bytes where there are such: a
+//! processor commits one a cycle, of whatever width. (`rep movsb` is slower by a quarter for lines that are
+//! another core's.)
+
+#[cfg(all(target_arch = "x86_64", not(loom), not(slipring_plain)))]
+mod by_vectors {
+    use core::arch::asm;
+    use core::arch::x86_64::__cpuid;
+    use core::sync::atomic::{AtomicU8, Ordering};
+
+    /// Up to so many words, one by one is as fast.
+    const FEW: usize = 16;
+
+    /// Copies all but the last few of `words` words, and says how many.
+    ///
+    /// # Safety
+    /// `from` is valid for reads of so many words, and `to` for writes; they do not overlap. Others that write
+    /// there, or read, do so by words, or by this.
+    #[inline(always)]
+    pub(in crate::mem) unsafe fn copy(to: *mut u8, from: *const u8, words: usize) -> usize {
+        if words < FEW {
+            return 0;
+        }
+        let blocks = words / 8;
+        if wide() {
+            // SAFETY: the caller's promise, and the processor has AVX.
+            unsafe { by_32(to, from, blocks) };
+        } else {
+            // SAFETY: the caller's promise.
+            unsafe { by_16(to, from, blocks) };
+        }
+        blocks * 8
+    }
+
+    /// # Safety
+    /// As for `copy`, of `blocks * 64` bytes; there is one block at least, and AVX.
+    #[target_feature(enable = "avx")]
+    unsafe fn by_32(to: *mut u8, from: *const u8, blocks: usize) {
+        // SAFETY: reads and writes `blocks * 64` bytes from either address up.
+        unsafe {
+            asm!(
+                "2:",
+                "vmovups {a:x}, [{from}]",
+                "vinsertf128 {a}, {a}, [{from} + 16], 1",
+                "vmovups {b:x}, [{from} + 32]",
+                "vinsertf128 {b}, {b}, [{from} + 48], 1",
+                "vmovups [{to}], {a}",
+                "vmovups [{to} + 32], {b}",
+                "add {from}, 64",
+                "add {to}, 64",
+                "dec {blocks}",
+                "jnz 2b",
+                "vzeroupper",
+                a = out(ymm_reg) _,
+                b = out(ymm_reg) _,
+                from = inout(reg) from => _,
+                to = inout(reg) to => _,
+                blocks = inout(reg) blocks => _,
+                options(nostack),
+            );
+        }
+    }
+
+    /// # Safety
+    /// As for `copy`, of `blocks * 64` bytes; there is one block at least.
+    unsafe fn by_16(to: *mut u8, from: *const u8, blocks: usize) {
+        // SAFETY: reads and writes `blocks * 64` bytes from either address up.
+        unsafe {
+            asm!(
+                "2:",
+                "movups {a}, [{from}]",
+                "movups {b}, [{from} + 16]",
+                "movups {c}, [{from} + 32]",
+                "movups {d}, [{from} + 48]",
+                "movups [{to}], {a}",
+                "movups [{to} + 16], {b}",
+                "movups [{to} + 32], {c}",
+                "movups [{to} + 48], {d}",
+                "add {from}, 64",
+                "add {to}, 64",
+                "dec {blocks}",
+                "jnz 2b",
+                a = out(xmm_reg) _,
+                b = out(xmm_reg) _,
+                c = out(xmm_reg) _,
+                d = out(xmm_reg) _,
+                from = inout(reg) from => _,
+                to = inout(reg) to => _,
+                blocks = inout(reg) blocks => _,
+                options(nostack),
+            );
+        }
+    }
+
+    /// Whether the processor has AVX, and the system keeps its registers. Asked once.
+    #[inline]
+    fn wide() -> bool {
+        const NO: u8 = 1;
+        const YES: u8 = 2;
+        static KNOWN: AtomicU8 = AtomicU8::new(0);
+        #[cold]
+        #[inline(never)]
+        fn ask() -> bool {
+            const SYSTEM_KEEPS: u32 = 1 << 27;
+            const AVX: u32 = 1 << 28;
+            // Leaf 1 is in every x86-64.
+            let features = __cpuid(1).ecx;
+            if features & (SYSTEM_KEEPS | AVX) != SYSTEM_KEEPS | AVX {
+                return false;
+            }
+            let kept: u32;
+            // SAFETY: the processor has the instruction, says the first bit; it reads the register that says
+            // which registers are kept.
+            unsafe {
+                asm!(
+                    "xgetbv",
+                    in("ecx") 0,
+                    out("eax") kept,
+                    out("edx") _,
+                    options(nomem, nostack, preserves_flags),
+                );
+            }
+            kept & 6 == 6
+        }
+        // Relaxed: whoever asks gets the same answer.
+        match KNOWN.load(Ordering::Relaxed) {
+            0 => {
+                let wide = ask();
+                KNOWN.store(if wide { YES } else { NO }, Ordering::Relaxed);
+                wide
+            }
+            known => known == YES,
+        }
+    }
+}
+
+#[cfg(all(target_arch = "x86_64", not(loom), not(slipring_plain)))]
+pub(super) use by_vectors::copy;
+
+/// Where there is no such copy: none of the words.
+///
+/// # Safety
+/// None is asked for.
+#[cfg(not(all(target_arch = "x86_64", not(loom), not(slipring_plain))))]
+pub(super) unsafe fn copy(_: *mut u8, _: *const u8, _: usize) -> usize {
+    0
+}

@@ -1,0 +1,131 @@
+//! Slots that may be overwritten while they are read: copied in and out word by word, never referred to. Each is
+//! padded to whole words.
+//!
+//! # Copies that may race
+//! Plain version: a relaxed load and store for each word, which is what the slots' words are shared
+//! through. That is what models and sanitizers run, and payloads up to a line or so. Larger ones are
+//! copied by wider moves (`large.rs`).
+
+use core::marker::PhantomData;
+use core::mem::MaybeUninit;
+use core::ptr::NonNull;
+
+use super::{Few, large};
+
+use crate::geometry::padded;
+use crate::sync::{AtomicU64, Ordering};
+
+/// The slots of a ring of `T` that is overwritten: a power of two of them.
+pub struct Racing<'m, T> {
+    words: &'m [AtomicU64],
+    mask: u64,
+    payload: PhantomData<T>,
+}
+
+impl<T> Clone for Racing<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Racing<'_, T> {}
+
+// SAFETY: of a `T` only copies come and go, over words that are atomics.
+unsafe impl<T: Send> Send for Racing<'_, T> {}
+
+impl<'m, T: Copy> Racing<'m, T> {
+    /// How many words a payload takes.
+    const WORDS: usize = size_of::<T>().div_ceil(8);
+
+    /// From slot to slot, in words.
+    const STRIDE: usize = match padded(size_of::<T>() as u64, align_of::<T>() as u64) {
+        Some(bytes) => bytes as usize / 8,
+        None => panic!("a payload of 2^64 bytes"),
+    };
+
+    /// The slots in `words`: `capacity` of them. Nothing if they do not fit, or `capacity` is no power of two.
+    pub fn new(words: &'m [AtomicU64], capacity: u64) -> Option<Self> {
+        let needed = (capacity as usize).checked_mul(Self::STRIDE)?;
+        (words.len() >= needed && capacity.is_power_of_two()).then_some(Racing {
+            words,
+            mask: capacity - 1,
+            payload: PhantomData,
+        })
+    }
+
+    /// How many slots there are.
+    #[inline]
+    pub fn capacity(&self) -> u64 {
+        self.mask + 1
+    }
+
+    #[inline]
+    fn slot(&self, position: u64) -> &'m [AtomicU64] {
+        let first = (position & self.mask) as usize * Self::STRIDE;
+        // SAFETY: the slot's index is below the capacity, and `new` compared that many strides with the length.
+        unsafe { self.words.get_unchecked(first..first + Self::WORDS) }
+    }
+
+    /// The slot of `position`, if a `T` is a few words.
+    #[inline(always)]
+    pub fn few(&self, position: u64) -> Option<Few<'m, T>> {
+        let words = NonNull::from(self.slot(position));
+        // SAFETY: a slot's words, which everybody accesses as atomics; aligned, as the slots' start is.
+        unsafe { Few::new(words.cast()) }
+    }
+
+    /// Copies `value` into the slot of `position`, whoever reads it meanwhile.
+    #[inline(always)]
+    #[expect(clippy::needless_range_loop, reason = "an iterator is not unrolled")]
+    pub fn store(&self, position: u64, value: &T) {
+        let to = self.slot(position);
+        let from = core::ptr::from_ref(value).cast::<u8>();
+        let whole = size_of::<T>() / 8;
+        // SAFETY: `value` has so many bytes, and the slot so many words, which may be written through `&`.
+        let copied = unsafe { large::copy(to.as_ptr().cast::<u8>().cast_mut(), from, whole) };
+        // By index: of a payload of some words the compiler then makes as many moves.
+        for i in copied..whole {
+            // SAFETY: the word lies inside `value`; of no alignment in particular.
+            let bits = unsafe { from.cast::<u64>().wrapping_add(i).read_unaligned() };
+            // Relaxed: the gate's fence and the tail's release order it.
+            to[i].store(bits, Ordering::Relaxed);
+        }
+        if !size_of::<T>().is_multiple_of(8) {
+            let mut bytes = [0_u8; 8];
+            // SAFETY: what is left of `value` behind its whole words: less than eight bytes.
+            unsafe {
+                from.wrapping_add(whole * 8)
+                    .copy_to_nonoverlapping(bytes.as_mut_ptr(), size_of::<T>() % 8);
+            }
+            to[whole].store(u64::from_le_bytes(bytes), Ordering::Relaxed);
+        }
+    }
+
+    /// Copies the slot of `position` to `value`, all of its bytes, whoever writes it meanwhile: then what comes
+    /// is rubbish, which only the gate, looked at behind an acquire fence, can tell.
+    ///
+    /// Plain version: returns the value. One of a kilobyte was then moved four times on its way out.
+    #[inline(always)]
+    #[expect(clippy::needless_range_loop, reason = "an iterator is not unrolled")]
+    pub fn load(&self, position: u64, value: &mut MaybeUninit<T>) {
+        let from = self.slot(position);
+        let to = value.as_mut_ptr().cast::<u8>();
+        let whole = size_of::<T>() / 8;
+        // SAFETY: `value` has so many bytes, and the slot so many words.
+        let copied = unsafe { large::copy(to, from.as_ptr().cast(), whole) };
+        for i in copied..whole {
+            // Relaxed: the fence before the look at the gate orders it.
+            let bits = from[i].load(Ordering::Relaxed);
+            // SAFETY: the word lies inside `value`; of no alignment in particular.
+            unsafe { to.cast::<u64>().wrapping_add(i).write_unaligned(bits) };
+        }
+        if !size_of::<T>().is_multiple_of(8) {
+            let bytes = from[whole].load(Ordering::Relaxed).to_le_bytes();
+            // SAFETY: what is left of `value` behind its whole words: less than eight bytes.
+            unsafe {
+                to.wrapping_add(whole * 8)
+                    .copy_from_nonoverlapping(bytes.as_ptr(), size_of::<T>() % 8);
+            }
+        }
+    }
+}
