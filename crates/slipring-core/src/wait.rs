@@ -68,12 +68,18 @@
 //! unasked. A byte may come late, for a bit that was taken long ago: so each arming empties the pipe,
 //! and only then looks whether its bit still stands.
 //!
+//! # Many seats
+//! A side may have up to 63 sleepers. A waker takes all bits that it saw, and makes one call for all who sleep on
+//! the doorbell, and one for each pipe. (Who armed in between, and shares the doorbell, may wake for nothing.)
+//! *Mixed*, `FENCED` then stays for good, since no sleeper that leaves can tell whether another one needs it;
+//! and a sleeper has been heard once all publishers that hold a seat have acknowledged.
+//!
 //! # Source
 //! The asymmetric barrier: Dice, Huang and Yang, *Asymmetric Dekker synchronization* (2001), and
 //! Desnoyers' `membarrier(2)`; the doorbell that is no data position: eventcounts (Reed and Kanodia,
 //! 1979).
 
-use crate::layout::{Bell, Counters, Side};
+use crate::layout::{Bell, Counters, MOST_SEATS, Side};
 use crate::seat::State;
 use crate::sync::{AtomicU32, AtomicU64, Ordering, compiler_fence, fence};
 
@@ -189,10 +195,10 @@ impl<'m> Ringer<'m> {
         // One call for all who sleep on the doorbell, and a byte for each who polls. (A bit of no seat is
         // a stranger's.)
         let mut asleep = false;
-        for (seat, words) in self.sleepers.seats().iter().enumerate() {
-            if waiters & 1 << seat == 0 {
-            } else if words.counters.face.load(Ordering::Relaxed) == Face::Doorbell as u64 {
-                // Relaxed: behind the acquire.
+        let seats = self.sleepers.seats().iter().enumerate();
+        for (seat, words) in seats.filter(|(seat, _)| waiters & 1 << seat != 0) {
+            // Relaxed: behind the acquire.
+            if words.counters.face.load(Ordering::Relaxed) == Face::Doorbell as u64 {
                 asleep = true;
             } else {
                 self.os.signal(seat);
@@ -238,7 +244,7 @@ impl<'m> Sleeper<'m> {
     /// rings; `alone` if the side has no other seat.
     ///
     /// # Panics
-    /// If `seat` is not below 63.
+    /// If `seat` is not below [`MOST_SEATS`].
     pub fn new(
         bell: &'m Bell,
         seat: usize,
@@ -247,7 +253,7 @@ impl<'m> Sleeper<'m> {
         alone: bool,
         os: &'m dyn Os,
     ) -> Self {
-        assert!(seat < 63, "a side has at most 63 seats");
+        assert!(seat < MOST_SEATS, "a side has at most {MOST_SEATS} seats");
         Sleeper {
             bell,
             bit: 1 << seat,

@@ -27,6 +27,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use rustix::mm::{Advice, MapFlags, ProtFlags};
+use slipring_core::broadcast;
 use slipring_core::layout::{Geometry, Kind, LINE, PAGE, RolePage, SEATS, SeatLine};
 use slipring_core::seat::{Peer, State};
 use slipring_core::wait::{ALWAYS, Ringer, Sleeper};
@@ -475,9 +476,7 @@ fn bit(region: &Region, number: usize) -> u64 {
 /// From now on no producer waits for who sits here, or sat.
 fn leave_members(region: &Region, number: usize) {
     if region.geometry().kind == Kind::Broadcast && Role::of_seat(number) == Role::Consumer {
-        // Release: pairs with the acquire of a producer that looks for the slowest.
-        let members = region.control().members();
-        members.fetch_and(!bit(region, number), Ordering::Release);
+        broadcast::leave(region.control().members(), bit(region, number));
     }
 }
 
@@ -491,7 +490,8 @@ pub(crate) fn repair_members(region: &Region, number: usize) -> Result<(), Error
     let control = region.control();
     for other in opposite(region, number) {
         let bit = bit(region, other);
-        let member = || control.members().load(Ordering::Acquire) & bit != 0;
+        // Relaxed: the locks order what is done on its strength.
+        let member = || control.members().load(Ordering::Relaxed) & bit != 0;
         if !member() || region.held(other)? != Some(false) {
             continue;
         }
@@ -542,8 +542,8 @@ fn on_loan(os: &Arc<Kernel>) -> &'static Kernel {
 /// Repairs what the last holder left, and becomes the next generation.
 ///
 /// A holder that was killed in its sleep left its bit, one that was killed awake the promise to fence, and a
-/// consumer of `broadcast` its place among those that are waited for. Else `spsc` and `bytes` keep nothing that would need mending: what was not committed never
-/// was, and what was not released is read again.
+/// consumer of `broadcast` its place among those that are waited for. Nothing else needs mending: what was
+/// not committed never was, and what was not released is read again.
 fn sit_down(
     region: &Region,
     number: usize,

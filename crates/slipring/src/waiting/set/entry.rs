@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use slipring_core::broadcast;
 use slipring_core::layout::{Kind, SeatLine, WhenFull};
 use slipring_core::seat::{Life, State};
 use slipring_core::wait::Face;
@@ -151,35 +152,24 @@ impl Entry {
         // Acquire: pairs with the release in `Reader::release`. The peer's word first: in the other order
         // our own could be behind it, which is impossible otherwise.
         let head = match geometry.kind {
-            Kind::Broadcast => self.slowest(),
+            // Without any nobody is waited for.
+            Kind::Broadcast => self.slowest().unwrap_or(u64::MAX),
             Kind::Spsc | Kind::Bytes => self.words.head.load(Ordering::Acquire),
         };
         let tail = self.words.tail.load(Ordering::Relaxed);
-        // One that skips messages may be ahead; and without any nobody is waited for.
-        let head = match geometry.kind {
-            Kind::Broadcast => head.min(tail),
-            Kind::Spsc | Kind::Bytes => head,
-        };
-        match tail.checked_sub(head) {
-            Some(used) if used <= self.words.capacity && used.is_multiple_of(self.words.unit) => {
-                self.words.capacity - used >= room
-            }
-            _ => true,
-        }
+        // One that skips messages may be ahead, and rubbish anywhere.
+        let used = tail.saturating_sub(head);
+        used > self.words.capacity
+            || !used.is_multiple_of(self.words.unit)
+            || self.words.capacity - used >= room
     }
 
-    /// Where the slowest of those stands for whom a producer of many waits; at the end of all numbers, if
-    /// there is none.
-    fn slowest(&self) -> u64 {
+    /// Where the slowest of those stands for whom a producer of many waits.
+    fn slowest(&self) -> Option<u64> {
         let region = &self.parker.region;
-        // Acquire, both: as in the handle's own look.
-        let members = region.control().members().load(Ordering::Acquire);
-        let seats = region.side(Role::Consumer);
-        let seats = seats.seats().iter().enumerate();
-        seats
-            .filter(|(seat, _)| members & 1 << seat != 0)
-            .map(|(_, words)| words.position.load(Ordering::Acquire))
-            .fold(u64::MAX, u64::min)
+        let consumers = region.side(Role::Consumer);
+        let slowest = broadcast::slowest(region.control().members(), consumers);
+        slowest.map(|(_, position)| position)
     }
 
     /// The end of a peer that is news.
