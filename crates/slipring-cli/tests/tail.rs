@@ -37,7 +37,7 @@ struct End(Running, BufReader<std::process::ChildStdout>);
 impl End {
     fn start(place: &Place, role: &str, when_full: WhenFull) -> End {
         let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(["--ignored", "--exact", "an_end", "--nocapture", "-q"]);
+        command.args(["--exact", "an_end", "--nocapture", "-q"]);
         command.env("SLIPRING_DIR", place.channels());
         command.env("TAIL_ROLE", role);
         command.env("TAIL_WHEN_FULL", when_full.name());
@@ -75,11 +75,17 @@ impl End {
     }
 }
 
-/// No test: the process that `End` starts.
+/// The process that `End` starts; by itself, a test of two such.
 #[test]
-#[ignore = "an end of the channel, for the tests beside it"]
 fn an_end() {
     let Ok(role) = std::env::var("TAIL_ROLE") else {
+        let place = Place::new();
+        let mut producer = End::start(&place, "producer", WhenFull::Wait);
+        let mut consumer = End::start(&place, "consumer", WhenFull::Wait);
+        assert_ne!(producer.pid(), consumer.pid());
+        assert_eq!(producer.tell("push 3"), 3);
+        assert_eq!(consumer.tell("pop 2"), 2);
+        assert_eq!(producer.tell("fill"), 10, "two are released");
         return;
     };
     let when_full = match std::env::var("TAIL_WHEN_FULL").unwrap().as_str() {
@@ -135,6 +141,12 @@ const BOTH: [WhenFull; 2] = [WhenFull::Wait, WhenFull::Overwrite];
 fn tail(place: &Place, args: &[&str]) -> Running {
     let all = [&["tail", "x"], args].concat();
     Running::start(place.command(&all).stdout(Stdio::piped()))
+}
+
+/// Whether a process has a file in its memory.
+fn has_mapped(process: &Running, file: &std::path::Path) -> bool {
+    let maps = fs::read_to_string(format!("/proc/{}/maps", process.0.id())).unwrap();
+    maps.contains(file.to_str().unwrap())
 }
 
 /// The numbers of the messages in the lines that `--json` wrote: all of them whole.
@@ -247,7 +259,7 @@ fn nothing_of_the_channel_changes_and_no_seat_is_needed() {
         assert_eq!(numbers(&text(&shown.stdout)), (0..8).collect::<Vec<_>>());
         // One that waits, too.
         let mut waiting = tail(&place, &["--newest"]);
-        std::thread::sleep(std::time::Duration::from_millis(100));
+        until("it has attached", || has_mapped(&waiting, &files[1]));
         assert!(waiting.is_running());
         let stat = place.stat("x").unwrap();
         assert_eq!(stat["consumers"].as_array().unwrap().len(), 2);
@@ -371,7 +383,9 @@ fn a_damaged_channel_is_refused_and_one_that_is_removed_is_left() {
     run("`tail` holds 0xffffffffffffffff");
     fs::write(dir.join("control"), &control).unwrap();
     let mut waiting = tail(&place, &[]);
-    std::thread::sleep(std::time::Duration::from_millis(100));
+    until("it has attached", || {
+        has_mapped(&waiting, &dir.join("data"))
+    });
     assert!(
         waiting.is_running(),
         "an end that is history is none of its"
