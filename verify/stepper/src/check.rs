@@ -99,10 +99,6 @@ impl Stage {
             Some(End::Consumer(rx)) => rx.abort(),
             None => {}
         }
-        if operation.unpublished > 0 {
-            let tail = stage.memory.tail_at();
-            stage.window.set(0, tail, next - operation.unpublished);
-        }
         Ok(stage)
     }
 
@@ -386,12 +382,14 @@ fn allowed(
         Flow::Taken => operation.allows(numbers) && run.lost == 0,
         Flow::Seen | Flow::Overtaken => {
             let gives_up = |held: u64| match kind.flow {
-                Flow::Overtaken => (held + RESERVED).saturating_sub(kind.capacity),
+                Flow::Overtaken => (held + RESERVED).saturating_sub(kind.kept),
                 _ => 0,
             };
             let stood = operation.passed + run.lost;
             let first = match (numbers.first(), place) {
                 (Some(first), Place::Came) => *first,
+                // All was given up: it came behind the last.
+                (None, Place::Came) => tail.unwrap_or(operation.passed + operation.before),
                 _ => stood,
             };
             let end = first + numbers.len() as u64;
@@ -399,8 +397,7 @@ fn allowed(
             let oldest = match place {
                 Place::Stood => run.lost <= gives_up(operation.before),
                 Place::Came => {
-                    first <= operation.passed
-                        || first + kind.capacity <= end + gives_up(kind.capacity)
+                    first <= operation.passed || first + kind.kept <= end + gives_up(kind.kept)
                 }
             };
             let same = *tail.get_or_insert(end) == end;
@@ -506,7 +503,7 @@ pub(crate) fn traffic(
     readers: &mut Readers,
 ) -> Result<(), String> {
     let mut next = FRESH + 100;
-    for burst in [1, kind.capacity, 2, kind.capacity, 3, kind.capacity] {
+    for burst in [1, kind.kept, 2, kind.kept, 3, kind.kept] {
         let burst = next..next + burst;
         next = burst.end;
         burst.clone().try_for_each(|number| tx.push(number, LONG))?;

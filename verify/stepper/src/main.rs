@@ -195,11 +195,7 @@ fn full_name(operation: &Operation) -> String {
         Other::Armed => ", the other asleep",
     };
     let dead = if operation.dead { ", one dead" } else { "" };
-    let unpublished = match operation.unpublished {
-        0 => String::new(),
-        count => format!(", {count} unpublished"),
-    };
-    format!("{side}: {}{other}{dead}{unpublished}", operation.name)
+    format!("{side}: {}{other}{dead}", operation.name)
 }
 
 /// What was done for one operation.

@@ -14,6 +14,9 @@ use super::{
 
 const CAPACITY: u64 = 4;
 
+/// So many messages are there at any time where they are overwritten: two at a time are given up.
+const KEPT: u64 = CAPACITY - 1;
+
 #[derive(Payload, Clone, Copy)]
 #[repr(C)]
 struct Message {
@@ -78,18 +81,16 @@ const WAITING: [Operation; 9] = [
     },
 ];
 
-/// Where the producer does not wait, batches are published one by one, over what was not read.
-const OVERWRITING: [Operation; 16] = [
+/// Where the producer does not wait, over what was not read.
+const OVERWRITING: [Operation; 14] = [
     operation("take", Side::Producer, 2, 0),
-    unpublished(operation("take", Side::Producer, 3, 0)),
-    unpublished(operation("push", Side::Producer, 3, 1)),
     operation("leave", Side::Producer, 2, 0),
     operation("push", Side::Producer, 2, 1),
     operation("push", Side::Producer, 4, 1),
     armed(operation("push", Side::Producer, 0, 1)),
-    one_by_one(operation("push-slice", Side::Producer, 3, 3)),
-    one_by_one(operation("push-iter", Side::Producer, 3, 3)),
-    one_by_one(operation("reserve-commit", Side::Producer, 3, 2)),
+    operation("push-slice", Side::Producer, 3, 3),
+    operation("push-iter", Side::Producer, 3, 3),
+    operation("reserve-commit", Side::Producer, 3, 2),
     operation("reserve-discard", Side::Producer, 3, 0),
     operation("take", Side::Consumer, 2, 0),
     operation("leave", Side::Consumer, 2, 0),
@@ -106,20 +107,6 @@ const fn back(operation: Operation) -> Operation {
     }
 }
 
-const fn one_by_one(operation: Operation) -> Operation {
-    Operation {
-        whole: false,
-        ..operation
-    }
-}
-
-const fn unpublished(operation: Operation) -> Operation {
-    Operation {
-        unpublished: 2,
-        ..operation
-    }
-}
-
 pub(super) fn waiting() -> Kind {
     let operations = SHARED.iter().chain(&WAITING).chain(&BOTH);
     Kind {
@@ -132,6 +119,7 @@ pub(super) fn waiting() -> Kind {
 pub(super) fn overwriting() -> Kind {
     Kind {
         flow: Flow::Overtaken,
+        kept: KEPT,
         operations: OVERWRITING.iter().chain(&BOTH).copied().collect(),
         variant: true,
         ..kind("overwriting", WhenFull::Overwrite)

@@ -45,8 +45,6 @@ pub(crate) struct Operation {
     pub(crate) whole: bool,
     /// Whether a consumer that died a whole ring behind is still waited for.
     pub(crate) dead: bool,
-    /// How many of the messages that wait were there for all, but not published, when their producer died.
-    pub(crate) unpublished: u64,
 }
 
 impl Operation {
@@ -93,8 +91,6 @@ pub(crate) enum Flow {
 pub(crate) trait Memory {
     fn descriptors(&self) -> Vec<BorrowedFd<'_>>;
     fn skew(&self) -> u64;
-    /// Where the producer's position lies in the control part.
-    fn tail_at(&self) -> usize;
     fn producer(&self) -> Result<Box<dyn Producer>, String>;
     fn consumer(&self) -> Result<Box<dyn Consumer>, String>;
     /// Sends it over a socket.
@@ -171,6 +167,8 @@ pub(crate) struct Kind {
     pub(crate) name: &'static str,
     /// How many messages fit.
     pub(crate) capacity: u64,
+    /// How many of those are there at any time: fewer, where they are overwritten.
+    pub(crate) kept: u64,
     pub(crate) flow: Flow,
     /// How many consumers there are when an operation begins, the victim included.
     pub(crate) readers: usize,
@@ -193,6 +191,7 @@ impl Kind {
         Kind {
             name,
             capacity,
+            kept: capacity,
             flow: Flow::Taken,
             readers: 1,
             maker: Box::new(maker),
@@ -256,10 +255,6 @@ where
 
     fn skew(&self) -> u64 {
         self.geometry().skew
-    }
-
-    fn tail_at(&self) -> usize {
-        self.geometry().role_offset(0)
     }
 
     fn producer(&self) -> Result<Box<dyn Producer>, String> {
@@ -384,7 +379,6 @@ const fn operation(name: &'static str, side: Side, before: u64, moves: u64) -> O
         moves,
         whole: true,
         dead: false,
-        unpublished: 0,
     }
 }
 
