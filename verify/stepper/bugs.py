@@ -73,37 +73,26 @@ BUGS = {
     ),
     "a tail stored before the message that all are to see": (
         CORE + "broadcast/writing.rs",
-        """        unsafe { self.write(0, value) };
+        """        unsafe { self.write(0, &value) };
         self.commit(1);
 """,
         """        self.commit(1);
         self.at -= 1;
-        unsafe { self.write(0, value) };
+        unsafe { self.write(0, &value) };
         self.at += 1;
 """,
         "--first broadcast",
     ),
-    "a stamp that says there before the message is": (
-        CORE + "broadcast/writing.rs",
-        """                slots.store(position, &value);
-                finish(slots, position);
-""",
-        """                finish(slots, position);
-                slots.store(position, &value);
-""",
+    "a gate that lets one message be read too long": (
+        CORE + "broadcast.rs",
+        "    gate.load(Ordering::Relaxed).wrapping_sub(at + 1) < capacity\n",
+        "    gate.load(Ordering::Relaxed).wrapping_sub(at + 1) <= capacity\n",
         "--first overwriting",
     ),
-    "a stamp that does not say that its message is gone": (
-        CORE + "broadcast/writing.rs",
-        """                begin(slots, position);
-                // Release fence: pairs with the acquire fence in `Consumer::take`: who""",
-        """                // Release fence: pairs with the acquire fence in `Consumer::take`: who""",
-        "--first overwriting",
-    ),
-    "a successor that does not look at the stamps": (
-        CORE + "broadcast/writing.rs",
-        "            while at - begun < slots.capacity() &&",
-        "            while at - begun > slots.capacity() &&",
+    "a copy that nobody looks after": (
+        CORE + "broadcast.rs",
+        "    gate.load(Ordering::Relaxed).wrapping_sub(at + 1) < capacity\n",
+        "    gate.load(Ordering::Relaxed) < u64::MAX || at == capacity\n",
         "--first overwriting",
     ),
     "a dead consumer that is waited for": (
