@@ -152,7 +152,8 @@ impl<K: Kind> Builder<K> {
     /// is still alive, and whether something came whose publisher was killed before it could tell
     /// (default 4 ms). Longer costs less when idle, and learns of deaths later. After a second in vain a
     /// call goes over to its pipe (two descriptors more, if they are to be had), which tells of deaths by
-    /// itself, and costs next to nothing. On the heap, where nobody dies alone, this is a second at least.
+    /// itself, and costs next to nothing; a producer that waits for the slowest of many goes on looking. On the
+    /// heap, where nobody dies alone, this is a second at least.
     #[must_use]
     pub fn check_every(mut self, check_every: Duration) -> Self {
         self.waiting.check_every = check_every;

@@ -4,7 +4,7 @@
 //! It polls for a while, then sleeps until the other side rings (`slipring_core::wait`). Every few
 //! milliseconds it looks whether the other end's holder is still alive, and whether something came
 //! whose publisher was killed before it could ring; after a second in vain it sleeps on its pipe, which
-//! tells of both.
+//! tells of both (that of a producer which waits for many does not, so it goes on looking).
 
 mod futex;
 mod future;
