@@ -158,6 +158,11 @@ impl Place {
         }
     }
 
+    /// All that are left.
+    pub fn all(&self) -> Range<u64> {
+        self.next..self.end
+    }
+
     /// The next message came, and its check found this.
     #[inline(always)]
     pub fn took(&mut self, found: u64) {
@@ -234,13 +239,13 @@ impl Pace {
 /// Has all readers take a range, in turn; says where they ended, together: anything wrong, and how
 /// many each lost on average.
 ///
-/// `pop` takes a message, or what there is, and says whether there may be more.
+/// `take` has a reader take what there is, up to [`BATCH`] messages.
 #[inline(always)]
 fn pump<R>(
     readers: &mut [R],
     range: Range<u64>,
     pace: &Pace,
-    mut pop: impl FnMut(&mut R, &mut Place) -> bool,
+    mut take: impl FnMut(&mut R, &mut Place),
 ) -> Place {
     let mut places = vec![Place::new(range.clone()); readers.len()];
     let mut sum = Place::new(range);
@@ -248,11 +253,7 @@ fn pump<R>(
         let (mut slowest, mut moved) = (sum.end, false);
         for (reader, place) in readers.iter_mut().zip(&mut places) {
             let mut at = *place;
-            for _ in 0..BATCH {
-                if !pop(reader, &mut at) {
-                    break;
-                }
-            }
+            take(reader, &mut at);
             moved |= at.next != place.next;
             slowest = slowest.min(at.next);
             *place = at;
@@ -276,30 +277,72 @@ fn pump<R>(
 
 /// Does what `fan` asks with a contender's calls, but for [`Way::Bare`] and [`Way::Trip`].
 ///
-/// The ends are made where they are used. Of the calls, the first pair hands over one message, the
-/// second 256, or what there is.
+/// Of the calls, the first pair hands over one message, the second 256, or what there is; who takes says
+/// whether there may be more. The loops around them are made here, for each contender: passed as functions
+/// they were inlined into one contender's loop and not into another's, and that decided who won.
+#[macro_export]
+macro_rules! to_all {
+    ($fan:expr, $run:expr, $ends:expr, ($push:expr, $pop:expr), ($batches:expr, $drain:expr) $(,)?) => {
+        $crate::broadcast::run(
+            $fan,
+            $run,
+            $ends,
+            (
+                |tx: &mut _, range: std::ops::Range<u64>| {
+                    for seq in range {
+                        $push(tx, seq);
+                    }
+                },
+                |rx: &mut _, place: &mut $crate::broadcast::Place| {
+                    for _ in 0..$crate::message::BATCH {
+                        if !$pop(rx, place) {
+                            break;
+                        }
+                    }
+                },
+                |tx: &mut _, rx: &mut _, place: &mut $crate::broadcast::Place| {
+                    for seq in place.all() {
+                        $push(tx, seq);
+                        $pop(rx, place);
+                    }
+                },
+            ),
+            (
+                $batches,
+                |rx: &mut _, place: &mut $crate::broadcast::Place| {
+                    for _ in 0..$crate::message::BATCH {
+                        if !$drain(rx, place) {
+                            break;
+                        }
+                    }
+                },
+            ),
+        )
+    };
+}
+
+/// What [`to_all!`](crate::to_all) becomes. The ends are made where they are used. Of the calls, the first three
+/// send a range, take what there is, and do both by turns; the last two do so in batches.
 pub fn run<T, R>(
     fan: Fan,
     run: &Run,
     (tx, readers): (impl FnOnce() -> T + Send, impl FnOnce() -> Vec<R> + Send),
-    (mut push, pop): (
-        impl FnMut(&mut T, u64) + Send,
-        impl FnMut(&mut R, &mut Place) -> bool + Send,
+    (push, take, both): (
+        impl FnMut(&mut T, Range<u64>) + Send,
+        impl FnMut(&mut R, &mut Place) + Send,
+        impl FnMut(&mut T, &mut R, &mut Place),
     ),
     (batches, drain): (
         impl FnMut(&mut T, Range<u64>) + Send,
-        impl FnMut(&mut R, &mut Place) -> bool + Send,
+        impl FnMut(&mut R, &mut Place) + Send,
     ),
 ) -> Sample {
     match fan.way {
-        Way::One => {
-            let send = move |tx: &mut T, range: Range<u64>| range.for_each(|seq| push(tx, seq));
-            stream(fan, run, (tx, readers), (send, STEP), pop)
-        }
+        Way::One => stream(fan, run, (tx, readers), (push, STEP), take),
         Way::Batch => stream(fan, run, (tx, readers), (batches, BATCH), drain),
-        Way::Idle => idle(run, tx(), readers(), push, pop),
-        Way::Drained => drained(run, tx(), readers(), push, pop),
-        Way::Alone => alone(run, tx(), readers(), push, pop),
+        Way::Idle => idle(run, tx(), readers(), push, take),
+        Way::Drained => drained(run, tx(), readers(), push, take),
+        Way::Alone => alone(run, tx(), readers(), both),
         Way::Bare | Way::Trip => panic!("{fan} is not for these loops"),
     }
 }
@@ -310,7 +353,7 @@ fn stream<T, R>(
     run: &Run,
     (tx, readers): (impl FnOnce() -> T + Send, impl FnOnce() -> Vec<R> + Send),
     (mut send, step): (impl FnMut(&mut T, Range<u64>) + Send, u64),
-    mut pop: impl FnMut(&mut R, &mut Place) -> bool + Send,
+    mut take: impl FnMut(&mut R, &mut Place) + Send,
 ) -> Sample {
     let pace = Pace::new(fan.flow, run.capacity);
     let lost = AtomicU64::new(0);
@@ -328,7 +371,7 @@ fn stream<T, R>(
         || {
             let (mut readers, pace, lost) = (readers(), &pace, &lost);
             move |range| {
-                let found = pump(&mut readers, range, pace, &mut pop);
+                let found = pump(&mut readers, range, pace, &mut take);
                 lost.store(found.lost, Relaxed);
                 found.bad
             }
@@ -345,15 +388,15 @@ fn idle<T, R>(
     run: &Run,
     mut tx: T,
     mut readers: Vec<R>,
-    mut push: impl FnMut(&mut T, u64),
-    pop: impl FnMut(&mut R, &mut Place) -> bool,
+    mut push: impl FnMut(&mut T, Range<u64>),
+    take: impl FnMut(&mut R, &mut Place),
 ) -> Sample {
     let sample = solo(run, |range| {
-        range.for_each(|seq| push(&mut tx, seq));
+        push(&mut tx, range);
         0
     });
     let all = 0..run.warm + run.messages;
-    let found = pump(&mut readers, all, &Pace::new(Flow::Free, 0), pop);
+    let found = pump(&mut readers, all, &Pace::new(Flow::Free, 0), take);
     Sample {
         bad: found.bad,
         ..sample
@@ -364,8 +407,8 @@ fn drained<T, R>(
     run: &Run,
     mut tx: T,
     mut readers: Vec<R>,
-    mut push: impl FnMut(&mut T, u64),
-    mut pop: impl FnMut(&mut R, &mut Place) -> bool,
+    mut push: impl FnMut(&mut T, Range<u64>),
+    mut take: impl FnMut(&mut R, &mut Place),
 ) -> Sample {
     let pace = Pace::new(Flow::Wait, 0);
     let mut writing = Duration::ZERO;
@@ -375,9 +418,9 @@ fn drained<T, R>(
         for first in range.step_by(BATCH as usize) {
             let batch = first..first + BATCH;
             let start = Instant::now();
-            batch.clone().for_each(|seq| push(&mut tx, seq));
+            push(&mut tx, batch.clone());
             writing += start.elapsed();
-            bad |= pump(&mut readers, batch, &pace, &mut pop).bad;
+            bad |= pump(&mut readers, batch, &pace, &mut take).bad;
         }
         bad
     });
@@ -391,16 +434,12 @@ fn alone<T, R>(
     run: &Run,
     mut tx: T,
     mut readers: Vec<R>,
-    mut push: impl FnMut(&mut T, u64),
-    mut pop: impl FnMut(&mut R, &mut Place) -> bool,
+    mut both: impl FnMut(&mut T, &mut R, &mut Place),
 ) -> Sample {
     let rx = &mut readers[0];
     solo(run, |range| {
-        let mut place = Place::new(range.clone());
-        for seq in range {
-            push(&mut tx, seq);
-            pop(rx, &mut place);
-        }
+        let mut place = Place::new(range);
+        both(&mut tx, rx, &mut place);
         place.bad | place.lost | (place.next ^ place.end)
     })
 }
@@ -437,13 +476,10 @@ mod tests {
             &mut left,
             range,
             &Pace::new(Flow::Free, 0),
-            |left, place| {
-                match left.next() {
-                    Some(Ok(check)) => place.took(*check),
-                    Some(Err(count)) => place.lost(*count),
-                    None => return false,
-                }
-                true
+            |left, place| match left.next() {
+                Some(Ok(check)) => place.took(*check),
+                Some(Err(count)) => place.lost(*count),
+                None => {}
             },
         )
     }

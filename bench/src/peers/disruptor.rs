@@ -5,9 +5,10 @@
 //! as *drain* and *place* too; so it does to all, with a poller a reader. A consumer thread of its own (`handle_events_with`) was no faster.
 
 use super::{About, Kind, Mode, Task};
-use crate::broadcast::{self, Fan, Flow, Place};
+use crate::broadcast::{Fan, Flow, Place};
 use crate::duel::{Run, Sample, stream};
 use crate::message::{BATCH, Job};
+use crate::to_all;
 use crate::{bounce, each, spin};
 use disruptor::{BusySpin, EventPoller, Producer, SingleProducerBarrier, build_single_producer};
 use std::ops::Range;
@@ -95,7 +96,7 @@ fn to_all<J: Job, P: Producer<J::Msg> + Send>(
     tx: P,
     readers: Vec<Poller<J>>,
 ) -> Sample {
-    broadcast::run(
+    to_all!(
         fan,
         run,
         (|| tx, || readers),

@@ -5,9 +5,10 @@
 //! filled in place, and checked in place, so *one* is also its *place*. To all, each reader is a subscriber.
 
 use super::{About, Kind, Mode, Task};
-use crate::broadcast::{self, Fan, Flow, Place, Way};
+use crate::broadcast::{Fan, Flow, Place, Way};
 use crate::duel::{Run, Sample, duel};
 use crate::message::Job;
+use crate::to_all;
 use crate::{answer, ask, spin};
 use iceoryx2::node::Node;
 use iceoryx2::port::{publisher::Publisher, subscriber::Subscriber};
@@ -153,8 +154,13 @@ pub fn broadcast<J: Job>(fan: Fan, run: &Run) -> Sample {
         (0..fan.readers).map(subscriber).collect::<Vec<_>>()
     };
     let each = |tx: &mut Tx<J>, range: Range<u64>| range.for_each(|seq| push::<J>(tx, seq));
-    let calls = (push::<J>, take::<J>);
-    broadcast::run(fan, run, (tx, subscribers), calls, (each, take::<J>))
+    to_all!(
+        fan,
+        run,
+        (tx, subscribers),
+        (push::<J>, take::<J>),
+        (each, take::<J>)
+    )
 }
 
 /// A subscriber, and the node of all of them.

@@ -15,6 +15,7 @@ use super::{About, Kind, Mode, Task};
 use crate::broadcast::{self, Fan, Flow, Place, Way};
 use crate::duel::{Run, Sample, stream};
 use crate::message::{BATCH, Job};
+use crate::to_all;
 use crate::{bounce, each, each_checked, spin};
 use que::Channel;
 use que::headless_spmc;
@@ -166,8 +167,13 @@ fn headless<J: Job, const N: usize>(fan: Fan, run: &Run) -> Sample {
             let each = |tx: &mut Writer<J::Msg, N>, range: Range<u64>| {
                 range.for_each(|seq| write::<J, N>(tx, seq));
             };
-            let calls = (write::<J, N>, take::<J, N>);
-            broadcast::run(fan, run, (|| tx, || readers), calls, (each, take::<J, N>))
+            to_all!(
+                fan,
+                run,
+                (|| tx, || readers),
+                (write::<J, N>, take::<J, N>),
+                (each, take::<J, N>)
+            )
         }
     }
 }

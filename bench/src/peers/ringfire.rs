@@ -9,6 +9,7 @@ use super::{About, Kind, Mode, Task};
 use crate::broadcast::{self, Fan, Flow, Place, Way};
 use crate::duel::{Run, Sample, stream};
 use crate::message::{BATCH, Job};
+use crate::to_all;
 use crate::{bounce, each, each_checked, spin};
 use ringfire::{FlowControl, RecvStatus, RingConsumer, RingProducer, RingProducerBuilder};
 use std::ops::Range;
@@ -112,14 +113,14 @@ pub fn broadcast<J: Job>(fan: Fan, run: &Run) -> Sample {
         });
     }
     let mut batch = vec![J::make(0); BATCH as usize];
-    let drain = move |(rx, _): &mut Reader<J::Msg>, place: &mut Place| {
+    let mut drain = move |(rx, _): &mut Reader<J::Msg>, place: &mut Place| {
         let n = rx.recv_batch(&mut batch);
         for msg in &batch[..n] {
             place.took(J::check(msg, place.next));
         }
         false
     };
-    broadcast::run(
+    to_all!(
         fan,
         run,
         (|| tx, || readers),

@@ -5,9 +5,10 @@
 //! file on shared memory.
 
 use super::{About, Kind, Mode, Task};
-use crate::broadcast::{self, Fan, Flow, Place};
+use crate::broadcast::{Fan, Flow, Place};
 use crate::duel::{Run, Sample, stream};
 use crate::message::{BATCH, Job};
+use crate::to_all;
 use crate::{bounce, each, each_checked, spin};
 use shaq::broadcast as fan_out;
 use shaq::spsc::{Consumer, Producer, pair};
@@ -116,7 +117,7 @@ pub fn broadcast<J: Job>(fan: Fan, run: &Run) -> Sample {
         .map(|_| queue.consumer().expect("a consumer"))
         .collect();
     let tx = queue.producer(fan_out::ProducerId::new(0)).expect("a lane");
-    broadcast::run(
+    to_all!(
         fan,
         run,
         (|| tx, || readers),

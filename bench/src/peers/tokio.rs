@@ -7,6 +7,7 @@ use crate::bounce;
 use crate::broadcast::{self, Fan, Flow, Place, Way};
 use crate::duel::{Run, Sample};
 use crate::message::Job;
+use crate::to_all;
 use tokio::sync::broadcast::error::TryRecvError;
 use tokio::sync::broadcast::{Receiver, Sender, channel};
 
@@ -41,7 +42,7 @@ pub fn broadcast<J: Job>(fan: Fan, run: &Run) -> Sample {
     }
     let ends = (|| tx, || readers);
     let each = |tx: &mut _, range: std::ops::Range<u64>| range.for_each(|seq| push::<J>(tx, seq));
-    broadcast::run(fan, run, ends, (push::<J>, pop::<J>), (each, pop::<J>))
+    to_all!(fan, run, ends, (push::<J>, pop::<J>), (each, pop::<J>))
 }
 
 #[inline(always)]

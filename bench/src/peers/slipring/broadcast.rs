@@ -7,6 +7,7 @@ use super::{PROCESSES, ends, now, stop};
 use crate::broadcast::{self, Fan, Flow, Place, Way};
 use crate::duel::{Run, Sample, duel};
 use crate::message::{BATCH, Job};
+use crate::to_all;
 use crate::{answer, ask, spin};
 use ::slipring::Error;
 use ::slipring::broadcast::{Builder, Consumer, Producer, WhenFull};
@@ -64,7 +65,7 @@ pub fn run<J: Job>(region: &str, fan: Fan, run: &Run) -> Sample {
             }
         });
     }
-    broadcast::run(
+    to_all!(
         fan,
         run,
         (tx, readers),
