@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 # As in sanitize.sh.
 export RUSTC_BOOTSTRAP=1
-export RUSTFLAGS="-Zsanitizer=address -Cunsafe-allow-abi-mismatch=sanitizer --cfg rustix_use_libc"
+export RUSTFLAGS="-Zsanitizer=address -Cunsafe-allow-abi-mismatch=sanitizer --cfg rustix_use_libc --cfg slipring_plain"
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-target}/address"
 lies="${1:-100000}" seed="${2:-1}"
 for walls in "" --walls; do

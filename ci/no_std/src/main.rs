@@ -9,7 +9,7 @@ use core::ptr::NonNull;
 
 use slipring_core::bytes::{self, record_size};
 use slipring_core::layout::{Control, Geometry, Identity, Kind, METADATA, Side, WhenFull};
-use slipring_core::mem::{Area, Slots, Stamped};
+use slipring_core::mem::{Area, Racing, Slots};
 use slipring_core::payload::Payload;
 use slipring_core::seat::Peer;
 use slipring_core::sync::{AtomicU32, AtomicU64};
@@ -213,8 +213,8 @@ fn feed(memory: &'static (Ground<CONTROL>, Ground<DATA>), when_full: WhenFull) -
     let base = memory.1.base();
     // SAFETY: the data part has 1024 words, all zero, and is a static.
     let words = unsafe { core::slice::from_raw_parts(base.cast::<AtomicU64>().as_ptr(), 1024) };
-    let store = match Stamped::<u64>::new(words, 16, 2, 1) {
-        Some(slots) if when_full == WhenFull::Overwrite => broadcast::Store::Stamped(slots),
+    let store = match Racing::<u64>::new(words, 16) {
+        Some(slots) if when_full == WhenFull::Overwrite => broadcast::Store::Racing(slots),
         // SAFETY: the data part has more than 16 words, and is a static.
         _ => broadcast::Store::Plain(unsafe { Slots::<u64>::new(base.cast(), 16) }),
     };

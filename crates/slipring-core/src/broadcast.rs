@@ -19,7 +19,7 @@
 //! |---|---|---|---|
 //! | `tail` | the producer, at each commit | consumers | release *(commit)* → acquire *(the reader's look)* |
 //! | position of a consumer | that consumer | the producer, when its lease is used up | release *(release)* → acquire *(the look at the slowest)* |
-//! | `members` | consumers that join and leave; whoever repairs a dead one's seat | the producer | release *(join)* → acquire *(the look at the slowest)* |
+//! | `members` | consumers that join and leave; whoever repairs a dead one's seat | the producer | release *(leave)* → acquire *(the look at the slowest)* |
 //! | `gate` | the producer | consumers that join; whoever copies what may be overwritten | fences, see below |
 //!
 //! # The gate
@@ -257,13 +257,14 @@ fn overtaken(
 
 /// From now on nobody waits for the consumer with this bit. The caller holds its seat's lock.
 pub fn leave(members: &AtomicU64, bit: u64) {
-    // Release: pairs with the acquire in `slowest`; that consumer's reads come before.
+    // Release: pairs with the acquire in `slowest`; that consumer's reads come before the producer's writes.
     members.fetch_and(!bit, Ordering::Release);
 }
 
 /// Which member is the slowest, and where it stands.
 pub fn slowest(members: &AtomicU64, consumers: Side<'_>) -> Option<(usize, u64)> {
-    // Acquire: pairs with the release in `Seat::stand`; a member's position comes before its bit.
+    // Acquire: pairs with the release in `leave`: its reads come before the producer's writes. For who joins
+    // see the gate.
     let members = members.load(Ordering::Acquire);
     let seats = consumers.seats().iter().enumerate();
     let positions = seats

@@ -83,7 +83,7 @@ impl<'m> Ring<'m> {
             tail: self.tail,
             head: self.head,
             capacity: self.area.ring(),
-            most: self.area.ring(),
+            gate: None,
             unit: 8,
             ahead: 0,
         };

@@ -33,14 +33,17 @@ use crate::wait::Ringer;
 /// (At 10^9 messages a second it is 584 years away.)
 pub(crate) const LAST: u64 = u64::MAX - (1 << 48);
 
+/// No position is beyond this: what a reader that skips may add to it does not go round.
+const END: u64 = u64::MAX - (1 << 47);
+
 /// The words that both ends share, and how positions count.
 pub(crate) struct Words<'m> {
     pub(crate) tail: &'m AtomicU64,
     pub(crate) head: &'m AtomicU64,
     /// How far the tail may be ahead of the head, where it waits for it: the size of the ring.
     pub(crate) capacity: u64,
-    /// How far the tail may be ahead of the head: the capacity, or any way where it does not wait.
-    pub(crate) most: u64,
+    /// Where the tail waits for nobody: how far the writer may write. Nothing beyond it is committed.
+    pub(crate) gate: Option<&'m AtomicU64>,
     /// Every position is a multiple of this power of two.
     pub(crate) unit: u64,
     /// How far the head may be ahead of the tail: that of a reader which skips messages.
@@ -61,7 +64,7 @@ impl Words<'_> {
         // Checked: positions never go round, so a head beyond the tail is rubbish at any distance (but
         // that of a reader which skips).
         if let Some(ahead) = tail.checked_sub(head)
-            && ahead <= self.most
+            && (ahead <= self.capacity || self.gate.is_some())
             && ahead & (self.unit - 1) == 0
         {
             return Ok(ahead);
@@ -70,7 +73,7 @@ impl Words<'_> {
             return Ok(0);
         }
         let expected = if found == tail {
-            head.saturating_add(self.most)
+            head.saturating_add(self.capacity)
         } else {
             tail
         };
@@ -416,6 +419,11 @@ impl<'m> Reader<'m> {
         self.bell.ring();
     }
 
+    /// Nothing is known any more of what is committed.
+    pub(crate) fn forget(&mut self) {
+        self.limit.set(self.at);
+    }
+
     pub(crate) fn tail_word(&self) -> &'m AtomicU64 {
         self.words.tail
     }
@@ -430,6 +438,18 @@ impl<'m> Reader<'m> {
     fn filled(&mut self) -> Result<u64, Error> {
         // Acquire: pairs with the release in `Writer::commit`; its writes come before our reads.
         let tail = self.words.tail.load(Ordering::Acquire);
+        if let Some(gate) = self.words.gate {
+            // Relaxed: behind the tail, which was stored behind a gate that is beyond it.
+            let expected = gate.load(Ordering::Relaxed).min(END);
+            if tail > expected {
+                return Err(Corrupt {
+                    word: "tail",
+                    found: tail,
+                    expected,
+                }
+                .into());
+            }
+        }
         let filled = self.words.distance(self.at, tail, "tail", tail)?;
         self.limit.set(tail);
         Ok(filled)

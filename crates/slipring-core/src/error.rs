@@ -141,7 +141,7 @@ impl fmt::Display for Error {
             Error::Disconnected(end) => write!(f, "the peer is gone: it {end}"),
             Error::Lagged(lost) => write!(
                 f,
-                "overtaken: {lost} messages were overwritten before they were read"
+                "overtaken: {lost} messages were given up before they were read"
             ),
             Error::Overwritten => write!(
                 f,

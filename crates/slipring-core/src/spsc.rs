@@ -51,7 +51,7 @@ impl<'m, T> Ring<'m, T> {
                 tail: self.tail,
                 head: self.head,
                 capacity,
-                most: capacity,
+                gate: None,
                 unit: 1,
                 ahead: 0,
             },

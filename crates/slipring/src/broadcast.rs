@@ -408,7 +408,7 @@ impl<T: Payload> Producer<T> {
     /// child. Does not wait for the other side; but where the kernel refuses `membarrier` it takes up to
     /// 1 ms.
     pub fn arm(&mut self, count: usize) -> Result<Readiness, Error> {
-        waiting::arm(&mut self.core, &self.seat, |core| core.ensure(count))
+        waiting::arm(&mut self.core, &self.seat, |core| core.room(count))
     }
 
     /// How this handle's waiting calls pass their time from now on.

@@ -26,7 +26,7 @@ pub enum Error {
     /// The producer overwrote so many messages before this consumer read them; it goes on behind them. Only
     /// where the channel was made to overwrite.
     #[error(
-        "overtaken: {0} messages were overwritten before they were read; read faster, or make the ring larger"
+        "overtaken: {0} messages were given up before they were read; read faster, or make the ring larger"
     )]
     Lagged(u64),
     /// A channel that overwrites its messages has none to be read in place.

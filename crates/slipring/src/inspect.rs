@@ -72,7 +72,7 @@ pub struct SeatStat {
     pub parks: u64,
     /// How often its holders woke the other end.
     pub wakes: u64,
-    /// Messages that its holders lost, because they were overwritten before they were read.
+    /// Messages that its holders lost, because they were given up before they were read.
     pub lagged: u64,
     /// Seats of dead consumers that its holders repaired.
     pub recovered: u64,
@@ -166,7 +166,13 @@ fn look(control: Control<'_>, header: &Header, file: Option<&OwnedFd>) -> Result
     let newest = seats.first().map_or(0, |producer| producer.position);
     let consumers = seats.iter().filter(|seat| seat.role == Role::Consumer);
     let slowest = match (geometry.kind, geometry.when_full) {
-        (Kind::Broadcast, WhenFull::Overwrite) => Some(0),
+        (Kind::Broadcast, WhenFull::Overwrite) => {
+            let gate = &control.role(&geometry, 0).gate.0;
+            Some(
+                gate.load(Ordering::Relaxed)
+                    .saturating_sub(geometry.capacity),
+            )
+        }
         (Kind::Broadcast, WhenFull::Wait) => consumers
             .filter(|seat| seat.member)
             .map(|seat| seat.position)

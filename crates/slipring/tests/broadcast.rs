@@ -214,7 +214,9 @@ fn what_a_reservation_may_bring_is_not_lost_with_what_it_gave_up() {
     let channel = lossy::<u64>(64, 1);
     let (mut tx, mut rx) = (channel.producer().unwrap(), channel.consumer().unwrap());
     assert_eq!(tx.push_iter(0..10).unwrap(), 10);
-    assert_eq!(rx.try_pop_slice(&mut [0; 9]).unwrap(), 9);
+    // An eighth of the ring at a time.
+    assert_eq!(rx.try_pop_slice(&mut [0; 9]).unwrap(), 8);
+    assert_eq!(rx.try_pop_slice(&mut [0; 1]).unwrap(), 1);
     tx.reserve(64).unwrap().discard();
     assert!(matches!(rx.try_pop(), Err(Error::Lagged(1))));
     tx.push(10).unwrap();
@@ -235,6 +237,41 @@ fn what_an_iterator_yielded_before_it_panicked_is_not_sent() {
     for number in 77..80 {
         assert_eq!(rx.try_pop().unwrap(), number);
     }
+}
+
+#[test]
+fn asking_for_room_gives_up_nothing() {
+    let channel = lossy::<u64>(16, 1);
+    let (mut tx, mut rx) = (channel.producer().unwrap(), channel.consumer().unwrap());
+    assert_eq!(tx.push_iter(0..8).unwrap(), 8);
+    assert!(matches!(tx.arm(16), Ok(Readiness::Ready)));
+    assert!(matches!(
+        tx.arm(17),
+        Err(Error::TooLarge { asked: 17, max: 16 })
+    ));
+    for number in 0..8 {
+        assert_eq!(rx.try_pop().unwrap(), number);
+    }
+}
+
+#[test]
+fn a_batch_is_whole_or_tells_what_was_lost() {
+    let channel = lossy::<u64>(64, 1);
+    let (mut tx, mut rx) = (channel.producer().unwrap(), channel.consumer().unwrap());
+    assert_eq!(tx.push_iter(0..64).unwrap(), 64);
+    let mut out = [0; 100];
+    let taken = rx.try_pop_slice(&mut out).unwrap();
+    assert!(out[..taken].iter().copied().eq(0..taken as u64));
+    assert_eq!(tx.push_iter(64..128).unwrap(), 64);
+    let Err(Error::Lagged(lost)) = rx.try_pop_slice(&mut out) else {
+        panic!("what was lost is told first");
+    };
+    let mut next = taken as u64 + lost;
+    while let Ok(taken) = rx.try_pop_slice(&mut out) {
+        assert!(out[..taken].iter().copied().eq(next..next + taken as u64));
+        next += taken as u64;
+    }
+    assert_eq!(next, 128);
 }
 
 #[test]

@@ -256,6 +256,47 @@ fn every_wrong_word_under_live_broadcast_handles_is_survived() {
     }
 }
 
+/// What lies before an impossible tail is not taken for messages, and is not remembered once the tail is right
+/// again, where the tail may be any way ahead of a consumer as well.
+#[test]
+fn a_tail_that_cannot_be_is_refused_and_forgotten() {
+    let builder = broadcast_builder(WhenFull::Overwrite);
+    for wrong in [9, 1 << 32, u64::MAX - (1 << 48), u64::MAX] {
+        let memory = Memory::of(&builder);
+        let channel = memory.format(&builder).unwrap();
+        let tail = memory.control(channel.geometry().role_offset(0));
+        let (mut tx, mut rx) = (channel.producer().unwrap(), channel.consumer().unwrap());
+        tx.push(0).unwrap();
+        assert_eq!(rx.try_pop().unwrap(), 0);
+        for part in [1, 1 << 32] {
+            rx.stride(0, part).unwrap();
+            tail.store(wrong, Ordering::Relaxed);
+            for taken in [
+                rx.try_pop().map(drop),
+                rx.try_pop_slice(&mut [0; 99]).map(drop),
+            ] {
+                match taken {
+                    Err(Error::Corrupt(corrupt)) => {
+                        assert_eq!((corrupt.word, corrupt.found), ("tail", wrong))
+                    }
+                    other => panic!("{wrong:#x}: {other:?}"),
+                }
+            }
+            tail.store(tx.position(), Ordering::Relaxed);
+            assert!(matches!(rx.try_pop(), Err(Error::Empty)));
+        }
+        rx.stride(0, 1).unwrap();
+        let _ = rx.seek(broadcast::Seek::Newest);
+        // Nor what a reservation wrote there.
+        let mut slots = tx.try_reserve(1).unwrap();
+        slots.write(0, 0xdead);
+        assert!(matches!(rx.try_pop(), Err(Error::Empty)));
+        drop(slots);
+        tx.push(1).unwrap();
+        assert_eq!(rx.try_pop().unwrap(), 1);
+    }
+}
+
 /// An end that no taker can have noted is `Corrupt`, tells of no end, and spoils nothing: once it is
 /// right again, so is the consumer.
 #[test]

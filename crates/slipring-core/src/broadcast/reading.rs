@@ -35,20 +35,22 @@ impl Seat<'_> {
     /// Stands at `wanted`, or at the oldest message that is safe if that is further on; says where.
     fn stand(&self, wanted: u64) -> u64 {
         if self.bit == 0 {
-            self.position.store(wanted, Ordering::Release);
+            // Relaxed: nobody waits for it; for tools.
+            self.position.store(wanted, Ordering::Relaxed);
             return wanted;
         }
         let first = wanted.max(self.floor());
-        // Release: as a release. Before the bit.
+        // Release: as a release, of what it passes over.
         self.position.store(first, Ordering::Release);
-        // Release: pairs with the acquire in `Producer::slowest`.
-        self.members.fetch_or(self.bit, Ordering::Release);
+        // Relaxed: before the fence, as the position. A producer that sees the bit alone, and a position of this
+        // seat's last holder, looks again behind its fence.
+        self.members.fetch_or(self.bit, Ordering::Relaxed);
         // SeqCst: pairs with the fence in `Producer::raise`; see *the gate*.
         fence(Ordering::SeqCst);
         let then = first.max(self.floor());
         if then != first {
-            // Release: as a release.
-            self.position.store(then, Ordering::Release);
+            // Relaxed: what this passes over we had released before, else there were no such gate.
+            self.position.store(then, Ordering::Relaxed);
         }
         then
     }
@@ -95,9 +97,9 @@ impl<'m, T: Copy> Consumer<'m, T> {
             tail: ring.tail,
             head: seat.position,
             capacity: seat.capacity,
-            most: match ring.store {
-                Store::Plain(_) => seat.capacity,
-                Store::Racing(_) => u64::MAX,
+            gate: match ring.store {
+                Store::Plain(_) => None,
+                Store::Racing(_) => Some(ring.gate),
             },
             unit: 1,
             ahead: 0,
@@ -138,9 +140,15 @@ impl<'m, T: Copy> Consumer<'m, T> {
                 Error::Lagged(lost)
             }
             // It was gone, and gates are never taken back.
-            Ok(None) => gate_error(at + seat.capacity, at + seat.capacity + 1),
-            Err(corrupt) => corrupt.into(),
+            Ok(None) => self.unknown(gate_error(at + seat.capacity, at + seat.capacity + 1)),
+            Err(corrupt) => self.unknown(corrupt.into()),
         }
+    }
+
+    /// Nothing is known any more of what is there: the words told of what cannot be.
+    fn unknown(&mut self, error: Error) -> Error {
+        self.reader.forget();
+        error
     }
 
     /// Makes sure that there is a message, without taking it. (It may be gone before it is taken, where messages
@@ -202,7 +210,14 @@ impl<'m, T: Copy> Consumer<'m, T> {
             return Ok(0);
         }
         self.ensure()?;
-        let count = out.len().min(self.known());
+        let mut count = out.len().min(self.known());
+        if let Store::Racing(slots) = &self.store {
+            // No more than the producer leaves to one that was overtaken; and nothing that is gone already.
+            count = count.min((slots.capacity() / 8).max(1) as usize);
+            if !self.whole() {
+                return Err(self.overrun());
+            }
+        }
         let (at, out) = (self.reader.at(), &mut out[..count]);
         match &self.store {
             Store::Plain(slots) if self.stride == 1 => {

@@ -80,6 +80,15 @@ impl<'m, T: Copy> Producer<'m, T> {
         }
     }
 
+    /// Says whether there is room for `count`, as [`ensure`](Self::ensure), and gives up nothing for it.
+    pub fn room(&mut self, count: usize) -> Result<(), Error> {
+        match self.store {
+            Store::Racing(_) if self.limit.alive() && count <= self.capacity() => Ok(()),
+            Store::Racing(_) => self.trouble(count),
+            Store::Plain(_) => self.ensure(count),
+        }
+    }
+
     /// As [`ensure`](Self::ensure), in one word.
     #[inline]
     pub fn poll(&mut self, count: usize) -> Look {
@@ -250,6 +259,7 @@ impl<'m, T: Copy> Producer<'m, T> {
     #[inline]
     pub fn try_push_iter<I: Iterator<Item = T>>(&mut self, values: &mut I) -> Result<usize, Error> {
         let room = match self.store {
+            Store::Racing(_) if !self.limit.alive() => return Err(Error::Forked),
             // No more is given up than is written.
             Store::Racing(_) => self.capacity(),
             Store::Plain(_) => self.best_effort(usize::MAX)?.unwrap_or(0),

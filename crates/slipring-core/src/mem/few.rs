@@ -20,8 +20,11 @@ pub struct Few<'m, T> {
 }
 
 impl<T> Few<'_, T> {
-    /// How many words a `T` is; 0 if it is none of these. (A model is shown each slot as a whole.)
-    const WORDS: usize = if cfg!(loom) || align_of::<T>() < 8 || size_of::<T>() > MOST * 8 {
+    /// Models and sanitizers are shown plain slots as they are: of what is atomic they would tell no race.
+    const PLAIN: bool = cfg!(loom) || cfg!(slipring_plain);
+
+    /// How many words a `T` is; 0 if it is none of these.
+    const WORDS: usize = if Self::PLAIN || align_of::<T>() < 8 || size_of::<T>() > MOST * 8 {
         0
     } else {
         size_of::<T>() / 8
@@ -76,7 +79,7 @@ impl<T> Few<'_, T> {
         // SAFETY: every x86-64 has SSE2.
         let both = unsafe { _mm_set_epi64x(second.cast_signed(), first.cast_signed()) };
         debug_assert!(index + 1 < Self::WORDS);
-        let to = self.word(index).as_ptr();
+        let to = self.words.as_ptr().wrapping_add(index);
         // SAFETY: writes two words that are atomics to all; each whole, since the processor does not tear an
         // aligned word. In assembly, since the language knows no such store that may race.
         unsafe {

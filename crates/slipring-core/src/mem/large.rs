@@ -44,22 +44,25 @@ mod by_vectors {
         unsafe {
             asm!(
                 "2:",
-                "vmovups {a:x}, [{from}]",
-                "vinsertf128 {a}, {a}, [{from} + 16], 1",
-                "vmovups {b:x}, [{from} + 32]",
-                "vinsertf128 {b}, {b}, [{from} + 48], 1",
-                "vmovups [{to}], {a}",
-                "vmovups [{to} + 32], {b}",
+                "vmovups xmm0, [{from}]",
+                "vinsertf128 ymm0, ymm0, [{from} + 16], 1",
+                "vmovups xmm1, [{from} + 32]",
+                "vinsertf128 ymm1, ymm1, [{from} + 48], 1",
+                "vmovups [{to}], ymm0",
+                "vmovups [{to} + 32], ymm1",
                 "add {from}, 64",
                 "add {to}, 64",
                 "dec {blocks}",
                 "jnz 2b",
                 "vzeroupper",
-                a = out(ymm_reg) _,
-                b = out(ymm_reg) _,
                 from = inout(reg) from => _,
                 to = inout(reg) to => _,
                 blocks = inout(reg) blocks => _,
+                // `vzeroupper` halves them all: where this is inlined, the caller may have values in them.
+                out("ymm0") _, out("ymm1") _, out("ymm2") _, out("ymm3") _,
+                out("ymm4") _, out("ymm5") _, out("ymm6") _, out("ymm7") _,
+                out("ymm8") _, out("ymm9") _, out("ymm10") _, out("ymm11") _,
+                out("ymm12") _, out("ymm13") _, out("ymm14") _, out("ymm15") _,
                 options(nostack),
             );
         }

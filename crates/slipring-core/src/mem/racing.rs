@@ -70,7 +70,7 @@ impl<'m, T: Copy> Racing<'m, T> {
     #[inline(always)]
     pub fn few(&self, position: u64) -> Option<Few<'m, T>> {
         let words = NonNull::from(self.slot(position));
-        // SAFETY: a slot's words, which everybody accesses as atomics; aligned, as the slots' start is.
+        // SAFETY: a slot's words, which everybody accesses as atomics; whole ones, and `Few` takes them for nothing else.
         unsafe { Few::new(words.cast()) }
     }
 

@@ -277,6 +277,24 @@ fn one_that_goes_back_is_waited_for() {
     });
 }
 
+/// What it gives up by that, it has read.
+#[test]
+fn one_that_goes_forward_frees_what_it_has_read() {
+    model_within(2, || {
+        let feed = Feed::new(1, false).joined(1);
+        let reader = feed.reader(1, Seek::Oldest, |mut rx| {
+            until(|| rx.ensure()).unwrap();
+            let messages = rx.try_read(1).unwrap();
+            assert_eq!(number(*messages.iter().next().unwrap()), 0);
+            messages.release(0);
+            assert_eq!(rx.seek(Seek::Newest), Ok(1));
+            pop_all(&mut rx, 1..2);
+        });
+        feed.produce(false, |tx, _| push_all(tx, 0..2));
+        reader.join().unwrap();
+    });
+}
+
 #[test]
 fn every_second_message_is_read_by_one_and_the_others_by_the_other() {
     model_within(1, || {

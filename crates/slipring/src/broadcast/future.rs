@@ -55,7 +55,7 @@ impl<T: Payload> Producer<T> {
 
     async fn room(&mut self, count: usize) -> Result<(), Error> {
         let (core, seat) = (&mut self.core, &mut self.seat);
-        poll_fn(|cx| waiting::poll_ready(core, seat, cx, |core| core.ensure(count))).await
+        poll_fn(|cx| waiting::poll_ready(core, seat, cx, |core| core.room(count))).await
     }
 
     /// From now on this handle's futures are driven by the tokio runtime that is current, in place of
