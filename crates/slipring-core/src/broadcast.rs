@@ -44,7 +44,7 @@
 //! overwrote, nothing but the gate tells. (Who joins may so move further up than it must.)
 //!
 //! # Overwriting
-//! The same, without members: the producer raises the gate as it likes, a [`stretch`] at a time, and who reads
+//! The same, without members: the producer raises the gate as it likes, a *stretch* at a time, and who reads
 //! asks afterwards whether it had come too far:
 //!
 //! ```text

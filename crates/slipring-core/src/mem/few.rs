@@ -13,7 +13,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 /// More words than these are copied as a whole.
 const MOST: usize = 8;
 
-/// A payload of 1 to [`MOST`] whole, aligned words, where it lies.
+/// A payload of one to eight whole, aligned words, where it lies.
 pub struct Few<'m, T> {
     words: NonNull<AtomicU64>,
     payload: PhantomData<&'m T>,
