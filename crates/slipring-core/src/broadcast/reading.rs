@@ -214,7 +214,7 @@ impl<'m, T: Copy> Consumer<'m, T> {
         if let Store::Racing(slots) = &self.store {
             // No more than the producer leaves to one that was overtaken; and nothing that is gone already.
             count = count.min((slots.capacity() / 8).max(1) as usize);
-            if !self.whole() {
+            if count > 1 && !self.whole() {
                 return Err(self.overrun());
             }
         }
@@ -249,7 +249,12 @@ impl<'m, T: Copy> Consumer<'m, T> {
     /// How many of our messages are known to be there.
     #[inline]
     fn known(&self) -> usize {
-        self.reader.known().div_ceil(self.stride) as usize
+        let known = self.reader.known();
+        // A division is as dear as all else that a message costs.
+        match self.stride {
+            1 => known as usize,
+            stride => known.div_ceil(stride) as usize,
+        }
     }
 
     /// Up to `max` messages in place: at least one, or an error; `Overwritten` where the producer does not
