@@ -237,21 +237,20 @@ impl<T: Payload> Producer<T> {
                 return Err(PushError { value, error });
             }
             Look::Trouble => {
-                if let Some(error) = self.trouble(1) {
-                    return Err(PushError { value, error });
-                }
+                let error = self.trouble();
+                return Err(PushError { value, error });
             }
         }
-        // SAFETY: `poll` or `trouble` has just said so.
+        // SAFETY: `poll` has just said so.
         unsafe { self.core.push_ensured(value) };
         Ok(())
     }
 
-    /// The rare third answer: as in `spsc.rs`.
+    /// The rare third answer. It does not see a value, as in `spsc.rs`.
     #[cold]
     #[inline(never)]
-    fn trouble(&mut self, count: usize) -> Option<Error> {
-        self.core.trouble(count).err().map(Error::from)
+    fn trouble(&self) -> Error {
+        self.core.trouble(1).into()
     }
 
     /// Appends `value`, waiting while the slowest consumer is a whole ring behind. One that died is
@@ -575,7 +574,9 @@ impl<T: Payload> Consumer<T> {
     }
 
     /// Copies up to `out.len()` messages into `out`, and says how many: at least one, or an error (none if
-    /// `out` is empty). `Lagged` comes before what is copied after it: one call tells either.
+    /// `out` is empty); where messages are overwritten, an eighth of the ring at most. `Lagged` comes before
+    /// what is copied after it: one call tells either. What lies in `out` behind the messages, or beside
+    /// `Lagged`, may have changed.
     #[inline]
     pub fn try_pop_slice(&mut self, out: &mut [T]) -> Result<usize, Error> {
         let taken = self.core.try_pop_slice(out);

@@ -23,7 +23,7 @@ pub enum Error {
     /// full). A successor may come: see `wait_for_producer` and `wait_for_consumer`.
     #[error("the peer is gone: it {0}")]
     Disconnected(End),
-    /// The producer overwrote so many messages before this consumer read them; it goes on behind them. Only
+    /// The producer gave up so many messages before this consumer read them; it goes on behind them. Only
     /// where the channel was made to overwrite.
     #[error(
         "overtaken: {0} messages were given up before they were read; read faster, or make the ring larger"

@@ -51,24 +51,20 @@ impl<'m> Watcher<'m> {
         peer: Peer<'m>,
         seek: Seek,
     ) -> Result<Self, Error> {
-        let mut watcher = Watcher {
-            tail,
-            gate,
-            slots,
-            peer,
-            at: 0,
-        };
         let newest = newest(tail)?;
-        watcher.at = match seek {
-            Seek::Oldest => {
-                let oldest = oldest(gate, watcher.slots.capacity());
-                oldest.min(newest)
-            }
+        let at = match seek {
+            Seek::Oldest => oldest(gate, slots.capacity()).min(newest),
             Seek::Newest => newest,
             Seek::To(asked) if asked > newest => return Err(Error::Ahead { asked, newest }),
             Seek::To(asked) => asked,
         };
-        Ok(watcher)
+        Ok(Watcher {
+            tail,
+            gate,
+            slots,
+            peer,
+            at,
+        })
     }
 
     /// The number of the next message, counted from the channel's first.

@@ -76,7 +76,7 @@ impl<'m, T: Copy> Producer<'m, T> {
         match self.poll(count) {
             Look::Enough => Ok(()),
             Look::Nothing => Err(Error::Full),
-            Look::Trouble => self.trouble(count),
+            Look::Trouble => Err(self.trouble(count)),
         }
     }
 
@@ -84,7 +84,7 @@ impl<'m, T: Copy> Producer<'m, T> {
     pub fn room(&mut self, count: usize) -> Result<(), Error> {
         match self.store {
             Store::Racing(_) if self.limit.alive() && count <= self.capacity() => Ok(()),
-            Store::Racing(_) => self.trouble(count),
+            Store::Racing(_) => Err(self.trouble(count)),
             Store::Plain(_) => self.ensure(count),
         }
     }
@@ -130,14 +130,14 @@ impl<'m, T: Copy> Producer<'m, T> {
     /// What a look could not say in one word.
     #[cold]
     #[inline(never)]
-    pub fn trouble(&self, wanted: usize) -> Result<(), Error> {
+    pub fn trouble(&self, wanted: usize) -> Error {
         if !self.limit.alive() {
-            return Err(Error::Forked);
+            return Error::Forked;
         }
-        Err(Error::TooLarge {
+        Error::TooLarge {
             asked: wanted as u64,
             max: self.store.capacity(),
-        })
+        }
     }
 
     /// Whether the member that held us back last time still does: then the others need not be asked, nor
@@ -245,7 +245,7 @@ impl<'m, T: Copy> Producer<'m, T> {
             }
             Store::Racing(_) => {
                 for (ahead, value) in values[..count].iter().enumerate() {
-                    // SAFETY: `best_effort` saw more than so many slots.
+                    // SAFETY: `best_effort` saw that many slots.
                     unsafe { self.write(ahead as u64, value) };
                 }
             }

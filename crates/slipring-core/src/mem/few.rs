@@ -33,8 +33,8 @@ impl<T> Few<'_, T> {
     /// The payload at `place`; nothing if a `T` is not a few words.
     ///
     /// # Safety
-    /// `place` is aligned for a `T` and valid for one during `'m`; whoever else touches it while `store` or
-    /// `load` runs does so in one of these ways, too.
+    /// `place` is aligned to words, and valid for a `T` during `'m`. Whoever else touches it while `store` runs does
+    /// so by words that are atomics; and whoever writes it while `load` runs.
     #[inline(always)]
     pub(super) unsafe fn new(place: NonNull<T>) -> Option<Self> {
         (Self::WORDS > 0).then_some(Few {
@@ -72,7 +72,7 @@ impl<T> Few<'_, T> {
     }
 
     /// Stores the words `index` and the next, in one instruction.
-    #[cfg(all(target_arch = "x86_64", not(slipring_plain)))]
+    #[cfg(target_arch = "x86_64")]
     #[inline(always)]
     fn store_two(&self, index: usize, first: u64, second: u64) {
         use core::arch::x86_64::_mm_set_epi64x;
@@ -93,7 +93,7 @@ impl<T> Few<'_, T> {
     }
 
     /// Stores the words `index` and the next.
-    #[cfg(not(all(target_arch = "x86_64", not(slipring_plain))))]
+    #[cfg(not(target_arch = "x86_64"))]
     #[inline(always)]
     fn store_two(&self, index: usize, first: u64, second: u64) {
         // Relaxed, both: what publishes them orders them.

@@ -11,7 +11,6 @@ use core::mem::MaybeUninit;
 use core::ptr::NonNull;
 
 use super::{Few, large};
-
 use crate::geometry::padded;
 use crate::sync::{AtomicU64, Ordering};
 
@@ -70,7 +69,7 @@ impl<'m, T: Copy> Racing<'m, T> {
     #[inline(always)]
     pub fn few(&self, position: u64) -> Option<Few<'m, T>> {
         let words = NonNull::from(self.slot(position));
-        // SAFETY: a slot's words, which everybody accesses as atomics; whole ones, and `Few` takes them for nothing else.
+        // SAFETY: a slot's words, as many as a `T` has, which everybody accesses as atomics.
         unsafe { Few::new(words.cast()) }
     }
 
