@@ -2,6 +2,8 @@
 # All that CI runs. Needs Rust and gcc; clippy and rustfmt where they are installed (CI insists).
 set -euo pipefail
 cd "$(dirname "$0")/.."
+# Every step builds once: what a next build would go on from only fills the disk.
+export CARGO_INCREMENTAL=0
 
 step() { printf '\n== %s\n' "$*"; "$@"; }
 
