@@ -213,7 +213,8 @@ fn feed(memory: &'static (Ground<CONTROL>, Ground<DATA>), when_full: WhenFull) -
     let base = memory.1.base();
     // SAFETY: the data part has 1024 words, all zero, and is a static.
     let words = unsafe { core::slice::from_raw_parts(base.cast::<AtomicU64>().as_ptr(), 1024) };
-    let store = match Racing::<u64>::new(words, 16) {
+    // SAFETY: a number has no padding.
+    let store = match unsafe { Racing::<u64>::new(words, 16) } {
         Some(slots) if when_full == WhenFull::Overwrite => broadcast::Store::Racing(slots),
         // SAFETY: the data part has more than 16 words, and is a static.
         _ => broadcast::Store::Plain(unsafe { Slots::<u64>::new(base.cast(), 16) }),

@@ -184,7 +184,7 @@ impl Tail {
             return;
         }
         let (now, all) = (text::count(untold), text::count(self.lost));
-        let words = format!("{now} messages were overwritten before they were seen; {all} in all");
+        let words = format!("{now} messages were given up before they were seen; {all} in all");
         match &self.bar {
             Some(bar) => bar.say(&words),
             None => complain(words),

@@ -207,7 +207,7 @@ fn what_was_overwritten_is_counted_exactly() {
         let said = text(&output.stderr);
         assert_eq!(
             said,
-            "slipring: 13 messages were overwritten before they were seen; 13 in all\n"
+            "slipring: 13 messages were given up before they were seen; 13 in all\n"
         );
         let output = place.run(&["tail", "x", "--from", "0", "-n", "7", "--count", "--json"]);
         let figures = json(&output);

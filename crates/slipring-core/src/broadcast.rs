@@ -124,7 +124,8 @@ impl<T: Copy> Store<'_, T> {
     /// Nobody else writes there now; where the slots are plain, nobody reads there either.
     #[inline(always)]
     unsafe fn write(&self, position: u64, value: &T) {
-        if let Some(few) = self.few(position) {
+        // SAFETY: the caller's promise; slots that race are accessed by words.
+        if let Some(few) = unsafe { self.few(position) } {
             few.store(value);
             return;
         }
@@ -141,7 +142,8 @@ impl<T: Copy> Store<'_, T> {
     /// Where the slots are plain, nobody writes there now.
     #[inline(always)]
     unsafe fn read(&self, position: u64, value: &mut MaybeUninit<T>) {
-        if let Some(few) = self.few(position) {
+        // SAFETY: the caller's promise; slots that race are accessed by words.
+        if let Some(few) = unsafe { self.few(position) } {
             *value = few.load();
             return;
         }
@@ -155,10 +157,14 @@ impl<T: Copy> Store<'_, T> {
     }
 
     /// The payload of `position`, if it is a few words.
+    ///
+    /// # Safety
+    /// As for what is done with it: `write` or `read`.
     #[inline(always)]
-    fn few(&self, position: u64) -> Option<Few<'_, T>> {
+    unsafe fn few(&self, position: u64) -> Option<Few<'_, T>> {
         match self {
-            Store::Plain(slots) => slots.few(position),
+            // SAFETY: the caller's promise.
+            Store::Plain(slots) => unsafe { slots.few(position) },
             Store::Racing(slots) => slots.few(position),
         }
     }
@@ -188,7 +194,8 @@ pub enum Seek {
     Oldest,
     /// Behind the newest: at the next that is committed.
     Newest,
-    /// At the message with this number, counted from the channel's first; at the oldest if that is gone.
+    /// At the message with this number, counted from the channel's first; if that is gone, at the oldest, or, where
+    /// the channel overwrites, where the next call's `Lagged` leads.
     /// Beyond the newest is an error (`Ahead`).
     To(u64),
 }
@@ -200,12 +207,14 @@ fn stretch(capacity: u64) -> u64 {
     (capacity / 8).clamp(16, 256).min(capacity / 2).max(1)
 }
 
-/// The number of the next message to come.
-fn newest(tail: &AtomicU64) -> Result<u64, Corrupt> {
+/// The number of the next message to come; none is committed beyond the gate.
+fn newest(tail: &AtomicU64, gate: &AtomicU64) -> Result<u64, Corrupt> {
     // Acquire: pairs with the release in `Producer::commit`.
     let found = tail.load(Ordering::Acquire);
-    if found > LAST {
-        let (word, expected) = ("tail", LAST);
+    // Relaxed: behind the tail, which was stored behind a gate that is not before it.
+    let expected = gate.load(Ordering::Relaxed).min(LAST);
+    if found > expected {
+        let word = "tail";
         return Err(Corrupt {
             word,
             found,
@@ -232,7 +241,8 @@ fn whole(gate: &AtomicU64, capacity: u64, at: u64) -> bool {
 }
 
 /// Where somebody must go on whose next message is `at`, which was committed, if it may be overwritten: beyond
-/// the oldest by an eighth of the ring, so as not to be overtaken again at once; not beyond the newest, since
+/// the oldest by an eighth of the ring, so as not to be overtaken again at once (in a ring of more than 64 slots:
+/// of a smaller one the next stretch is as much or more); not beyond the newest, since
 /// what a reservation has given up is gone, and what it may bring is not.
 fn overtaken(
     tail: &AtomicU64,
@@ -242,7 +252,7 @@ fn overtaken(
 ) -> Result<Option<u64>, Corrupt> {
     // Acquire: as in `oldest`.
     let found = gate.load(Ordering::Acquire);
-    let newest = newest(tail)?;
+    let newest = newest(tail, gate)?;
     let oldest = found.saturating_sub(capacity);
     let (word, expected) = ("gate", newest.saturating_add(capacity));
     if found <= at || oldest > newest {

@@ -84,6 +84,7 @@ impl<'m> Ring<'m> {
             head: self.head,
             capacity: self.area.ring(),
             gate: None,
+            waits: true,
             unit: 8,
             ahead: 0,
         };

@@ -42,8 +42,10 @@ pub(crate) struct Words<'m> {
     pub(crate) head: &'m AtomicU64,
     /// How far the tail may be ahead of the head, where it waits for it: the size of the ring.
     pub(crate) capacity: u64,
-    /// Where the tail waits for nobody: how far the writer may write. Nothing beyond it is committed.
+    /// How far the writer may write, where a word says so. Nothing beyond it is committed.
     pub(crate) gate: Option<&'m AtomicU64>,
+    /// Whether the tail waits for the head.
+    pub(crate) waits: bool,
     /// Every position is a multiple of this power of two.
     pub(crate) unit: u64,
     /// How far the head may be ahead of the tail: that of a reader which skips messages.
@@ -64,7 +66,7 @@ impl Words<'_> {
         // Checked: positions never go round, so a head beyond the tail is rubbish at any distance (but
         // that of a reader which skips).
         if let Some(ahead) = tail.checked_sub(head)
-            && (ahead <= self.capacity || self.gate.is_some())
+            && (ahead <= self.capacity || !self.waits)
             && ahead & (self.unit - 1) == 0
         {
             return Ok(ahead);
@@ -82,6 +84,25 @@ impl Words<'_> {
             found,
             expected,
         })
+    }
+
+    /// The writer's position, and all that it wrote before it.
+    fn committed(&self) -> Result<u64, Corrupt> {
+        // Acquire: pairs with the release in `Writer::commit`; its writes come before our reads, and a caller may
+        // act on what it tells.
+        let found = self.tail.load(Ordering::Acquire);
+        // Relaxed: behind the tail, which was stored behind a gate that is not before it.
+        let gate = self.gate.map(|gate| gate.load(Ordering::Relaxed));
+        let expected = gate.unwrap_or(END).min(END);
+        if found > expected {
+            let word = "tail";
+            return Err(Corrupt {
+                word,
+                found,
+                expected,
+            });
+        }
+        Ok(found)
     }
 
     /// The positions at which a new writer and a new reader go on, if the two words are possible.
@@ -407,12 +428,11 @@ impl<'m> Reader<'m> {
         }
     }
 
-    /// Goes on at `at`, of which nothing is known yet; so far ahead of the tail will releases lead it from
-    /// now on. *Release*, when it goes forward.
+    /// Goes on at `at`, of which nothing is known yet; so far ahead of the tail may it be from now on.
+    /// *Release*, when it goes forward.
     pub(crate) fn go_to(&mut self, at: u64, ahead: u64) {
         self.at = at;
-        // It may be further ahead just now: then until the tail has caught up.
-        self.words.ahead = ahead.max(at.saturating_sub(self.tail()));
+        self.words.ahead = ahead;
         self.limit.set(at);
         // Release: as in `release`.
         self.words.head.store(at, Ordering::Release);
@@ -428,28 +448,16 @@ impl<'m> Reader<'m> {
         self.words.tail
     }
 
-    /// The writer's position, and all that it wrote before it.
-    pub(crate) fn tail(&self) -> u64 {
-        // Acquire: pairs with the release in `Writer::commit`.
-        self.words.tail.load(Ordering::Acquire)
+    /// How far it has skipped ahead of the tail: no further than it may be.
+    pub(crate) fn ahead(&self) -> u64 {
+        // Relaxed: nothing is read that it tells of.
+        let tail = self.words.tail.load(Ordering::Relaxed);
+        self.at.saturating_sub(tail).min(self.words.ahead)
     }
 
     /// Reads the writer's position, renews the lease, and says how much is there.
     fn filled(&mut self) -> Result<u64, Error> {
-        // Acquire: pairs with the release in `Writer::commit`; its writes come before our reads.
-        let tail = self.words.tail.load(Ordering::Acquire);
-        if let Some(gate) = self.words.gate {
-            // Relaxed: behind the tail, which was stored behind a gate that is beyond it.
-            let expected = gate.load(Ordering::Relaxed).min(END);
-            if tail > expected {
-                return Err(Corrupt {
-                    word: "tail",
-                    found: tail,
-                    expected,
-                }
-                .into());
-            }
-        }
+        let tail = self.words.committed()?;
         let filled = self.words.distance(self.at, tail, "tail", tail)?;
         self.limit.set(tail);
         Ok(filled)
@@ -460,8 +468,7 @@ impl<'m> Reader<'m> {
         if !self.limit.alive() {
             return Err(Error::Forked);
         }
-        // Acquire: pairs with the release in `Writer::commit`; a caller may act on what it tells.
-        let tail = self.words.tail.load(Ordering::Acquire);
+        let tail = self.words.committed()?;
         Ok(self.words.distance(self.at, tail, "tail", tail)?)
     }
 }

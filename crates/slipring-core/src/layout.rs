@@ -20,7 +20,7 @@
 //! | `owner` of a seat line | takers on memory without locks | the same | acquire-release CAS |
 //! | bell | sleepers and wakers | publishers | see `wait.rs` |
 //! | members | consumers; whoever repairs a dead one's seat | the producer | see `broadcast.rs` |
-//! | `gate` of a role page | the producer | consumers that join | see `broadcast.rs` |
+//! | `gate` of a role page | the producer | consumers that join, and all who copy what may be overwritten | see `broadcast.rs` |
 //! | role page | the seat's holder | peers, tools | `position`: release / acquire |
 
 use core::marker::PhantomData;
@@ -172,7 +172,7 @@ pub struct Counters {
     pub fence_ack: AtomicU64, // 160
     /// How the holder is to be woken: 0 by the doorbell, else by its pipe. Not for people.
     pub face: AtomicU64, // 168
-    /// Of a consumer: the messages that it lost, because they were overwritten before it read them.
+    /// Of a consumer: the messages that it lost, because they were given up before it read them.
     pub lagged: AtomicU64, // 176
     /// Of a producer: the seats of dead consumers that it repaired.
     pub recovered: AtomicU64, // 184
@@ -187,8 +187,8 @@ pub struct RolePage {
     pub position: Line, // 0
     /// Figures for people.
     pub counters: Counters, // 128
-    /// Producer of a `broadcast` channel that waits: all before it may be written, so what lies a whole
-    /// ring before it may be gone.
+    /// Producer of a `broadcast` channel: all before it may be written, so what lies a whole ring before it may
+    /// be gone.
     pub gate: Line, // 256
 }
 

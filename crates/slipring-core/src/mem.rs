@@ -13,7 +13,7 @@ use core::marker::PhantomData;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-pub use few::Few;
+pub(crate) use few::Few;
 pub use racing::Racing;
 pub use watched::Watched;
 
@@ -88,7 +88,8 @@ impl<'m, T> Slots<'m, T> {
     #[inline]
     pub unsafe fn write(&self, position: u64, value: T) {
         self.touch_mut(position, 1);
-        match self.few(position) {
+        // SAFETY: the caller's promise.
+        match unsafe { self.few(position) } {
             Some(few) => few.store(&value),
             // SAFETY: `at` is in bounds and aligned; the caller excludes all others.
             None => unsafe { self.at(position).write(value) },
@@ -102,7 +103,8 @@ impl<'m, T> Slots<'m, T> {
     #[inline]
     pub unsafe fn read(&self, position: u64) -> T {
         self.touch(position, 1);
-        match self.few(position) {
+        // SAFETY: the caller's promise.
+        match unsafe { self.few(position) } {
             // SAFETY: all of its words, and any bits are a `T`: the caller's promise.
             Some(few) => unsafe { few.load().assume_init() },
             // SAFETY: in bounds, aligned and initialised; the caller excludes writers.
@@ -111,9 +113,12 @@ impl<'m, T> Slots<'m, T> {
     }
 
     /// The slot of `position`, if a `T` is a few words.
+    ///
+    /// # Safety
+    /// As for what is done with it: `write` or `read`.
     #[inline(always)]
-    pub fn few(&self, position: u64) -> Option<Few<'m, T>> {
-        // SAFETY: `new` was promised a valid `T` there, for so long, of which the protocol excludes others.
+    pub(crate) unsafe fn few(&self, position: u64) -> Option<Few<'m, T>> {
+        // SAFETY: `new` was promised a valid `T` there, for so long, of which the caller excludes others.
         unsafe { Few::new(self.at(position)) }
     }
 

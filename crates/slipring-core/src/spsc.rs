@@ -52,6 +52,7 @@ impl<'m, T> Ring<'m, T> {
                 head: self.head,
                 capacity,
                 gate: None,
+                waits: true,
                 unit: 1,
                 ahead: 0,
             },

@@ -46,7 +46,12 @@ fn copies_leave_the_callers_registers_alone() {
         return;
     }
     let words: Vec<AtomicU64> = (0..37 * 8).map(|_| AtomicU64::new(0)).collect();
-    let slots = Racing::<Large>::new(&words, 8).unwrap();
+    // SAFETY: numbers have no padding.
+    let new = |capacity| unsafe { Racing::<Large>::new(&words, capacity) };
+    for impossible in [0, 3, 16, u64::MAX] {
+        assert!(new(impossible).is_none(), "{impossible}");
+    }
+    let slots = new(8).unwrap();
     let values: Vec<Large> = (0..5)
         .map(|n| std::array::from_fn(|i| n << 32 | i as u64))
         .collect();

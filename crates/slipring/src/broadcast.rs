@@ -105,7 +105,7 @@ impl<T: Payload> Builder<T> {
 
     /// What the producer does when the ring is full. Where it overwrites, it gives up the oldest messages a
     /// stretch at a time, a little before it comes to them: an eighth of the ring (from 16 to 256 messages, half
-    /// of a small ring), so of a ring of 4096 slots the last 3840 messages are there at any time.
+    /// of a small ring), so of a ring of 4096 slots the last 3840 messages are there, while they come at most 256 at a time.
     #[must_use]
     pub fn when_full(mut self, when_full: WhenFull) -> Builder<T> {
         self.geometry.when_full = when_full;
@@ -168,7 +168,8 @@ fn ring<T: Payload>(seat: &Seat) -> Result<core::Ring<'static, T>, Error> {
             // size only, and by those copies that `Racing` makes in their place.
             let words =
                 unsafe { std::slice::from_raw_parts(base.cast::<AtomicU64>().as_ptr(), words) };
-            let slots = Racing::new(words, geometry.capacity);
+            // SAFETY: a payload has no padding.
+            let slots = unsafe { Racing::new(words, geometry.capacity) };
             // Never: a checked geometry of this `T`.
             Store::Racing(slots.ok_or(Core::TooLarge {
                 asked: size_of::<T>() as u64,
@@ -293,8 +294,8 @@ impl<T: Payload> Producer<T> {
     }
 
     /// Reserves `count` slots: all of them or none (`Full`; `TooLarge` beyond the capacity). In place where
-    /// the channel waits; where it overwrites, the oldest `count` messages are given up at once, and
-    /// the slots are written by [`Reservation::write`]. Dropping the reservation discards it.
+    /// the channel waits; where it overwrites, what lies in the slots (and in a stretch of them at least, see
+    /// [`Builder::when_full`]) is given up at once, unless it was before, and the slots are written by [`Reservation::write`]. Dropping the reservation discards it.
     #[inline]
     #[doc(alias = "claim")]
     #[doc(alias = "loan")]
@@ -652,8 +653,8 @@ impl<T: Payload> Consumer<T> {
     /// producer commits one, arrives, leaves, or dies (then it is also hung up). To be called before each
     /// poll: it takes away what made the descriptor readable last time.
     ///
-    /// `Lagged` and `Disconnected` as for `try_pop`, of a producer that died as well; the descriptor then
-    /// becomes readable when the next one comes. `InSet` while a [`WaitSet`](crate::WaitSet) waits
+    /// `Disconnected` as for `try_pop`, of a producer that died as well; the descriptor then becomes readable
+    /// when the next one comes. (Not `Lagged`: that is news, so `Ready`, and the next call tells.) `InSet` while a [`WaitSet`](crate::WaitSet) waits
     /// for the handle, `Forked` in a forked child. Does not wait for the other side; but where the kernel
     /// refuses `membarrier` it takes up to 1 ms, and up to 10 ms while the kernel frees what a producer held
     /// that has just died.

@@ -13,8 +13,8 @@ use slipring::broadcast::{self, WhenFull};
 use slipring::{Builder, Error, Kind, bytes, spsc};
 use slipring_core::layout::{Geometry, PAGE};
 
-use memory::Memory;
 use memory::calls::{is_typed, use_broadcast, use_bytes, use_spsc};
+use memory::{GATE, Memory};
 
 /// What a word is changed to: each bit flipped, and the values at which arithmetic breaks.
 fn corruptions(word: u64) -> impl Iterator<Item = u64> {
@@ -260,8 +260,12 @@ fn every_wrong_word_under_live_broadcast_handles_is_survived() {
 /// again, where the tail may be any way ahead of a consumer as well.
 #[test]
 fn a_tail_that_cannot_be_is_refused_and_forgotten() {
-    let builder = broadcast_builder(WhenFull::Overwrite);
-    for wrong in [9, 1 << 32, u64::MAX - (1 << 48), u64::MAX] {
+    let wrong = [9, 1 << 32, u64::MAX - (1 << 48), u64::MAX];
+    for (when_full, wrong) in MODES
+        .into_iter()
+        .flat_map(|mode| wrong.map(|wrong| (mode, wrong)))
+    {
+        let builder = broadcast_builder(when_full);
         let memory = Memory::of(&builder);
         let channel = memory.format(&builder).unwrap();
         let tail = memory.control(channel.geometry().role_offset(0));
@@ -274,6 +278,10 @@ fn a_tail_that_cannot_be_is_refused_and_forgotten() {
             for taken in [
                 rx.try_pop().map(drop),
                 rx.try_pop_slice(&mut [0; 99]).map(drop),
+                rx.len().map(drop),
+                rx.seek(broadcast::Seek::Newest).map(drop),
+                rx.seek(broadcast::Seek::To(wrong)).map(drop),
+                channel.consumer().map(drop),
             ] {
                 match taken {
                     Err(Error::Corrupt(corrupt)) => {
@@ -286,7 +294,7 @@ fn a_tail_that_cannot_be_is_refused_and_forgotten() {
             assert!(matches!(rx.try_pop(), Err(Error::Empty)));
         }
         rx.stride(0, 1).unwrap();
-        let _ = rx.seek(broadcast::Seek::Newest);
+        rx.seek(broadcast::Seek::Newest).unwrap();
         // Nor what a reservation wrote there.
         let mut slots = tx.try_reserve(1).unwrap();
         slots.write(0, 0xdead);
@@ -295,6 +303,41 @@ fn a_tail_that_cannot_be_is_refused_and_forgotten() {
         tx.push(1).unwrap();
         assert_eq!(rx.try_pop().unwrap(), 1);
     }
+}
+
+/// Where a gate that cannot be led a consumer, it finds nothing, and nothing goes round, until it seeks anew.
+#[test]
+fn a_gate_that_cannot_be_is_refused_until_the_next_seek() {
+    let builder = broadcast_builder(WhenFull::Wait);
+    let memory = Memory::of(&builder);
+    let channel = memory.format(&builder).unwrap();
+    let page = channel.geometry().role_offset(0);
+    let (tail, gate) = (memory.control(page), memory.control(page + GATE));
+    let (mut tx, mut rx) = (channel.producer().unwrap(), channel.consumer().unwrap());
+    tx.push(0).unwrap();
+    let right = [tail, gate].map(|word| word.load(Ordering::Relaxed));
+    gate.store(u64::MAX, Ordering::Relaxed);
+    let refused = |taken: Result<(), Error>, named| match taken {
+        Err(Error::Corrupt(corrupt)) => assert_eq!(corrupt.word, named),
+        other => panic!("{other:?}"),
+    };
+    refused(rx.seek(broadcast::Seek::Oldest).map(drop), "gate");
+    rx.stride(3, 8).unwrap();
+    for wrong in [u64::MAX, u64::MAX - 3, 1 << 40] {
+        tail.store(wrong, Ordering::Relaxed);
+        refused(rx.try_pop().map(drop), "tail");
+    }
+    for (word, right) in [tail, gate].into_iter().zip(right) {
+        word.store(right, Ordering::Relaxed);
+    }
+    refused(rx.try_pop().map(drop), "tail");
+    refused(rx.len().map(drop), "tail");
+    rx.stride(0, 1).unwrap();
+    refused(rx.try_pop().map(drop), "tail");
+    rx.seek(broadcast::Seek::Oldest).unwrap();
+    assert_eq!(rx.try_pop().unwrap(), 0);
+    tx.push(1).unwrap();
+    assert_eq!(rx.try_pop().unwrap(), 1);
 }
 
 /// An end that no taker can have noted is `Corrupt`, tells of no end, and spoils nothing: once it is

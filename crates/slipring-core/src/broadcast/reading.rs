@@ -97,10 +97,8 @@ impl<'m, T: Copy> Consumer<'m, T> {
             tail: ring.tail,
             head: seat.position,
             capacity: seat.capacity,
-            gate: match ring.store {
-                Store::Plain(_) => None,
-                Store::Racing(_) => Some(ring.gate),
-            },
+            gate: Some(ring.gate),
+            waits: matches!(ring.store, Store::Plain(_)),
             unit: 1,
             ahead: 0,
         };
@@ -203,7 +201,8 @@ impl<'m, T: Copy> Consumer<'m, T> {
     }
 
     /// Copies up to `out.len()` messages into `out`, and says how many: at least one, or an error (none if
-    /// `out` is empty). What lies behind those in `out` may have changed.
+    /// `out` is empty); where messages are overwritten, an eighth of the ring at most. What lies behind those in
+    /// `out` may have changed.
     #[inline]
     pub fn try_pop_slice(&mut self, out: &mut [T]) -> Result<usize, Error> {
         if out.is_empty() {
@@ -284,7 +283,9 @@ impl<'m, T: Copy> Consumer<'m, T> {
             return Err(Error::Forked);
         }
         (self.index, self.stride) = (index, of);
-        self.go_to(self.reader.at());
+        // It may have skipped further than it now would: until the tail has caught up.
+        let ahead = self.reader.ahead().saturating_add(of - 1);
+        self.go_to(self.reader.at(), ahead);
         Ok(())
     }
 
@@ -296,25 +297,21 @@ impl<'m, T: Copy> Consumer<'m, T> {
         let tail = self.reader.tail_word();
         let place = place(tail, &self.seat, to)?;
         // Where it stands, and is waited for, whether or not that is possible.
-        self.go_to(place);
+        self.go_to(place, self.stride - 1);
         standing(tail, &self.seat, place)?;
         Ok(self.reader.at())
     }
 
-    /// Goes on at our first message from `at` on.
-    fn go_to(&mut self, at: u64) {
+    /// Goes on at our first message from `at` on, so far ahead of the tail at most.
+    fn go_to(&mut self, at: u64, ahead: u64) {
         let on = (self.index + self.stride - at % self.stride) % self.stride;
-        self.reader.go_to(at.saturating_add(on), self.stride - 1);
+        self.reader.go_to(at.saturating_add(on), ahead);
     }
 
     /// How many of our messages are committed and not yet taken. Where messages are overwritten, some of
     /// them may be gone.
     pub fn len(&self) -> Result<usize, Error> {
-        if !self.reader.ours() {
-            return Err(Error::Forked);
-        }
-        let ahead = self.reader.tail().saturating_sub(self.reader.at());
-        Ok(ahead.div_ceil(self.stride) as usize)
+        Ok(self.reader.len()?.div_ceil(self.stride) as usize)
     }
 
     /// Whether every committed message of ours is taken.
@@ -340,7 +337,7 @@ impl<'m, T: Copy> Consumer<'m, T> {
 
 /// Stands where `seek` says.
 fn place(tail: &AtomicU64, seat: &Seat<'_>, seek: Seek) -> Result<u64, Error> {
-    let newest = newest(tail)?;
+    let newest = newest(tail, seat.gate)?;
     let oldest = newest.saturating_sub(seat.capacity).max(seat.floor());
     let wanted = match seek {
         // Not beyond the newest that we know of, though the gate may tell of later ones.
@@ -358,7 +355,8 @@ fn standing(tail: &AtomicU64, seat: &Seat<'_>, at: u64) -> Result<u64, Error> {
     // Acquire: as in `newest`. The gate is at most a ring ahead of the tail, which may have gone on since.
     let newest = tail.load(Ordering::Acquire);
     if seat.bit != 0 && at > newest {
-        return Err(gate_error(at.saturating_add(seat.capacity), newest));
+        let [found, expected] = [at, newest].map(|at| at.saturating_add(seat.capacity));
+        return Err(gate_error(found, expected));
     }
     Ok(at)
 }

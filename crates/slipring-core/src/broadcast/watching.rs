@@ -51,7 +51,7 @@ impl<'m> Watcher<'m> {
         peer: Peer<'m>,
         seek: Seek,
     ) -> Result<Self, Error> {
-        let newest = newest(tail)?;
+        let newest = newest(tail, gate)?;
         let at = match seek {
             Seek::Oldest => oldest(gate, slots.capacity()).min(newest),
             Seek::Newest => newest,
@@ -95,7 +95,7 @@ impl<'m> Watcher<'m> {
 
     /// Whether our next message is there; `Lagged` if it was.
     fn there(&mut self) -> Result<bool, Error> {
-        let (at, newest) = (self.at, newest(self.tail)?);
+        let (at, newest) = (self.at, newest(self.tail, self.gate)?);
         if newest < at {
             let (word, found, expected) = ("tail", newest, at);
             return Err(Corrupt {
@@ -123,7 +123,7 @@ impl<'m> Watcher<'m> {
 
     /// Why there is nothing, unless there is by now.
     fn trouble(&mut self) -> Result<(), Error> {
-        let newest = newest(self.tail)?;
+        let newest = newest(self.tail, self.gate)?;
         match self.peer.end(self.at.min(newest))? {
             // It may have committed more just before it left.
             Some(_) if self.there()? => Ok(()),

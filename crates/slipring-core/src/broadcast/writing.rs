@@ -44,7 +44,7 @@ impl<'m, T: Copy> Producer<'m, T> {
             bell,
         } = ring;
         // Behind all that the last producer did.
-        let at = newest(tail)?;
+        let at = newest(tail, gate)?;
         // Nothing is known of the members; and a gate without a second look at them is none. But what lies
         // before it the last producer may have written. (Acquire: it may have been killed at any point.)
         let published = gate.load(Ordering::Acquire).min(at + store.capacity());
@@ -300,8 +300,8 @@ impl<'m, T: Copy> Producer<'m, T> {
         }
     }
 
-    /// Reserves `count` slots, all or nothing. Where messages are overwritten, the oldest `count` are given
-    /// up at once.
+    /// Reserves `count` slots, all or nothing. Where messages are overwritten, what lies there is given up at
+    /// once, unless it was before; with at least a stretch.
     #[inline]
     pub fn try_reserve(&mut self, count: usize) -> Result<Reservation<'_, 'm, T>, Error> {
         self.ensure(count)?;

@@ -14,7 +14,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 const MOST: usize = 8;
 
 /// A payload of one to eight whole, aligned words, where it lies.
-pub struct Few<'m, T> {
+pub(crate) struct Few<'m, T> {
     words: NonNull<AtomicU64>,
     payload: PhantomData<&'m T>,
 }
@@ -33,8 +33,8 @@ impl<T> Few<'_, T> {
     /// The payload at `place`; nothing if a `T` is not a few words.
     ///
     /// # Safety
-    /// `place` is aligned to words, and valid for a `T` during `'m`. Whoever else touches it while `store` runs does
-    /// so by words that are atomics; and whoever writes it while `load` runs.
+    /// `place` is aligned to words, and valid for a `T` during `'m`, which has no padding. Whoever else touches it
+    /// while `store` runs does so by words that are atomics; and whoever writes it while `load` runs.
     #[inline(always)]
     pub(super) unsafe fn new(place: NonNull<T>) -> Option<Self> {
         (Self::WORDS > 0).then_some(Few {
@@ -54,7 +54,7 @@ impl<T> Few<'_, T> {
 
     /// Stores `value` there.
     #[inline(always)]
-    pub fn store(&self, value: &T) {
+    pub(crate) fn store(&self, value: &T) {
         let bits = |index: usize| {
             let word = core::ptr::from_ref(value).cast::<u64>().wrapping_add(index);
             // SAFETY: inside `value`, which is whole words and aligned to them.
@@ -72,11 +72,11 @@ impl<T> Few<'_, T> {
     }
 
     /// Stores the words `index` and the next, in one instruction.
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
     #[inline(always)]
     fn store_two(&self, index: usize, first: u64, second: u64) {
         use core::arch::x86_64::_mm_set_epi64x;
-        // SAFETY: every x86-64 has SSE2.
+        // SAFETY: there is SSE2.
         let both = unsafe { _mm_set_epi64x(second.cast_signed(), first.cast_signed()) };
         debug_assert!(index + 1 < Self::WORDS);
         let to = self.words.as_ptr().wrapping_add(index);
@@ -93,7 +93,7 @@ impl<T> Few<'_, T> {
     }
 
     /// Stores the words `index` and the next.
-    #[cfg(not(target_arch = "x86_64"))]
+    #[cfg(not(all(target_arch = "x86_64", target_feature = "sse2")))]
     #[inline(always)]
     fn store_two(&self, index: usize, first: u64, second: u64) {
         // Relaxed, both: what publishes them orders them.
@@ -103,7 +103,7 @@ impl<T> Few<'_, T> {
 
     /// The value there: any bits, if it is written meanwhile.
     #[inline(always)]
-    pub fn load(&self) -> MaybeUninit<T> {
+    pub(crate) fn load(&self) -> MaybeUninit<T> {
         let mut value = MaybeUninit::<T>::uninit();
         for index in 0..Self::WORDS {
             // Relaxed: what follows it orders it.

@@ -6,7 +6,12 @@
 //! processor commits one a cycle, of whatever width. (`rep movsb` is slower by a quarter for lines that are
 //! another core's.)
 
-#[cfg(all(target_arch = "x86_64", not(loom), not(slipring_plain)))]
+#[cfg(all(
+    target_arch = "x86_64",
+    target_feature = "sse2",
+    not(loom),
+    not(slipring_plain)
+))]
 mod by_vectors {
     use core::arch::asm;
     use core::arch::x86_64::__cpuid;
@@ -141,14 +146,24 @@ mod by_vectors {
     }
 }
 
-#[cfg(all(target_arch = "x86_64", not(loom), not(slipring_plain)))]
+#[cfg(all(
+    target_arch = "x86_64",
+    target_feature = "sse2",
+    not(loom),
+    not(slipring_plain)
+))]
 pub(super) use by_vectors::copy;
 
 /// Where there is no such copy: none of the words.
 ///
 /// # Safety
 /// None is asked for.
-#[cfg(not(all(target_arch = "x86_64", not(loom), not(slipring_plain))))]
+#[cfg(not(all(
+    target_arch = "x86_64",
+    target_feature = "sse2",
+    not(loom),
+    not(slipring_plain)
+)))]
 pub(super) unsafe fn copy(_: *mut u8, _: *const u8, _: usize) -> usize {
     0
 }

@@ -43,9 +43,12 @@ impl<'m, T: Copy> Racing<'m, T> {
     };
 
     /// The slots in `words`: `capacity` of them. Nothing if they do not fit, or `capacity` is no power of two.
-    pub fn new(words: &'m [AtomicU64], capacity: u64) -> Option<Self> {
+    ///
+    /// # Safety
+    /// A `T` has no padding: its bytes are copied as words.
+    pub unsafe fn new(words: &'m [AtomicU64], capacity: u64) -> Option<Self> {
         let needed = (capacity as usize).checked_mul(Self::STRIDE)?;
-        (words.len() >= needed && capacity.is_power_of_two()).then_some(Racing {
+        (words.len() >= needed && capacity.is_power_of_two()).then(|| Racing {
             words,
             mask: capacity - 1,
             payload: PhantomData,
@@ -67,9 +70,10 @@ impl<'m, T: Copy> Racing<'m, T> {
 
     /// The slot of `position`, if a `T` is a few words.
     #[inline(always)]
-    pub fn few(&self, position: u64) -> Option<Few<'m, T>> {
+    pub(crate) fn few(&self, position: u64) -> Option<Few<'m, T>> {
         let words = NonNull::from(self.slot(position));
-        // SAFETY: a slot's words, as many as a `T` has, which everybody accesses as atomics.
+        // SAFETY: a slot's words, as many as a `T` has, which everybody accesses as atomics; and of `T`, `new` was
+        // promised so.
         unsafe { Few::new(words.cast()) }
     }
 

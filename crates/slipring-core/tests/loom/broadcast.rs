@@ -102,7 +102,8 @@ impl Feed {
 
     fn store(&self) -> Store<'_, Pair> {
         if self.overwrites {
-            return Store::Racing(Racing::new(&self.words, self.capacity).unwrap());
+            // SAFETY: a pair is two words.
+            return Store::Racing(unsafe { Racing::new(&self.words, self.capacity) }.unwrap());
         }
         let base = NonNull::new(self.slots.as_ptr().cast_mut().cast()).unwrap();
         // SAFETY: so many messages, all initialised, for as long as `self` is borrowed.

@@ -112,8 +112,8 @@ impl Watch {
     }
 
     /// Copies the next message: `Empty` if there is none now, `Lagged(n)` if it and others were
-    /// overwritten before they were copied, n in all (the next call goes on behind them), `Disconnected` if
-    /// there is none and the producer left. That it *died* [`next_timeout`](Self::next_timeout) finds out.
+    /// given up to be overwritten before they were copied, n in all (the next call goes on behind them),
+    /// `Disconnected` if there is none and the producer left. That it *died* [`next_timeout`](Self::next_timeout) finds out.
     pub fn try_next(&mut self) -> Result<Message<'_>, Error> {
         let number = self.core.try_next(&mut self.payload)?;
         Ok(self.message(number))

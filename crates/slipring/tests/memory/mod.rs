@@ -9,7 +9,10 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use slipring::{Borrowed, Builder, Channel, Error, Geometry, Kind};
-use slipring_core::layout::{LINE, SEATS};
+use slipring_core::layout::{LINE, RolePage, SEATS};
+
+/// A producer's page: from its start to the gate, in bytes.
+pub(crate) const GATE: usize = std::mem::offset_of!(RolePage, gate);
 
 const FENCE: u8 = 0xf5;
 
@@ -123,8 +126,10 @@ impl Memory {
         self.control(SEATS + seat * LINE + offset)
     }
 
-    /// Both positions, as if so much had gone through.
+    /// Both positions, as if so much had gone through; and the gate, where there is one.
     pub(crate) fn start_at(&self, geometry: &Geometry, position: u64) {
+        self.control(geometry.role_offset(0) + GATE)
+            .store(position, Ordering::Relaxed);
         for seat in [0, 1] {
             self.position(geometry, seat)
                 .store(position, Ordering::Relaxed);

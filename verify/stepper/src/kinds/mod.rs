@@ -119,7 +119,7 @@ pub(crate) trait Producer {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Given {
     Message(u64),
-    /// So many were overwritten before it read them.
+    /// So many were given up before it read them.
     Lost(u64),
     Nothing,
     /// The producer's end.
