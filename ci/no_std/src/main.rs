@@ -127,7 +127,11 @@ fn slots() -> Result<(), Wrong> {
     let (mut ours, mut theirs) = (Lease::new(), Lease::new());
     // SAFETY: the only producer.
     let mut tx = unsafe {
-        spsc::Producer::new(ring(0), Peer::consumer(control.seat(1), || true)?, &mut ours)
+        spsc::Producer::new(
+            ring(0),
+            Peer::consumer(control.seat(1), || true)?,
+            &mut ours,
+        )
     }?;
     let peer = Peer::producer(control.seat(0), control.seat(1));
     // SAFETY: the only consumer.
@@ -196,7 +200,10 @@ fn records() -> Result<(), Wrong> {
     check(14, matches!(rx.try_read(), Err(Error::Empty)))
 }
 
-fn feed(memory: &'static (Ground<CONTROL>, Ground<DATA>), when_full: WhenFull) -> Result<(), Wrong> {
+fn feed(
+    memory: &'static (Ground<CONTROL>, Ground<DATA>),
+    when_full: WhenFull,
+) -> Result<(), Wrong> {
     let geometry = Geometry {
         kind: Kind::Broadcast,
         when_full,
@@ -245,7 +252,9 @@ fn feed(memory: &'static (Ground<CONTROL>, Ground<DATA>), when_full: WhenFull) -
         check(21, tx.try_push(value).is_ok())?;
         check(22, rx.try_pop() == Ok(value))?;
     }
-    let fit = (100..200).filter(|value| tx.try_push(*value).is_ok()).count();
+    let fit = (100..200)
+        .filter(|value| tx.try_push(*value).is_ok())
+        .count();
     match when_full {
         WhenFull::Wait => check(23, fit == 16 && rx.try_pop() == Ok(100)),
         // All but a ring, and an eighth of that, is gone.
@@ -257,9 +266,8 @@ fn feed(memory: &'static (Ground<CONTROL>, Ground<DATA>), when_full: WhenFull) -
 }
 
 extern "C" fn run() -> ! {
-    let feeds = || {
-        feed(&FEEDS[0], WhenFull::Wait).and_then(|()| feed(&FEEDS[1], WhenFull::Overwrite))
-    };
+    let feeds =
+        || feed(&FEEDS[0], WhenFull::Wait).and_then(|()| feed(&FEEDS[1], WhenFull::Overwrite));
     match slots().and_then(|()| records()).and_then(|()| feeds()) {
         Ok(()) => exit(0),
         Err(Wrong(step)) => exit(step),
