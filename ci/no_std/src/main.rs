@@ -93,6 +93,9 @@ impl Os for Bare {
     fn sleep(&self, _: &AtomicU32, _: u32, _: u64) {}
     fn wake(&self, _: &AtomicU32) {}
     fn signal(&self, _: usize) {}
+    fn now(&self) -> u64 {
+        0
+    }
     fn barrier(&self) -> bool {
         false
     }
@@ -122,6 +125,7 @@ fn slots() -> Result<(), Wrong> {
         head: &consumer.position.0,
         // SAFETY: the data part has more than 16 words, and is a static.
         slots: unsafe { Slots::<u64>::new(SLOTS.1.base().cast(), 16) },
+        writable: true,
         bell: ringer(&control, &geometry, role),
     };
     let (mut ours, mut theirs) = (Lease::new(), Lease::new());
@@ -175,6 +179,7 @@ fn records() -> Result<(), Wrong> {
         // SAFETY: the data part has ring and slack, and is a static.
         area: unsafe { Area::new(RECORDS.1.base(), 4096, 4096) },
         messages,
+        writable: true,
         bell: ringer(&control, &geometry, role),
     };
     let (mut ours, mut theirs) = (Lease::new(), Lease::new());
@@ -232,6 +237,7 @@ fn feed(
         members: control.members(),
         consumers: Side::Many(&seats),
         store,
+        writable: true,
         bell: ringer(&control, &geometry, role),
     };
     let seat = broadcast::Seat {

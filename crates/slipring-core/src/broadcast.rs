@@ -156,6 +156,28 @@ impl<T: Copy> Store<'_, T> {
         }
     }
 
+    /// Hands back `count` messages from `position` on, of which every `stride`th is ours; see `hand_back.rs`.
+    ///
+    /// # Safety
+    /// They were read, and not released yet; and slots may be written, and not only read.
+    #[inline]
+    unsafe fn hand_back(&self, position: u64, count: u64, stride: u64) {
+        match self {
+            // SAFETY: the caller's promise; nobody writes there until we release it.
+            Store::Plain(slots) if stride == 1 => unsafe {
+                slots.hand_back(position, count as usize)
+            },
+            Store::Plain(slots) => (0..count).for_each(|i| {
+                // SAFETY: as above.
+                unsafe { slots.hand_back(position + i * stride, 1) }
+            }),
+            Store::Racing(slots) => (0..count).for_each(|i| {
+                // SAFETY: the caller's promise.
+                unsafe { slots.hand_back(position + i * stride) }
+            }),
+        }
+    }
+
     /// The payload of `position`, if it is a few words.
     ///
     /// # Safety
@@ -182,6 +204,8 @@ pub struct Ring<'m, T> {
     pub consumers: Side<'m>,
     /// The payloads.
     pub store: Store<'m, T>,
+    /// Whether this end may store where payloads lie (who was handed a sealed channel may not).
+    pub writable: bool,
     /// How this end wakes the other.
     pub bell: Ringer<'m>,
 }

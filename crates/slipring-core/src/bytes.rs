@@ -73,6 +73,8 @@ pub struct Ring<'m> {
     pub area: Area<'m>,
     /// Records committed (its producer) or released (its consumer): for people.
     pub messages: &'m AtomicU64,
+    /// Whether this end may store where payloads lie (who was handed a sealed channel may not).
+    pub writable: bool,
     /// How this end wakes the other.
     pub bell: Ringer<'m>,
 }
@@ -85,6 +87,7 @@ impl<'m> Ring<'m> {
             capacity: self.area.ring(),
             gate: None,
             waits: true,
+            writable: self.writable,
             unit: 8,
             ahead: 0,
         };
@@ -423,6 +426,10 @@ impl<'m> Consumer<'m> {
 
     #[inline]
     fn release(&mut self, size: u64, messages: u64) {
+        if self.reader.hands_back() {
+            // SAFETY: before the tail, acquired, and not written until we release; nobody refers to them any more.
+            unsafe { self.area.hand_back(self.reader.at(), size) };
+        }
         self.reader.release(size);
         self.messages.add(messages);
         self.last = size;

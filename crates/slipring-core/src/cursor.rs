@@ -23,6 +23,7 @@
 //! side's position as in Lee et al., *MCRingBuffer* (2010), though every commit is published.
 
 use crate::error::{Corrupt, Error};
+use crate::hand_back::HandBack;
 use crate::lease::Lease;
 use crate::seat::Peer;
 use crate::slip::Slip;
@@ -46,6 +47,8 @@ pub(crate) struct Words<'m> {
     pub(crate) gate: Option<&'m AtomicU64>,
     /// Whether the tail waits for the head.
     pub(crate) waits: bool,
+    /// Whether this end may store where payloads lie.
+    pub(crate) writable: bool,
     /// Every position is a multiple of this power of two.
     pub(crate) unit: u64,
     /// How far the head may be ahead of the tail: that of a reader which skips messages.
@@ -290,7 +293,8 @@ pub(crate) struct Reader<'m> {
     at: u64,
     /// `at` may go up to here unasked.
     limit: &'m Lease,
-    pub(crate) slip: Slip,
+    slip: Slip,
+    hand_back: HandBack,
     /// Wakes the writer.
     bell: Ringer<'m>,
     pub(crate) peer: Peer<'m>,
@@ -318,6 +322,7 @@ impl<'m> Reader<'m> {
     ) -> Self {
         limit.set(at);
         Reader {
+            hand_back: HandBack::new(words.writable),
             words,
             at,
             limit,
@@ -402,12 +407,20 @@ impl<'m> Reader<'m> {
         };
         self.slip.found(found, message, self.words.capacity);
         if found > 0 {
+            let capacity = self.words.capacity;
+            self.hand_back.looked(self.at, capacity, self.bell.os());
             Look::Enough
         } else if self.peer.quiet() {
             Look::Nothing
         } else {
             Look::Trouble
         }
+    }
+
+    /// Whether what was read shall be handed back before it is released; see `hand_back.rs`.
+    #[inline(always)]
+    pub(crate) fn hands_back(&self) -> bool {
+        self.hand_back.on()
     }
 
     /// What a look could not say in one word.

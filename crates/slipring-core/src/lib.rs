@@ -30,6 +30,7 @@ pub mod bytes;
 mod cursor;
 mod error;
 mod geometry;
+mod hand_back;
 pub mod layout;
 mod lease;
 pub mod mem;

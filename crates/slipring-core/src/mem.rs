@@ -4,6 +4,7 @@
 //! position, however wrong, can leave the data. Under loom each access is also shown to the model
 //! through a *shadow*, one cell a slot (or a word), so that a missing ordering is a failed test.
 
+mod back;
 mod few;
 mod large;
 mod racing;
@@ -163,6 +164,20 @@ impl<'m, T> Slots<'m, T> {
         (front, back)
     }
 
+    /// Stores into each line that ends within `count` slots from `position` on what is there.
+    ///
+    /// # Safety
+    /// `count` is at most the capacity, no other role writes those slots now, and this one may.
+    #[inline]
+    pub(crate) unsafe fn hand_back(&self, position: u64, count: usize) {
+        self.touch(position, count);
+        let first = self.run(position, count);
+        // SAFETY: `first` slots lie between this one and the end of the ring; the caller excludes who writes.
+        unsafe { back::still(self.at(position).cast(), first * size_of::<T>()) };
+        // SAFETY: the rest is fewer than `capacity`, from the start of the ring.
+        unsafe { back::still(self.base.cast(), (count - first) * size_of::<T>()) };
+    }
+
     /// How many of `count` slots come before the end of the ring.
     #[inline]
     fn run(&self, position: u64, count: usize) -> usize {
@@ -301,6 +316,22 @@ impl<'m> Area<'m> {
         let first = self.record(position).as_ptr().wrapping_add(8);
         // SAFETY: a record starts below `ring` and takes at most `largest`: inside the area.
         unsafe { core::slice::from_raw_parts_mut(first, len) }
+    }
+
+    /// Stores into each line that ends within `size` bytes from `position` on what is there. (Not into the slack:
+    /// what a record has there it has no place for at the ring's start, which is as much its own.)
+    ///
+    /// # Safety
+    /// `size` is at most the ring, no other role writes at those positions now, and this one may.
+    #[inline]
+    pub(crate) unsafe fn hand_back(&self, position: u64, size: u64) {
+        debug_assert!(size <= self.ring());
+        let first = size.min(self.ring() - (position & self.mask));
+        for (position, size) in [(position, first), (position + first, size - first)] {
+            self.touch(position, 0, size as usize);
+            // SAFETY: up to the ring's end, or from its start; the caller excludes who writes.
+            unsafe { back::still(self.record(position), size as usize) };
+        }
     }
 
     #[inline]

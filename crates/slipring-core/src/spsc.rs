@@ -39,6 +39,8 @@ pub struct Ring<'m, T> {
     pub head: &'m AtomicU64,
     /// The payloads.
     pub slots: Slots<'m, T>,
+    /// Whether this end may store where payloads lie (who was handed a sealed channel may not).
+    pub writable: bool,
     /// How this end wakes the other.
     pub bell: Ringer<'m>,
 }
@@ -53,6 +55,7 @@ impl<'m, T> Ring<'m, T> {
                 capacity,
                 gate: None,
                 waits: true,
+                writable: self.writable,
                 unit: 1,
                 ahead: 0,
             },
@@ -331,13 +334,14 @@ impl<'m, T: Copy> Consumer<'m, T> {
     pub unsafe fn pop_ensured(&mut self) -> T {
         // Plain version: without this. A slot of a line or so is a cache miss each, and what depends on
         // it keeps the processor from starting many; asked for ahead, they overlap (64 bytes between
-        // distant cores: 9 to 12 M/s). Smaller slots share their lines anyway.
-        if size_of::<T>() >= 32 && self.reader.known() > AHEAD {
+        // distant cores: 9 to 12 M/s). Smaller slots share their lines anyway. Not a line that will be handed
+        // back: it comes to be read, and is asked for once more to be written.
+        if size_of::<T>() >= 32 && self.reader.known() > AHEAD && !self.reader.hands_back() {
             self.slots.prefetch(self.reader.at() + AHEAD);
         }
         // SAFETY: head < tail, acquired: the slot is committed, and not written until we release.
         let value = unsafe { self.slots.read(self.reader.at()) };
-        self.reader.release(1);
+        self.release(1);
         value
     }
 
@@ -379,9 +383,19 @@ impl<'m, T: Copy> Consumer<'m, T> {
             let (first, rest) = out[..count].split_at_mut(front.len());
             first.copy_from_slice(front);
             rest.copy_from_slice(back);
-            self.reader.release(count as u64);
+            self.release(count);
         }
         Ok(count)
+    }
+
+    /// Releases `count` messages that were found, and handed out.
+    #[inline(always)]
+    fn release(&mut self, count: usize) {
+        if self.reader.hands_back() {
+            // SAFETY: before the tail, acquired, and not written until we release; nobody refers to them any more.
+            unsafe { self.slots.hand_back(self.reader.at(), count) };
+        }
+        self.reader.release(count as u64);
     }
 
     /// How many messages, up to `wanted`, are there: at least one, or an error.
@@ -477,7 +491,7 @@ impl<T: Copy> Drop for Messages<'_, '_, T> {
     #[inline]
     fn drop(&mut self) {
         if self.count > 0 && self.consumer.reader.ours() {
-            self.consumer.reader.release(self.count as u64);
+            self.consumer.release(self.count);
         }
     }
 }

@@ -104,6 +104,9 @@ pub trait Os: Sync {
     /// Makes the descriptor of the other side's seat `seat` readable.
     fn signal(&self, seat: usize);
 
+    /// Nanoseconds since some moment; for what is only a question of speed.
+    fn now(&self) -> u64;
+
     /// Has every thread that publishes without a fence pass one, this thread included. `false` if that
     /// cannot be had, and nothing was done.
     fn barrier(&self) -> bool;
@@ -207,6 +210,12 @@ impl<'m> Ringer<'m> {
         if asleep {
             self.os.wake(&self.bell.doorbell);
         }
+    }
+
+    /// The operating system.
+    #[inline]
+    pub(crate) fn os(&self) -> &'m dyn Os {
+        self.os
     }
 
     /// What a handle does that arrives: wakes whoever sleeps there by either face, with or without its bit. The

@@ -184,6 +184,7 @@ fn ring<T: Payload>(seat: &Seat) -> Result<core::Ring<'static, T>, Error> {
         members: region.control().members(),
         consumers: region.side(crate::Role::Consumer),
         store,
+        writable: region.writable,
         bell: seat.ringer(),
     })
 }

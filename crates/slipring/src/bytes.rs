@@ -135,6 +135,7 @@ fn ring(
         head: &consumer.position.0,
         area,
         messages,
+        writable: seat.region.writable,
         bell: seat.ringer(),
     }
 }

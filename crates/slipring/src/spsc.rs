@@ -142,6 +142,7 @@ fn ring<T: Payload>(
         tail: &producer.position.0,
         head: &consumer.position.0,
         slots,
+        writable: seat.region.writable,
         bell: seat.ringer(),
     }
 }

@@ -98,6 +98,7 @@ impl<'m, T: Copy> Consumer<'m, T> {
             head: seat.position,
             capacity: seat.capacity,
             gate: Some(ring.gate),
+            writable: ring.writable,
             waits: matches!(ring.store, Store::Plain(_)),
             unit: 1,
             ahead: 0,
@@ -179,6 +180,7 @@ impl<'m, T: Copy> Consumer<'m, T> {
         if let Store::Plain(slots) = &self.store
             && size_of::<T>() >= 32
             && self.reader.known() > AHEAD
+            && !self.reader.hands_back()
         {
             slots.prefetch(at + AHEAD);
         }
@@ -187,7 +189,7 @@ impl<'m, T: Copy> Consumer<'m, T> {
         if !self.whole() {
             return false;
         }
-        self.reader.release(self.stride);
+        self.release(1);
         true
     }
 
@@ -241,8 +243,19 @@ impl<'m, T: Copy> Consumer<'m, T> {
         if !self.whole() {
             return Err(self.overrun());
         }
-        self.reader.release(count as u64 * self.stride);
+        self.release(count);
         Ok(count)
+    }
+
+    /// Releases `count` of our messages, which were handed out.
+    #[inline(always)]
+    fn release(&mut self, count: usize) {
+        let (at, count) = (self.reader.at(), count as u64);
+        if self.reader.hands_back() {
+            // SAFETY: not released yet; a reader hands back only what may be written.
+            unsafe { self.store.hand_back(at, count, self.stride) };
+        }
+        self.reader.release(count * self.stride);
     }
 
     /// How many of our messages are known to be there.
@@ -438,8 +451,7 @@ impl<T: Copy> Drop for Messages<'_, '_, T> {
     #[inline]
     fn drop(&mut self) {
         if self.count > 0 && self.consumer.reader.ours() {
-            let amount = self.count as u64 * self.consumer.stride;
-            self.consumer.reader.release(amount);
+            self.consumer.release(self.count);
         }
     }
 }

@@ -42,6 +42,7 @@ impl<'m, T: Copy> Producer<'m, T> {
             consumers,
             store,
             bell,
+            ..
         } = ring;
         // Behind all that the last producer did.
         let at = newest(tail, gate)?;

@@ -10,7 +10,7 @@ use core::marker::PhantomData;
 use core::mem::MaybeUninit;
 use core::ptr::NonNull;
 
-use super::{Few, large};
+use super::{Few, back, large};
 use crate::geometry::padded;
 use crate::sync::{AtomicU64, Ordering};
 
@@ -75,6 +75,19 @@ impl<'m, T: Copy> Racing<'m, T> {
         // SAFETY: a slot's words, as many as a `T` has, which everybody accesses as atomics; and of `T`, `new` was
         // promised so.
         unsafe { Few::new(words.cast()) }
+    }
+
+    /// Hands back the slot of `position`, whoever else reads or writes it.
+    ///
+    /// # Safety
+    /// The slots may be written, and not only read.
+    #[inline]
+    pub(crate) unsafe fn hand_back(&self, position: u64) {
+        let first = self.slot(position).as_ptr().cast::<u8>().cast_mut();
+        // SAFETY: a reference is not null.
+        let first = unsafe { NonNull::new_unchecked(first) };
+        // SAFETY: a slot's words, up to the next slot's.
+        unsafe { back::racing(first, Self::STRIDE * 8) };
     }
 
     /// Copies `value` into the slot of `position`, whoever reads it meanwhile.

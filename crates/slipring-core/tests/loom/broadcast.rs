@@ -117,6 +117,7 @@ impl Feed {
             members: &self.members,
             consumers: Side::Many(consumers),
             store: self.store(),
+            writable: true,
             bell,
         }
     }

@@ -88,6 +88,10 @@ impl Os for Nobody {
         unreachable!("nobody polls");
     }
 
+    fn now(&self) -> u64 {
+        0
+    }
+
     fn barrier(&self) -> bool {
         false
     }
@@ -196,6 +200,7 @@ impl Memory {
             head: &self.head,
             // SAFETY: so many words, all initialised, for as long as `self` is borrowed.
             slots: unsafe { Slots::new(self.base(), self.words.len() as u64, &self.shadow) },
+            writable: true,
             bell,
         }
     }
@@ -208,6 +213,7 @@ impl Memory {
             // SAFETY: ring and slack, all initialised, for as long as `self` is borrowed.
             area: unsafe { Area::new(self.base(), self.ring, slack, &self.shadow) },
             messages: &self.messages[role],
+            writable: true,
             bell: self.ringer(role),
         }
     }

@@ -55,6 +55,10 @@ impl Os for Kernel {
         self.woken.notify_all();
     }
 
+    fn now(&self) -> u64 {
+        0
+    }
+
     fn barrier(&self) -> bool {
         if self.barriers {
             fence(Ordering::SeqCst);

@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 
 use rustix::fs::Timespec;
 use rustix::thread::{MembarrierCommand, futex, membarrier};
+use rustix::time::{ClockId, clock_gettime};
 use slipring_core::wait::Os;
 
 use crate::clock;
@@ -112,6 +113,11 @@ impl Os for Kernel {
             Pipes::Private(private, first) => private.write(first + seat),
             Pipes::None => {}
         }
+    }
+
+    fn now(&self) -> u64 {
+        let now = clock_gettime(ClockId::Monotonic);
+        now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
     }
 
     fn barrier(&self) -> bool {
