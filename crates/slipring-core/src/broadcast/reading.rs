@@ -10,7 +10,7 @@ use crate::seat::Peer;
 use crate::sync::{AtomicU64, Ordering, fence};
 
 /// How many slots ahead a consumer asks for a line: only committed ones, see `spsc.rs`.
-const AHEAD: u64 = 8;
+const AHEAD: u64 = 32;
 
 /// The most parts that the messages can be shared out in.
 const MOST_PARTS: u64 = 1 << 32;
@@ -180,7 +180,6 @@ impl<'m, T: Copy> Consumer<'m, T> {
         if let Store::Plain(slots) = &self.store
             && size_of::<T>() >= 32
             && self.reader.known() > AHEAD
-            && !self.reader.hands_back()
         {
             slots.prefetch(at + AHEAD);
         }

@@ -9,12 +9,11 @@ const LINE: usize = 64;
 /// the last of them.
 #[inline(always)]
 fn lines(start: NonNull<u8>, len: usize) -> impl Iterator<Item = NonNull<u8>> {
-    let from = start.addr().get();
-    let first = (from + 1).next_multiple_of(LINE);
-    (first..=from + len).step_by(LINE).map(move |end| {
-        let at = (end - LINE).max(from) - from;
+    // From the first line's start, which may lie before.
+    let before = start.addr().get() % LINE;
+    (0..(before + len) / LINE).map(move |line| {
         // SAFETY: below `len`, and `start` is of so many bytes.
-        unsafe { start.add(at) }
+        unsafe { start.add((line * LINE).saturating_sub(before)) }
     })
 }
 
