@@ -444,6 +444,7 @@ impl<'m> Reader<'m> {
     /// Goes on at `at`, of which nothing is known yet; so far ahead of the tail may it be from now on.
     /// *Release*, when it goes forward.
     pub(crate) fn go_to(&mut self, at: u64, ahead: u64) {
+        self.hand_back.moved(self.at, at);
         self.at = at;
         self.words.ahead = ahead;
         self.limit.set(at);

@@ -1,4 +1,4 @@
-//! Handing back: whether a reader stores into the lines that it has read, found out by trying.
+//! Handing back: whether a reader stores into the lines that it releases, found out by trying.
 //!
 //! Plain version: a reader only reads. The writer then still has each line, shared with the reader, and must
 //! ask for it back before it can write it again: one line after another, since a processor that has a line
@@ -12,6 +12,9 @@
 //! What it stores is what is there: one byte a line, of slots that are still its own. Nothing that anybody
 //! can read changes, whenever it is killed.
 //!
+//! Where a stretch is the shortest, the clock is read about as often as a message count can double in it; it is
+//! a system call where it is one for everybody.
+//!
 //! # Trying
 //! A stretch is a ring's length or more (a line is written again one ring later), and [`STRETCH`] or more. After some
 //! the reader goes the other way: for one stretch without a look at the clock, since what it meets was read the
@@ -20,6 +23,7 @@
 //! waits twice as long before it tries again, or until all is slower or faster than it was, as it is when one of
 //! the two has moved to another processor.
 
+use crate::mem::HANDS_BACK;
 use crate::wait::Os;
 
 /// The shortest stretch, in nanoseconds.
@@ -28,11 +32,12 @@ const STRETCH: u64 = 100_000;
 const TRIAL: u32 = 2;
 /// How many of the last stretches before a trial are compared with it.
 const BEFORE: u32 = 4;
-/// The most stretches between two trials: then they cost half a percent of what they can. All are multiples of
-/// `BEFORE`.
+/// The most stretches between two trials: three that are slower by half at most cost a third of a percent.
+/// (All are multiples of `BEFORE`.)
 const RARELY: u32 = 512;
-/// The same, when the trial was slower by half or more.
+/// The same for each time as long that the trial took, when it was slower by half or more; up to so many times.
 const HARDLY: u32 = 4096;
+const SLOWEST: u64 = 64;
 /// But only so many, if a stretch has come to cost a third more than before the last trial, or a quarter less.
 const SOON: u32 = 64;
 
@@ -40,9 +45,9 @@ const SOON: u32 = 64;
 pub(crate) struct HandBack {
     /// Whether it does now.
     on: bool,
-    /// Where the present stretch ends at the earliest; never, if it may not.
+    /// Where the clock is read next; never, if it may not.
     until: u64,
-    /// Where it began, and when.
+    /// Where the present stretch began, and when.
     from: (u64, u64),
     /// The least cost of a position that was met of late, in 2^-20 nanoseconds: the usual way, and on trial.
     usual: u64,
@@ -67,11 +72,15 @@ enum Phase {
 }
 
 impl HandBack {
-    /// Of a reader that may store into what it reads, or may not. (In a model it always does.)
+    /// Models, and tests that ask for it, always do.
+    const ALWAYS: bool = cfg!(any(loom, slipring_hands_back));
+
+    /// Of a reader that may store into what it reads, or may not.
     pub(crate) fn new(allowed: bool) -> HandBack {
+        let tries = allowed && HANDS_BACK && !Self::ALWAYS;
         HandBack {
-            on: allowed && cfg!(loom),
-            until: if allowed && !cfg!(loom) { 0 } else { u64::MAX },
+            on: allowed && Self::ALWAYS,
+            until: if tries { 0 } else { u64::MAX },
             from: (0, 0),
             usual: u64::MAX,
             trial: u64::MAX,
@@ -95,18 +104,33 @@ impl HandBack {
         }
     }
 
+    /// The reader goes on elsewhere: what lies between was not read.
+    pub(crate) fn moved(&mut self, from: u64, to: u64) {
+        if self.until == u64::MAX {
+            return;
+        }
+        let (began, until) = (
+            from.saturating_sub(self.from.0),
+            self.until.saturating_sub(from),
+        );
+        self.from.0 = to.saturating_sub(began);
+        self.until = to.saturating_add(until).min(u64::MAX - 1);
+    }
+
     #[cold]
     #[inline(never)]
     fn stretch(&mut self, at: u64, capacity: u64, now: u64) {
-        self.until = at.saturating_add(capacity);
         let (from, began) = self.from;
         let took = now.saturating_sub(began);
+        let read = at.saturating_sub(from);
         if self.phase != Phase::Begin && took < STRETCH {
+            // A small ring is gone round many times: not each time by the clock.
+            self.until = at.saturating_add(read.max(capacity)).min(u64::MAX - 1);
             return;
         }
+        self.until = at.saturating_add(capacity).min(u64::MAX - 1);
         self.from = (at, now);
-        // A reader that went back has no such cost.
-        let cost = took.saturating_mul(1 << 20) / at.saturating_sub(from).max(1);
+        let cost = took.saturating_mul(1 << 20) / read.max(1);
         self.phase = match self.phase {
             Phase::Begin => Phase::Usual(BEFORE),
             Phase::Change { trial: true } => {
@@ -153,7 +177,7 @@ impl HandBack {
             return Phase::Usual(BEFORE);
         }
         self.rest = match trial / 3 > usual / 2 {
-            true => HARDLY,
+            true => HARDLY * (trial / usual.max(1)).clamp(1, SLOWEST) as u32,
             false => (self.rest * 2).min(RARELY),
         };
         self.on = !self.on;
@@ -171,7 +195,7 @@ mod tests {
     const CAPACITY: u64 = 4096;
 
     /// A clock that a test sets.
-    struct Clock(Cell<u64>);
+    struct Clock(Cell<u64>, Cell<u32>);
 
     // SAFETY: each test has its own, in one thread.
     unsafe impl Sync for Clock {}
@@ -181,6 +205,7 @@ mod tests {
         fn wake(&self, _: &AtomicU32) {}
         fn signal(&self, _: usize) {}
         fn now(&self) -> u64 {
+            self.1.set(self.1.get() + 1);
             self.0.get()
         }
         fn barrier(&self) -> bool {
@@ -201,7 +226,7 @@ mod tests {
         fn new(allowed: bool) -> Stream {
             Stream {
                 hand_back: HandBack::new(allowed),
-                clock: Clock(Cell::new(0)),
+                clock: Clock(Cell::new(0), Cell::new(0)),
                 at: 0,
                 was_on: false,
             }
@@ -263,12 +288,42 @@ mod tests {
     }
 
     #[test]
+    fn a_small_ring_does_not_read_the_clock_each_time_round() {
+        let mut stream = Stream::new(true);
+        for at in 0..1_000_000 {
+            stream.clock.0.set(at * 5);
+            stream.hand_back.looked(at, 1, &stream.clock);
+        }
+        // In 50 stretches of 100 µs.
+        assert!(stream.clock.1.get() < 50 * 20, "{}", stream.clock.1.get());
+    }
+
+    #[test]
+    fn what_was_passed_over_does_not_count_as_read() {
+        // Half of the messages are lost, one ring in two; handed back, it is two in three.
+        let mut stream = Stream::new(true);
+        for _ in 0..1_000 {
+            let lost = if stream.hand_back.on() { 2 } else { 1 } * CAPACITY;
+            stream.hand_back.moved(stream.at, stream.at + lost);
+            stream.at += lost;
+            // As long for each ring that the producer goes: so each that is read takes longer.
+            stream.rings(1, 200, 300);
+        }
+        assert!(!stream.hand_back.on());
+        let before = stream.hand_back.from.0;
+        stream.hand_back.moved(stream.at, 0);
+        assert_eq!(stream.hand_back.from.0, 0);
+        assert!(before > 0);
+    }
+
+    #[test]
     fn any_positions_and_times_do() {
         let mut stream = Stream::new(true);
         for at in [0, u64::MAX, 5, 1 << 63, 0, u64::MAX] {
             for now in [0, u64::MAX, 1 << 40, 7] {
                 stream.clock.0.set(now);
                 stream.hand_back.looked(at, u64::MAX, &stream.clock);
+                stream.hand_back.moved(at, at ^ now);
                 stream.hand_back.looked(at, 1, &stream.clock);
             }
         }

@@ -14,6 +14,7 @@ use core::marker::PhantomData;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering};
 
+pub(crate) use back::HANDS_BACK;
 pub(crate) use few::Few;
 pub use racing::Racing;
 pub use watched::Watched;
@@ -269,7 +270,7 @@ impl<'m> Area<'m> {
     #[inline]
     fn word(&self, position: u64) -> &'m AtomicU64 {
         // SAFETY: `record` is in bounds by at least 8 bytes, 8-byte aligned, and only ever accessed
-        // as such a word while it is a record's start.
+        // as such a word while it is a record's start (but for `back`, which is no access).
         unsafe { self.record(position).cast::<AtomicU64>().as_ref() }
     }
 
@@ -318,20 +319,20 @@ impl<'m> Area<'m> {
         unsafe { core::slice::from_raw_parts_mut(first, len) }
     }
 
-    /// Stores into each line that ends within `size` bytes from `position` on what is there. (Not into the slack:
-    /// what a record has there it has no place for at the ring's start, which is as much its own.)
+    /// Stores into each line that ends within `size` bytes of records from `position` on what is there, up to the
+    /// slack's end. (What of a batch begins at the ring's start again has to wait for the next time.)
     ///
     /// # Safety
     /// `size` is at most the ring, no other role writes at those positions now, and this one may.
     #[inline]
     pub(crate) unsafe fn hand_back(&self, position: u64, size: u64) {
         debug_assert!(size <= self.ring());
-        let first = size.min(self.ring() - (position & self.mask));
-        for (position, size) in [(position, first), (position + first, size - first)] {
-            self.touch(position, 0, size as usize);
-            // SAFETY: up to the ring's end, or from its start; the caller excludes who writes.
-            unsafe { back::still(self.record(position), size as usize) };
-        }
+        let end = self.ring() + self.largest();
+        let len = size.min(end - (position & self.mask)) as usize;
+        self.touch(position, 0, len);
+        // SAFETY: in one run up to the slack's end. While positions from before the ring's end on to behind it
+        // are the caller's, so is the slack: the next record that reaches into it begins behind them.
+        unsafe { back::still(self.record(position), len) };
     }
 
     #[inline]

@@ -165,7 +165,7 @@ fn ring<T: Payload>(seat: &Seat) -> Result<core::Ring<'static, T>, Error> {
         WhenFull::Overwrite => {
             let words = geometry.data_len() as usize / 8;
             // SAFETY: as above, for `capacity` strides of whole words; it is accessed through atomics of one
-            // size only, and by those copies that `Racing` makes in their place.
+            // size only, and by what `Racing` does in their place in assembly.
             let words =
                 unsafe { std::slice::from_raw_parts(base.cast::<AtomicU64>().as_ptr(), words) };
             // SAFETY: a payload has no padding.

@@ -2,6 +2,10 @@
 
 use core::ptr::NonNull;
 
+/// Whether it is done here: not where nobody has measured it, nor where models and sanitizers would not know it.
+pub(crate) const HANDS_BACK: bool =
+    cfg!(all(target_arch = "x86_64", not(loom), not(slipring_plain)));
+
 /// What a line is taken to be, in bytes.
 const LINE: usize = 64;
 
@@ -61,7 +65,7 @@ pub(super) use nothing::{nothing as racing, nothing as still};
 mod nothing {
     use core::ptr::NonNull;
 
-    /// Not where nobody has measured it, nor where models and sanitizers would not know it.
+    /// Stores nothing.
     ///
     /// # Safety
     /// None is asked for.
@@ -131,7 +135,7 @@ mod tests {
                 // Until whoever had loaded what was there before has stored it.
                 let begun = passes.load(Ordering::Relaxed);
                 while passes.load(Ordering::Relaxed) < begun + 2 {
-                    core::hint::spin_loop();
+                    std::thread::yield_now();
                 }
                 undone += words
                     .filter(|word| word.load(Ordering::Relaxed) != round)
