@@ -185,7 +185,7 @@ impl HandBack {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(loom), not(slipring_hands_back)))]
 mod tests {
     use core::cell::Cell;
     use core::sync::atomic::AtomicU32;
