@@ -16,12 +16,12 @@
 //! a system call where it is one for everybody.
 //!
 //! # Trying
-//! A stretch is a ring's length or more (a line is written again one ring later), and [`STRETCH`] or more. After some
-//! the reader goes the other way: for one stretch without a look at the clock, since what it meets was read the
-//! old way, and for two that count. It stays there if that was faster by an eighth, the fastest of the last
-//! few compared with the fastest: what else a machine does only ever makes a stretch slower. If it was not, it
-//! waits twice as long before it tries again, or until all is slower or faster than it was, as it is when one of
-//! the two has moved to another processor.
+//! After some stretches of [`STRETCH`] or more the reader goes the other way: for a ring's length, on which it
+//! meets what was read the old way, and for two stretches that count. It stays there if that was faster by an
+//! eighth, the fastest of the last few compared with the fastest: what else a machine does only ever makes a
+//! stretch slower. If it was not, it waits twice as long before it tries again, or until all is slower or faster
+//! than it was, as it is when one of the two has moved to another processor. While it waits, a stretch is a
+//! ring's length as well, since that is what a trial takes.
 
 use crate::mem::HANDS_BACK;
 use crate::wait::Os;
@@ -35,7 +35,7 @@ const BEFORE: u32 = 4;
 /// The most stretches between two trials: three that are slower by half at most cost a third of a percent.
 /// (All are multiples of `BEFORE`.)
 const RARELY: u32 = 512;
-/// The same for each time as long that the trial took, when it was slower by half or more; up to so many times.
+/// The same for each time as long that the slower way takes, if it is slower by half or more; up to so many times.
 const HARDLY: u32 = 4096;
 const SLOWEST: u64 = 64;
 /// But only so many, if a stretch has come to cost a third more than before the last trial, or a quarter less.
@@ -125,10 +125,9 @@ impl HandBack {
         let read = at.saturating_sub(from);
         if self.phase != Phase::Begin && took < STRETCH {
             // A small ring is gone round many times: not each time by the clock.
-            self.until = at.saturating_add(read.max(capacity)).min(u64::MAX - 1);
+            self.read_on(at, read.max(1));
             return;
         }
-        self.until = at.saturating_add(capacity).min(u64::MAX - 1);
         self.from = (at, now);
         let cost = took.saturating_mul(1 << 20) / read.max(1);
         self.phase = match self.phase {
@@ -141,6 +140,24 @@ impl HandBack {
             Phase::Usual(left) => self.usually(left, cost),
             Phase::Trial(left) => self.tried(left, cost),
         };
+        let hurry = match self.phase {
+            Phase::Usual(_) => self.rest == BEFORE,
+            Phase::Trial(_) => true,
+            Phase::Begin | Phase::Change { .. } => false,
+        };
+        self.read_on(
+            at,
+            if hurry {
+                capacity.div_ceil(8)
+            } else {
+                capacity
+            },
+        );
+    }
+
+    /// The clock is read next when so much more was read.
+    fn read_on(&mut self, at: u64, count: u64) {
+        self.until = at.saturating_add(count).min(u64::MAX - 1);
     }
 
     fn usually(&mut self, left: u32, cost: u64) -> Phase {
@@ -173,16 +190,19 @@ impl HandBack {
         let (trial, usual) = (self.trial, self.usual);
         if trial.saturating_add(trial / 8) < usual {
             self.then = trial;
-            self.rest = BEFORE;
-            return Phase::Usual(BEFORE);
+            self.rest = rest_after(usual, trial).unwrap_or(SOON);
+            return Phase::Usual(self.rest);
         }
-        self.rest = match trial / 3 > usual / 2 {
-            true => HARDLY * (trial / usual.max(1)).clamp(1, SLOWEST) as u32,
-            false => (self.rest * 2).min(RARELY),
-        };
+        self.rest = rest_after(trial, usual).unwrap_or((self.rest * 2).min(RARELY));
         self.on = !self.on;
         Phase::Change { trial: false }
     }
+}
+
+/// How many stretches it shall be until the next trial, if the slower way is far slower.
+fn rest_after(slower: u64, faster: u64) -> Option<u32> {
+    let times = (slower / faster.max(1)).clamp(1, SLOWEST) as u32;
+    (slower / 3 > faster / 2).then_some(HARDLY * times)
 }
 
 #[cfg(all(test, not(loom), not(slipring_hands_back)))]
@@ -214,12 +234,12 @@ mod tests {
     }
 
     /// A reader in a stream where a message takes so many nanoseconds, read only and handed back, a ring after
-    /// it was.
+    /// it was. It looks eight times a ring.
     struct Stream {
         hand_back: HandBack,
         clock: Clock,
         at: u64,
-        was_on: bool,
+        was_on: [bool; 8],
     }
 
     impl Stream {
@@ -228,7 +248,7 @@ mod tests {
                 hand_back: HandBack::new(allowed),
                 clock: Clock(Cell::new(0), Cell::new(0)),
                 at: 0,
-                was_on: false,
+                was_on: [false; 8],
             }
         }
 
@@ -236,23 +256,28 @@ mod tests {
         fn rings(&mut self, count: u64, only_read: u64, handed_back: u64) -> u64 {
             let mut on = 0;
             for ring in 0..count {
-                let each = if self.was_on { handed_back } else { only_read };
-                self.was_on = self.hand_back.on();
-                on += u64::from(self.was_on);
-                // Now and then the machine does something else.
-                let other = if ring % 7 == 0 { 50_000 } else { 0 };
-                self.clock
-                    .0
-                    .set(self.clock.0.get() + CAPACITY * each + other);
-                self.at += CAPACITY;
-                self.hand_back.looked(self.at, CAPACITY, &self.clock);
+                for (eighth, was_on) in self.was_on.iter_mut().enumerate() {
+                    let each = if *was_on { handed_back } else { only_read };
+                    *was_on = self.hand_back.on();
+                    on += u64::from(*was_on);
+                    // Now and then the machine does something else.
+                    let look = ring * 8 + eighth as u64;
+                    let other = if look.is_multiple_of(61) { 50_000 } else { 0 };
+                    let took = CAPACITY / 8 * each + other;
+                    self.clock.0.set(self.clock.0.get() + took);
+                    self.at += CAPACITY / 8;
+                    self.hand_back.looked(self.at, CAPACITY, &self.clock);
+                }
             }
-            on
+            on / 8
         }
     }
 
     #[test]
     fn stays_with_what_is_faster() {
+        let mut stream = Stream::new(true);
+        // Soon, where a ring takes long.
+        assert!(stream.rings(10, 5_000, 500) > 8);
         let mut stream = Stream::new(true);
         stream.rings(100, 50, 10);
         assert!(stream.hand_back.on());
