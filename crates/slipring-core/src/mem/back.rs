@@ -116,7 +116,7 @@ mod tests {
     #[test]
     fn nobodys_store_is_undone() {
         extern crate std;
-        const ROUNDS: u64 = 30_000;
+        const ROUNDS: u64 = 10_000;
         let (memory, passes, done) = (Memory::new(), AtomicU64::new(0), AtomicBool::new(false));
         let undone = std::thread::scope(|scope| {
             scope.spawn(|| {
