@@ -79,7 +79,7 @@ mod writing;
 
 use core::mem::MaybeUninit;
 
-use crate::cursor::LAST;
+use crate::cursor::{LAST, committed};
 use crate::error::Corrupt;
 use crate::layout::Side;
 use crate::mem::{Few, Racing, Slots};
@@ -233,19 +233,7 @@ fn stretch(capacity: u64) -> u64 {
 
 /// The number of the next message to come; none is committed beyond the gate.
 fn newest(tail: &AtomicU64, gate: &AtomicU64) -> Result<u64, Corrupt> {
-    // Acquire: pairs with the release in `Producer::commit`.
-    let found = tail.load(Ordering::Acquire);
-    // Relaxed: behind the tail, which was stored behind a gate that is not before it.
-    let expected = gate.load(Ordering::Relaxed).min(LAST);
-    if found > expected {
-        let word = "tail";
-        return Err(Corrupt {
-            word,
-            found,
-            expected,
-        });
-    }
-    Ok(found)
+    committed(tail, Some(gate), LAST)
 }
 
 /// The oldest message that the producer has not been free to overwrite.

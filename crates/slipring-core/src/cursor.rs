@@ -37,6 +37,28 @@ pub(crate) const LAST: u64 = u64::MAX - (1 << 48);
 /// No position is beyond this: what a reader that skips may add to it does not go round.
 const END: u64 = u64::MAX - (1 << 47);
 
+/// The writer's position, and all that it wrote before it: at most `most`, and not beyond a gate.
+#[inline]
+pub(crate) fn committed(
+    tail: &AtomicU64,
+    gate: Option<&AtomicU64>,
+    most: u64,
+) -> Result<u64, Corrupt> {
+    // Acquire: pairs with the release in `Writer::commit`, and in broadcast's; a caller may act on what it tells.
+    let found = tail.load(Ordering::Acquire);
+    // Relaxed: behind the tail, which was stored behind a gate that is not before it.
+    let expected = gate.map_or(most, |gate| gate.load(Ordering::Relaxed).min(most));
+    if found > expected {
+        let word = "tail";
+        return Err(Corrupt {
+            word,
+            found,
+            expected,
+        });
+    }
+    Ok(found)
+}
+
 /// The words that both ends share, and how positions count.
 pub(crate) struct Words<'m> {
     pub(crate) tail: &'m AtomicU64,
@@ -91,21 +113,7 @@ impl Words<'_> {
 
     /// The writer's position, and all that it wrote before it.
     fn committed(&self) -> Result<u64, Corrupt> {
-        // Acquire: pairs with the release in `Writer::commit`; its writes come before our reads, and a caller may
-        // act on what it tells.
-        let found = self.tail.load(Ordering::Acquire);
-        // Relaxed: behind the tail, which was stored behind a gate that is not before it.
-        let gate = self.gate.map(|gate| gate.load(Ordering::Relaxed));
-        let expected = gate.unwrap_or(END).min(END);
-        if found > expected {
-            let word = "tail";
-            return Err(Corrupt {
-                word,
-                found,
-                expected,
-            });
-        }
-        Ok(found)
+        committed(self.tail, self.gate, END)
     }
 
     /// The positions at which a new writer and a new reader go on, if the two words are possible.
@@ -214,7 +222,7 @@ impl<'m> Writer<'m> {
     #[inline]
     pub(crate) fn commit(&mut self, amount: u64) {
         self.at += amount;
-        // Release: pairs with the acquire in `Reader::filled`; what was written comes before it.
+        // Release: pairs with the acquire in `committed`; what was written comes before it.
         self.words.tail.store(self.at, Ordering::Release);
         self.bell.ring();
     }

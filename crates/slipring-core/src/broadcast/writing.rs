@@ -191,7 +191,7 @@ impl<'m, T: Copy> Producer<'m, T> {
     #[inline]
     fn commit(&mut self, count: u64) {
         self.at += count;
-        // Release: pairs with the acquire in `Reader::filled`; what was written comes before it.
+        // Release: pairs with the acquire in `committed`; what was written comes before it.
         self.tail.store(self.at, Ordering::Release);
         self.bell.ring();
     }

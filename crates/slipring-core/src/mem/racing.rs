@@ -83,11 +83,12 @@ impl<'m, T: Copy> Racing<'m, T> {
     /// The slots may be written, and not only read.
     #[inline]
     pub(crate) unsafe fn hand_back(&self, position: u64) {
-        let first = self.slot(position).as_ptr().cast::<u8>().cast_mut();
-        // SAFETY: a reference is not null.
-        let first = unsafe { NonNull::new_unchecked(first) };
+        let first = (position & self.mask) as usize * Self::STRIDE;
+        let words = NonNull::from(self.words).cast::<u64>();
+        // SAFETY: the slot's index is below the capacity, and `new` compared that many strides with the length.
+        let slot = unsafe { words.add(first) };
         // SAFETY: a slot's words, up to the next slot's.
-        unsafe { back::racing(first, Self::STRIDE * 8) };
+        unsafe { back::racing(slot.cast(), Self::STRIDE * 8) };
     }
 
     /// Copies `value` into the slot of `position`, whoever reads it meanwhile.
