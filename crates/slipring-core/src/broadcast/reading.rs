@@ -364,8 +364,9 @@ fn place(tail: &AtomicU64, seat: &Seat<'_>, seek: Seek) -> Result<u64, Error> {
 
 /// That somebody may stand at `at`.
 fn standing(tail: &AtomicU64, seat: &Seat<'_>, at: u64) -> Result<u64, Error> {
-    // Acquire: as in `newest`. The gate is at most a ring ahead of the tail, which may have gone on since.
-    let newest = tail.load(Ordering::Acquire);
+    // Relaxed: nothing is read that it tells of; and whoever saw the gate, acquired, sees no tail from before it, of
+    // which that is at most a ring ahead.
+    let newest = tail.load(Ordering::Relaxed);
     if seat.bit != 0 && at > newest {
         let [found, expected] = [at, newest].map(|at| at.saturating_add(seat.capacity));
         return Err(gate_error(found, expected));

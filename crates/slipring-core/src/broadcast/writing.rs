@@ -47,8 +47,8 @@ impl<'m, T: Copy> Producer<'m, T> {
         // Behind all that the last producer did.
         let at = newest(tail, gate)?;
         // Nothing is known of the members; and a gate without a second look at them is none. But what lies
-        // before it the last producer may have written. (Acquire: it may have been killed at any point.)
-        let published = gate.load(Ordering::Acquire).min(at + store.capacity());
+        // before it the last producer may have written. (Relaxed: what it did, the seat has brought.)
+        let published = gate.load(Ordering::Relaxed).min(at + store.capacity());
         lease.set(at);
         Ok(Producer {
             tail,

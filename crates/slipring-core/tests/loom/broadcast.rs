@@ -297,6 +297,22 @@ fn one_that_goes_forward_frees_what_it_has_read() {
     });
 }
 
+/// Nor is anything written under the eyes of one that leaves, with what it has not released.
+#[test]
+fn one_that_leaves_has_read() {
+    model_within(2, || {
+        let feed = Feed::new(1, false).joined(1);
+        let reader = feed.reader(1, Seek::Oldest, |mut rx| {
+            until(|| rx.ensure()).unwrap();
+            let messages = rx.try_read(1).unwrap();
+            assert_eq!(number(*messages.iter().next().unwrap()), 0);
+            messages.release(0);
+        });
+        feed.produce(false, |tx, _| push_all(tx, 0..2));
+        reader.join().unwrap();
+    });
+}
+
 #[test]
 fn every_second_message_is_read_by_one_and_the_others_by_the_other() {
     model_within(1, || {
