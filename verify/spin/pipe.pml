@@ -2,7 +2,11 @@
  * which sleeps now on its doorbell, now on its pipe, as it likes; and publishers, each killed at any
  * step, or leaving before it is done, with a successor or, at last, with none.
  *
- *   spin -search -DVARIANT=ASYMMETRIC pipe.pml      (or FENCED; a million states, with -DKILLS=2 six)
+ *   spin -search -DVARIANT=ASYMMETRIC pipe.pml      (or FENCED, OVERLOOKED; a million states, with
+ *                                                    -DKILLS=2 six)
+ *
+ * OVERLOOKED is ASYMMETRIC with a barrier that reaches nobody, and with a second look, later than the store
+ * that was under way: slipring/src/waiting/again.rs.
  *
  * The store buffer, the kills and the bounded sleep on the doorbell are those of wake.pml. A poll has no
  * bound: it ends by a byte, or when the pipe hangs up, because its last writer went. So a wake that is
@@ -16,11 +20,13 @@
  * that has no other writer), 8 (nobody looks, behind the bit, whether somebody has come and the plug must
  * go), 9 (nobody waits for the lock of who has hung up), 10 (the face stored after the bit is set), 11 (no
  * barrier on the sleeper's side), 12 (who is told of an end, and goes on, does not ring for whoever came
- * before the bit was set), 13 (it does so only if that one is there still). verify/spin.sh runs all of
+ * before the bit was set), 13 (it does so only if that one is there still), 14 (no second look), 15 (what
+ * it compares with is read after the first), 16 (none for who polls for a successor). verify/spin.sh runs all of
  * them and wants each to fail.
  */
 #define ASYMMETRIC 1
 #define FENCED 2
+#define OVERLOOKED 3
 #ifndef VARIANT
 #define VARIANT ASYMMETRIC
 #endif
@@ -72,6 +78,10 @@ end: do
      od
 }
 
+/* The second look: whether it is due, where the tail was; and whether a doorbell's sleep is bounded by it. */
+bool owed, bounded;
+byte since;
+
 inline ring() { atomic { filled = true; written = true } }
 
 inline wake() {
@@ -93,6 +103,25 @@ inline wake() {
     :: else
     fi
 }
+
+inline look_again() {
+#if VARIANT == OVERLOOKED && WITHOUT != 14
+    atomic { since = tail; owed = true }
+#else
+    skip
+#endif
+}
+
+#if VARIANT == OVERLOOKED
+active proctype helper() {
+end: do
+     :: atomic { owed && pending == 0 ->
+            owed = false;
+            if :: waiting && tail != since -> ring() :: else fi }
+     :: atomic { bounded && asleep && pending == 0 -> bounded = false; timeout_due = true }
+     od
+}
+#endif
 
 active proctype publisher() {
     byte next;
@@ -184,8 +213,8 @@ inline attempt() {
     fi
 }
 
-/* `ask`: empties the pipe, and asks for a byte. */
-inline ask() {
+/* `ask`: empties the pipe, and asks for a byte. For a second look, if that is wanted. */
+inline ask(second) {
     if
     :: waiting -> notice_death()
     :: else
@@ -205,6 +234,9 @@ inline ask() {
 #endif
 #if VARIANT == ASYMMETRIC && WITHOUT != 11
         d_step { drain() };                            /* membarrier */
+#endif
+#if WITHOUT != 15
+        if :: second -> look_again() :: else fi;
 #endif
 #if WITHOUT != 8
         plug()
@@ -255,7 +287,12 @@ look:   if
             if
             :: goto done                               /* the caller has had enough; */
             :: skip                                    /* or waits, by another call, for a successor; */
-            :: skip -> ask();                          /* or polls until there is one */
+            :: skip ->                                 /* or polls until there is one */
+#if WITHOUT != 16
+                ask(true);
+#else
+                ask(false);
+#endif
 #if WITHOUT == 12
 #elif WITHOUT == 13
                 if :: held && generation != dead -> ring() :: else fi;
@@ -271,6 +308,7 @@ look:   if
 #if VARIANT == ASYMMETRIC && WITHOUT != 11
                 d_step { drain() };
 #endif
+                bounded = (VARIANT == OVERLOOKED);
 #if WITHOUT != 3
                 attempt();
                 if
@@ -290,13 +328,16 @@ look:   if
                 fi;
                 notice_death();
                 waiting = false
-            :: skip -> ask();
+            :: skip -> ask(true);
 #if WITHOUT != 3
                 attempt();
                 if
                 :: found > 0 -> waiting = false; goto look
                 :: else
                 fi;
+#endif
+#if WITHOUT == 15
+                look_again();
 #endif
                 poll()
             fi

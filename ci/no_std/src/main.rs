@@ -13,7 +13,7 @@ use slipring_core::mem::{Area, Racing, Slots};
 use slipring_core::payload::Payload;
 use slipring_core::seat::Peer;
 use slipring_core::sync::{AtomicU32, AtomicU64};
-use slipring_core::wait::{Os, Ringer};
+use slipring_core::wait::{Os, Reach, Ringer};
 use slipring_core::{Corrupt, End, Error, Lease, broadcast, spsc};
 
 const CONTROL: usize = 3 * 4096;
@@ -96,8 +96,8 @@ impl Os for Bare {
     fn now(&self) -> u64 {
         0
     }
-    fn barrier(&self) -> bool {
-        false
+    fn barrier(&self) -> Reach {
+        Reach::Nobody
     }
 }
 

@@ -212,6 +212,7 @@ mod tests {
     use core::sync::atomic::AtomicU32;
 
     use super::*;
+    use crate::wait::Reach;
 
     const CAPACITY: u64 = 4096;
 
@@ -229,8 +230,8 @@ mod tests {
             self.1.set(self.1.get() + 1);
             self.0.get()
         }
-        fn barrier(&self) -> bool {
-            false
+        fn barrier(&self) -> Reach {
+            Reach::Nobody
         }
     }
 

@@ -36,6 +36,17 @@
 //! The publisher's process must have registered for it before its first publish; a handle whose
 //! process could not is made *fenced*, and fences each publish itself.
 //!
+//! *But Linux overlooks processors*, since 5.4. Its barrier for all who registered goes by a note that each
+//! processor keeps, and writes when it switches from one address space to *another*. Registering writes it
+//! where a thread of the process runs just then, and a thread that exits erases it. Who is switched in next,
+//! on a processor that had nothing else to run meanwhile, runs without one for as long as no other process
+//! does: thus the barrier passes it over (`verify/membarrier.c` shows it). The barrier for the caller's own
+//! process goes by who runs, and overlooks nobody. So [`Os::barrier`] says how far it reached. Was it not
+//! everybody, a publish under way may still have its store in its processor's buffer, and the bit loaded
+//! already. That store is seen within microseconds, and whatever is published after it sees the bit: so it is
+//! found by one more look [`SEEN_WITHIN`] after `arm`. A sleep on the doorbell is bounded in any case; who polls
+//! has somebody look for it ([`Sleeper::unsure`]).
+//!
 //! *Mixed*: a sleeper that may not call `membarrier`, before publishers that do not fence. It bumps
 //! `epoch`, then sets [`FENCED`] beside its bit. A publisher that sees `FENCED` fences, loads `epoch`,
 //! loads `waiters` again, and, with `FENCED` still there, acknowledges that epoch. (Having acquired it,
@@ -43,7 +54,7 @@
 //! every
 //! load of its sees `FENCED` (it has read the set, or a later value; nobody clears it while that sleeper
 //! has its seat), so every publish fences, and the argument is that of *fenced*. Until it has
-//! acknowledged, the sleeper sleeps for at most [`UNACKNOWLEDGED`].
+//! acknowledged, the sleeper sleeps for at most [`SEEN_WITHIN`].
 //!
 //! # And once the bit is seen
 //! The sleeper read `doorbell` before it set its bit, and the waker bumps it after it saw the bit: so the
@@ -89,9 +100,20 @@ pub const FENCED: u64 = 1 << 63;
 /// In `fence_ack`: a publisher that fences at each publish, whoever sleeps.
 pub const ALWAYS: u64 = u64::MAX;
 
-/// How long, in nanoseconds, a sleeper without a barrier sleeps at most until its publishers have
-/// acknowledged that they fence.
-pub const UNACKNOWLEDGED: u64 = 1_000_000;
+/// In so many nanoseconds a store is seen by all, and a bit that was set before by whoever loads it: how long
+/// at most a sleeper sleeps before a publisher that may have overlooked its bit. (It takes microseconds.)
+pub const SEEN_WITHIN: u64 = 1_000_000;
+
+/// How far a barrier reached: which of the threads that publish without a fence have passed one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// None: it cannot be had.
+    Nobody,
+    /// All that the kernel had noted down, and the caller.
+    Known,
+    /// All, and the caller.
+    Everybody,
+}
 
 /// What sleeping and waking take of an operating system (or of a model of one).
 pub trait Os: Sync {
@@ -107,9 +129,8 @@ pub trait Os: Sync {
     /// Nanoseconds since some moment; for what is only a question of speed.
     fn now(&self) -> u64;
 
-    /// Has every thread that publishes without a fence pass one, this thread included. `false` if that
-    /// cannot be had, and nothing was done.
-    fn barrier(&self) -> bool;
+    /// Has the threads that publish without a fence pass one, and this thread; and says how far it reached.
+    fn barrier(&self) -> Reach;
 }
 
 /// How a sleeper wants to be woken.
@@ -245,6 +266,8 @@ pub struct Sleeper<'m> {
     /// The epoch that publishers must acknowledge, once this sleeper knows that it has no barrier; 0
     /// before. An atomic, since a set may arm on behalf of the handle.
     epoch: AtomicU64,
+    /// Not 0 if the barrier of the last `arm` did not reach everybody. An atomic for the same reason.
+    missed: AtomicU32,
     os: &'m dyn Os,
 }
 
@@ -270,6 +293,7 @@ impl<'m> Sleeper<'m> {
             publishers,
             alone,
             epoch: AtomicU64::new(0),
+            missed: AtomicU32::new(0),
             os,
         }
     }
@@ -286,7 +310,11 @@ impl<'m> Sleeper<'m> {
         if self.epoch.load(Ordering::Relaxed) == 0 {
             // Release: pairs with the acquire in `Ringer::wake`. Before the barrier.
             self.bell.waiters.fetch_or(self.bit, Ordering::Release);
-            if self.os.barrier() {
+            let reach = self.os.barrier();
+            // Relaxed: for who armed.
+            let missed = u32::from(reach == Reach::Known);
+            self.missed.store(missed, Ordering::Relaxed);
+            if reach != Reach::Nobody {
                 return seen;
             }
             // Release: pairs with the acquire in `Ringer::wake`; our seat was repaired before it.
@@ -307,13 +335,18 @@ impl<'m> Sleeper<'m> {
         let at_most = if self.heard() {
             at_most
         } else {
-            at_most.min(UNACKNOWLEDGED)
+            at_most.min(SEEN_WITHIN)
         };
         self.os.sleep(&self.bell.doorbell, seen, at_most);
     }
 
-    /// Whether every publish from now on is sure to see what `arm` has set. If not (*mixed*, and not
-    /// acknowledged), who cannot bound its sleep must look once more [`UNACKNOWLEDGED`] after `arm`.
+    /// Whether a publish under way may have overlooked what the last `arm` set. Then who cannot bound its sleep
+    /// must look once more, [`SEEN_WITHIN`] after that `arm`.
+    pub fn unsure(&self) -> bool {
+        self.missed.load(Ordering::Relaxed) != 0 || !self.heard()
+    }
+
+    /// Whether all publishers have acknowledged that they fence, if they must (*mixed*).
     pub fn heard(&self) -> bool {
         let epoch = self.epoch.load(Ordering::Relaxed);
         if epoch == 0 {

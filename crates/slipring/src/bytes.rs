@@ -296,9 +296,9 @@ impl Producer {
     /// before each poll: it takes away what made the descriptor readable last time.
     ///
     /// `Disconnected` as for `try_reserve`; the descriptor then becomes readable when the next consumer
-    /// comes. `InSet` while a [`WaitSet`](crate::WaitSet) waits for the handle, `Forked` in a forked
-    /// child. Does not wait for the other side; but where the kernel refuses `membarrier` it takes up to
-    /// 1 ms, and up to 10 ms while the kernel frees what a consumer held that has just died.
+    /// comes. `InSet` while a [`WaitSet`](crate::WaitSet) waits for the handle, `Forked` in a forked child.
+    /// Does not wait for the other side; but where no [helper thread](crate#the-helper-thread) can be started
+    /// it takes up to 1 ms, and up to 10 ms while the kernel frees what a consumer held that has just died.
     pub fn arm(&mut self, len: usize) -> Result<Readiness, Error> {
         waiting::arm(&mut self.core, &self.seat, |core| core.ensure(len))
     }
@@ -448,10 +448,11 @@ impl Consumer {
     /// producer commits one, arrives, leaves, or dies (then it is also hung up). To be called before each
     /// poll: it takes away what made the descriptor readable last time.
     ///
-    /// `Disconnected` as for `try_read`, of a producer that died as well; the descriptor then becomes readable
-    /// when the next one comes. `InSet` while a [`WaitSet`](crate::WaitSet) waits for the handle, `Forked`
-    /// in a forked child. Does not wait for the other side; but where the kernel refuses `membarrier` it
-    /// takes up to 1 ms, and up to 10 ms while the kernel frees what a producer held that has just died.
+    /// `Disconnected` as for `try_read`, of a producer that died as well; the descriptor then becomes
+    /// readable when the next one comes. `InSet` while a [`WaitSet`](crate::WaitSet) waits for the handle,
+    /// `Forked` in a forked child. Does not wait for the other side; but where no
+    /// [helper thread](crate#the-helper-thread) can be started it takes up to 1 ms, and up to 10 ms while the
+    /// kernel frees what a producer held that has just died.
     pub fn arm(&mut self) -> Result<Readiness, Error> {
         waiting::arm(&mut self.core, &self.seat, core::Consumer::ensure)
     }

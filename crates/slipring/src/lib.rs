@@ -14,6 +14,13 @@
 //! `x_timeout` waits for so long, `x_async` is a future. Linux, x86-64 and other little-endian machines of
 //! 64 bits.
 //!
+//! # The helper thread
+//! A process has at most one, named `slipring`, started by the first call that needs it: a future that waits (but
+//! for tokio's event loop), or `arm` on memory that other processes may share. It sleeps until a future's pipe has
+//! something to tell; and a millisecond after a handle was armed it looks once more, for Linux may overlook the
+//! processor of a publisher whose news the arming must not miss ([`slipring_core::wait`]). No call that blocks
+//! needs it, and no [`WaitSet`].
+//!
 //! # Features
 //! None by default. `stream`: consumers as `futures_core::Stream`s. `tokio`: that, and `on_tokio`, by which
 //! a handle's futures are woken by tokio's event loop, in place of a helper thread.

@@ -30,7 +30,7 @@ use slipring_core::layout::{Bell, Counters, SeatLine, SeatWords, Side};
 use slipring_core::mem::{Area, Slots};
 use slipring_core::seat::Peer;
 use slipring_core::sync::{AtomicU32, AtomicU64, Ordering};
-use slipring_core::wait::{Os, Ringer};
+use slipring_core::wait::{Os, Reach, Ringer};
 use slipring_core::{Error, Lease, bytes as core_bytes, spsc as core_spsc};
 
 /// A preemption is a switch of threads that neither of them asked for. Three of them, besides the
@@ -92,8 +92,8 @@ impl Os for Nobody {
         0
     }
 
-    fn barrier(&self) -> bool {
-        false
+    fn barrier(&self) -> Reach {
+        Reach::Nobody
     }
 }
 

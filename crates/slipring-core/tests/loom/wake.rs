@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use loom::sync::{Condvar, Mutex};
 use slipring_core::sync::{AtomicU32, Ordering, fence};
-use slipring_core::wait::{Face, Os, Ringer, Sleeper, UNACKNOWLEDGED};
+use slipring_core::wait::{Face, Os, Reach, Ringer, SEEN_WITHIN, Sleeper};
 use slipring_core::{Error, spsc};
 
 use crate::{Memory, both, model};
@@ -36,7 +36,7 @@ impl Kernel {
 impl Os for Kernel {
     fn sleep(&self, doorbell: &AtomicU32, seen: u32, at_most: u64) {
         // A short sleep may end at any time; let it end at once.
-        if at_most <= UNACKNOWLEDGED {
+        if at_most <= SEEN_WITHIN {
             return loom::thread::yield_now();
         }
         let guard = self.lock.lock().unwrap();
@@ -59,11 +59,14 @@ impl Os for Kernel {
         0
     }
 
-    fn barrier(&self) -> bool {
-        if self.barriers {
-            fence(Ordering::SeqCst);
+    fn barrier(&self) -> Reach {
+        match self.barriers {
+            true => {
+                fence(Ordering::SeqCst);
+                Reach::Everybody
+            }
+            false => Reach::Nobody,
         }
-        self.barriers
     }
 }
 

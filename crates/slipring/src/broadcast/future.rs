@@ -8,13 +8,14 @@ use crate::payload::Payload;
 use crate::waiting;
 
 impl<T: Payload> Producer<T> {
-    /// As [`push`](Self::push), as a future of any runtime: the task sleeps, no thread does, but the
-    /// helper thread that this process keeps for its futures (`slipring`, started by the first one that
-    /// has to wait). A future that is dropped has pushed nothing. `NoPipes` if it would have to wait on
-    /// borrowed memory; `InSet` while a [`WaitSet`](crate::WaitSet) waits for the handle; `Forked`
-    /// in a forked child. Does not block its thread; but where the kernel refuses `membarrier` a poll takes
-    /// up to 1 ms, and up to 10 ms while the kernel frees what a peer held that has just died. One that finds room is ready at its first poll, so a
-    /// task whose consumer is always faster never yields by itself.
+    /// As [`push`](Self::push), as a future of any runtime: the task sleeps, no thread does, but the helper
+    /// thread that this process keeps for its futures (`slipring`, started by the first one that has to
+    /// wait). A future that is dropped has pushed nothing. `NoPipes` if it would have to wait on borrowed
+    /// memory; `InSet` while a [`WaitSet`](crate::WaitSet) waits for the handle; `Forked` in a forked child.
+    /// Does not block its thread; but where no [helper thread](crate#the-helper-thread) can be started a poll
+    /// takes up to 1 ms, and up to 10 ms while the kernel frees what a peer held that has just died. One that
+    /// finds room is ready at its first poll, so a task whose consumer is always faster never yields by
+    /// itself.
     ///
     /// ```
     /// use slipring::broadcast;
@@ -72,13 +73,14 @@ impl<T: Payload> Producer<T> {
 }
 
 impl<T: Payload> Consumer<T> {
-    /// As [`pop`](Self::pop), as a future of any runtime: the task sleeps, no thread does, but the
-    /// helper thread that this process keeps for its futures (`slipring`, started by the first one that
-    /// has to wait). A future that is dropped has taken nothing. `NoPipes` if it would have to wait on
-    /// borrowed memory; `InSet` while a [`WaitSet`](crate::WaitSet) waits for the handle; `Forked`
-    /// in a forked child. Does not block its thread; but where the kernel refuses `membarrier` a poll takes
-    /// up to 1 ms, and up to 10 ms while the kernel frees what a peer held that has just died. One that finds a message is ready at its first poll,
-    /// so a task whose producer is always faster never yields by itself.
+    /// As [`pop`](Self::pop), as a future of any runtime: the task sleeps, no thread does, but the helper
+    /// thread that this process keeps for its futures (`slipring`, started by the first one that has to
+    /// wait). A future that is dropped has taken nothing. `NoPipes` if it would have to wait on borrowed
+    /// memory; `InSet` while a [`WaitSet`](crate::WaitSet) waits for the handle; `Forked` in a forked child.
+    /// Does not block its thread; but where no [helper thread](crate#the-helper-thread) can be started a poll
+    /// takes up to 1 ms, and up to 10 ms while the kernel frees what a peer held that has just died. One that
+    /// finds a message is ready at its first poll, so a task whose producer is always faster never yields by
+    /// itself.
     pub async fn pop_async(&mut self) -> Result<T, Error> {
         self.message().await?;
         self.try_pop()

@@ -7,13 +7,14 @@ use crate::error::Error;
 use crate::waiting;
 
 impl Producer {
-    /// As [`push`](Self::push), as a future of any runtime: the task sleeps, no thread does, but the
-    /// helper thread that this process keeps for its futures (`slipring`, started by the first one that
-    /// has to wait). A future that is dropped has pushed nothing. `NoPipes` if it would have to wait on
-    /// borrowed memory; `InSet` while a [`WaitSet`](crate::WaitSet) waits for the handle; `Forked`
-    /// in a forked child. Does not block its thread; but where the kernel refuses `membarrier` a poll takes
-    /// up to 1 ms, and up to 10 ms while the kernel frees what a peer held that has just died. One that finds room is ready at its first poll, so a
-    /// task whose consumer is always faster never yields by itself.
+    /// As [`push`](Self::push), as a future of any runtime: the task sleeps, no thread does, but the helper
+    /// thread that this process keeps for its futures (`slipring`, started by the first one that has to
+    /// wait). A future that is dropped has pushed nothing. `NoPipes` if it would have to wait on borrowed
+    /// memory; `InSet` while a [`WaitSet`](crate::WaitSet) waits for the handle; `Forked` in a forked child.
+    /// Does not block its thread; but where no [helper thread](crate#the-helper-thread) can be started a poll
+    /// takes up to 1 ms, and up to 10 ms while the kernel frees what a peer held that has just died. One that
+    /// finds room is ready at its first poll, so a task whose consumer is always faster never yields by
+    /// itself.
     ///
     /// ```
     /// use slipring::bytes;
@@ -65,13 +66,14 @@ impl Producer {
 }
 
 impl Consumer {
-    /// As [`pop`](Self::pop), as a future of any runtime: the task sleeps, no thread does, but the
-    /// helper thread that this process keeps for its futures (`slipring`, started by the first one that
-    /// has to wait). A future that is dropped has taken nothing. `NoPipes` if it would have to wait on
-    /// borrowed memory; `InSet` while a [`WaitSet`](crate::WaitSet) waits for the handle; `Forked`
-    /// in a forked child. Does not block its thread; but where the kernel refuses `membarrier` a poll takes
-    /// up to 1 ms, and up to 10 ms while the kernel frees what a peer held that has just died. One that finds a record is ready at its first poll,
-    /// so a task whose producer is always faster never yields by itself.
+    /// As [`pop`](Self::pop), as a future of any runtime: the task sleeps, no thread does, but the helper
+    /// thread that this process keeps for its futures (`slipring`, started by the first one that has to
+    /// wait). A future that is dropped has taken nothing. `NoPipes` if it would have to wait on borrowed
+    /// memory; `InSet` while a [`WaitSet`](crate::WaitSet) waits for the handle; `Forked` in a forked child.
+    /// Does not block its thread; but where no [helper thread](crate#the-helper-thread) can be started a poll
+    /// takes up to 1 ms, and up to 10 ms while the kernel frees what a peer held that has just died. One that
+    /// finds a record is ready at its first poll, so a task whose producer is always faster never yields by
+    /// itself.
     pub async fn pop_async(&mut self, out: &mut [u8]) -> Result<usize, Error> {
         self.record().await?;
         Ok(self.core.try_pop(out)?)

@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use rustix::fs::Timespec;
 use rustix::thread::{MembarrierCommand, futex, membarrier};
 use rustix::time::{ClockId, clock_gettime};
-use slipring_core::wait::Os;
+use slipring_core::wait::{Os, Reach};
 
 use crate::clock;
 use crate::fork::Unforked;
@@ -20,9 +20,19 @@ const FORCE: &str = "SLIPRING_FENCED";
 
 /// The operating system as the core's protocol sees it, for one handle.
 pub(crate) struct Kernel {
-    /// Publishers do not fence; sleepers make them.
-    asymmetric: bool,
+    barriers: Barriers,
     pipes: Pipes,
+}
+
+/// How sleepers make publishers fence, which then do not fence by themselves.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Barriers {
+    /// They cannot.
+    None,
+    /// All publishers are this process's.
+    Own,
+    /// Some may be others'.
+    Every,
 }
 
 /// The pipes of the other side.
@@ -40,17 +50,26 @@ impl Kernel {
     /// kernel. To be made before any lock is taken: registering takes milliseconds in a process of many
     /// threads, and looks at the environment, which has a lock of its own.
     pub(crate) fn of(region: &Region, others: Range<usize>) -> Kernel {
-        let boot = region.header.identity.boot;
         let pipes = match (&region.files, &region.private) {
             (Some(_), _) => Pipes::Open(others.map(|_| OnceLock::new()).collect()),
             (None, Some(private)) => Pipes::Private(private.clone(), others.start),
             (None, None) => Pipes::None,
         };
-        Kernel {
-            // Zero is unknown, on either side.
-            asymmetric: boot != 0 && boot == clock::boot_id() && registered(),
-            pipes,
-        }
+        // Zero is unknown, on either side.
+        let boot = region.header.identity.boot;
+        let barriers = if region.private.is_some() {
+            Barriers::Own
+        } else if boot != 0 && boot == clock::boot_id() {
+            Barriers::Every
+        } else {
+            Barriers::None
+        };
+        let barriers = if registered() {
+            barriers
+        } else {
+            Barriers::None
+        };
+        Kernel { barriers, pipes }
     }
 
     /// The pipe of the other side's seat `seat`, opened for writing by who has the seat's lock. (One that
@@ -63,12 +82,12 @@ impl Kernel {
 
     /// Whether handles must fence at each publish.
     pub(crate) fn fenced(&self) -> bool {
-        !self.asymmetric
+        self.barriers == Barriers::None
     }
 }
 
-/// Registers this process for barriers: once, for good, and before its first publish. A forked child
-/// inherits it.
+/// Registers this process for barriers, its own and others': once, for good, and before its first publish. A
+/// forked child inherits it.
 fn registered() -> bool {
     const UNKNOWN: u8 = 0;
     const NO: u8 = 1;
@@ -79,7 +98,9 @@ fn registered() -> bool {
     match REGISTERED.load(Ordering::Relaxed) {
         UNKNOWN => {
             let forced = std::env::var_os(FORCE).is_some_and(|value| value != "0");
-            let done = !forced && membarrier(MembarrierCommand::RegisterGlobalExpedited).is_ok();
+            let done = !forced
+                && membarrier(MembarrierCommand::RegisterPrivateExpedited).is_ok()
+                && membarrier(MembarrierCommand::RegisterGlobalExpedited).is_ok();
             REGISTERED.store(if done { YES } else { NO }, Ordering::Relaxed);
             done
         }
@@ -120,8 +141,15 @@ impl Os for Kernel {
         now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
     }
 
-    fn barrier(&self) -> bool {
+    fn barrier(&self) -> Reach {
         // A sandbox may refuse what was allowed when this process registered.
-        self.asymmetric && membarrier(MembarrierCommand::GlobalExpedited).is_ok()
+        let done = |command| membarrier(command).is_ok();
+        let own = self.barriers != Barriers::None && done(MembarrierCommand::PrivateExpedited);
+        match self.barriers {
+            Barriers::Own if own => Reach::Everybody,
+            // Not all of them: see `wait.rs`.
+            Barriers::Every if own && done(MembarrierCommand::GlobalExpedited) => Reach::Known,
+            _ => Reach::Nobody,
+        }
     }
 }

@@ -14,7 +14,7 @@ use slipring_core::Error as Core;
 use super::on_tokio::OnTokio;
 use super::pipe::ask;
 use super::reactor::Registration;
-use super::{Parker, Waits, found, present};
+use super::{Parker, Waits, again, found, present};
 use crate::error::Error;
 use crate::seat::Seat;
 
@@ -131,7 +131,11 @@ fn wait<C: Waits>(
     seat.driver.forget(cx)?;
     ask(core, seat)?;
     // What was published before the other side was asked.
-    if done(core, seat)? {
+    let mut found = done(core, seat)?;
+    if !found && !again::look(&seat.parker) {
+        found = done(core, seat)?;
+    }
+    if found {
         seat.parker.sleeper.disarm();
         return Poll::Ready(Ok(()));
     }

@@ -6,6 +6,7 @@
 //! whose publisher was killed before it could ring; after a second in vain it sleeps on its pipe, which
 //! tells of both (that of a producer which waits for many does not, so it goes on looking).
 
+mod again;
 mod futex;
 mod future;
 #[cfg(feature = "tokio")]
@@ -68,11 +69,14 @@ pub(crate) struct Waiting {
     pub(crate) check_every: Duration,
 }
 
+/// How often, if nobody says otherwise.
+const CHECK_EVERY: Duration = Duration::from_millis(4);
+
 impl Default for Waiting {
     fn default() -> Waiting {
         Waiting {
             wait: Wait::default(),
-            check_every: Duration::from_millis(4),
+            check_every: CHECK_EVERY,
         }
     }
 }
@@ -389,7 +393,7 @@ fn sleep<C: Waits>(
         }
         // From here on a set that the handle is in leaves the words alone.
         seat.parker.occupy();
-        let seen = seat.parker.sleeper.arm(Face::Doorbell);
+        let (seen, armed) = (seat.parker.sleeper.arm(Face::Doorbell), now);
         let seat = &*seat;
         let _armed = Armed(seat);
         // What was published before the bit was set.
@@ -398,6 +402,12 @@ fn sleep<C: Waits>(
         }
         seat.count_park();
         while !seat.parker.sleeper.rung(seen) {
+            // A sleep that is short in any case need not be shorter for who may have overlooked the bit.
+            let unsure = longest > CHECK_EVERY && seat.parker.sleeper.unsure();
+            let longest = match now.duration_since(armed) < again::AFTER && unsure {
+                true => again::AFTER,
+                false => longest,
+            };
             let at_most = until.left(now, longest).min(LONGEST);
             seat.parker.sleeper.sleep(seen, at_most.as_nanos() as u64);
             now = Instant::now();
@@ -438,6 +448,12 @@ fn rest<C: Waits>(
     }
     if done(core, seat)? {
         return Ok(Some(Waited::Done));
+    }
+    if seat.parker.again.owed() {
+        pipe::poll(seat, until.left(Instant::now(), again::AFTER))?;
+        if done(core, seat)? {
+            return Ok(Some(Waited::Done));
+        }
     }
     pipe::poll(seat, until.left(Instant::now(), QUIET))?;
     let done = done(core, seat)?;

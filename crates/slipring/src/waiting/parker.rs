@@ -15,6 +15,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use slipring_core::layout::Kind;
 use slipring_core::wait::{Face, Sleeper};
 
+use super::again::Again;
 use super::set::Shared;
 use super::{Kernel, Polled};
 use crate::error::Error;
@@ -43,6 +44,7 @@ pub(crate) struct Parker {
     /// How many looks found it so.
     looks: AtomicU32,
     link: Mutex<Link>,
+    pub(super) again: Again,
     /// Behind an `Arc`, which does not claim what it points to for itself when it is moved.
     pub(crate) os: Arc<Kernel>,
 }
@@ -79,6 +81,7 @@ impl Parker {
             hung: AtomicU64::new(0),
             looks: AtomicU32::new(0),
             link: Mutex::default(),
+            again: Again::default(),
             os,
         }
     }
@@ -142,8 +145,9 @@ impl Parker {
         }
     }
 
-    /// The handle leaves: when this returns, no set knows of it.
+    /// The handle leaves: when this returns, no set knows of it, and nobody looks after its bit.
     pub(crate) fn leave(&self) {
+        self.again.forget();
         let set = self.link().set.take();
         if let Some((set, key)) = set
             && let Some(set) = set.upgrade()
@@ -197,6 +201,19 @@ impl Parker {
         if !link.occupied {
             self.sleeper.disarm();
         }
+    }
+
+    /// Where the other side's position is, that tells of news. (A producer of many is polled again by its timer.)
+    pub(super) fn position(&self) -> u64 {
+        let geometry = self.region.geometry();
+        let opposite = match self.role {
+            Role::Producer => Role::Consumer,
+            Role::Consumer => Role::Producer,
+        };
+        let seat = opposite.seats(geometry).start;
+        let page = self.region.control().role(geometry, seat);
+        // Relaxed: a hint.
+        page.position.0.load(Ordering::Relaxed)
     }
 
     /// Whether the pipe, with no plug in it, is hung up now.

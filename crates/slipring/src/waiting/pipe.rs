@@ -28,9 +28,9 @@ use rustix::time::{
 };
 use slipring_core::Error as Core;
 use slipring_core::seat::Life;
-use slipring_core::wait::{Face, UNACKNOWLEDGED};
+use slipring_core::wait::Face;
 
-use super::{Waits, notice_death};
+use super::{Waits, again, notice_death};
 use crate::error::Error;
 use crate::fork::Unforked;
 use crate::region::{Region, pipes};
@@ -181,7 +181,11 @@ pub(crate) fn arm<C: Waits>(
         Ok(()) => return Ok(Readiness::Ready),
         Err(Core::Full | Core::Empty) => {
             ask(core, seat)?;
-            match attempt(core) {
+            let mut found = attempt(core);
+            if matches!(found, Err(Core::Full | Core::Empty)) && !again::look(&seat.parker) {
+                found = attempt(core);
+            }
+            match found {
                 Ok(()) => {
                     seat.parker.sleeper.disarm();
                     return Ok(Readiness::Ready);
@@ -196,16 +200,20 @@ pub(crate) fn arm<C: Waits>(
         // Not attempted again: that would take note of the end, which nobody was told of yet. But whoever
         // came before the bit was set has rung for nobody; it may even have left or died by now, and what
         // it left is news. (Nor is the end kept back if this fails.)
-        let _ = ask(core, seat).and_then(|()| match followed(core)? {
-            true => seat.parker.ring(),
-            false => Ok(()),
+        let _ = ask(core, seat).and_then(|()| {
+            // Who has come may have published something, too, and overlooked the bit.
+            again::look(&seat.parker);
+            match followed(core)? {
+                true => seat.parker.ring(),
+                false => Ok(()),
+            }
         });
     }
     Err(end.into())
 }
 
 /// Empties the pipe, and asks the other side for a byte. Whoever asks looks once more afterwards, for
-/// what was published before.
+/// what was published before; and, if that finds nothing, has somebody look after a while (`again::look`).
 pub(super) fn ask<C: Waits>(core: &mut C, seat: &Seat) -> Result<(), Error> {
     descriptor(seat)?;
     if seat.parker.sleeper.armed() {
@@ -220,12 +228,12 @@ pub(super) fn ask<C: Waits>(core: &mut C, seat: &Seat) -> Result<(), Error> {
     if !seat.parker.sleeper.armed() {
         seat.parker.sleeper.arm(Face::Pipe);
         seat.count_park();
+        // Before the caller's look.
+        if seat.parker.sleeper.unsure() && seat.parker.polled.again.is_none() {
+            seat.parker.again.owe(seat.parker.position());
+        }
         // Whoever arrived before the bit was set.
         plug(core, seat)?;
-        if !seat.parker.sleeper.heard() {
-            // A sleep that must be bounded, and is by this: see `wait.rs`, *mixed*.
-            std::thread::sleep(Duration::from_nanos(UNACKNOWLEDGED));
-        }
     }
     hung_up(core, seat)
 }

@@ -6,6 +6,8 @@
 //! would save that call, but a hang-up comes some microseconds before the kernel frees the dead peer's
 //! lock: whoever looked in between found it alive, and must be told again.
 //!
+//! It also looks once more at handles that were armed a moment ago (`again.rs`), when its timer says so.
+//!
 //! # Fork
 //! The helper is not inherited. The handles in the child are inert, but new ones may be made there, and
 //! get a new helper. Two things see to that: the `epoll` is closed in the child (`Unforked`), by which a
@@ -20,15 +22,20 @@ use std::collections::BTreeMap;
 use std::mem;
 use std::os::fd::BorrowedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::Waker;
 use std::thread;
+use std::time::Instant;
 
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+use rustix::fs::Timespec;
 use rustix::io::Errno;
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime,
+};
 
-use super::Parker;
+use super::{Parker, again};
 use crate::error::Error;
 use crate::fork::{NoFork, Unforked};
 
@@ -39,10 +46,16 @@ static REACTOR: Mutex<Option<Arc<Reactor>>> = Mutex::new(None);
 /// environment, which has a lock of its own, while forks are kept off.
 const STACK: usize = 2 * 1024 * 1024;
 
-struct Reactor {
+pub(super) struct Reactor {
     epoll: Unforked,
     handles: Mutex<Handles>,
+    /// Set as long as somebody is to be looked at again.
+    timer: Unforked,
+    again: Mutex<Vec<Weak<Parker>>>,
 }
+
+/// The timer's token. (No handle gets so far.)
+const TIMER: u64 = u64::MAX;
 
 #[derive(Default)]
 struct Handles {
@@ -67,10 +80,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Reactor {
     /// That of this process: made, and its thread started, if there is none yet.
-    fn current() -> Result<Arc<Reactor>, Error> {
-        let reactor;
+    pub(super) fn current() -> Result<Arc<Reactor>, Error> {
+        let (epoll, timer, reactor);
         // From here on as little as can be: every fork of this process waits for us. (And nobody else
-        // starts a second helper.) Closing the `epoll` waits likewise: so `reactor` is dropped after.
+        // starts a second helper.) Closing what is made here waits likewise: so it is dropped after.
         let no_fork = NoFork::begin();
         let mut current = lock(&REACTOR);
         if let Some(ours) = &*current
@@ -78,11 +91,23 @@ impl Reactor {
         {
             return Ok(ours.clone());
         }
-        let epoll = Unforked::open_within(&no_fork, || epoll::create(CreateFlags::CLOEXEC))
-            .map_err(|errno| Error::os("make an epoll for the futures' helper thread", errno))?;
+        let failed = |errno| Error::os("make an epoll for the helper thread", errno);
+        epoll = Unforked::open_within(&no_fork, || epoll::create(CreateFlags::CLOEXEC))
+            .map_err(failed)?;
+        let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
+        timer = Unforked::open_within(&no_fork, || {
+            timerfd_create(TimerfdClockId::Monotonic, flags)
+        })
+        .map_err(failed)?;
+        if let (Some(epoll), Some(timer)) = (epoll.get(), timer.get()) {
+            let data = EventData::new_u64(TIMER);
+            epoll::add(epoll, timer, data, EventFlags::IN).map_err(failed)?;
+        }
         reactor = Arc::new(Reactor {
             epoll,
             handles: Mutex::default(),
+            timer,
+            again: Mutex::default(),
         });
         let helper = reactor.clone();
         let started = thread::Builder::new()
@@ -91,7 +116,7 @@ impl Reactor {
             .spawn(move || helper.run());
         if let Err(error) = started {
             return Err(Error::Os {
-                what: "start the futures' helper thread".into(),
+                what: "start the helper thread".into(),
                 source: error.into(),
             });
         }
@@ -111,6 +136,9 @@ impl Reactor {
                 // Somebody closed our descriptor: there is nothing left to sleep on.
                 Err(_) => return,
             }
+            if events.iter().any(|event| event.data.u64() == TIMER) {
+                self.look();
+            }
             {
                 let handles = lock(&self.handles);
                 wakers.extend(events.drain(..).filter_map(|event| {
@@ -126,6 +154,48 @@ impl Reactor {
                     mem::forget(panic);
                 }
             }
+        }
+    }
+}
+
+impl Reactor {
+    /// Has the helper look again at a handle. Whether it will.
+    pub(super) fn look_again(&self, parker: Weak<Parker>) -> bool {
+        let mut again = lock(&self.again);
+        again.push(parker);
+        let set = again.len() > 1 || self.set_timer();
+        if !set {
+            again.pop();
+        }
+        set
+    }
+
+    fn set_timer(&self) -> bool {
+        let once = Itimerspec {
+            it_interval: Timespec::default(),
+            it_value: Timespec::try_from(again::AFTER).unwrap_or_default(),
+        };
+        let set = |timer| timerfd_settime(timer, TimerfdTimerFlags::empty(), &once).is_ok();
+        self.timer.get().is_some_and(set)
+    }
+
+    /// Looks at all who are due.
+    fn look(&self) {
+        if let Some(timer) = self.timer.get() {
+            let _ = rustix::io::read(timer, &mut [0; 8]);
+        }
+        let listed = mem::take(&mut *lock(&self.again));
+        let now = Instant::now();
+        // Whoever is dropped here, as the last of its owners, is so while no lock is held.
+        let left = listed.into_iter().filter(|parker| {
+            let parker = parker.upgrade();
+            parker.is_some_and(|parker| again::looked(&parker, now))
+        });
+        let left = left.collect::<Vec<_>>();
+        let mut again = lock(&self.again);
+        again.extend(left);
+        if !again.is_empty() {
+            self.set_timer();
         }
     }
 }

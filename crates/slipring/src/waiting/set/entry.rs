@@ -17,7 +17,7 @@ use slipring_core::{Corrupt, End};
 use super::{Ask, Event, Key};
 use crate::error::Error;
 use crate::seat::{Role, repair_members};
-use crate::waiting::Parker;
+use crate::waiting::{CHECK_EVERY, Parker};
 
 /// One entry. The words are on loan from the region that `parker` keeps.
 pub(super) struct Entry {
@@ -270,10 +270,16 @@ impl Entry {
         }
     }
 
-    /// Whether its sleep must be bounded, and by another look: not all publishers are known to see the
-    /// bit (`slipring_core::wait`, *mixed*), or the pipe told of an end that did not come yet.
-    pub(super) fn restless(&self) -> bool {
-        self.hung != 0 || (self.armed.is_some() && !self.parker.sleeper.heard())
+    /// Whether its sleep must be bounded, and by another look: the pipe told of an end that did not come yet;
+    /// or a publisher may have overlooked the bit, by `face`, which was set just `now` or before. (On the
+    /// doorbell a sleep is bounded in any case, if not so closely.)
+    pub(super) fn restless(&self, face: Face, now: bool) -> bool {
+        let sleeper = &self.parker.sleeper;
+        let overlooked = match face {
+            Face::Doorbell if self.check_every <= CHECK_EVERY => !sleeper.heard(),
+            _ => now && sleeper.unsure(),
+        };
+        self.hung != 0 || (self.armed.is_some() && overlooked)
     }
 
     /// Before that other look.

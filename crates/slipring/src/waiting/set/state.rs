@@ -7,12 +7,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::thread::futex;
-use slipring_core::wait::{Face, UNACKNOWLEDGED};
+use slipring_core::wait::Face;
 
 use super::Event;
 use super::entry::Entry;
 use super::sleep::{Poller, Sleep, Woken, doorbell};
 use crate::error::Error;
+use crate::waiting::again::AFTER;
 use crate::waiting::{LONGEST, Until};
 
 /// About how many peers the kernel is asked at a time: each is a system call.
@@ -237,7 +238,8 @@ impl State {
             return Ok(());
         };
         let mut news = entry.news(key);
-        if news.is_none() && entry.arm(face)? {
+        let armed = news.is_none() && entry.arm(face)?;
+        if armed {
             // What came before the bit was set.
             news = entry.news(key);
         }
@@ -252,9 +254,9 @@ impl State {
             self.reported.push(key);
         } else {
             entry.due = false;
-            if entry.restless() {
+            if entry.restless(face, armed) {
                 if self.restless.is_empty() {
-                    self.restless_at = Instant::now() + Duration::from_nanos(UNACKNOWLEDGED);
+                    self.restless_at = Instant::now() + AFTER;
                 }
                 self.restless.insert(key);
             }

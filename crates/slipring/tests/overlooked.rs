@@ -1,0 +1,281 @@
+//! A publisher that overlooked the bit of whoever waits: its store is seen, its ring is not to be. So it goes
+//! where the kernel's barrier did not reach its processor (`slipring_core::wait`); here the bit is taken away
+//! while it publishes. Whoever waits finds out all the same, by every face, in both directions.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod executor;
+
+use std::os::fd::BorrowedFd;
+use std::ptr::null_mut;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use executor::block_on;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::mm::{MapFlags, ProtFlags, mmap};
+use rustix::process::{Resource, getrlimit, setrlimit};
+use slipring::{Readiness, Wait, WaitSet, broadcast, bytes, spsc};
+
+/// So long that nobody is woken by it.
+const FOR_EVER: Duration = Duration::from_secs(3600);
+const AT_ONCE: Wait = Wait::Sleep {
+    spin_for: Duration::ZERO,
+};
+/// Entries beyond which a set sleeps on pipes.
+const DOORBELLS: usize = 127;
+
+/// Of fewer than twice as many times.
+const MOST: u32 = 10;
+
+/// In the control part (FORMAT.md): who of a side waits.
+const PRODUCERS: usize = 512;
+const CONSUMERS: usize = 640;
+
+/// That word, of a channel whose control part this is.
+fn word(control: BorrowedFd<'_>, at: usize) -> &'static AtomicU64 {
+    let access = ProtFlags::READ | ProtFlags::WRITE;
+    // SAFETY: a fresh mapping at an address of the kernel's choice, never unmapped.
+    let page = unsafe { mmap(null_mut(), 4096, access, MapFlags::SHARED, control, 0) }.unwrap();
+    // SAFETY: in that page.
+    let word = unsafe { page.byte_add(at) };
+    // SAFETY: mapped for ever, aligned, and everybody uses it as this atomic.
+    unsafe { AtomicU64::from_ptr(word.cast()) }
+}
+
+/// One side waits, again and again, each time for one message or for room for one; the other gives it that.
+fn is_told(
+    face: &str,
+    waiters: &AtomicU64,
+    mut wait: impl FnMut() + Send,
+    mut publish: impl FnMut(),
+) {
+    let (times, over) = (AtomicU64::new(0), AtomicBool::new(false));
+    let mut published = 0;
+    let told_within = |published, patience| {
+        let since = Instant::now();
+        while times.load(Ordering::SeqCst) < published && since.elapsed() < patience {
+            thread::yield_now();
+        }
+        times.load(Ordering::SeqCst) == published
+    };
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::SeqCst) {
+                wait();
+                times.fetch_add(1, Ordering::SeqCst);
+            }
+        });
+        // If we are kept from the processor between the bit and the store, that is no store which is late: most
+        // times must do.
+        let (mut told, mut untold) = (0, 0);
+        while told.max(untold) < MOST {
+            while waiters.load(Ordering::SeqCst) & 1 == 0 {
+                thread::yield_now();
+            }
+            // By then it has looked once more.
+            let asked = Instant::now();
+            while asked.elapsed() < Duration::from_micros(100) {
+                std::hint::spin_loop();
+            }
+            let before = waiters.swap(0, Ordering::SeqCst);
+            publish();
+            waiters.store(before, Ordering::SeqCst);
+            published += 1;
+            match told_within(published, Duration::from_secs(1)) {
+                true => told += 1,
+                false => untold += 1,
+            }
+            // With a ring: it waits no more, finds this as well, and asks anew. (The bit stood since.)
+            publish();
+            published += 1;
+            assert!(told_within(published, FOR_EVER));
+        }
+        over.store(true, Ordering::SeqCst);
+        publish();
+        assert!(told > untold, "{face}: told {told} times, {untold} not");
+    });
+}
+
+/// A channel of numbers, which has room for several.
+fn numbers() -> (
+    spsc::Producer<u64>,
+    spsc::Consumer<u64>,
+    [&'static AtomicU64; 2],
+) {
+    let builder = spsc::Builder::new(4).wait(AT_ONCE).check_every(FOR_EVER);
+    let channel = builder.memfd().unwrap();
+    let words = [PRODUCERS, CONSUMERS].map(|at| word(channel.descriptors()[0], at));
+    (
+        channel.producer().unwrap(),
+        channel.consumer().unwrap(),
+        words,
+    )
+}
+
+/// Has both sides of such a channel wait by this face.
+fn both_ways(
+    face: &str,
+    mut pop: impl FnMut(&mut spsc::Consumer<u64>) -> u64 + Send,
+    mut push: impl FnMut(&mut spsc::Producer<u64>, u64) + Send,
+) {
+    let (mut tx, mut rx, [_, waiters]) = numbers();
+    let (mut sent, mut seen) = (0, 0);
+    let wait = || {
+        assert_eq!(pop(&mut rx), seen);
+        seen += 1;
+    };
+    is_told(face, waiters, wait, || {
+        tx.try_push(sent).unwrap();
+        sent += 1;
+    });
+
+    let (mut tx, mut rx, [waiters, _]) = numbers();
+    let (mut sent, mut seen) = (4, 0);
+    (0..4).for_each(|number| tx.try_push(number).unwrap());
+    let wait = || {
+        push(&mut tx, sent);
+        sent += 1;
+    };
+    is_told(face, waiters, wait, || {
+        assert_eq!(rx.try_pop().unwrap(), seen);
+        seen += 1;
+    });
+}
+
+/// Polls for as long as it takes.
+fn readable(fd: BorrowedFd<'_>) {
+    let mut polled = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
+    poll(&mut polled, None).unwrap();
+}
+
+#[test]
+fn a_call_that_sleeps_is_told() {
+    both_ways(
+        "sleep",
+        |rx| rx.pop().unwrap(),
+        |tx, value| tx.push(value).unwrap(),
+    );
+}
+
+#[test]
+fn a_descriptor_becomes_readable() {
+    both_ways(
+        "descriptor",
+        |rx| {
+            while rx.arm().unwrap() == Readiness::Armed {
+                readable(rx.as_fd().unwrap());
+            }
+            rx.try_pop().unwrap()
+        },
+        |tx, value| {
+            while tx.arm(1).unwrap() == Readiness::Armed {
+                readable(tx.as_fd().unwrap());
+            }
+            tx.try_push(value).unwrap();
+        },
+    );
+}
+
+#[test]
+fn records_and_broadcast_messages_make_it_so() {
+    let channel = bytes::Builder::new(128).memfd().unwrap();
+    let waiters = word(channel.descriptors()[0], CONSUMERS);
+    let (mut tx, mut rx) = (channel.producer().unwrap(), channel.consumer().unwrap());
+    let wait = || {
+        while rx.arm().unwrap() == Readiness::Armed {
+            readable(rx.as_fd().unwrap());
+        }
+        assert_eq!(&*rx.try_read().unwrap(), b"news");
+    };
+    is_told("bytes", waiters, wait, || tx.try_push(b"news").unwrap());
+
+    let channel = broadcast::Builder::<u64>::new(8).memfd().unwrap();
+    let waiters = word(channel.descriptors()[0], CONSUMERS);
+    let (mut tx, mut rx) = (channel.producer().unwrap(), channel.consumer().unwrap());
+    let wait = || {
+        while rx.arm().unwrap() == Readiness::Armed {
+            readable(rx.as_fd().unwrap());
+        }
+        assert_eq!(rx.try_pop().unwrap(), 7);
+    };
+    is_told("broadcast", waiters, wait, || tx.try_push(7).unwrap());
+}
+
+#[test]
+fn a_future_is_woken() {
+    both_ways(
+        "future",
+        |rx| block_on(rx.pop_async()).unwrap(),
+        |tx, value| block_on(tx.push_async(value)).unwrap(),
+    );
+}
+
+#[cfg(feature = "tokio")]
+#[test]
+fn a_future_on_tokio_is_woken() {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    let runtime = builder.enable_all().build().unwrap();
+    both_ways(
+        "tokio",
+        |rx| {
+            runtime.block_on(async {
+                rx.on_tokio().unwrap();
+                rx.pop_async().await.unwrap()
+            })
+        },
+        |tx, value| {
+            runtime.block_on(async {
+                tx.on_tokio().unwrap();
+                tx.push_async(value).await.unwrap();
+            });
+        },
+    );
+}
+
+fn allow_many_descriptors() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit).unwrap();
+}
+
+/// Has both sides wait by a set, in which so many other channels have nothing to tell.
+fn in_a_set_beside(idle: usize) {
+    allow_many_descriptors();
+    let set = || {
+        let set = WaitSet::new().unwrap();
+        let idle: Vec<_> = (0..idle).map(|_| numbers()).collect();
+        for (_, rx, _) in &idle {
+            set.watch(rx).unwrap();
+        }
+        (set, idle)
+    };
+    let ((mut pops, _idle), (mut pushes, _idle_too)) = (set(), set());
+    both_ways(
+        &format!("a set of {}", idle + 1),
+        |rx| {
+            if pops.len() == idle {
+                pops.watch(&*rx).unwrap();
+            }
+            assert_eq!(pops.wait().unwrap().len(), 1);
+            rx.try_pop().unwrap()
+        },
+        |tx, value| {
+            if pushes.len() == idle {
+                pushes.watch_room(&*tx, 1).unwrap();
+            }
+            assert_eq!(pushes.wait().unwrap().len(), 1);
+            tx.try_push(value).unwrap();
+        },
+    );
+}
+
+#[test]
+fn a_set_on_doorbells_wakes() {
+    in_a_set_beside(3);
+}
+
+#[test]
+fn a_set_on_pipes_wakes() {
+    in_a_set_beside(DOORBELLS);
+}
