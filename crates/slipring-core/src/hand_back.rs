@@ -16,12 +16,12 @@
 //! a system call where it is one for everybody.
 //!
 //! # Trying
-//! Behind the first ring, after some stretches of [`STRETCH`] or more, the reader goes the other way: for a ring's length, on which it
-//! meets what was read the old way, and for two stretches that count. It stays there if that was faster by an
-//! eighth, the fastest of the last few compared with the fastest: what else a machine does only ever makes a
-//! stretch slower. If it was not, it waits twice as long before it tries again, or until all is slower or faster
-//! than it was, as it is when one of the two has moved to another processor. While it waits, a stretch is a
-//! ring's length as well, since that is what a trial takes.
+//! Behind the first ring, after some stretches of [`STRETCH`] or more, the reader goes the other way: for a ring's
+//! length, on which it meets what was read the old way, and for two stretches that count. It stays there if that
+//! was faster by an eighth, the fastest of the last few compared with the fastest: what else a machine does only
+//! ever makes a stretch slower. If it was not, it waits twice as long before it tries again, or until all is slower
+//! or faster than it was, as it is when one of the two has moved to another processor. While it waits, a stretch is
+//! a ring's length as well, since that is what a trial takes.
 
 use crate::mem::HANDS_BACK;
 use crate::wait::Os;
@@ -141,19 +141,13 @@ impl HandBack {
             Phase::Usual(left) => self.usually(left, cost),
             Phase::Trial(left) => self.tried(left, cost),
         };
-        let hurry = match self.phase {
-            Phase::Usual(_) => self.rest == BEFORE,
-            Phase::Trial(_) => true,
-            Phase::Begin | Phase::Change { .. } => false,
+        let count = match self.phase {
+            Phase::Usual(_) if self.rest > BEFORE => capacity,
+            // In a hurry.
+            Phase::Usual(_) | Phase::Trial(_) => capacity.div_ceil(8),
+            Phase::Begin | Phase::Change { .. } => capacity,
         };
-        self.read_on(
-            at,
-            if hurry {
-                capacity.div_ceil(8)
-            } else {
-                capacity
-            },
-        );
+        self.read_on(at, count);
     }
 
     /// The clock is read next when so much more was read.
