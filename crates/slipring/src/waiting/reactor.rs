@@ -149,8 +149,10 @@ impl Reactor {
             }
             for waker in wakers.drain(..) {
                 // What panics is not ours, and the others have to be woken all the same.
-                if let Err(panic) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
-                    // Its drop is not ours either.
+                // Nor is the drop of what it panicked with.
+                if let Err(panic) = catch_unwind(AssertUnwindSafe(|| waker.wake()))
+                    && let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(panic)))
+                {
                     mem::forget(panic);
                 }
             }
