@@ -10,6 +10,8 @@ export RUSTC_BOOTSTRAP=1
 # `rustix_use_libc`: its own system calls would hide mmap and munmap from the sanitizer, which then
 # takes memory that was unmapped and mapped again for memory that two threads share.
 export RUSTFLAGS="-Zsanitizer=$sanitizer -Cunsafe-allow-abi-mismatch=sanitizer --cfg rustix_use_libc --cfg slipring_plain"
+# With line tables alone, functions have other names than `tsan.supp` says.
+export CARGO_PROFILE_DEV_DEBUG=full
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-target}/$sanitizer"
 export TSAN_OPTIONS="halt_on_error=1 suppressions=$PWD/verify/tsan.supp ${TSAN_OPTIONS:-}"
 [ $# -gt 0 ] || set -- --lib --tests
