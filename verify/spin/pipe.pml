@@ -21,7 +21,8 @@
  * go), 9 (nobody waits for the lock of who has hung up), 10 (the face stored after the bit is set), 11 (no
  * barrier on the sleeper's side), 12 (who is told of an end, and goes on, does not ring for whoever came
  * before the bit was set), 13 (it does so only if that one is there still), 14 (no second look), 15 (what
- * it compares with is read after the first), 16 (none for who polls for a successor). verify/spin.sh runs all of
+ * it compares with is read after the first), 16 (none for who polls for a successor), 17 (it does not wait for who
+ * is arming), 18 (what it compares with is not renewed where the bit stands). verify/spin.sh runs all of
  * them and wants each to fail.
  */
 #define ASYMMETRIC 1
@@ -78,8 +79,9 @@ end: do
      od
 }
 
-/* The second look: whether it is due, where the tail was; and whether a doorbell's sleep is bounded by it. */
-bool owed, bounded;
+/* The second look: whether it is due, and where the tail was; whether the sleeper is just arming, which it
+ * waits for; and whether a doorbell's sleep is bounded by it. Its byte is no excuse for a poll that ends. */
+bool owed, bounded, arming;
 byte since;
 
 inline ring() { atomic { filled = true; written = true } }
@@ -115,9 +117,14 @@ inline look_again() {
 #if VARIANT == OVERLOOKED
 active proctype helper() {
 end: do
-     :: atomic { owed && pending == 0 ->
+     :: atomic { owed && !arming && pending == 0 ->
             owed = false;
-            if :: waiting && tail != since -> ring() :: else fi }
+            if
+            :: waiting && face == PIPE && tail != since ->
+                filled = true;
+                if :: tail > head -> written = true :: else fi
+            :: else
+            fi }
      :: atomic { bounded && asleep && pending == 0 -> bounded = false; timeout_due = true }
      od
 }
@@ -220,6 +227,9 @@ inline ask(second) {
     :: else
     fi;
     plug();
+#if WITHOUT != 17
+    arming = (VARIANT == OVERLOOKED);
+#endif
 #if WITHOUT != 1 && WITHOUT != 2
     filled = false;
 #endif
@@ -244,7 +254,11 @@ inline ask(second) {
         skip
 #endif
     :: else
+#if VARIANT == OVERLOOKED && WITHOUT != 18
+        -> since = tail
+#endif
     fi;
+    arming = false;
 #if WITHOUT == 2
     filled = false;
 #endif

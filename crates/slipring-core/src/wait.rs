@@ -377,6 +377,12 @@ impl<'m> Sleeper<'m> {
         self.bell.doorbell.load(Ordering::Relaxed) != seen || !self.armed()
     }
 
+    /// Whether what `arm` asked for was a byte in the pipe, and still stands.
+    pub fn polls(&self) -> bool {
+        // Relaxed: a hint.
+        self.mine.face.load(Ordering::Relaxed) == Face::Pipe as u64 && self.armed()
+    }
+
     /// Takes back what `arm` asked for.
     pub fn disarm(&self) {
         if self.armed() {

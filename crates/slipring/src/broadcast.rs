@@ -407,7 +407,7 @@ impl<T: Payload> Producer<T> {
     ///
     /// `InSet` while a [`WaitSet`](crate::WaitSet) waits for the handle, `Forked` in a forked child. Does not
     /// wait for the other side; but where no [helper thread](crate#the-helper-thread) can be started it takes
-    /// up to 1 ms.
+    /// a little over 1 ms.
     pub fn arm(&mut self, count: usize) -> Result<Readiness, Error> {
         waiting::arm(&mut self.core, &self.seat, |core| core.room(count))
     }
@@ -657,8 +657,8 @@ impl<T: Payload> Consumer<T> {
     /// `Disconnected` as for `try_pop`, of a producer that died as well; the descriptor then becomes readable
     /// when the next one comes. (Not `Lagged`: that is news, so `Ready`, and the next call tells.) `InSet`
     /// while a [`WaitSet`](crate::WaitSet) waits for the handle, `Forked` in a forked child. Does not wait
-    /// for the other side; but where no [helper thread](crate#the-helper-thread) can be started it takes up
-    /// to 1 ms, and up to 10 ms while the kernel frees what a producer held that has just died.
+    /// for the other side; but where no [helper thread](crate#the-helper-thread) can be started it takes a
+    /// little over 1 ms, and up to 10 ms while the kernel frees what a producer held that has just died.
     pub fn arm(&mut self) -> Result<Readiness, Error> {
         let armed = waiting::arm(&mut self.core, &self.seat, core::Consumer::ensure);
         armed.map_err(|error| self.told(error))

@@ -15,11 +15,15 @@
 //! 64 bits.
 //!
 //! # The helper thread
-//! A process has at most one, named `slipring`, started by the first call that needs it: a future that waits (but
-//! for tokio's event loop), or `arm` on memory that other processes may share. It sleeps until a future's pipe has
-//! something to tell; and a millisecond after a handle was armed it looks once more, for Linux may overlook the
-//! processor of a publisher whose news the arming must not miss ([`slipring_core::wait`]). No call that blocks
-//! needs it, and no [`WaitSet`].
+//! A process has at most one, named `slipring`. It wakes the futures that wait (but for those that tokio's event
+//! loop wakes); and a millisecond after a handle was armed, by `arm` or by a future on any runtime, it looks once
+//! more: Linux may overlook the processor of a publisher whose news the arming must not miss
+//! ([`slipring_core::wait`]). So it is started by the first future that waits, or by the first `arm` that finds
+//! nothing in memory that other processes may share. Calls that block never need it, nor does a [`WaitSet`].
+//!
+//! It takes no signals, and has the affinity and the scheduling of the thread that started it. A waker that blocks
+//! keeps it from looking. A program that must have one thread (for `unshare(CLONE_NEWUSER)`, say) does so before it
+//! arms; where a thread cannot be started, `arm` takes a millisecond itself.
 //!
 //! # Features
 //! None by default. `stream`: consumers as `futures_core::Stream`s. `tokio`: that, and `on_tokio`, by which
@@ -46,6 +50,8 @@ mod name;
 mod region;
 #[allow(unsafe_code)]
 mod seat;
+#[allow(unsafe_code)]
+mod signals;
 #[allow(unsafe_code)]
 pub mod spsc;
 mod waiting;

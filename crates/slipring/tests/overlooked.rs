@@ -5,14 +5,16 @@
 
 mod executor;
 
+use std::fs;
 use std::os::fd::BorrowedFd;
+use std::path::PathBuf;
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use executor::block_on;
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::mm::{MapFlags, ProtFlags, mmap};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use slipring::{Readiness, Wait, WaitSet, broadcast, bytes, spsc};
@@ -97,7 +99,14 @@ fn is_told(
     });
 }
 
-/// A channel of numbers, which has room for several.
+/// Both ends of a channel of numbers, and who of each side waits.
+type Numbers = (
+    spsc::Producer<u64>,
+    spsc::Consumer<u64>,
+    [&'static AtomicU64; 2],
+);
+
+/// One that has room for several.
 fn numbers() -> (
     spsc::Producer<u64>,
     spsc::Consumer<u64>,
@@ -202,6 +211,30 @@ fn records_and_broadcast_messages_make_it_so() {
     is_told("broadcast", waiters, wait, || tx.try_push(7).unwrap());
 }
 
+/// Its descriptor has a timer of its own, and the first seat is not that of the slowest.
+#[test]
+fn a_producer_of_many_is_told_of_room() {
+    let builder = broadcast::Builder::<u64>::new(4).consumers(2);
+    let channel = builder.check_every(FOR_EVER).memfd().unwrap();
+    let waiters = word(channel.descriptors()[0], PRODUCERS);
+    let mut tx = channel.producer().unwrap();
+    let (mut fast, mut slow) = (channel.consumer().unwrap(), channel.consumer().unwrap());
+    for number in 0..4 {
+        tx.try_push(number).unwrap();
+        fast.try_pop().unwrap();
+    }
+    let wait = || {
+        while tx.arm(1).unwrap() == Readiness::Armed {
+            readable(tx.as_fd().unwrap());
+        }
+        tx.try_push(7).unwrap();
+        fast.try_pop().unwrap();
+    };
+    is_told("many", waiters, wait, || {
+        slow.try_pop().unwrap();
+    });
+}
+
 #[test]
 fn a_future_is_woken() {
     both_ways(
@@ -278,4 +311,115 @@ fn a_set_on_doorbells_wakes() {
 #[test]
 fn a_set_on_pipes_wakes() {
     in_a_set_beside(DOORBELLS);
+}
+
+/// An entry that is armed a little before another one's second look is due has one of its own.
+#[test]
+fn each_of_a_set_has_a_second_look() {
+    allow_many_descriptors();
+    let mut set = WaitSet::new().unwrap();
+    let idle: Vec<_> = (0..DOORBELLS).map(|_| numbers()).collect();
+    for (_, rx, _) in &idle {
+        set.watch(rx).unwrap();
+    }
+    let (mut neighbour, mut other) = (numbers(), numbers());
+    set.watch(&neighbour.1).unwrap();
+    set.watch(&other.1).unwrap();
+    // Rung for, taken, and armed anew; when that was.
+    let renew = |set: &mut WaitSet, (tx, rx, _): &mut Numbers| {
+        tx.try_push(1).unwrap();
+        assert_eq!(set.wait_timeout(Duration::ZERO).unwrap().len(), 1);
+        rx.try_pop().unwrap();
+        let since = Instant::now();
+        assert!(set.wait_timeout(Duration::ZERO).is_err());
+        since
+    };
+    let until = |since: Instant, micros| {
+        while since.elapsed() < Duration::from_micros(micros) {
+            std::hint::spin_loop();
+        }
+    };
+    let (mut told, mut untold) = (0, 0);
+    while told.max(untold) < MOST {
+        // All that was owed before.
+        for _ in 0..2 {
+            until(Instant::now(), 1100);
+            assert!(set.wait_timeout(Duration::ZERO).is_err());
+        }
+        let first = renew(&mut set, &mut neighbour);
+        until(first, 900);
+        let second = renew(&mut set, &mut other);
+        until(first, 1100);
+        assert!(set.wait_timeout(Duration::ZERO).is_err());
+        let (tx, rx, [_, waiters]) = &mut other;
+        let before = waiters.swap(0, Ordering::SeqCst);
+        tx.try_push(2).unwrap();
+        waiters.store(before, Ordering::SeqCst);
+        // Else we were kept from the processor.
+        if second.elapsed() < Duration::from_micros(900) {
+            match set.wait_timeout(Duration::from_secs(1)) {
+                Ok(_) => told += 1,
+                Err(_) => untold += 1,
+            }
+        }
+        rx.try_pop().unwrap();
+    }
+    assert!(told > untold, "told {told} times, {untold} not");
+}
+
+/// What is owed for a poll is none of a sleep's business: it would leave a byte behind.
+#[test]
+fn nobody_rings_for_who_sleeps() {
+    let (mut tx, mut rx, _) = numbers();
+    rx.set_wait(AT_ONCE);
+    for number in 0..20 {
+        for _ in 0..2 {
+            assert_eq!(rx.arm().unwrap(), Readiness::Armed);
+            tx.try_push(number).unwrap();
+            assert_eq!(rx.try_pop().unwrap(), number);
+        }
+        // The ring for the last message.
+        let pipe = rx.as_fd().unwrap();
+        rustix::io::read(pipe, &mut [0; 64]).unwrap();
+        assert!(rx.pop_timeout(Duration::from_millis(3)).is_err());
+        let mut polled = [PollFd::from_borrowed_fd(rx.as_fd().unwrap(), PollFlags::IN)];
+        assert_eq!(
+            poll(&mut polled, Some(&Timespec::default())),
+            Ok(0),
+            "{number}"
+        );
+    }
+}
+
+/// A program may wait for signals that it has blocked in the one thread that it knows of.
+#[test]
+fn the_helper_takes_no_signals() {
+    let (_tx, mut rx, _) = numbers();
+    assert_eq!(rx.arm().unwrap(), Readiness::Armed);
+    // It takes its name when it begins.
+    let named = || {
+        let threads = fs::read_dir("/proc/self/task").unwrap();
+        let of = |file| move |thread: &PathBuf| fs::read_to_string(thread.join(file));
+        let mut threads = threads.map(|thread| thread.unwrap().path());
+        let helper =
+            threads.find(|thread| of("comm")(thread).is_ok_and(|name| name == "slipring\n"));
+        helper.map(|thread| of("status")(&thread).unwrap())
+    };
+    let status = loop {
+        if let Some(status) = named() {
+            break status;
+        }
+        thread::yield_now();
+    };
+    let blocked = status.lines().find_map(|line| line.strip_prefix("SigBlk:"));
+    let blocked = u64::from_str_radix(blocked.unwrap().trim(), 16).unwrap();
+    for signal in [
+        libc::SIGINT,
+        libc::SIGTERM,
+        libc::SIGUSR2,
+        libc::SIGCHLD,
+        libc::SIGALRM,
+    ] {
+        assert_ne!(blocked >> (signal - 1) & 1, 0, "{signal}");
+    }
 }

@@ -115,7 +115,7 @@ impl Region {
 }
 
 /// A description of our own of a pipe that was passed, by whichever end.
-pub(super) fn reopened(pipe: BorrowedFd<'_>, access: OFlags) -> Result<OwnedFd, Error> {
+pub(crate) fn reopened(pipe: BorrowedFd<'_>, access: OFlags) -> Result<OwnedFd, Error> {
     let path = format!("/proc/self/fd/{}", pipe.as_raw_fd());
     match rustix::fs::open(&path, access | OWN, Mode::empty()) {
         Err(Errno::NOENT | Errno::NOTDIR) => Err(Error::NeedsProc),

@@ -393,7 +393,7 @@ fn sleep<C: Waits>(
         }
         // From here on a set that the handle is in leaves the words alone.
         seat.parker.occupy();
-        let (seen, armed) = (seat.parker.sleeper.arm(Face::Doorbell), now);
+        let (seen, armed) = (seat.parker.sleeper.arm(Face::Doorbell), Instant::now());
         let seat = &*seat;
         let _armed = Armed(seat);
         // What was published before the bit was set.
@@ -404,7 +404,7 @@ fn sleep<C: Waits>(
         while !seat.parker.sleeper.rung(seen) {
             // A sleep that is short in any case need not be shorter for who may have overlooked the bit.
             let unsure = longest > CHECK_EVERY && seat.parker.sleeper.unsure();
-            let longest = match now.duration_since(armed) < again::AFTER && unsure {
+            let longest = match unsure && now.saturating_duration_since(armed) < again::AFTER {
                 true => again::AFTER,
                 false => longest,
             };
@@ -450,10 +450,16 @@ fn rest<C: Waits>(
         return Ok(Some(Waited::Done));
     }
     if seat.parker.again.owed() {
-        pipe::poll(seat, until.left(Instant::now(), again::AFTER))?;
+        let began = Instant::now();
+        pipe::poll(seat, until.left(began, again::AFTER))?;
         if done(core, seat)? {
             return Ok(Some(Waited::Done));
         }
+        // Cut short.
+        if began.elapsed() < again::AFTER {
+            return Ok(Some(Waited::InVain));
+        }
+        seat.parker.again.forget();
     }
     pipe::poll(seat, until.left(Instant::now(), QUIET))?;
     let done = done(core, seat)?;

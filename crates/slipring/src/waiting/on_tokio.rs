@@ -1,4 +1,5 @@
-//! A handle's futures under tokio: its event loop watches the descriptor, and no thread of ours.
+//! A handle's futures under tokio: its event loop watches the descriptor, in place of the helper thread. (That
+//! one still has its second look, where one is owed.)
 //!
 //! tokio watches *edges*, and keeps what it was told until that is cleared. So a poll clears it, with its
 //! waker left there, before it arms and looks: what comes after the clearing wakes the task, what came

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use slipring_core::broadcast;
 use slipring_core::layout::Kind;
 use slipring_core::wait::{Face, Sleeper};
 
@@ -93,14 +94,14 @@ impl Parker {
 
     /// Makes the descriptor readable, as the other side would.
     pub(super) fn ring(&self) -> Result<(), Error> {
-        let seat = self.number;
-        match &self.region.private {
-            Some(private) => private.write(seat),
-            None => {
-                let pipe = Unforked::open(|| self.region.pipe(seat, pipes::WRITE))?;
-                pipe.get().into_iter().for_each(pipes::ring);
-            }
+        if let Some(private) = &self.region.private {
+            private.write(self.number);
+            return Ok(());
         }
+        // The pipe of a channel whose directory is gone is found by our own end of it.
+        let pipe = Unforked::open(|| self.region.pipe(self.number, pipes::WRITE))
+            .or_else(|_| Unforked::open(|| self.polled.writer()))?;
+        pipe.get().into_iter().for_each(pipes::ring);
         Ok(())
     }
 
@@ -203,17 +204,23 @@ impl Parker {
         }
     }
 
-    /// Where the other side's position is, that tells of news. (A producer of many is polled again by its timer.)
+    /// The other side's position, which moves when there is news: that of the only one opposite, or of the slowest
+    /// for whom a producer waits.
     pub(super) fn position(&self) -> u64 {
         let geometry = self.region.geometry();
-        let opposite = match self.role {
-            Role::Producer => Role::Consumer,
-            Role::Consumer => Role::Producer,
-        };
+        let control = self.region.control();
+        let opposite = self.role.other();
+        if opposite == Role::Consumer && geometry.kind == Kind::Broadcast {
+            let slowest = broadcast::slowest(control.members(), self.region.side(opposite));
+            return slowest.map_or(u64::MAX, |(_, position)| position);
+        }
         let seat = opposite.seats(geometry).start;
-        let page = self.region.control().role(geometry, seat);
-        // Relaxed: a hint.
-        page.position.0.load(Ordering::Relaxed)
+        // Acquire: pairs with the release of each publish: who looks next sees at least this.
+        control
+            .role(geometry, seat)
+            .position
+            .0
+            .load(Ordering::Acquire)
     }
 
     /// Whether the pipe, with no plug in it, is hung up now.

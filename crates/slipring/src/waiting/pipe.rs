@@ -130,6 +130,12 @@ impl Polled {
         self.read.get().map(Ends::polled).ok_or(Error::NoPipes)
     }
 
+    /// A writing end, by way of the reading one.
+    pub(super) fn writer(&self) -> Result<OwnedFd, Error> {
+        let ends = self.read.get().ok_or(Error::NoPipes)?;
+        pipes::reopened(ends.pipe.as_fd(), pipes::WRITE)
+    }
+
     pub(super) fn plug(&self, region: &Region, seat: usize, wanted: bool) -> Result<(), Error> {
         Self::plug_in(&mut self.lock(), region, seat, wanted)
     }
@@ -224,14 +230,16 @@ pub(super) fn ask<C: Waits>(core: &mut C, seat: &Seat) -> Result<(), Error> {
     // Also if the bit still stands: the byte of the waker that cleared the last one may have come after
     // that was armed, and would keep the event loop awake. And before the bit is looked at: a byte that
     // answers this bit, and that we take, has cleared it by then.
-    seat.parker.polled.drain();
-    if !seat.parker.sleeper.armed() {
-        seat.parker.sleeper.arm(Face::Pipe);
-        seat.count_park();
-        // Before the caller's look.
-        if seat.parker.sleeper.unsure() && seat.parker.polled.again.is_none() {
-            seat.parker.again.owe(seat.parker.position());
+    let asked = again::asking(&seat.parker, || {
+        seat.parker.polled.drain();
+        let asked = !seat.parker.sleeper.armed();
+        if asked {
+            seat.parker.sleeper.arm(Face::Pipe);
         }
+        asked
+    });
+    if asked {
+        seat.count_park();
         // Whoever arrived before the bit was set.
         plug(core, seat)?;
     }

@@ -25,7 +25,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::Waker;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
@@ -38,6 +38,7 @@ use rustix::time::{
 use super::{Parker, again};
 use crate::error::Error;
 use crate::fork::{NoFork, Unforked};
+use crate::signals;
 
 /// This process's reactor; or its parent's, whose `epoll` is closed here. To be locked under a `NoFork`.
 static REACTOR: Mutex<Option<Arc<Reactor>>> = Mutex::new(None);
@@ -110,10 +111,10 @@ impl Reactor {
             again: Mutex::default(),
         });
         let helper = reactor.clone();
-        let started = thread::Builder::new()
+        let builder = thread::Builder::new()
             .name("slipring".into())
-            .stack_size(STACK)
-            .spawn(move || helper.run());
+            .stack_size(STACK);
+        let started = signals::blocked(|| builder.spawn(move || helper.run()));
         if let Err(error) = started {
             return Err(Error::Os {
                 what: "start the helper thread".into(),
@@ -161,21 +162,23 @@ impl Reactor {
 }
 
 impl Reactor {
-    /// Has the helper look again at a handle. Whether it will.
+    /// Has the helper look again at a handle, [`again::AFTER`] from now. Whether it will.
     pub(super) fn look_again(&self, parker: Weak<Parker>) -> bool {
         let mut again = lock(&self.again);
         again.push(parker);
-        let set = again.len() > 1 || self.set_timer();
+        // Who is not alone is there for the timer that the first one has set, or is being looked at.
+        let set = again.len() > 1 || self.set_timer(again::AFTER);
         if !set {
             again.pop();
         }
         set
     }
 
-    fn set_timer(&self) -> bool {
+    fn set_timer(&self, after: Duration) -> bool {
         let once = Itimerspec {
             it_interval: Timespec::default(),
-            it_value: Timespec::try_from(again::AFTER).unwrap_or_default(),
+            // Zero would be never.
+            it_value: Timespec::try_from(after.max(Duration::from_nanos(1))).unwrap_or_default(),
         };
         let set = |timer| timerfd_settime(timer, TimerfdTimerFlags::empty(), &once).is_ok();
         self.timer.get().is_some_and(set)
@@ -186,18 +189,36 @@ impl Reactor {
         if let Some(timer) = self.timer.get() {
             let _ = rustix::io::read(timer, &mut [0; 8]);
         }
-        let listed = mem::take(&mut *lock(&self.again));
-        let now = Instant::now();
-        // Whoever is dropped here, as the last of its owners, is so while no lock is held.
-        let left = listed.into_iter().filter(|parker| {
-            let parker = parker.upgrade();
-            parker.is_some_and(|parker| again::looked(&parker, now))
-        });
-        let left = left.collect::<Vec<_>>();
-        let mut again = lock(&self.again);
-        again.extend(left);
-        if !again.is_empty() {
-            self.set_timer();
+        loop {
+            let listed = mem::take(&mut *lock(&self.again));
+            let now = Instant::now();
+            let mut next = None;
+            // Whoever is dropped here, as the last of its owners, is so while no lock is held.
+            let left = listed.into_iter().filter(|parker| {
+                let at = parker
+                    .upgrade()
+                    .and_then(|parker| again::looked(&parker, now));
+                next = [next, at].into_iter().flatten().min();
+                at.is_some()
+            });
+            let left = left.collect::<Vec<_>>();
+            let mut again = lock(&self.again);
+            // Those who came meanwhile have set the timer.
+            let after = match again.is_empty() {
+                true => Duration::MAX,
+                false => again::AFTER,
+            };
+            let after = next.map(|at| at.saturating_duration_since(now).min(after));
+            again.extend(left);
+            let Some(after) = after else {
+                return;
+            };
+            if self.set_timer(after) {
+                return;
+            }
+            // A sandbox that came later, say.
+            drop(again);
+            thread::sleep(after);
         }
     }
 }

@@ -17,6 +17,7 @@ use slipring_core::{Corrupt, End};
 use super::{Ask, Event, Key};
 use crate::error::Error;
 use crate::seat::{Role, repair_members};
+use crate::waiting::again::AFTER;
 use crate::waiting::{CHECK_EVERY, Parker};
 
 /// One entry. The words are on loan from the region that `parker` keeps.
@@ -39,6 +40,8 @@ pub(super) struct Entry {
     hung: u64,
     /// Ends of generations up to this one are no news.
     told: u64,
+    /// Until when somebody may have overlooked the bit: not looked at since.
+    unsure_until: Option<Instant>,
     room: Option<u64>,
     words: Words,
 }
@@ -96,6 +99,7 @@ impl Entry {
             ask: true,
             hung_up: false,
             hung: 0,
+            unsure_until: None,
             room,
             words,
         }
@@ -256,6 +260,8 @@ impl Entry {
         }
         // Nothing if the handle sleeps by itself: it tells when it is done.
         self.armed = self.parker.arm_for_set(face);
+        let unsure = self.armed.is_some() && self.parker.sleeper.unsure();
+        self.unsure_until = unsure.then(|| Instant::now() + AFTER);
         if face == Face::Pipe {
             // Whoever arrived before the bit was set.
             self.plug()?;
@@ -270,14 +276,16 @@ impl Entry {
         }
     }
 
-    /// Whether its sleep must be bounded, and by another look: the pipe told of an end that did not come yet;
-    /// or a publisher may have overlooked the bit, by `face`, which was set just `now` or before. (On the
-    /// doorbell a sleep is bounded in any case, if not so closely.)
-    pub(super) fn restless(&self, face: Face, now: bool) -> bool {
-        let sleeper = &self.parker.sleeper;
+    /// Whether its sleep must be bounded, and by another look than the one that began at `looked`: the pipe told of
+    /// an end that did not come yet; or a publisher may have overlooked the bit, by `face`. (On the doorbell a
+    /// sleep is bounded in any case, if not so closely.)
+    pub(super) fn restless(&mut self, face: Face, looked: Instant) -> bool {
+        if self.unsure_until.is_some_and(|until| until <= looked) {
+            self.unsure_until = None;
+        }
         let overlooked = match face {
-            Face::Doorbell if self.check_every <= CHECK_EVERY => !sleeper.heard(),
-            _ => now && sleeper.unsure(),
+            Face::Doorbell if self.check_every <= CHECK_EVERY => !self.parker.sleeper.heard(),
+            _ => self.unsure_until.is_some(),
         };
         self.hung != 0 || (self.armed.is_some() && overlooked)
     }

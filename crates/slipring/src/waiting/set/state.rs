@@ -237,16 +237,17 @@ impl State {
         let Some(entry) = self.entries.get_mut(&key) else {
             return Ok(());
         };
+        let looked = Instant::now();
         let mut news = entry.news(key);
-        let armed = news.is_none() && entry.arm(face)?;
-        if armed {
+        if news.is_none() && entry.arm(face)? {
             // What came before the bit was set.
             news = entry.news(key);
         }
         if let Some(event) = news {
             if face == Face::Pipe {
-                // Its peer may die while it stays ready.
-                entry.plug()?;
+                // Its peer may die while it stays ready. What fails is tried again by the next look; what was found
+                // is told.
+                let _ = entry.plug();
             }
             // Due still, but not before the next wait.
             entry.disarm();
@@ -254,7 +255,7 @@ impl State {
             self.reported.push(key);
         } else {
             entry.due = false;
-            if entry.restless(face, armed) {
+            if entry.restless(face, looked) {
                 if self.restless.is_empty() {
                     self.restless_at = Instant::now() + AFTER;
                 }
