@@ -282,8 +282,9 @@ fn the_waker_of_the_last_poll_is_the_one_that_is_woken() {
             assert!(polled.is_pending());
         }
         thread::scope(|scope| {
-            scope.spawn(|| tx.push(7).unwrap());
+            let push = scope.spawn(|| tx.push(7).unwrap());
             assert_eq!(block_on(&mut future).unwrap(), 7);
+            push.join().unwrap();
         });
         // Nobody polls with the old one any more; it may be woken if the push came first.
         assert!(stale.0.load(Ordering::SeqCst) <= 1);

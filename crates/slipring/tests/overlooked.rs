@@ -62,7 +62,7 @@ fn is_told(
         times.load(Ordering::SeqCst) == published
     };
     thread::scope(|scope| {
-        scope.spawn(|| {
+        let waits = scope.spawn(|| {
             while !over.load(Ordering::SeqCst) {
                 wait();
                 times.fetch_add(1, Ordering::SeqCst);
@@ -95,6 +95,7 @@ fn is_told(
         }
         over.store(true, Ordering::SeqCst);
         publish();
+        waits.join().unwrap();
         assert!(told > untold, "{face}: told {told} times, {untold} not");
     });
 }

@@ -281,7 +281,10 @@ fn deadlines_are_told_once_also_past_ones() {
 }
 
 /// Waits in a thread of its own, and hands over what each wait found.
-fn waits(mut set: WaitSet, found: mpsc::Sender<Vec<slipring::set::Event>>) {
+fn waits(
+    mut set: WaitSet,
+    found: mpsc::Sender<Vec<slipring::set::Event>>,
+) -> thread::JoinHandle<()> {
     thread::spawn(move || {
         while let Ok(events) = set.wait() {
             let last = events.iter().any(|event| event.overdue);
@@ -290,7 +293,7 @@ fn waits(mut set: WaitSet, found: mpsc::Sender<Vec<slipring::set::Event>>) {
                 return;
             }
         }
-    });
+    })
 }
 
 #[test]
@@ -299,7 +302,7 @@ fn entries_come_and_go_while_the_owner_waits() {
         let members: Members = bed.set.members();
         let (send, found) = mpsc::channel();
         let next = || found.recv_timeout(FOR_EVER).unwrap();
-        waits(bed.set, send);
+        let owner = waits(bed.set, send);
         for number in 0..200 {
             let (mut tx, mut rx) = if number % 2 == 0 { heap(1) } else { memfd(1) };
             let key = members.watch(&rx).unwrap();
@@ -329,6 +332,7 @@ fn entries_come_and_go_while_the_owner_waits() {
         assert!(last[0].key == key && !last[0].ready);
         // The owner drops the set then; nobody waits for what is added after.
         while found.recv().is_ok() {}
+        owner.join().unwrap();
         let refused = loop {
             match members.watch(&heap(1).1) {
                 Ok(_) => thread::yield_now(),
@@ -394,7 +398,7 @@ fn a_sleeping_owner_is_carried_over() {
     let (mut tx, mut rx) = heap(1);
     let key = members.watch(&rx).unwrap();
     let (send, found) = mpsc::channel();
-    waits(bed.set, send);
+    let owner = waits(bed.set, send);
     for round in 0..20 {
         let idle: Vec<Ends> = (0..=DOORBELLS).map(|_| heap(1)).collect();
         let keys: Vec<Key> = idle.iter().map(|e| members.watch(&e.1).unwrap()).collect();
@@ -410,6 +414,7 @@ fn a_sleeping_owner_is_carried_over() {
         }
     }
     members.set_deadline(key, Some(Instant::now()));
+    owner.join().unwrap();
 }
 
 #[test]
