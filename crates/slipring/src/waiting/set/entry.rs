@@ -277,17 +277,16 @@ impl Entry {
     }
 
     /// Whether its sleep must be bounded, and by another look than the one that began at `looked`: the pipe told of
-    /// an end that did not come yet; or a publisher may have overlooked the bit, by `face`. (On the doorbell a
-    /// sleep is bounded in any case, if not so closely.)
+    /// an end that did not come yet; or not all publishers are known to see the bit (`slipring_core::wait`,
+    /// *mixed*); or one may have overlooked it. (Which, on the doorbell, the end of a sleep tells as well.)
     pub(super) fn restless(&mut self, face: Face, looked: Instant) -> bool {
         if self.unsure_until.is_some_and(|until| until <= looked) {
             self.unsure_until = None;
         }
-        let overlooked = match face {
-            Face::Doorbell if self.check_every <= CHECK_EVERY => !self.parker.sleeper.heard(),
-            _ => self.unsure_until.is_some(),
-        };
-        self.hung != 0 || (self.armed.is_some() && overlooked)
+        let bounded = face == Face::Doorbell && self.check_every <= CHECK_EVERY;
+        let overlooked = self.unsure_until.is_some() && !bounded;
+        let unheard = !self.parker.sleeper.heard();
+        self.hung != 0 || (self.armed.is_some() && (unheard || overlooked))
     }
 
     /// Before that other look.
