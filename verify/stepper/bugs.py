@@ -146,7 +146,7 @@ def main():
                 cwd=scratch, env=environment, capture_output=True, text=True, check=False,
             )
             source.write_text(text)
-            said = (done.stderr.strip().splitlines() or ["nothing"])[0]
+            said = (done.stderr.strip().splitlines() or [f"ended with {done.returncode}"])[0]
             # Between walls an access beyond the memory ends the stepper itself.
             found = done.returncode in [1, -signal.SIGSEGV]
             print(f"{bug}: {'found: ' if found else 'MISSED: '}{said}", flush=True)
