@@ -142,6 +142,15 @@ pub enum Face {
     Pipe,
 }
 
+/// What [`Sleeper::arm`] says.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked {
+    /// What `sleep` and `rung` are to be called with.
+    pub seen: u32,
+    /// Whether the barrier may have overlooked a publisher: see [`Sleeper::unsure`].
+    pub overlooked: bool,
+}
+
 /// What one handle needs to wake the other side.
 pub struct Ringer<'m> {
     bell: &'m Bell,
@@ -266,8 +275,6 @@ pub struct Sleeper<'m> {
     /// The epoch that publishers must acknowledge, once this sleeper knows that it has no barrier; 0
     /// before. An atomic, since a set may arm on behalf of the handle.
     epoch: AtomicU64,
-    /// Not 0 if the barrier of the last `arm` did not reach everybody. An atomic for the same reason.
-    missed: AtomicU32,
     os: &'m dyn Os,
 }
 
@@ -293,14 +300,13 @@ impl<'m> Sleeper<'m> {
             publishers,
             alone,
             epoch: AtomicU64::new(0),
-            missed: AtomicU32::new(0),
             os,
         }
     }
 
     /// Asks to be woken by `face`. Look once more afterwards, before [`sleep`](Self::sleep): what was
-    /// published before may have gone unnoticed. Returns what `sleep` is to be called with.
-    pub fn arm(&self, face: Face) -> u32 {
+    /// published before may have gone unnoticed.
+    pub fn arm(&self, face: Face) -> Asked {
         // Acquire: pairs with the bump in `Ringer::wake`, and comes before the set.
         let seen = self.bell.doorbell.load(Ordering::Acquire);
         // Relaxed: before the set, by its release.
@@ -311,11 +317,9 @@ impl<'m> Sleeper<'m> {
             // Release: pairs with the acquire in `Ringer::wake`. Before the barrier.
             self.bell.waiters.fetch_or(self.bit, Ordering::Release);
             let reach = self.os.barrier();
-            // Relaxed: for who armed.
-            let missed = u32::from(reach == Reach::Known);
-            self.missed.store(missed, Ordering::Relaxed);
             if reach != Reach::Nobody {
-                return seen;
+                let overlooked = reach == Reach::Known;
+                return Asked { seen, overlooked };
             }
             // Release: pairs with the acquire in `Ringer::wake`; our seat was repaired before it.
             let before = self.bell.epoch.fetch_add(1, Ordering::Release);
@@ -327,7 +331,10 @@ impl<'m> Sleeper<'m> {
             .fetch_or(self.bit | FENCED, Ordering::Release);
         // SeqCst: pairs with the fence in `Ringer::wake`.
         fence(Ordering::SeqCst);
-        seen
+        Asked {
+            seen,
+            overlooked: false,
+        }
     }
 
     /// Sleeps until somebody rings, for at most `at_most` nanoseconds. May return at any time.
@@ -340,10 +347,10 @@ impl<'m> Sleeper<'m> {
         self.os.sleep(&self.bell.doorbell, seen, at_most);
     }
 
-    /// Whether a publish under way may have overlooked what the last `arm` set. Then who cannot bound its sleep
-    /// must look once more, [`SEEN_WITHIN`] after that `arm`.
-    pub fn unsure(&self) -> bool {
-        self.missed.load(Ordering::Relaxed) != 0 || !self.heard()
+    /// Whether a publish under way may have overlooked what `arm` asked for. Then who cannot bound its sleep must
+    /// look once more, [`SEEN_WITHIN`] after that `arm`.
+    pub fn unsure(&self, asked: Asked) -> bool {
+        asked.overlooked || !self.heard()
     }
 
     /// Whether all publishers have acknowledged that they fence, if they must (*mixed*).

@@ -102,7 +102,7 @@ fn sleeping<R>(sleeper: &Sleeper<'_>, mut attempt: impl FnMut() -> Result<R, Err
         Err(other) => panic!("{other}"),
     };
     loop {
-        let seen = sleeper.arm(Face::Doorbell);
+        let seen = sleeper.arm(Face::Doorbell).seen;
         if let Some(done) = again() {
             sleeper.disarm();
             return done;

@@ -9,7 +9,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use slipring_core::wait::SEEN_WITHIN;
+use slipring_core::wait::{Asked, SEEN_WITHIN};
 
 use super::Parker;
 use super::reactor::Reactor;
@@ -35,16 +35,16 @@ struct Due {
     listed: bool,
 }
 
-/// Empties the pipe, and sees to it that the bit stands, by `ask`, which says whether it did not; and notes if
-/// somebody may have overlooked that. It is owed a look then, also by who comes back to find the bit set.
+/// Empties the pipe, and sees to it that the bit stands, by `ask`; and notes if somebody may have overlooked that.
+/// Whether the bit did not stand. It is owed a look then, also by who comes back to find the bit set.
 ///
 /// The helper looks before all of that, or after it: in between it would take what is just being armed for what was
 /// overlooked, and its byte would come after the emptying.
-pub(super) fn asking(parker: &Parker, ask: impl FnOnce() -> bool) -> bool {
+pub(super) fn asking(parker: &Parker, ask: impl FnOnce() -> Option<Asked>) -> bool {
     let mut due = parker.again.due();
     let asked = ask();
     let since = parker.position();
-    if asked && parker.sleeper.unsure() {
+    if asked.is_some_and(|asked| parker.sleeper.unsure(asked)) {
         let at = Instant::now() + AFTER;
         let listed = due.as_ref().is_some_and(|due| due.listed);
         *due = Some(Due { at, since, listed });
@@ -52,7 +52,7 @@ pub(super) fn asking(parker: &Parker, ask: impl FnOnce() -> bool) -> bool {
         // Its caller is about to look at all that came before.
         due.since = since;
     }
-    asked
+    asked.is_some()
 }
 
 /// Has the helper look again at a handle, if that is owed. `false` if there is no helper to be had: then the time is

@@ -393,7 +393,8 @@ fn sleep<C: Waits>(
         }
         // From here on a set that the handle is in leaves the words alone.
         seat.parker.occupy();
-        let (seen, armed) = (seat.parker.sleeper.arm(Face::Doorbell), Instant::now());
+        let asked = seat.parker.sleeper.arm(Face::Doorbell);
+        let (seen, armed) = (asked.seen, Instant::now());
         let seat = &*seat;
         let _armed = Armed(seat);
         // What was published before the bit was set.
@@ -403,7 +404,7 @@ fn sleep<C: Waits>(
         seat.count_park();
         while !seat.parker.sleeper.rung(seen) {
             // A sleep that is short in any case need not be shorter for who may have overlooked the bit.
-            let unsure = longest > CHECK_EVERY && seat.parker.sleeper.unsure();
+            let unsure = longest > CHECK_EVERY && seat.parker.sleeper.unsure(asked);
             let longest = match unsure && now.saturating_duration_since(armed) < again::AFTER {
                 true => again::AFTER,
                 false => longest,

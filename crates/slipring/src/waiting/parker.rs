@@ -14,7 +14,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use slipring_core::broadcast;
 use slipring_core::layout::Kind;
-use slipring_core::wait::{Face, Sleeper};
+use slipring_core::wait::{Asked, Face, Sleeper};
 
 use super::again::Again;
 use super::set::Shared;
@@ -182,7 +182,7 @@ impl Parker {
     }
 
     /// Asks, for the set, to be woken, unless the handle uses the words.
-    pub(super) fn arm_for_set(&self, face: Face) -> Option<u32> {
+    pub(super) fn arm_for_set(&self, face: Face) -> Option<Asked> {
         let link = self.link();
         // Also if the handle has the words: a byte that nobody takes would keep the set awake until it is
         // done. (A handle that polls its own descriptor is not in a set.)

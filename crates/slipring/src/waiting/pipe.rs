@@ -232,11 +232,8 @@ pub(super) fn ask<C: Waits>(core: &mut C, seat: &Seat) -> Result<(), Error> {
     // answers this bit, and that we take, has cleared it by then.
     let asked = again::asking(&seat.parker, || {
         seat.parker.polled.drain();
-        let asked = !seat.parker.sleeper.armed();
-        if asked {
-            seat.parker.sleeper.arm(Face::Pipe);
-        }
-        asked
+        let armed = seat.parker.sleeper.armed();
+        (!armed).then(|| seat.parker.sleeper.arm(Face::Pipe))
     });
     if asked {
         seat.count_park();

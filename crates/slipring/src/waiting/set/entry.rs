@@ -259,9 +259,10 @@ impl Entry {
             return Ok(false);
         }
         // Nothing if the handle sleeps by itself: it tells when it is done.
-        self.armed = self.parker.arm_for_set(face);
-        let unsure = self.armed.is_some() && self.parker.sleeper.unsure();
-        self.unsure_until = unsure.then(|| Instant::now() + AFTER);
+        let asked = self.parker.arm_for_set(face);
+        self.armed = asked.map(|asked| asked.seen);
+        let unsure = asked.filter(|asked| self.parker.sleeper.unsure(*asked));
+        self.unsure_until = unsure.map(|_| Instant::now() + AFTER);
         if face == Face::Pipe {
             // Whoever arrived before the bit was set.
             self.plug()?;
