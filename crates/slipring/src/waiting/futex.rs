@@ -142,14 +142,17 @@ impl Os for Kernel {
     }
 
     fn barrier(&self) -> Reach {
-        // A sandbox may refuse what was allowed when this process registered.
-        let done = |command| membarrier(command).is_ok();
-        let own = self.barriers != Barriers::None && done(MembarrierCommand::PrivateExpedited);
-        match self.barriers {
-            Barriers::Own if own => Reach::Everybody,
-            // Not all of them: see `wait.rs`.
-            Barriers::Every if own && done(MembarrierCommand::GlobalExpedited) => Reach::Known,
-            _ => Reach::Nobody,
+        let (command, reach) = match self.barriers {
+            Barriers::None => return Reach::Nobody,
+            Barriers::Own => (MembarrierCommand::PrivateExpedited, Reach::Everybody),
+            // Not all of them, and not all of this process's either: see `wait.rs`. A second look finds what
+            // either misses, so a second call would be for nothing.
+            Barriers::Every => (MembarrierCommand::GlobalExpedited, Reach::Known),
+        };
+        match membarrier(command) {
+            Ok(()) => reach,
+            // A sandbox may refuse what was allowed when this process registered.
+            Err(_) => Reach::Nobody,
         }
     }
 }
