@@ -103,16 +103,15 @@ fn the_demo_waits_as_it_is_told() {
         assert!(output.status.success(), "{}", text(&output.stderr));
         let demo = json(&output);
         assert_eq!(demo["wait"], wait);
-        for end in ["writer", "reader"] {
-            let figure = |what: &str| demo["slipring"][end][what].as_f64().unwrap();
-            // Each sleep takes two system calls or more, each wake-up one.
-            let least = 2.0 * figure("parks") + figure("wakes");
-            let calls =
-                figure("system_calls_per_s") * demo["slipring"]["seconds"].as_f64().unwrap();
-            assert!(
-                calls >= least * 0.999 && (calls > 0.0) == (least > 0.0),
-                "{demo}"
-            );
+        for (end, other) in [("writer", "reader"), ("reader", "writer")] {
+            let figure = |end, what: &str| demo["slipring"][end][what].as_f64().unwrap();
+            // Each sleep takes two system calls or more, each wake-up one. (Who was woken may have found
+            // the news before it slept: then it made a call, and did not park.)
+            let least = 2.0 * figure(end, "parks") + figure(end, "wakes");
+            let seconds = demo["slipring"]["seconds"].as_f64().unwrap();
+            let calls = figure(end, "system_calls_per_s") * seconds;
+            let any = least + figure(other, "wakes") > 0.0;
+            assert!(calls >= least * 0.999 && (any || calls == 0.0), "{demo}");
             assert!(demo["seqpacket"][end]["system_calls_per_s"].as_f64() > Some(0.0));
         }
     }
