@@ -142,10 +142,10 @@ impl HandBack {
             Phase::Trial(left) => self.tried(left, cost),
         };
         let count = match self.phase {
-            Phase::Usual(_) if self.rest > BEFORE => capacity,
-            // In a hurry.
-            Phase::Usual(_) | Phase::Trial(_) => capacity.div_ceil(8),
-            Phase::Begin | Phase::Change { .. } => capacity,
+            // A trial, or one that is soon.
+            Phase::Trial(_) => capacity.div_ceil(8),
+            Phase::Usual(_) if self.rest == BEFORE => capacity.div_ceil(8),
+            _ => capacity,
         };
         self.read_on(at, count);
     }

@@ -50,8 +50,7 @@
 //! *Mixed*: a sleeper that may not call `membarrier`, before publishers that do not fence. It bumps
 //! `epoch`, then sets [`FENCED`] beside its bit. A publisher that sees `FENCED` fences, loads `epoch`,
 //! loads `waiters` again, and, with `FENCED` still there, acknowledges that epoch. (Having acquired it,
-//! it has left behind whatever `FENCED` an earlier sleeper had set and the next had cleared.) From then on
-//! every
+//! it has left behind whatever `FENCED` an earlier sleeper had set and the next had cleared.) From then on every
 //! load of its sees `FENCED` (it has read the set, or a later value; nobody clears it while that sleeper
 //! has its seat), so every publish fences, and the argument is that of *fenced*. Until it has
 //! acknowledged, the sleeper sleeps for at most [`SEEN_WITHIN`].

@@ -298,7 +298,8 @@ impl Producer {
     /// `Disconnected` as for `try_reserve`; the descriptor then becomes readable when the next consumer
     /// comes. `InSet` while a [`WaitSet`](crate::WaitSet) waits for the handle, `Forked` in a forked child.
     /// Does not wait for the other side; but where no [helper thread](crate#the-helper-thread) can be started
-    /// it takes a little over 1 ms, and up to 10 ms while the kernel frees what a consumer held that has just died.
+    /// it takes a little over 1 ms, and up to 10 ms while the kernel frees what a consumer held that has just
+    /// died.
     pub fn arm(&mut self, len: usize) -> Result<Readiness, Error> {
         waiting::arm(&mut self.core, &self.seat, |core| core.ensure(len))
     }
@@ -451,8 +452,8 @@ impl Consumer {
     /// `Disconnected` as for `try_read`, of a producer that died as well; the descriptor then becomes
     /// readable when the next one comes. `InSet` while a [`WaitSet`](crate::WaitSet) waits for the handle,
     /// `Forked` in a forked child. Does not wait for the other side; but where no
-    /// [helper thread](crate#the-helper-thread) can be started it takes a little over 1 ms, and up to 10 ms while the
-    /// kernel frees what a producer held that has just died.
+    /// [helper thread](crate#the-helper-thread) can be started it takes a little over 1 ms, and up to 10 ms
+    /// while the kernel frees what a producer held that has just died.
     pub fn arm(&mut self) -> Result<Readiness, Error> {
         waiting::arm(&mut self.core, &self.seat, core::Consumer::ensure)
     }

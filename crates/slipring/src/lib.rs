@@ -27,7 +27,7 @@
 //!
 //! # Features
 //! None by default. `stream`: consumers as `futures_core::Stream`s. `tokio`: that, and `on_tokio`, by which
-//! a handle's futures are woken by tokio's event loop, in place of a helper thread.
+//! a handle's futures are woken by tokio's event loop, in place of the helper thread.
 #![deny(unsafe_code)]
 
 #[allow(unsafe_code)]

@@ -191,6 +191,14 @@ fn pop_all(rx: &mut Consumer<'_, Pair>, numbers: std::ops::Range<u64>) {
     }
 }
 
+/// Reads the first message in place, and does not release it.
+fn look_at_first(rx: &mut Consumer<'_, Pair>) {
+    until(|| rx.ensure()).unwrap();
+    let messages = rx.try_read(1).unwrap();
+    assert_eq!(number(*messages.iter().next().unwrap()), 0);
+    messages.release(0);
+}
+
 impl Feed {
     /// Has `seat` stand at the beginning, before any thread runs.
     fn joined(self: Arc<Feed>, seat: usize) -> Arc<Feed> {
@@ -285,10 +293,7 @@ fn one_that_goes_forward_frees_what_it_has_read() {
     model_within(2, || {
         let feed = Feed::new(1, false).joined(1);
         let reader = feed.reader(1, Seek::Oldest, |mut rx| {
-            until(|| rx.ensure()).unwrap();
-            let messages = rx.try_read(1).unwrap();
-            assert_eq!(number(*messages.iter().next().unwrap()), 0);
-            messages.release(0);
+            look_at_first(&mut rx);
             assert_eq!(rx.seek(Seek::Newest), Ok(1));
             pop_all(&mut rx, 1..2);
         });
@@ -303,10 +308,7 @@ fn one_that_leaves_has_read() {
     model_within(2, || {
         let feed = Feed::new(1, false).joined(1);
         let reader = feed.reader(1, Seek::Oldest, |mut rx| {
-            until(|| rx.ensure()).unwrap();
-            let messages = rx.try_read(1).unwrap();
-            assert_eq!(number(*messages.iter().next().unwrap()), 0);
-            messages.release(0);
+            look_at_first(&mut rx);
         });
         feed.produce(false, |tx, _| push_all(tx, 0..2));
         reader.join().unwrap();

@@ -64,11 +64,8 @@ impl Kernel {
         } else {
             Barriers::None
         };
-        let barriers = if registered() {
-            barriers
-        } else {
-            Barriers::None
-        };
+        let usable = barriers != Barriers::None && registered();
+        let barriers = if usable { barriers } else { Barriers::None };
         Kernel { barriers, pipes }
     }
 

@@ -15,6 +15,7 @@ mod parker;
 mod pipe;
 mod reactor;
 pub mod set;
+mod timer;
 
 use std::time::{Duration, Instant};
 

@@ -71,14 +71,14 @@ impl Parker {
         let (role, geometry) = (Role::of_seat(number), region.geometry());
         // Where many sit opposite, no hang-up tells of a death. (In private memory nobody dies.)
         let many = role == Role::Producer && geometry.kind == Kind::Broadcast;
-        let again = (many && region.files.is_some()).then_some(check_every);
+        let recheck = (many && region.files.is_some()).then_some(check_every);
         Parker {
             region,
             role,
             number,
             sleeper,
             history: AtomicU64::new(0),
-            polled: Polled::new(again),
+            polled: Polled::new(recheck),
             hung: AtomicU64::new(0),
             looks: AtomicU32::new(0),
             link: Mutex::default(),
@@ -208,19 +208,20 @@ impl Parker {
     /// for whom a producer waits.
     pub(super) fn position(&self) -> u64 {
         let geometry = self.region.geometry();
-        let control = self.region.control();
-        let opposite = self.role.other();
-        if opposite == Role::Consumer && geometry.kind == Kind::Broadcast {
-            let slowest = broadcast::slowest(control.members(), self.region.side(opposite));
-            return slowest.map_or(u64::MAX, |(_, position)| position);
+        if self.role == Role::Producer && geometry.kind == Kind::Broadcast {
+            return self.slowest();
         }
-        let seat = opposite.seats(geometry).start;
+        let seat = self.role.other().seats(geometry).start;
+        let page = self.region.control().role(geometry, seat);
         // Acquire: pairs with the release of each publish: who looks next sees at least this.
-        control
-            .role(geometry, seat)
-            .position
-            .0
-            .load(Ordering::Acquire)
+        page.position.0.load(Ordering::Acquire)
+    }
+
+    /// Where the slowest of those stands for whom a producer of many waits. Without any nobody is waited for.
+    pub(super) fn slowest(&self) -> u64 {
+        let consumers = self.region.side(Role::Consumer);
+        let slowest = broadcast::slowest(self.region.control().members(), consumers);
+        slowest.map_or(u64::MAX, |(_, position)| position)
     }
 
     /// Whether the pipe, with no plug in it, is hung up now.

@@ -6,7 +6,8 @@
 //!
 //! # Hang-up
 //! The other side holds the pipe open for writing, and the kernel hangs it up when that side dies: so
-//! there is no bounded sleep here, and no timer. A pipe that hung up stays so, and would keep its event
+//! there is no bounded sleep here, and no timer (but for the second look at who may have been overlooked:
+//! `again.rs`). A pipe that hung up stays so, and would keep its event
 //! loop awake; therefore, while nobody sits opposite (or an end was told of), this side holds a writing
 //! end itself, the *plug*. Whoever arrives rings, so the next arming pulls the plug; arming looks for
 //! somebody opposite once more after it asked for the byte, since that ring may have gone before.
@@ -23,14 +24,11 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, epoll};
 use rustix::fs::Timespec;
 use rustix::io::Errno;
-use rustix::time::{
-    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime,
-};
 use slipring_core::Error as Core;
 use slipring_core::seat::Life;
 use slipring_core::wait::Face;
 
-use super::{Waits, again, notice_death};
+use super::{Waits, again, notice_death, timer};
 use crate::error::Error;
 use crate::fork::Unforked;
 use crate::region::{Region, pipes};
@@ -51,7 +49,7 @@ pub enum Readiness {
 pub(crate) struct Polled {
     read: OnceLock<Ends>,
     /// How long after it was armed it is to be polled again in any case; nothing where a hang-up tells.
-    again: Option<Duration>,
+    recheck: Option<Duration>,
     /// A writing end of our own: see the head of this file.
     plug: Mutex<Option<Unforked>>,
 }
@@ -64,11 +62,10 @@ struct Ends {
 }
 
 impl Ends {
-    fn new(pipe: OwnedFd, again: Option<Duration>) -> Result<Ends, Error> {
+    fn new(pipe: OwnedFd, recheck: Option<Duration>) -> Result<Ends, Error> {
         let failed = |errno| Error::os("make a timer beside the channel's pipe", errno);
         let timed = |_| -> Result<_, Errno> {
-            let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
-            let timer = timerfd_create(TimerfdClockId::Monotonic, flags)?;
+            let timer = timer::create()?;
             let both = epoll::create(epoll::CreateFlags::CLOEXEC)?;
             for (key, fd) in [&pipe, &timer].into_iter().enumerate() {
                 let data = epoll::EventData::new_u64(key as u64);
@@ -76,7 +73,7 @@ impl Ends {
             }
             Ok((timer, both))
         };
-        let timed = again.map(timed).transpose().map_err(failed)?;
+        let timed = recheck.map(timed).transpose().map_err(failed)?;
         Ok(Ends { pipe, timed })
     }
 
@@ -89,10 +86,10 @@ impl Ends {
 }
 
 impl Polled {
-    /// Of a seat that is to be polled `again` in any case, so long after it was armed.
-    pub(super) fn new(again: Option<Duration>) -> Polled {
+    /// Of a seat that is to be polled again in any case, so long after it was armed.
+    pub(super) fn new(recheck: Option<Duration>) -> Polled {
         Polled {
-            again,
+            recheck,
             ..Polled::default()
         }
     }
@@ -104,13 +101,8 @@ impl Polled {
         };
         pipes::drain(ends.pipe.as_fd());
         if let Some((timer, _)) = &ends.timed {
-            let again = self.again.unwrap_or_default().max(Duration::from_micros(1));
-            let once = Itimerspec {
-                it_interval: Timespec::default(),
-                it_value: Timespec::try_from(again).unwrap_or_default(),
-            };
             // Setting it takes back what it told. It fails for no time that a clock knows.
-            let _ = timerfd_settime(timer, TimerfdTimerFlags::empty(), &once);
+            let _ = timer::set(timer.as_fd(), self.recheck.unwrap_or_default());
         }
     }
 
@@ -122,7 +114,7 @@ impl Polled {
         let mut plug = self.lock();
         // Another thread may have been first, and may have pulled the plug since.
         if self.read.get().is_none() {
-            let ends = Ends::new(region.pipe(seat, pipes::READ)?, self.again)?;
+            let ends = Ends::new(region.pipe(seat, pipes::READ)?, self.recheck)?;
             // Plugged from the first: nobody may ever have written.
             Self::plug_in(&mut plug, region, seat, true)?;
             let _ = self.read.set(ends);

@@ -29,13 +29,9 @@ use std::time::{Duration, Instant};
 
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
-use rustix::fs::Timespec;
 use rustix::io::Errno;
-use rustix::time::{
-    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime,
-};
 
-use super::{Parker, again};
+use super::{Parker, again, timer};
 use crate::error::Error;
 use crate::fork::{NoFork, Unforked};
 use crate::signals;
@@ -95,11 +91,7 @@ impl Reactor {
         let failed = |errno| Error::os("make an epoll for the helper thread", errno);
         epoll = Unforked::open_within(&no_fork, || epoll::create(CreateFlags::CLOEXEC))
             .map_err(failed)?;
-        let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
-        timer = Unforked::open_within(&no_fork, || {
-            timerfd_create(TimerfdClockId::Monotonic, flags)
-        })
-        .map_err(failed)?;
+        timer = Unforked::open_within(&no_fork, timer::create).map_err(failed)?;
         if let (Some(epoll), Some(timer)) = (epoll.get(), timer.get()) {
             let data = EventData::new_u64(TIMER);
             epoll::add(epoll, timer, data, EventFlags::IN).map_err(failed)?;
@@ -159,9 +151,7 @@ impl Reactor {
             }
         }
     }
-}
 
-impl Reactor {
     /// Has the helper look again at a handle, [`again::AFTER`] from now. Whether it will.
     pub(super) fn look_again(&self, parker: Weak<Parker>) -> bool {
         let mut again = lock(&self.again);
@@ -175,13 +165,8 @@ impl Reactor {
     }
 
     fn set_timer(&self, after: Duration) -> bool {
-        let once = Itimerspec {
-            it_interval: Timespec::default(),
-            // Zero would be never.
-            it_value: Timespec::try_from(after.max(Duration::from_nanos(1))).unwrap_or_default(),
-        };
-        let set = |timer| timerfd_settime(timer, TimerfdTimerFlags::empty(), &once).is_ok();
-        self.timer.get().is_some_and(set)
+        let timer = self.timer.get();
+        timer.is_some_and(|timer| timer::set(timer, after).is_ok())
     }
 
     /// Looks at all who are due.

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use slipring_core::broadcast;
 use slipring_core::layout::{Kind, SeatLine, WhenFull};
 use slipring_core::seat::{Life, State};
 use slipring_core::wait::Face;
@@ -156,8 +155,7 @@ impl Entry {
         // Acquire: pairs with the release in `Reader::release`. The peer's word first: in the other order
         // our own could be behind it, which is impossible otherwise.
         let head = match geometry.kind {
-            // Without any nobody is waited for.
-            Kind::Broadcast => self.slowest().unwrap_or(u64::MAX),
+            Kind::Broadcast => self.parker.slowest(),
             Kind::Spsc | Kind::Bytes => self.words.head.load(Ordering::Acquire),
         };
         let tail = self.words.tail.load(Ordering::Relaxed);
@@ -166,14 +164,6 @@ impl Entry {
         used > self.words.capacity
             || !used.is_multiple_of(self.words.unit)
             || self.words.capacity - used >= room
-    }
-
-    /// Where the slowest of those stands for whom a producer of many waits.
-    fn slowest(&self) -> Option<u64> {
-        let region = &self.parker.region;
-        let consumers = region.side(Role::Consumer);
-        let slowest = broadcast::slowest(region.control().members(), consumers);
-        slowest.map(|(_, position)| position)
     }
 
     /// The end of a peer that is news.
