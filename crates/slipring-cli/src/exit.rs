@@ -80,6 +80,7 @@ fn code_of(error: &Error) -> u8 {
         Error::BadName { .. }
         | Error::Capacity { .. }
         | Error::MaxRecord { .. }
+        | Error::Consumers { .. }
         | Error::Metadata { .. } => 2,
         Error::RoleTaken { .. } | Error::Recovering { .. } | Error::InUse { .. } => 5,
         _ => 1,

@@ -230,9 +230,9 @@ fn held_back(stat: &Stat, seat: &SeatStat) -> String {
 }
 
 fn seat_row(stat: &Stat, seat: &SeatStat) -> Vec<String> {
-    let seen = match seat.state {
-        SeatState::Never => "-".to_string(),
-        _ => format!("{} ago", text::nanoseconds(seat.heartbeat_age)),
+    let seen = match seat.heartbeat_age {
+        Some(age) if seat.state != SeatState::Never => format!("{} ago", text::nanoseconds(age)),
+        _ => "-".to_string(),
     };
     let mut row = vec![
         seat.role.name().to_string(),

@@ -153,7 +153,7 @@ impl fmt::Display for Error {
             ),
             Error::Stride { index, of } => write!(
                 f,
-                "there is no part {index} of {of}; parts are counted from 0, and there is at least one"
+                "there is no part {index} of {of}; parts are counted from 0, and there are 1 to 2^32"
             ),
             Error::TooLarge { asked, max } => {
                 write!(

@@ -42,6 +42,40 @@ pub struct SeatToken(pub(crate) Seat, pub(crate) Seek);
 /// How a channel is to be made, or what is expected of one that exists.
 ///
 /// The same for every kind; see the kinds' own pages for how to begin one.
+///
+/// ```
+/// use slipring::{Error, HugePages, spsc};
+///
+/// let builder = spsc::Builder::<u64>::new(1024).metadata(b"prices, in cents").huge_pages(HugePages::TwoMiB);
+/// let channel = builder.memfd()?;
+/// assert_eq!(&channel.metadata()[..6], b"prices");
+/// if let Some(why) = &channel.pages().reason {
+///     println!("ordinary pages: {why}");
+/// }
+/// let tx = channel.producer()?;
+/// assert!(matches!(channel.producer(), Err(Error::RoleTaken { .. })));
+/// # Ok::<(), Error>(())
+/// ```
+///
+/// # Errors
+/// *Making* a channel, wherever: `Capacity`, `MaxRecord`, `Consumers` or `Metadata` for what no channel can
+/// have, before anything is touched; `NoSpace` if the memory is not to be had (all of it is, before the
+/// channel appears); `NotSealable` for [`sealed`](Self::sealed) anywhere but in memfds.
+///
+/// *Opening* one that exists: `NotAChannel`, `Version`, `Truncated`, `Corrupt` for what lies there, `Kind`,
+/// `Schema` or (with [`exact`](Self::exact)) `Geometry` for a channel that is another; it is not touched.
+///
+/// By a *name*: `BadName`; `NoDirectory`, `UnsafeDirectory` or `Permission` for where it lies, `NotFound`,
+/// `AlreadyExists`.
+///
+/// *Taking a role*: `RoleTaken`, or of `broadcast`'s consumers `TooManyReaders`; `Recovering` after the
+/// [`patience`](Self::patience) for somebody else's repair; `Sealed` for a producer that may not write;
+/// `Ahead` for a consumer that was to begin at a message not yet there ([`broadcast`](crate::broadcast)'s
+/// `join`); `Corrupt`; `Forked` for heap memory that a fork copied. A seat whose holder died is repaired
+/// first.
+///
+/// And `Os`, with what the system said, for every other refusal of its (descriptors run out, say). None of these
+/// calls waits for the other side.
 pub struct Builder<K> {
     pub(crate) geometry: Geometry,
     metadata: Result<[u8; METADATA], usize>,
@@ -160,19 +194,22 @@ impl<K: Kind> Builder<K> {
         self
     }
 
-    /// Makes a new named channel; `AlreadyExists` if there is one, which is not touched.
+    /// Makes a new named channel; `AlreadyExists` if there is one, which is not touched. It appears whole, or
+    /// not at all: what a creator leaves that is killed halfway, the next one sweeps. Other
+    /// [errors](Self#errors): of making, by a name.
     pub fn create(&self, name: &str) -> Result<Channel<K>, Error> {
         let region = Region::create(&Name::new(name)?, &self.open_plan()?)?;
         self.channel(region)
     }
 
-    /// Opens a named channel; `NotFound` if there is none.
+    /// Opens a named channel; `NotFound` if there is none. Other [errors](Self#errors): of opening, by a name.
     pub fn open(&self, name: &str) -> Result<Channel<K>, Error> {
         let region = Region::open(&Name::new(name)?)?;
         self.channel(region)
     }
 
-    /// Opens a named channel, or makes it: either side may come first.
+    /// Opens a named channel, or makes it: either side may come first. [Errors](Self#errors): of making, of
+    /// opening, by a name.
     pub fn open_or_create(&self, name: &str) -> Result<Channel<K>, Error> {
         let plan = self.open_plan()?;
         let name = Name::new(name)?;
@@ -188,12 +225,14 @@ impl<K: Kind> Builder<K> {
         }
     }
 
-    /// Takes the writing role of a named channel, which is made if it does not exist.
+    /// Takes the writing role of a named channel, which is made if it does not exist. [Errors](Self#errors):
+    /// of making, of opening, by a name, of taking a role (`RoleTaken`, and so on).
     pub fn producer(&self, name: &str) -> Result<K::Producer, Error> {
         K::producer(SeatToken(self.seat(name, Role::Producer)?, self.seek))
     }
 
-    /// Takes the reading role of a named channel, which is made if it does not exist.
+    /// Takes the reading role of a named channel, which is made if it does not exist. [Errors](Self#errors):
+    /// of making, of opening, by a name, of taking a role (`RoleTaken`, `TooManyReaders`, and so on).
     pub fn consumer(&self, name: &str) -> Result<K::Consumer, Error> {
         K::consumer(SeatToken(self.seat(name, Role::Consumer)?, self.seek))
     }
@@ -209,12 +248,13 @@ impl<K: Kind> Builder<K> {
     }
 
     /// Makes a channel in memory of this process alone, for its threads, and takes both roles.
+    /// [Errors](Self#errors): of making, of taking a role.
     pub fn channel_pair(&self) -> Result<(K::Producer, K::Consumer), Error> {
         let channel = self.heap()?;
         Ok((channel.producer()?, channel.consumer()?))
     }
 
-    /// Makes a channel in memory of this process alone.
+    /// Makes a channel in memory of this process alone. [Errors](Self#errors): of making.
     pub fn heap(&self) -> Result<Channel<K>, Error> {
         let region = Region::heap(&self.open_plan()?)?;
         self.channel(region)
@@ -222,7 +262,19 @@ impl<K: Kind> Builder<K> {
 
     /// Makes a channel without a name, in two sealed memfds, for a child or to be sent over a Unix
     /// socket: see [`handover`](crate::handover), or [`Channel::descriptors`] and
-    /// [`from_fds`](Self::from_fds).
+    /// [`from_fds`](Self::from_fds). [Errors](Self#errors): of making.
+    ///
+    /// ```
+    /// use slipring::bytes;
+    ///
+    /// let builder = bytes::Builder::new(4096);
+    /// let channel = builder.memfd()?;
+    /// let passed = channel.descriptors().iter().map(|fd| fd.try_clone_to_owned()).collect::<Result<_, _>>()?;
+    /// let mut rx = builder.from_fds(passed)?.consumer()?;      // in the other process
+    /// channel.producer()?.push(b"over there")?;
+    /// assert_eq!(&*rx.read()?, b"over there");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn memfd(&self) -> Result<Channel<K>, Error> {
         let region = Region::memfd(&self.plan()?)?;
         self.channel(region)
@@ -230,7 +282,7 @@ impl<K: Kind> Builder<K> {
 
     /// The channel in the [`descriptors`](Channel::descriptors) that another process passed, in their
     /// order. Anything but memfds sealed against resizing, and a pipe a seat, is `BadDescriptor`. Needs
-    /// /proc.
+    /// /proc (`NeedsProc`). Other [errors](Self#errors): of opening.
     pub fn from_fds(&self, descriptors: Vec<OwnedFd>) -> Result<Channel<K>, Error> {
         self.channel(Region::from_fds(descriptors)?)
     }
@@ -245,7 +297,10 @@ impl<K: Kind> Builder<K> {
         self.geometry.data_len()
     }
 
-    /// Makes a channel in the caller's memory, whose contents are lost.
+    /// Makes a channel in the caller's memory, whose contents are lost. `Truncated` or `Misaligned` for
+    /// memory that is too short ([`control_len`](Self::control_len), [`data_len`](Self::data_len)), or begins
+    /// in the wrong place; other [errors](Self#errors): of making. There are no kernel locks in borrowed
+    /// memory: that a holder died, nobody finds out.
     ///
     /// # Safety
     /// Both parts are valid for reads and writes until the last handle and the channel are dropped,
@@ -257,7 +312,8 @@ impl<K: Kind> Builder<K> {
         self.channel(unsafe { Region::format_in(memory, &plan) }?)
     }
 
-    /// The channel that somebody made in this memory with [`format_in`](Self::format_in).
+    /// The channel that somebody made in this memory with [`format_in`](Self::format_in): `Truncated`,
+    /// `Misaligned`, and the [errors](Self#errors) of opening.
     ///
     /// # Safety
     /// As for [`format_in`](Self::format_in).
@@ -296,16 +352,19 @@ impl<K: Kind> Builder<K> {
         self.plan()
     }
 
-    /// The largest record is a slot size to the core; here a user chose it.
+    /// What is a word of the header to the core, here a user chose.
     fn in_words(&self, error: slipring_core::Error) -> Error {
-        match error {
-            slipring_core::Error::Corrupt(corrupt) if corrupt.word == "slot_size" => {
-                Error::MaxRecord {
-                    found: self.geometry.slot_size - 8,
-                    max: self.geometry.capacity - 8,
-                }
-            }
-            error => error.into(),
+        let slipring_core::Error::Corrupt(corrupt) = error else {
+            return error.into();
+        };
+        let (found, max) = (corrupt.found, corrupt.expected);
+        match corrupt.word {
+            "slot_size" => Error::MaxRecord {
+                found: found.saturating_sub(8),
+                max: self.geometry.capacity - 8,
+            },
+            "consumers" => Error::Consumers { found, max },
+            _ => corrupt.into(),
         }
     }
 
@@ -417,12 +476,16 @@ impl<K> Clone for Channel<K> {
 }
 
 impl<K: Kind> Channel<K> {
-    /// Takes the writing role: `RoleTaken` while another handle in any process has it.
+    /// Takes the writing role: `RoleTaken` while another handle in any process has it, `Sealed` where only
+    /// its maker may write, `NotFound` if the channel was removed meanwhile; else as
+    /// [`Builder`](Builder#errors) says of roles.
     pub fn producer(&self) -> Result<K::Producer, Error> {
         K::producer(SeatToken(self.seat(Role::Producer)?, self.seek))
     }
 
-    /// Takes the reading role: `RoleTaken` while another handle in any process has it.
+    /// Takes the reading role: `RoleTaken` while another handle in any process has it, of `broadcast`
+    /// `TooManyReaders` while all seats are held, `NotFound` if the channel was removed meanwhile; else as
+    /// [`Builder`](Builder#errors) says of roles.
     pub fn consumer(&self) -> Result<K::Consumer, Error> {
         K::consumer(SeatToken(self.seat(Role::Consumer)?, self.seek))
     }

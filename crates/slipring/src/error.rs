@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use slipring_core::{Corrupt, End};
 
+use crate::region::HugePages;
+
 /// What a call on a channel, or the making or opening of one, can end with.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -43,9 +45,7 @@ pub enum Error {
         newest: u64,
     },
     /// No such part of the messages.
-    #[error(
-        "there is no part {index} of {of}: parts are counted from 0, and there is at least one"
-    )]
+    #[error("there is no part {index} of {of}: parts are counted from 0, and there are 1 to 2^32")]
     Stride {
         /// Which part.
         index: u64,
@@ -158,6 +158,14 @@ pub enum Error {
         /// The most that this ring allows, in bytes.
         max: u64,
     },
+    /// Seats for more consumers than a channel can have, or for none.
+    #[error("{found} is no number of consumers: a channel has seats for 1 to {max}")]
+    Consumers {
+        /// What was asked for.
+        found: u64,
+        /// The most that is possible.
+        max: u64,
+    },
     /// More user metadata than the header holds.
     #[error("the header holds {max} bytes of user metadata, {found} were given")]
     Metadata {
@@ -225,6 +233,18 @@ pub enum Error {
         /// Where.
         what: Detail<str>,
     },
+
+    /// A named channel in huge pages needs a file system of such pages.
+    #[error(
+        "no hugetlbfs with {size} is mounted; mount one (as root, `slipring hugepages --mount`), or do without huge pages"
+    )]
+    NotMounted {
+        /// The page size.
+        size: HugePages,
+    },
+    /// Only huge pages come from a pool that can be set.
+    #[error("pages of the usual size are reserved in no pool: name 2 MiB or 1 GiB ones")]
+    NoPool,
 
     /// Somebody else holds the role.
     #[error("the {role} of this channel is taken{}; there is one at a time", holder(*pid))]

@@ -60,8 +60,8 @@ pub struct SeatStat {
     pub generation: u64,
     /// The latest holder's process id.
     pub pid: u64,
-    /// Nanoseconds since the holder last gave a sign of life.
-    pub heartbeat_age: u64,
+    /// Nanoseconds since the holder last gave a sign of life, if any ever did.
+    pub heartbeat_age: Option<u64>,
     /// Producer: all before it is committed. Consumer: all before it is released. In slots or bytes.
     pub position: u64,
     /// Messages committed or released. (For `spsc` the same as `position`.)
@@ -113,12 +113,28 @@ impl Stat {
     }
 }
 
-/// The names of all channels in the directory for named channels, sorted.
+/// The names of all channels in the directory for named channels, sorted. What is half made or half removed
+/// is left out. `NoDirectory`, `UnsafeDirectory`, `Permission`, `Os` for the directory itself.
+///
+/// ```no_run
+/// use slipring::inspect;
+///
+/// for name in inspect::list()? {
+///     let name = name.to_string();
+///     match inspect::stat(&name) {
+///         Ok(stat) => println!("{name}: {} of {} used", stat.len, stat.geometry.capacity),
+///         Err(why) => println!("{name}: {why}"),
+///     }
+/// }
+/// # Ok::<(), slipring::Error>(())
+/// ```
 pub fn list() -> Result<Vec<Name>, Error> {
     named::list()
 }
 
-/// Looks at a named channel. It is mapped read-only, and no lock is taken.
+/// Looks at a named channel. It is mapped read-only, and no lock is taken: nobody notices. `BadName`,
+/// `NotFound`, `Permission`; `NotAChannel`, `Version`, `Truncated` or `Corrupt` for what lies there. Figures
+/// are read one after another, while the channel goes on. Example: [`list`].
 pub fn stat(name: &str) -> Result<Stat, Error> {
     let name = Name::new(name)?;
     let (file, mapping, data_len) = named::inspect(&name)?;
@@ -127,8 +143,9 @@ pub fn stat(name: &str) -> Result<Stat, Error> {
     look(control, &header, Some(&file))
 }
 
-/// Removes a named channel: `InUse` while a seat of it is held. What is no valid channel any more
-/// (a corrupt one) is removed as well.
+/// Removes a named channel: `InUse` while a seat of it is held. What is no valid channel any more (a corrupt
+/// one) is removed as well. `BadName`, `NotFound`, `Permission`. Killed halfway it leaves what the next
+/// creator sweeps.
 pub fn remove(name: &str) -> Result<(), Error> {
     named::remove(&Name::new(name)?)
 }
@@ -235,11 +252,7 @@ fn look_at_seat(
         state,
         generation: life.generation,
         pid: line.pid.load(Ordering::Relaxed),
-        heartbeat_age: if beat == 0 {
-            0
-        } else {
-            clock::since_boot().saturating_sub(beat)
-        },
+        heartbeat_age: (beat != 0).then(|| clock::since_boot().saturating_sub(beat)),
         position,
         messages,
         waits: page.counters.waits.load(Ordering::Relaxed),

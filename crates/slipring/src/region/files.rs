@@ -215,11 +215,7 @@ pub(super) fn create_huge(
     mode: u32,
 ) -> Result<(OwnedFd, Mapping), Error> {
     let Some(mount) = huge::mount(size) else {
-        let what = format!("no hugetlbfs with {size} is mounted (see `slipring hugepages`)");
-        return Err(Error::NoSpace {
-            needed: needed as u64,
-            what: what.into(),
-        });
+        return Err(Error::NotMounted { size });
     };
     let target = mount.join(format!("slipring{}", temporary("-")));
     let fail = |errno| Error::space(target.display(), needed as u64, errno);

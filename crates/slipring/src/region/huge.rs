@@ -156,6 +156,12 @@ pub struct PoolState {
 }
 
 /// The kernel's pools of huge pages; a size that this machine does not have is left out.
+///
+/// ```
+/// for pool in slipring::pools() {
+///     println!("{}: {} of {} pages free", pool.size, pool.free, pool.total);
+/// }
+/// ```
 pub fn pools() -> Vec<PoolState> {
     let figure = |pool: &Path, name: &str| -> Option<u64> {
         fs::read_to_string(pool.join(name))
@@ -182,14 +188,11 @@ pub fn pools() -> Vec<PoolState> {
 
 /// Sets the number of pages in a pool (as root), and says how many the kernel could find.
 ///
-/// Pages in use are not taken away. Fewer than asked for means that memory is too fragmented.
+/// Pages in use are not taken away. Fewer than asked for means that memory is too fragmented. `NoPool` for
+/// pages of the usual size, `Os` without the right to do so.
 pub fn reserve(size: HugePages, pages: u64) -> Result<u64, Error> {
     let Some(pool) = size.pool() else {
-        return Err(Error::Capacity {
-            found: size.bytes() as u64,
-            min: 2 << 20,
-            max: 1 << 30,
-        });
+        return Err(Error::NoPool);
     };
     let file = pool.join("nr_hugepages");
     let fail = |error: io::Error| {

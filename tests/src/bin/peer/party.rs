@@ -414,7 +414,7 @@ fn seat_words(seat: &SeatStat) -> Vec<String> {
         seat.pid,
         seat.position,
         seat.messages,
-        seat.heartbeat_age,
+        seat.heartbeat_age.unwrap_or(0),
     ];
     let words = std::iter::once(seat.state.name().to_owned());
     words
