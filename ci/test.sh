@@ -31,6 +31,7 @@ RUSTDOCFLAGS="-D warnings" step cargo doc -p slipring --features tokio --no-deps
 step cargo test --workspace --locked
 # What stands behind features: streams and tokio. (The rest was run above.)
 step cargo test -p slipring --features tokio --locked --test futures --test on_tokio --test overlooked
+step cargo test -p slipring --features tokio --locked --doc
 step cargo run -p slipring --features tokio --locked --quiet --example tokio
 # Examples that need nobody else, and end by themselves.
 step cargo run --locked --quiet -p slipring --example event_loop

@@ -263,7 +263,8 @@ impl<'m> Producer<'m> {
     }
 }
 
-/// A record reserved by a producer. Dropped without a commit it changes nothing.
+/// A record reserved by a producer. Dropped without a commit it changes nothing; nor does a kill while it is
+/// held: the successor writes in the same place.
 #[must_use = "dropping a reservation discards it; commit() publishes"]
 pub struct Reservation<'p, 'm> {
     producer: &'p mut Producer<'m>,
@@ -466,7 +467,8 @@ impl<'m> Consumer<'m> {
     }
 }
 
-/// A record read in place. Dropping it releases it.
+/// A record read in place. Dropping it releases it. A kill while it is held does not: the successor reads it
+/// again.
 pub struct Record<'c, 'm> {
     consumer: &'c mut Consumer<'m>,
     len: usize,

@@ -220,7 +220,8 @@ impl<'m, T: Copy> Producer<'m, T> {
     }
 }
 
-/// Slots reserved by a producer. Dropped without a commit it changes nothing.
+/// Slots reserved by a producer. Dropped without a commit it changes nothing; nor does a kill while it is
+/// held: the successor writes the same slots.
 #[must_use = "dropping a reservation discards it; commit() publishes"]
 pub struct Reservation<'p, 'm, T> {
     producer: &'p mut Producer<'m, T>,
@@ -435,7 +436,8 @@ impl<'m, T: Copy> Consumer<'m, T> {
     }
 }
 
-/// Messages read in place. Dropping it releases them all.
+/// Messages read in place. Dropping it releases them all. A kill while it is held releases none: the
+/// successor reads them again.
 pub struct Messages<'c, 'm, T: Copy> {
     consumer: &'c mut Consumer<'m, T>,
     count: usize,

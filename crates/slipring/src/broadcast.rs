@@ -27,6 +27,8 @@
 //! # Ok::<(), Error>(())
 //! ```
 //!
+//! (There is no `channel(capacity)` as for the other kinds: who wants a second consumer needs the [`Channel`].)
+//!
 //! Between processes, any of which may come first:
 //!
 //! ```no_run
@@ -112,7 +114,9 @@ impl<T: Payload> Builder<T> {
         self
     }
 
-    /// Where consumers begin: at the oldest message that is there, if nobody says.
+    /// Where consumers begin: at the oldest message that is there, if nobody says. To take the role is
+    /// `Ahead` at one that is not there yet. At one that is gone: where the channel waits, it begins at the
+    /// oldest; where it overwrites, `Lagged` says how many are lost.
     #[must_use]
     pub fn join(mut self, seek: Seek) -> Builder<T> {
         self.seek = seek;
@@ -391,8 +395,8 @@ impl<T: Payload> Producer<T> {
 
     /// The descriptor by which an event loop (epoll, mio, libuv) waits for room, in place of a blocking
     /// call. It is this handle's alone, the same one each time, and *readable* when there is news; watch
-    /// it level-triggered, [`arm`](Self::arm) before each poll, and leave reading it to `arm`. Made at
-    /// the first call: `NoPipes` for borrowed memory.
+    /// it level-triggered, [`arm`](Self::arm) before each poll, and leave reading it to `arm` (example:
+    /// [`Readiness`]). Made at the first call: `NoPipes` for borrowed memory.
     ///
     /// It tells of what consumers do; and since no consumer's death is seen by it, it is also readable every
     /// few milliseconds (`check_every`) while it is armed: then `arm` finds out, and has a dead one not waited
@@ -598,6 +602,14 @@ impl<T: Payload> Consumer<T> {
     /// own is neither waited for, nor counted by `len` or as lost. (It may so step over the end of a producer
     /// that has a successor, which is then not told.) `Stride` unless `index` is below `of`, and that at most
     /// 2^32.
+    ///
+    /// ```
+    /// let (mut tx, mut rx) = slipring::broadcast::Builder::<u64>::new(8).channel_pair()?;
+    /// rx.stride(1, 3)?;
+    /// (0..6).try_for_each(|number| tx.push(number))?;
+    /// assert_eq!((rx.pop()?, rx.pop()?), (1, 4));
+    /// # Ok::<(), slipring::Error>(())
+    /// ```
     pub fn stride(&mut self, index: u64, of: u64) -> Result<(), Error> {
         Ok(self.core.stride(index, of)?)
     }
@@ -606,6 +618,16 @@ impl<T: Payload> Consumer<T> {
     /// consumer's, the first from there on. What is gone cannot be gone back to: where the channel waits, it
     /// goes on at the oldest that is safe; where it overwrites, the next call says `Lagged`. `Ahead` for a
     /// message that is not there yet.
+    ///
+    /// ```
+    /// use slipring::broadcast::{self, Seek};
+    ///
+    /// let (mut tx, mut rx) = broadcast::Builder::<u64>::new(8).channel_pair()?;
+    /// (0..6).try_for_each(|number| tx.push(number))?;
+    /// assert_eq!((rx.seek(Seek::To(4))?, rx.pop()?), (4, 4));
+    /// assert_eq!((rx.seek(Seek::Newest)?, rx.len()?), (6, 0));
+    /// # Ok::<(), slipring::Error>(())
+    /// ```
     pub fn seek(&mut self, to: Seek) -> Result<u64, Error> {
         Ok(self.core.seek(to)?)
     }
@@ -645,7 +667,7 @@ impl<T: Payload> Consumer<T> {
     /// The descriptor by which an event loop (epoll, mio, libuv) waits for a message, in place of a
     /// blocking call. It is this handle's alone, the same one each time, and *readable* when there is
     /// news; watch it level-triggered, [`arm`](Self::arm) before each poll, and leave reading it to
-    /// `arm`. Made at the first call: `NoPipes` for borrowed memory.
+    /// `arm` (example: [`Readiness`]). Made at the first call: `NoPipes` for borrowed memory.
     pub fn as_fd(&self) -> Result<BorrowedFd<'_>, Error> {
         waiting::descriptor(&self.seat)
     }

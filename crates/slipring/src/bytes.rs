@@ -285,8 +285,8 @@ impl Producer {
 
     /// The descriptor by which an event loop (epoll, mio, libuv) waits for room, in place of a blocking
     /// call. It is this handle's alone, the same one each time, and *readable* when there is news; watch
-    /// it level-triggered, [`arm`](Self::arm) before each poll, and leave reading it to `arm`. Made at
-    /// the first call: `NoPipes` for borrowed memory.
+    /// it level-triggered, [`arm`](Self::arm) before each poll, and leave reading it to `arm` (example:
+    /// [`Readiness`]). Made at the first call: `NoPipes` for borrowed memory.
     pub fn as_fd(&self) -> Result<BorrowedFd<'_>, Error> {
         waiting::descriptor(&self.seat)
     }
@@ -440,7 +440,7 @@ impl Consumer {
     /// The descriptor by which an event loop (epoll, mio, libuv) waits for a record, in place of a
     /// blocking call. It is this handle's alone, the same one each time, and *readable* when there is
     /// news; watch it level-triggered, [`arm`](Self::arm) before each poll, and leave reading it to
-    /// `arm`. Made at the first call: `NoPipes` for borrowed memory.
+    /// `arm` (example: [`Readiness`]). Made at the first call: `NoPipes` for borrowed memory.
     pub fn as_fd(&self) -> Result<BorrowedFd<'_>, Error> {
         waiting::descriptor(&self.seat)
     }

@@ -14,6 +14,11 @@
 //! `x_timeout` waits for so long, `x_async` is a future. Linux, x86-64 and other little-endian machines of
 //! 64 bits.
 //!
+//! # Errors
+//! Every call on a handle may end with `Corrupt`, if a peer wrote into shared memory what cannot be, and with
+//! `Forked` in a child that a fork copied the handle to; nothing is moved then. Other errors are named where they
+//! come from. No call panics for what a peer did.
+//!
 //! # The helper thread
 //! A process has at most one, named `slipring`. It wakes the futures that wait (but for those that tokio's event
 //! loop wakes); and a millisecond after a handle was armed, by `arm` or by a future on any runtime, it looks once
@@ -69,3 +74,7 @@ pub use waiting::{Readiness, Spin, Wait};
 
 #[doc(hidden)]
 pub use slipring_core::zerocopy;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

@@ -332,8 +332,8 @@ impl<T: Payload> Producer<T> {
 
     /// The descriptor by which an event loop (epoll, mio, libuv) waits for room, in place of a blocking
     /// call. It is this handle's alone, the same one each time, and *readable* when there is news; watch
-    /// it level-triggered, [`arm`](Self::arm) before each poll, and leave reading it to `arm`. Made at
-    /// the first call: `NoPipes` for borrowed memory.
+    /// it level-triggered, [`arm`](Self::arm) before each poll, and leave reading it to `arm` (example:
+    /// [`Readiness`]). Made at the first call: `NoPipes` for borrowed memory.
     pub fn as_fd(&self) -> Result<BorrowedFd<'_>, Error> {
         waiting::descriptor(&self.seat)
     }
@@ -514,7 +514,7 @@ impl<T: Payload> Consumer<T> {
     /// The descriptor by which an event loop (epoll, mio, libuv) waits for a message, in place of a
     /// blocking call. It is this handle's alone, the same one each time, and *readable* when there is
     /// news; watch it level-triggered, [`arm`](Self::arm) before each poll, and leave reading it to
-    /// `arm`. Made at the first call: `NoPipes` for borrowed memory.
+    /// `arm` (example: [`Readiness`]). Made at the first call: `NoPipes` for borrowed memory.
     pub fn as_fd(&self) -> Result<BorrowedFd<'_>, Error> {
         waiting::descriptor(&self.seat)
     }

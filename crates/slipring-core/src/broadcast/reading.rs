@@ -286,7 +286,7 @@ impl<'m, T: Copy> Consumer<'m, T> {
     }
 
     /// From now on only every `of`th message is ours: those whose number leaves `index` when divided by
-    /// `of`. `Stride` unless `index` is below `of`.
+    /// `of`. `Stride` unless `index` is below `of`, and that at most 2^32.
     pub fn stride(&mut self, index: u64, of: u64) -> Result<(), Error> {
         if index >= of || of > MOST_PARTS {
             return Err(Error::Stride { index, of });
@@ -384,7 +384,8 @@ fn gate_error(found: u64, expected: u64) -> Error {
     })
 }
 
-/// Messages read in place. Dropping it releases them all.
+/// Messages read in place. Dropping it releases them all. So does a kill while it is held: nobody comes after
+/// a consumer that would read its messages.
 pub struct Messages<'c, 'm, T: Copy> {
     consumer: &'c mut Consumer<'m, T>,
     count: usize,

@@ -323,7 +323,8 @@ impl<'m, T: Copy> Producer<'m, T> {
     }
 }
 
-/// Slots reserved by a producer. Dropped without a commit it publishes nothing.
+/// Slots reserved by a producer. Dropped without a commit it publishes nothing; nor does a kill while it is
+/// held: the successor writes the same slots.
 #[must_use = "dropping a reservation discards it; commit() publishes"]
 pub struct Reservation<'p, 'm, T> {
     producer: &'p mut Producer<'m, T>,

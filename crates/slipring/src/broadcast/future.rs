@@ -114,6 +114,24 @@ impl<T: Payload> Consumer<T> {
     /// the stream loses nothing; a new one goes on, but after a `Disconnected` only with the next
     /// producer (see [`wait_for_producer_async`](Self::wait_for_producer_async)). It waits as
     /// [`pop_async`](Self::pop_async) does.
+    ///
+    /// ```
+    /// use futures_core::Stream;
+    /// use std::{future::poll_fn, pin::Pin};
+    ///
+    /// # fn main() -> Result<(), slipring::Error> {
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// let (mut tx, mut rx) = slipring::broadcast::Builder::<u64>::new(8).channel_pair()?;
+    /// tx.push(1)?;
+    /// drop(tx); // the end of the stream
+    /// let mut stream = rx.stream();
+    /// while let Some(message) = poll_fn(|cx| Pin::new(&mut stream).poll_next(cx)).await {
+    ///     assert_eq!(message?, 1);
+    /// }
+    /// # Ok(())
+    /// # })
+    /// # }
+    /// ```
     #[cfg(feature = "stream")]
     pub fn stream(&mut self) -> impl futures_core::FusedStream<Item = Result<T, Error>> + Unpin {
         waiting::stream(|cx| {
@@ -134,6 +152,19 @@ impl<T: Payload> Consumer<T> {
     ///
     /// # Panics
     /// As tokio does, if the runtime was built without `enable_io`.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    /// runtime.block_on(async {
+    ///     let (mut tx, mut rx) = slipring::broadcast::Builder::<u64>::new(8).channel_pair()?;
+    ///     rx.on_tokio()?;
+    ///     tx.push(1)?;
+    ///     assert_eq!(rx.pop_async().await?, 1);
+    ///     Ok(())
+    /// })
+    /// # }
+    /// ```
     #[cfg(feature = "tokio")]
     pub fn on_tokio(&mut self) -> Result<(), Error> {
         self.seat.on_tokio()

@@ -101,6 +101,24 @@ impl Consumer {
     /// Dropping the stream loses nothing; a new one goes on, but after a `Disconnected` only with the
     /// next producer (see [`wait_for_producer_async`](Self::wait_for_producer_async)). It waits as
     /// [`pop_async`](Self::pop_async) does.
+    ///
+    /// ```
+    /// use futures_core::Stream;
+    /// use std::{future::poll_fn, pin::Pin};
+    ///
+    /// # fn main() -> Result<(), slipring::Error> {
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// let (mut tx, mut rx) = slipring::bytes::channel(64)?;
+    /// tx.push(b"1")?;
+    /// drop(tx); // the end of the stream
+    /// let mut stream = rx.stream();
+    /// while let Some(message) = poll_fn(|cx| Pin::new(&mut stream).poll_next(cx)).await {
+    ///     assert_eq!(message?, b"1");
+    /// }
+    /// # Ok(())
+    /// # })
+    /// # }
+    /// ```
     #[cfg(feature = "stream")]
     pub fn stream(
         &mut self,
@@ -119,6 +137,21 @@ impl Consumer {
     ///
     /// # Panics
     /// As tokio does, if the runtime was built without `enable_io`.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    /// runtime.block_on(async {
+    ///     let (mut tx, mut rx) = slipring::bytes::channel(64)?;
+    ///     rx.on_tokio()?;
+    ///     tx.push(b"1")?;
+    ///     let mut out = [0; 8];
+    ///     let len = rx.pop_async(&mut out).await?;
+    ///     assert_eq!(&out[..len], b"1");
+    ///     Ok(())
+    /// })
+    /// # }
+    /// ```
     #[cfg(feature = "tokio")]
     pub fn on_tokio(&mut self) -> Result<(), Error> {
         self.seat.on_tokio()

@@ -34,7 +34,32 @@ use crate::fork::Unforked;
 use crate::region::{Region, pipes};
 use crate::seat::Seat;
 
-/// What arming found.
+/// What arming found. One rule serves every event loop: take what is there, arm, and poll only once that says
+/// [`Armed`](Self::Armed).
+///
+/// ```
+/// use rustix::event::{PollFd, PollFlags, poll};
+/// use slipring::{Readiness, spsc};
+///
+/// let (mut tx, mut rx) = spsc::channel::<u64>(64)?;
+/// let feed = std::thread::spawn(move || (0..1000).try_for_each(|number| tx.push(number)));
+/// let mut sum = 0;
+/// loop {
+///     while let Ok(number) = rx.try_pop() {
+///         sum += number;
+///     }
+///     match rx.arm() {
+///         Ok(Readiness::Ready) => {}
+///         Ok(Readiness::Armed) => {
+///             poll(&mut [PollFd::new(&rx.as_fd()?, PollFlags::IN)], None)?;
+///         }
+///         Err(_) => break, // the producer is gone, and all is read
+///     }
+/// }
+/// assert_eq!(sum, 999 * 500);
+/// # feed.join().unwrap()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "what is ready now makes no descriptor readable later"]
 pub enum Readiness {

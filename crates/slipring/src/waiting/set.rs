@@ -265,8 +265,8 @@ impl Members {
         self.add(consumer.ask(0)?, true)
     }
 
-    /// Adds a producer: ready when there is room for `amount` slots (`spsc`), or for a record of so many
-    /// bytes (`bytes`). More than the channel ever takes is `TooLarge`; else as [`watch`](Self::watch).
+    /// Adds a producer: ready when there is room for `amount` slots (`spsc`, `broadcast`), or for a record of so
+    /// many bytes (`bytes`). More than the channel ever takes is `TooLarge`; else as [`watch`](Self::watch).
     /// A producer mostly has room, and so is mostly ready: put it in when a push said `Full`.
     pub fn watch_room(&self, producer: &impl AnyProducer, amount: usize) -> Result<Key, Error> {
         self.add(producer.ask(amount)?, false)
