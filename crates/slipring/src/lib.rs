@@ -26,7 +26,7 @@
 //! ([`slipring_core::wait`]). So it is started by the first future that waits, or by the first `arm` that finds
 //! nothing in memory that other processes may share. Calls that block never need it, nor does a [`WaitSet`].
 //!
-//! It takes no signals, and has the affinity and the scheduling of the thread that started it. A waker that blocks
+//! It takes no signals but for its own faults (a waker is the program's code), and has the affinity and the scheduling of the thread that started it. A waker that blocks
 //! keeps it from looking. A program that must have one thread (for `unshare(CLONE_NEWUSER)`, say) does so before it
 //! arms; where a thread cannot be started, `arm` takes a millisecond itself.
 //!

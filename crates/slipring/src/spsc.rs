@@ -376,6 +376,13 @@ pub struct Consumer<T: Payload> {
     seat: Seat,
 }
 
+#[cfg(test)]
+impl<T: Payload> Consumer<T> {
+    pub(crate) fn parts(&mut self) -> (&mut core::Consumer<'static, T>, &Seat) {
+        (&mut self.core, &self.seat)
+    }
+}
+
 impl<T: Payload> Consumer<T> {
     /// Takes the oldest message: `Empty` if there is none, `Disconnected` if there is none and the
     /// producer left. Never waits; enters the kernel only to wake a

@@ -12,7 +12,8 @@ impl Producer {
     /// wait). A future that is dropped has pushed nothing. `NoPipes` if it would have to wait on borrowed
     /// memory; `InSet` while a [`WaitSet`](crate::WaitSet) waits for the handle; `Forked` in a forked child.
     /// Does not block its thread; but where no [helper thread](crate#the-helper-thread) can be started a poll
-    /// takes a little over 1 ms, and up to 10 ms while the kernel frees what a peer held that has just died.
+    /// takes a little over 1 ms (and fails, with `Os`, unless tokio drives it), and up to 10 ms while the
+    /// kernel frees what a peer held that has just died.
     /// One that finds room is ready at its first poll, so a task whose consumer is always faster never yields
     /// by itself.
     ///
@@ -71,7 +72,8 @@ impl Consumer {
     /// wait). A future that is dropped has taken nothing. `NoPipes` if it would have to wait on borrowed
     /// memory; `InSet` while a [`WaitSet`](crate::WaitSet) waits for the handle; `Forked` in a forked child.
     /// Does not block its thread; but where no [helper thread](crate#the-helper-thread) can be started a poll
-    /// takes a little over 1 ms, and up to 10 ms while the kernel frees what a peer held that has just died.
+    /// takes a little over 1 ms (and fails, with `Os`, unless tokio drives it), and up to 10 ms while the
+    /// kernel frees what a peer held that has just died.
     /// One that finds a record is ready at its first poll, so a task whose producer is always faster never
     /// yields by itself.
     pub async fn pop_async(&mut self, out: &mut [u8]) -> Result<usize, Error> {

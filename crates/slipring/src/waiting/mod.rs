@@ -441,6 +441,8 @@ fn rest<C: Waits>(
     done: &mut impl FnMut(&mut C, &Seat) -> Result<bool, Error>,
 ) -> Result<Option<Waited>, Error> {
     seat.parker.occupy();
+    // What the set that the handle is in may have asked for meanwhile, by its own face.
+    seat.parker.sleeper.disarm();
     let _armed = Armed(seat);
     match ask(core, seat) {
         Ok(()) => {}
@@ -493,5 +495,36 @@ impl Drop for Armed<'_> {
             self.0.parker.sleeper.disarm();
             self.0.parker.vacate();
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+    use super::*;
+
+    /// What the set had asked for by its doorbell, a publisher would ring there.
+    #[test]
+    fn who_rests_beside_a_set_is_rung_for_by_its_pipe() {
+        let channel = crate::spsc::Builder::<u64>::new(4).memfd().unwrap();
+        let (mut tx, mut rx) = (channel.producer().unwrap(), channel.consumer().unwrap());
+        let mut set = set::WaitSet::new().unwrap();
+        set.watch(&rx).unwrap();
+        assert!(set.wait_timeout(Duration::ZERO).is_err());
+        let (core, seat) = rx.parts();
+        let rested = rest(core, seat, Until::Forever, &mut |_, seat| {
+            let _ = tx.try_push(7);
+            let pipe = descriptor(seat)?;
+            let rung = poll(
+                &mut [PollFd::new(&pipe, PollFlags::IN)],
+                Some(&Timespec::default()),
+            );
+            assert_eq!(rung, Ok(1));
+            Ok(true)
+        });
+        assert!(matches!(rested.unwrap(), Some(Waited::Done)));
+        assert_eq!(rx.try_pop().unwrap(), 7);
     }
 }
