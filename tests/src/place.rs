@@ -9,6 +9,40 @@ use slipring::{bytes, spsc};
 use crate::message::Message;
 use crate::{Answer, Peer, Refusal, Room, from_fds};
 
+/// Options of a channel of every kind there is, each with two seats, and with these besides.
+#[macro_export]
+macro_rules! kinds {
+    ($besides:literal) => {
+        [
+            concat!("kind=spsc capacity=64 ", $besides),
+            concat!("kind=bytes capacity=4096 max=112 ", $besides),
+            concat!("kind=broadcast capacity=64 consumers=1 ", $besides),
+            concat!(
+                "kind=broadcast full=overwrite capacity=64 consumers=1 ",
+                $besides
+            ),
+        ]
+    };
+}
+
+/// Whether consumers come and go, and each begins at the oldest message that is there.
+pub fn is_broadcast(options: &str) -> bool {
+    options.contains("kind=broadcast")
+}
+
+/// Whether the producer waits for nobody.
+pub fn overwrites(options: &str) -> bool {
+    options.contains("full=overwrite")
+}
+
+/// What is said to whoever comes when the role's only seat is held.
+pub fn taken(options: &str, role: &str) -> &'static str {
+    match role {
+        "consumer" if is_broadcast(options) => "TooManyReaders",
+        _ => "RoleTaken",
+    }
+}
+
 /// The names of a place's channels; for passed ones, just names.
 const CHANNELS: [&str; 2] = ["ticks", "tocks"];
 
@@ -28,7 +62,8 @@ fn option(options: &str, key: &str) -> Option<usize> {
     Some(value.parse().unwrap())
 }
 
-fn memfd(options: &str) -> Vec<OwnedFd> {
+/// The parts of a new channel with these options.
+pub fn memfd(options: &str) -> Vec<OwnedFd> {
     let own = |passed: Vec<BorrowedFd<'_>>| {
         let own = |fd: &BorrowedFd<'_>| fd.try_clone_to_owned().unwrap();
         passed.iter().map(own).collect()
@@ -38,10 +73,10 @@ fn memfd(options: &str) -> Vec<OwnedFd> {
         let max = option(options, "max").unwrap();
         let builder = bytes::Builder::new(capacity).max_record(max);
         own(builder.memfd().unwrap().descriptors())
-    } else if options.contains("kind=broadcast") {
+    } else if is_broadcast(options) {
         let consumers = option(options, "consumers").unwrap();
         let builder = broadcast::Builder::<Message>::new(capacity).consumers(consumers);
-        let when_full = match options.contains("full=overwrite") {
+        let when_full = match overwrites(options) {
             true => WhenFull::Overwrite,
             false => WhenFull::Wait,
         };

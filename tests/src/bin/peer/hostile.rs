@@ -6,14 +6,15 @@
 //! | meanwhile: `how` | says how many messages it passed, and goes on |
 //! | meanwhile: `stop` | goes on until a call finds nothing more (a producer stops at once), and says what follows |
 //!
-//! It says how many messages it passed, how many of them were not the next, how many were torn, and which
-//! errors it met. A call that ends long after its time is the end of the test.
+//! It says how many messages it passed, how many of them were not the next, how many were torn, how many it
+//! was told that it lost, and which other errors it met. A call that ends long after its time is the end of the test.
 
 use std::collections::BTreeSet;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use slipring::Error;
 
 use crate::party::{Line, Party, Said};
 use crate::{next_line, say};
@@ -26,13 +27,15 @@ struct Toll {
     passed: u64,
     gaps: u64,
     torn: u64,
+    lost: u64,
     errors: BTreeSet<String>,
 }
 
 impl Toll {
     fn said(&self) -> Vec<String> {
-        let figures = [self.passed, self.gaps, self.torn].map(|figure| figure.to_string());
-        figures.into_iter().chain(self.errors.clone()).collect()
+        let figures = [self.passed, self.gaps, self.torn, self.lost];
+        let figures = figures.iter().map(ToString::to_string);
+        figures.chain(self.errors.clone()).collect()
     }
 }
 
@@ -77,6 +80,11 @@ pub(crate) fn endure(party: &mut Party, line: &Line<'_>) -> Said {
                 next = number.wrapping_add(1);
             }
             Ok(None) => toll.torn += 1,
+            Err(Error::Lagged(more)) => {
+                // However many: the words may be anything.
+                toll.lost = toll.lost.wrapping_add(more);
+                next = next.wrapping_add(more);
+            }
             Err(_) if stopping => return Ok(toll.said()),
             Err(error) => {
                 let shown = format!("{error:?}");
