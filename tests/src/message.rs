@@ -92,15 +92,20 @@ pub fn write(number: u64, out: &mut [u8]) {
     }
 }
 
+/// Record `number`.
+pub fn record(number: u64) -> Vec<u8> {
+    let mut record = vec![0; length(number)];
+    write(number, &mut record);
+    record
+}
+
 /// The number of a record, if every byte of it, and its length, is right.
 pub fn check(record: &[u8]) -> Result<u64, String> {
     let front = record
         .first_chunk()
         .ok_or("a record too short to say its number")?;
     let number = u64::from_le_bytes(*front);
-    let mut expected = vec![0; length(number)];
-    write(number, &mut expected);
-    if record == expected {
+    if record == self::record(number) {
         Ok(number)
     } else {
         Err(format!(

@@ -7,8 +7,9 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FallocateFlags, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags};
-use slipring::{End, Error, bytes, spsc};
-use slipring_tests::message::{Message, Numbered};
+use slipring::broadcast::{self, WhenFull};
+use slipring::{Builder, Error, Kind, bytes, spsc};
+use slipring_tests::message::{Message, Numbered, record};
 use slipring_tests::{Room, from_fds};
 
 const LEN: usize = 4096;
@@ -52,13 +53,12 @@ fn attempts(data: BorrowedFd<'_>) -> Vec<(&'static str, Errno)> {
         .collect()
 }
 
-#[test]
-fn who_was_handed_a_sealed_channel_reads_and_cannot_write() {
+/// What holds for every kind: its builder, what the peer is to know of it, and how its maker appends a message.
+fn story<K: Kind>(builder: Builder<K>, options: &str, push: impl Fn(&mut K::Producer, u64)) {
     let room = Room::new(env!("CARGO_BIN_EXE_peer"));
-    let builder = spsc::Builder::<Message>::new(64).sealed();
-    let channel = builder.memfd().unwrap();
+    let channel = builder.sealed().memfd().unwrap();
     let mut tx = channel.producer().unwrap();
-    tx.push(Message::numbered(0)).unwrap();
+    push(&mut tx, 0);
     let passed = channel.descriptors();
     for (what, errno) in attempts(passed[1]) {
         assert!(
@@ -67,55 +67,77 @@ fn who_was_handed_a_sealed_channel_reads_and_cannot_write() {
         );
     }
     // Another process: the role of the reader is there to be had, that of the writer is not.
-    let mut rx = room.peer_with(&passed);
-    rx.ok(&from_fds(&passed));
-    rx.refused(
-        "producer",
-        "Sealed",
-        &["sealed", "process that made it", "without sealed()"],
-    );
-    rx.ok("consumer");
-    assert_eq!(rx.number("pop 1"), 0);
-    for number in 1..500 {
-        tx.push(Message::numbered(number)).unwrap();
-        assert_eq!(rx.number("pop 1"), number);
+    let reader = |first: u64| {
+        let mut rx = room.peer_with(&passed);
+        rx.ok(&format!("{} {options}", from_fds(&passed)));
+        rx.refused(
+            "producer",
+            "Sealed",
+            &["sealed", "process that made it", "without sealed()"],
+        );
+        rx.ok("consumer");
+        // All that nobody took, or all that is there.
+        assert_eq!(rx.numbers("drain").last(), Some(&first));
+        rx
+    };
+    let mut rx = reader(0);
+    // Many times round, so that it comes to hand back what it read, if it does.
+    for lap in 0..300 {
+        let numbers = (1 + lap * 40..1 + lap * 40 + 40).collect::<Vec<_>>();
+        numbers.iter().for_each(|number| push(&mut tx, *number));
+        assert_eq!(rx.numbers("pop 40"), numbers, "{options}");
     }
     // A killed reader has a successor.
     rx.kill();
-    let mut rx = room.peer_with(&passed);
-    rx.ok(&from_fds(&passed));
-    rx.ok("consumer");
-    tx.push(Message::numbered(500)).unwrap();
-    assert_eq!(rx.number("pop 1"), 500);
+    push(&mut tx, 12_001);
+    let mut rx = reader(12_001);
     drop(tx);
     rx.refused("pop 1", "Disconnected", &["finished"]);
+    // The maker may come again.
+    for number in 12_002..12_005 {
+        let mut tx = channel.producer().unwrap();
+        push(&mut tx, number);
+        drop(tx);
+        assert_eq!(rx.number("pop 1"), number);
+        rx.refused("pop 1", "Disconnected", &["finished"]);
+    }
+}
+
+fn broadcasts() -> [broadcast::Builder<Message>; 2] {
+    let builder = broadcast::Builder::new(64).consumers(1);
+    [WhenFull::Wait, WhenFull::Overwrite].map(|full| builder.clone().when_full(full))
 }
 
 #[test]
-fn the_maker_of_a_sealed_channel_may_leave_and_come_again() {
-    let channel = bytes::Builder::new(4096).sealed().memfd().unwrap();
-    let mut rx = channel.consumer().unwrap();
-    for _ in 0..3 {
-        let mut tx = channel.producer().unwrap();
-        tx.push(b"once more").unwrap();
-        drop(tx);
-        assert_eq!(&rx.read().unwrap()[..], b"once more");
-        assert!(matches!(
-            rx.try_read().err(),
-            Some(Error::Disconnected(End::Finished))
-        ));
+fn who_was_handed_a_sealed_channel_reads_and_cannot_write() {
+    let message = Message::numbered;
+    story(spsc::Builder::new(64), "kind=spsc", |tx, number| {
+        tx.push(message(number)).unwrap();
+    });
+    story(bytes::Builder::new(4096), "kind=bytes", |tx, number| {
+        tx.push(&record(number)).unwrap();
+    });
+    for builder in broadcasts() {
+        story(builder, "kind=broadcast", |tx, number| {
+            tx.push(message(number)).unwrap();
+        });
     }
 }
 
 #[test]
 fn only_memfds_are_sealed() {
-    let builder = spsc::Builder::<u64>::new(8).sealed();
-    for made in [
-        builder.heap().err(),
-        builder.create("sealed").err(),
-        builder.open_or_create("sealed").err(),
-        builder.channel_pair().err(),
-    ] {
-        assert!(matches!(made, Some(Error::NotSealable)), "{made:?}");
+    fn refused<K: Kind>(builder: Builder<K>) {
+        let builder = builder.sealed();
+        for made in [
+            builder.heap().err(),
+            builder.create("sealed").err(),
+            builder.open_or_create("sealed").err(),
+            builder.channel_pair().err(),
+        ] {
+            assert!(matches!(made, Some(Error::NotSealable)), "{made:?}");
+        }
     }
+    refused(spsc::Builder::<u64>::new(8));
+    refused(bytes::Builder::new(4096));
+    broadcasts().into_iter().for_each(refused);
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use slipring::inspect::Stat;
 use slipring::{Builder, Channel, Error, Kind, Pages, Readiness, bytes, handover, spsc};
-use slipring_tests::message::{self, Numbered};
+use slipring_tests::message::{self, Numbered, record};
 
 /// A builder of some kind.
 pub(crate) trait Maker {
@@ -323,12 +323,6 @@ impl<T: Numbered> Reader for spsc::Consumer<T> {
     fn abort(self: Box<Self>) {
         spsc::Consumer::abort(*self);
     }
-}
-
-fn record(number: u64) -> Vec<u8> {
-    let mut record = vec![0; message::length(number)];
-    message::write(number, &mut record);
-    record
 }
 
 impl Writer for bytes::Producer {
