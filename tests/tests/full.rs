@@ -51,9 +51,20 @@ fn room() -> Room {
     Room::new(env!("CARGO_BIN_EXE_peer"))
 }
 
-const KINDS: [(&str, &str, &str); 2] = [
-    ("kind=spsc", "capacity=64", "capacity=32768"),
-    ("kind=bytes max=112", "capacity=4096", "capacity=2097152"),
+/// The kinds, with a capacity that fits, and one that does not.
+const KINDS: [(&str, &str, &str); 4] = [
+    ("kind=spsc", "capacity=1024", "capacity=32768"),
+    ("kind=bytes max=112", "capacity=65536", "capacity=2097152"),
+    (
+        "kind=broadcast consumers=1",
+        "capacity=1024",
+        "capacity=32768",
+    ),
+    (
+        "kind=broadcast consumers=1 full=overwrite",
+        "capacity=1024",
+        "capacity=32768",
+    ),
 ];
 
 #[test]
@@ -106,10 +117,10 @@ fn a_channel_on_a_file_system_that_fills_up_goes_on() {
         let mut rx = beside(&room, &tx);
         rx.ok(&format!("consumer ticks {kind} {fits}"));
         for lap in 0..30 {
-            tx.ok(&format!("push {} 25", lap * 25));
+            tx.ok(&format!("push {} 500", lap * 500));
             assert_eq!(
-                rx.numbers("pop 25"),
-                (lap * 25..lap * 25 + 25).collect::<Vec<_>>()
+                rx.numbers("pop 500"),
+                (lap * 500..lap * 500 + 500).collect::<Vec<_>>()
             );
         }
         // A failed create beside it disturbs nobody.
@@ -123,19 +134,20 @@ fn a_channel_on_a_file_system_that_fills_up_goes_on() {
         tx.kill();
         rx.refused("pop 1", "Disconnected", &["died"]);
         other.ok(&format!("producer ticks {kind}"));
-        other.ok("push 750 1");
-        assert_eq!(rx.number("pop 1"), 750);
+        other.ok("push 15000 1");
+        assert_eq!(rx.number("pop 1"), 15_000);
     }
 }
 
 #[test]
 fn holes_that_find_no_space_are_an_error_and_not_a_signal() {
-    for part in ["control", "data"] {
+    let parts = |(kind, fits, _)| ["control", "data"].map(|part| (format!("{kind} {fits}"), part));
+    for (options, part) in KINDS.into_iter().flat_map(parts) {
         let room = room();
         let Some((mut tx, seen)) = small(&room, "size:1m") else {
             return;
         };
-        tx.ok("create ticks capacity=1024");
+        tx.ok(&format!("create ticks {options}"));
         // Somebody punched a hole, and somebody else took the space.
         let file = fs::File::options()
             .write(true)
@@ -151,31 +163,32 @@ fn holes_that_find_no_space_are_an_error_and_not_a_signal() {
         let mut peer = beside(&room, &tx);
         for verb in ["open", "producer", "consumer"] {
             let words = ["no space for", part, "holes", "make room"];
-            peer.refused(&format!("{verb} ticks"), "NoSpace", &words);
+            peer.refused(&format!("{verb} ticks {options}"), "NoSpace", &words);
         }
         // Looking on only reads, which takes no space for a hole in a tmpfs, or is refused.
         let _ = peer.ask("stat ticks");
         assert!(peer.is_running());
         // With room again the holes are filled, and read as never written.
         fs::remove_file(seen.join("filler")).unwrap();
-        peer.ok("producer ticks");
-        peer.ok("consumer ticks");
-        peer.ok("push 0 1000");
-        assert_eq!(peer.numbers("pop 1000"), (0..1000).collect::<Vec<_>>());
+        peer.ok(&format!("producer ticks {options}"));
+        peer.ok(&format!("consumer ticks {options}"));
+        peer.ok("push 0 500");
+        assert_eq!(peer.numbers("pop 500"), (0..500).collect::<Vec<_>>());
     }
 }
 
 #[test]
 fn a_file_system_without_inodes_is_no_space_too() {
     // The root of the tmpfs takes one; a channel needs five.
-    for inodes in 2..6 {
+    let shapes = |inodes| KINDS.map(|(kind, fits, _)| (inodes, format!("{kind} {fits}")));
+    for (inodes, options) in (2..6).flat_map(shapes) {
         let room = room();
         let Some((mut peer, seen)) = small(&room, &format!("nr_inodes:{inodes}")) else {
             return;
         };
         for verb in ["create", "producer"] {
             peer.refused(
-                &format!("{verb} ticks"),
+                &format!("{verb} ticks {options}"),
                 "NoSpace",
                 &["no space", "channel"],
             );
