@@ -1,19 +1,30 @@
 //! Who may sit where, in which order, and what each learns of the other's end.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use slipring_tests::{Peer, Room, eventually};
+use slipring_tests::place::{is_broadcast, overwrites, taken};
+use slipring_tests::{Peer, Room, eventually, kinds};
 
 fn room() -> Room {
     Room::new(env!("CARGO_BIN_EXE_peer"))
 }
 
-const KINDS: [&str; 2] = ["kind=spsc capacity=64", "kind=bytes capacity=4096 max=112"];
+const KINDS: [&str; 4] = kinds!("");
 
 /// A room, and for each kind a channel name with its options.
 fn each_kind(mut story: impl FnMut(&Room, &str)) {
     for kind in KINDS {
         story(&room(), kind);
     }
+}
+
+/// The same for the kinds whose consumers all go on where the last one was: what nobody took waits, and so does
+/// the producer. (Of `broadcast` each has its own place, and begins anew.)
+fn each_queue(mut story: impl FnMut(&Room, &str)) {
+    each_kind(|room, kind| {
+        if !is_broadcast(kind) {
+            story(room, kind);
+        }
+    });
 }
 
 /// A new process with this role of the channel `ticks`.
@@ -72,8 +83,16 @@ fn a_consumer_waits_for_its_first_producer_and_a_producer_for_its_first_consumer
         let mut tx = seat(room, "producer", kind);
         assert_eq!(tx.ok("disconnected producer"), ["true"]);
         tx.refused("wait-for consumer 20", "TimedOut", &[]);
-        // More than the ring holds: blocked, and not an error, before the consumer exists.
         tx.tell("push 0 500");
+        if is_broadcast(kind) {
+            // Where nobody sits nobody is waited for; who comes finds most of a ring.
+            tx.answer().unwrap();
+            let found = seat(room, "consumer", kind).numbers("drain");
+            assert!((48..=64).contains(&found.len()), "{found:?}");
+            assert_eq!(found, (500 - found.len() as u64..500).collect::<Vec<_>>());
+            return;
+        }
+        // More than the ring holds: blocked, and not an error, before the consumer exists.
         let mut rx = seat(room, "consumer", kind);
         assert_eq!(rx.numbers("pop 500"), (0..500).collect::<Vec<_>>());
         tx.answer().unwrap();
@@ -89,12 +108,16 @@ fn a_second_taker_is_refused_and_the_first_undisturbed() {
         let before = room.contents();
         for (peer, role) in [(&tx, "producer"), (&rx, "consumer")] {
             let holder = format!("process {}", peer.pid());
-            let words = [role, "taken", &holder, "one at a time"];
+            let error = taken(kind, role);
+            let words = match error {
+                "RoleTaken" => vec![role, "taken", &holder, "one at a time"],
+                _ => vec!["1 consumer", "held", "until one leaves"],
+            };
             // From another process, by name and by a channel that is open already.
             let mut other = room.peer();
-            other.refused(&format!("{role} ticks {kind}"), "RoleTaken", &words);
+            other.refused(&format!("{role} ticks {kind}"), error, &words);
             other.ok(&format!("open ticks {kind}"));
-            other.refused(role, "RoleTaken", &words);
+            other.refused(role, error, &words);
         }
         // From the same process.
         tx.refused(
@@ -102,11 +125,8 @@ fn a_second_taker_is_refused_and_the_first_undisturbed() {
             "RoleTaken",
             &["producer"],
         );
-        rx.refused(
-            &format!("consumer ticks {kind}"),
-            "RoleTaken",
-            &["consumer"],
-        );
+        let line = format!("consumer ticks {kind}");
+        rx.refused(&line, taken(kind, "consumer"), &["consumer"]);
         before.are_those_of(room, "a refused taker wrote something");
         // Both go on as if nothing had been.
         assert_eq!(rx.numbers("pop 7"), [3, 4, 5, 6, 7, 8, 9]);
@@ -129,7 +149,9 @@ fn a_seat_that_was_left_is_free_at_once() {
             let how = ["leave producer", "abort producer", "panic producer"][round as usize % 3];
             peer.ok(how);
             peer.ok("consumer");
-            assert_eq!(peer.number("try-pop"), round);
+            // The oldest that is there is the last one, or the first.
+            let first = if is_broadcast(kind) { 0 } else { round };
+            assert_eq!(peer.numbers("drain"), (first..=round).collect::<Vec<_>>());
             peer.ok(["leave consumer", "panic consumer", "abort consumer"][round as usize % 3]);
         }
         assert_eq!(look(room, "producer").1[0], 20);
@@ -138,7 +160,7 @@ fn a_seat_that_was_left_is_free_at_once() {
 
 #[test]
 fn a_new_consumer_resumes_where_the_last_one_released() {
-    each_kind(|room, kind| {
+    each_queue(|room, kind| {
         let mut tx = seat(room, "producer", kind);
         tx.ok("push 0 12");
         let mut at = 0;
@@ -189,7 +211,7 @@ fn a_second_producer_goes_on_where_the_first_ended() {
 
 #[test]
 fn a_finished_end_is_told_until_it_is_noted_and_never_again() {
-    each_kind(|room, kind| {
+    each_queue(|room, kind| {
         let mut tx = seat(room, "producer", kind);
         tx.ok("push 0 3");
         tx.ok("leave producer");
@@ -257,6 +279,14 @@ fn a_killed_producer_died_and_a_killed_consumer_too() {
 
         let mut tx = seat(room, "producer", kind);
         rx.ok("wait-for producer 60000");
+        if is_broadcast(kind) {
+            // Its death is told to nobody: it is no longer waited for.
+            rx.kill();
+            assert_eq!(look(room, "consumer").0, "died");
+            assert_eq!(tx.ok("disconnected producer"), ["true"]);
+            tx.ok("push 4 1000");
+            return;
+        }
         tx.tell("push 4 1000");
         assert_eq!(rx.number("pop 1"), 4);
         rx.kill();
@@ -272,7 +302,7 @@ fn a_killed_producer_died_and_a_killed_consumer_too() {
 
 #[test]
 fn a_producer_is_told_how_its_consumer_left_once_the_ring_is_full() {
-    each_kind(|room, kind| {
+    each_queue(|room, kind| {
         let mut tx = seat(room, "producer", kind);
         for (how, told) in [
             ("leave", "finished"),
@@ -317,13 +347,14 @@ fn a_stopped_process_is_alive() {
         assert_eq!(rx.number("pop 1"), 1);
 
         rx.freeze();
-        tx.refused("push 2 1000 timeout=100", "TimedOut", &["full"]);
+        if overwrites(kind) {
+            tx.ok("push 2 40");
+        } else {
+            tx.refused("push 2 1000 timeout=100", "TimedOut", &["full"]);
+        }
         assert_eq!(tx.ok("disconnected producer"), ["false"]);
-        other.refused(
-            &format!("consumer ticks {kind}"),
-            "RoleTaken",
-            &["consumer"],
-        );
+        let line = format!("consumer ticks {kind}");
+        other.refused(&line, taken(kind, "consumer"), &["consumer"]);
         let queued = tx.number("next");
         rx.thaw();
         assert_eq!(rx.numbers("drain"), (2..queued).collect::<Vec<_>>());
@@ -381,13 +412,23 @@ fn the_figures_of_a_seat_are_what_happened() {
             (pid, position),
             (u64::from(rx.pid()), rx.number("position consumer"))
         );
-        let queued = tx.number("len producer");
-        assert_eq!(rx.number("len consumer"), queued);
-        assert_eq!(room.peer().ok("stat ticks")[1], queued.to_string());
+        let queued = rx.number("len consumer");
+        if !is_broadcast(kind) {
+            assert_eq!(tx.number("len producer"), queued);
+        }
+        // What is overwritten is there until then, whoever has had it.
+        let there = if overwrites(kind) { 9 } else { queued };
+        assert_eq!(room.peer().ok("stat ticks")[1], there.to_string());
         tx.ok("leave producer");
         rx.ok("abort consumer");
         assert_eq!(look(room, "producer").0, "finished");
-        assert_eq!(look(room, "consumer").0, "aborted");
+        // One of many has nobody to tell.
+        let left = if is_broadcast(kind) {
+            "finished"
+        } else {
+            "aborted"
+        };
+        assert_eq!(look(room, "consumer").0, left);
     });
 }
 
@@ -423,7 +464,7 @@ fn a_seat_under_repair_is_recovering_and_never_taken() {
                 &words,
             );
             repairer.ok("unlock");
-            taker.refused(&format!("{role} ticks {kind}"), "RoleTaken", &[role]);
+            taker.refused(&format!("{role} ticks {kind}"), taken(kind, role), &[role]);
             owner.ok(&format!("leave {role}"));
             // A patient taker gets the seat when the repair is over, or the repairer dead.
             repairer.ok(&lock);
