@@ -79,7 +79,7 @@ mod writing;
 
 use core::mem::MaybeUninit;
 
-use crate::cursor::{LAST, committed};
+use crate::cursor::{END, LAST, committed};
 use crate::error::Corrupt;
 use crate::layout::Side;
 use crate::mem::{Few, Racing, Slots};
@@ -231,7 +231,7 @@ fn stretch(capacity: u64) -> u64 {
     (capacity / 8).clamp(16, 256).min(capacity / 2).max(1)
 }
 
-/// The number of the next message to come; none is committed beyond the gate.
+/// The number of the next message to come, for who begins; none is committed beyond the gate.
 fn newest(tail: &AtomicU64, gate: &AtomicU64) -> Result<u64, Corrupt> {
     committed(tail, Some(gate), LAST)
 }
@@ -264,7 +264,7 @@ fn overtaken(
 ) -> Result<Option<u64>, Corrupt> {
     // Acquire: as in `oldest`.
     let found = gate.load(Ordering::Acquire);
-    let newest = newest(tail, gate)?;
+    let newest = committed(tail, Some(gate), END)?;
     let oldest = found.saturating_sub(capacity);
     let (word, expected) = ("gate", newest.saturating_add(capacity));
     if found <= at || oldest > newest {

@@ -35,7 +35,7 @@ use crate::wait::Ringer;
 pub(crate) const LAST: u64 = u64::MAX - (1 << 48);
 
 /// No position is beyond this: what a reader that skips may add to it does not go round.
-const END: u64 = u64::MAX - (1 << 47);
+pub(crate) const END: u64 = u64::MAX - (1 << 47);
 
 /// The writer's position, and all that it wrote before it: at most `most`, and not beyond a gate.
 #[inline]
