@@ -6,7 +6,8 @@ use std::os::unix::fs::FileExt;
 
 use slipring::spsc;
 use slipring_tests::message::{Frame, Numbered, Packet};
-use slipring_tests::{Peer, Room};
+use slipring_tests::place::{is_broadcast, overwrites};
+use slipring_tests::{Peer, Room, kinds};
 
 fn room() -> Room {
     Room::new(env!("CARGO_BIN_EXE_peer"))
@@ -58,6 +59,8 @@ fn one_message_committed_on_a_big_ring_is_visible_at_once() {
     for kind in [
         "kind=spsc capacity=65536",
         "kind=bytes capacity=16777216 max=112",
+        "kind=broadcast capacity=65536",
+        "kind=broadcast capacity=65536 full=overwrite",
     ] {
         let room = room();
         let (mut tx, mut rx) = pair(&room, kind);
@@ -77,9 +80,10 @@ fn one_message_committed_on_a_big_ring_is_visible_at_once() {
 /// Fault 4.
 #[test]
 fn an_empty_ring_lends_its_whole_capacity() {
-    for capacity in [1, 2, 64, 1024] {
+    let kinds = |capacity| ["spsc", "broadcast"].map(|kind| (kind, capacity));
+    for (kind, capacity) in [1, 2, 64, 1024].into_iter().flat_map(kinds) {
         let room = room();
-        let (mut tx, mut rx) = pair(&room, &format!("capacity={capacity}"));
+        let (mut tx, mut rx) = pair(&room, &format!("kind={kind} capacity={capacity}"));
         let mut next = 0;
         for offset in 0..capacity.min(70) {
             // Read up to here, one at a time; nobody asks the consumer to publish anything.
@@ -91,7 +95,7 @@ fn an_empty_ring_lends_its_whole_capacity() {
             tx.ok(&format!("hold-push {next} {capacity}"));
             tx.ok(&format!("commit {capacity}"));
             tx.refused("try-push 0", "Full", &["full"]);
-            assert_eq!(tx.number("len producer"), capacity);
+            assert_eq!(rx.number("len consumer"), capacity);
             assert_eq!(
                 rx.numbers("drain"),
                 (next..next + capacity).collect::<Vec<_>>()
@@ -137,12 +141,13 @@ fn slots_of_1264_bytes_and_of_128_kib_hold_what_was_written() {
     }
 }
 
-/// Where the two positions of a channel with two seats lie in its control file, as FORMAT.md says.
-fn positions(control: &fs::File) -> [u64; 2] {
+/// Where the two positions of a channel with two seats lie in its control file, and the gate of one of
+/// `broadcast`, as FORMAT.md says.
+fn positions(control: &fs::File) -> [u64; 3] {
     let mut skew = [0; 8];
     control.read_exact_at(&mut skew, 160).unwrap();
     let skew = u64::from_le_bytes(skew);
-    [4096 + skew, 8192 + (skew + 512) % 4096]
+    [4096 + skew, 8192 + (skew + 512) % 4096, 4096 + skew + 256]
 }
 
 /// Fault 13: positions are 64 bits wide everywhere, and pass the edges of everything narrower.
@@ -158,7 +163,7 @@ fn positions_pass_every_edge() {
         1 << 53,
         1 << 63,
     ];
-    for kind in ["kind=spsc capacity=64", "kind=bytes capacity=4096 max=112"] {
+    for kind in kinds!("") {
         for edge in edges.into_iter().chain([u64::MAX - (1 << 48)]) {
             let room = room();
             room.peer().ok(&format!("create ticks {kind}"));
@@ -169,19 +174,42 @@ fn positions_pass_every_edge() {
                 .write(true)
                 .open(room.file("ticks", "control"));
             let control = control.unwrap();
-            for position in positions(&control) {
-                control
-                    .write_all_at(&start.to_le_bytes(), position)
-                    .unwrap();
+            // What went by is overwritten: it would be zeros.
+            let gate = if is_broadcast(kind) { start + 64 } else { 0 };
+            for (at, word) in positions(&control).into_iter().zip([start, start, gate]) {
+                control.write_all_at(&word.to_le_bytes(), at).unwrap();
             }
             let (mut tx, mut rx) = pair(&room, kind);
             assert_eq!(tx.number("position producer"), start);
             assert_eq!(rx.number("position consumer"), start);
-            for lap in 0..10 {
-                let numbers = (lap * 20..lap * 20 + 20).collect::<Vec<_>>();
-                tx.ok(&format!("push {} 20", numbers[0]));
-                assert_eq!(rx.number("len consumer"), tx.number("len producer"));
+            // Past the edge at once: until there is no room, or so that what was there is overwritten.
+            let lost = if overwrites(kind) {
+                tx.ok("push 0 100");
+                let refusal = rx.refused("pop 1", "Lagged", &[]);
+                // Seven stretches of 16 were begun, less the ring; and it goes on an eighth of that further.
+                assert_eq!(refusal.debug, "Lagged(56)", "past {edge:#x}");
+                56
+            } else {
+                tx.refused("push 0 1000 timeout=0", "TimedOut", &["full"]);
+                0
+            };
+            let passed = rx.numbers("drain");
+            let mut next = lost + passed.len() as u64;
+            assert!(next > 40, "past {edge:#x}");
+            assert_eq!(passed, (lost..next).collect::<Vec<_>>(), "past {edge:#x}");
+            for _ in 0..10 {
+                let numbers = (next..next + 20).collect::<Vec<_>>();
+                tx.ok(&format!("push {next} 20"));
+                let ends = [
+                    tx.number("position producer"),
+                    rx.number("position consumer"),
+                ];
+                assert_eq!(rx.number("len consumer"), ends[0] - ends[1]);
+                if !is_broadcast(kind) {
+                    assert_eq!(tx.number("len producer"), ends[0] - ends[1]);
+                }
                 assert_eq!(rx.numbers("pop 20"), numbers, "past {edge:#x}");
+                next += 20;
             }
             assert!(tx.number("position producer") >= start + 200);
             // Restarted beyond the edge, both go on there, as long as there is a long way to go.
@@ -189,8 +217,12 @@ fn positions_pass_every_edge() {
                 tx.kill();
                 rx.kill();
                 let (mut tx, mut rx) = pair(&room, kind);
-                tx.ok("push 200 20");
-                assert_eq!(rx.numbers("pop 20"), (200..220).collect::<Vec<_>>());
+                // One of `broadcast` finds what is there still.
+                let found = rx.numbers("drain");
+                assert_eq!(found.is_empty(), !is_broadcast(kind), "{found:?}");
+                assert_eq!(found, (next - found.len() as u64..next).collect::<Vec<_>>());
+                tx.ok(&format!("push {next} 20"));
+                assert_eq!(rx.numbers("pop 20"), (next..next + 20).collect::<Vec<_>>());
             }
         }
     }
