@@ -232,8 +232,13 @@ fn stretch(capacity: u64) -> u64 {
 }
 
 /// The number of the next message to come, for who begins; none is committed beyond the gate.
-fn newest(tail: &AtomicU64, gate: &AtomicU64) -> Result<u64, Corrupt> {
+fn first(tail: &AtomicU64, gate: &AtomicU64) -> Result<u64, Corrupt> {
     committed(tail, Some(gate), LAST)
+}
+
+/// The same, for who goes on.
+fn newest(tail: &AtomicU64, gate: &AtomicU64) -> Result<u64, Corrupt> {
+    committed(tail, Some(gate), END)
 }
 
 /// The oldest message that the producer has not been free to overwrite.
@@ -264,7 +269,7 @@ fn overtaken(
 ) -> Result<Option<u64>, Corrupt> {
     // Acquire: as in `oldest`.
     let found = gate.load(Ordering::Acquire);
-    let newest = committed(tail, Some(gate), END)?;
+    let newest = newest(tail, gate)?;
     let oldest = found.saturating_sub(capacity);
     let (word, expected) = ("gate", newest.saturating_add(capacity));
     if found <= at || oldest > newest {

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use slipring::broadcast::{Seek, WhenFull};
 use slipring::{Error, Geometry};
+use slipring_core::Error as Core;
 use slipring_core::broadcast::Watcher;
 use slipring_core::layout::{Kind, SeatLine};
 use slipring_core::mem::Watched;
@@ -26,6 +27,32 @@ fn geometry(when_full: WhenFull, capacity: u64, slot_size: u64) -> Geometry {
 fn words(geometry: &Geometry) -> Vec<AtomicU64> {
     let words = geometry.data_len().div_ceil(8);
     (0..words).map(|_| AtomicU64::new(0)).collect()
+}
+
+#[test]
+fn a_watcher_goes_on_beyond_where_nobody_begins() {
+    let last = u64::MAX - (1 << 48);
+    for when_full in [WhenFull::Wait, WhenFull::Overwrite] {
+        let shape = geometry(when_full, 2, 8);
+        let (data, line, notes) = (words(&shape), SeatLine::default(), SeatLine::default());
+        let [tail, gate] = [last, last + 2].map(AtomicU64::new);
+        let begin = |seek| {
+            let slots = Watched::new(&data, &shape).unwrap();
+            Watcher::new(&tail, &gate, slots, Peer::producer(&line, &notes), seek)
+        };
+        let mut watcher = begin(Seek::Newest).unwrap();
+        tail.store(last + 2, Ordering::Relaxed);
+        for number in [last, last + 1] {
+            assert_eq!(watcher.try_next(&mut [0; 8]), Ok(number));
+        }
+        // Overtaken, too.
+        [&tail, &gate]
+            .iter()
+            .for_each(|word| word.store(last + 8, Ordering::Relaxed));
+        let told = watcher.try_next(&mut [0; 8]);
+        assert!(matches!(told, Err(Core::Lagged(4..))), "{told:?}");
+        assert!(matches!(begin(Seek::Newest), Err(Core::Corrupt(_))));
+    }
 }
 
 #[test]

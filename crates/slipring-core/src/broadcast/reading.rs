@@ -2,7 +2,7 @@
 
 use core::mem::MaybeUninit;
 
-use super::{Look, Ring, Seek, Store, newest, oldest, overtaken, whole};
+use super::{Look, Ring, Seek, Store, first, newest, oldest, overtaken, whole};
 use crate::cursor::{Reader, Words};
 use crate::error::{Corrupt, Error};
 use crate::lease::Lease;
@@ -91,7 +91,7 @@ impl<'m, T: Copy> Consumer<'m, T> {
         lease: &'m mut Lease,
         seek: Seek,
     ) -> Result<Self, Error> {
-        let place = place(ring.tail, &seat, seek)?;
+        let place = place(first(ring.tail, seat.gate)?, &seat, seek)?;
         let at = standing(ring.tail, &seat, place).inspect_err(|_| seat.leave())?;
         let words = Words {
             tail: ring.tail,
@@ -307,7 +307,7 @@ impl<'m, T: Copy> Consumer<'m, T> {
             return Err(Error::Forked);
         }
         let tail = self.reader.tail_word();
-        let place = place(tail, &self.seat, to)?;
+        let place = place(newest(tail, self.seat.gate)?, &self.seat, to)?;
         // Where it stands, and is waited for, whether or not that is possible.
         self.go_to(place, self.stride - 1);
         standing(tail, &self.seat, place)?;
@@ -348,8 +348,7 @@ impl<'m, T: Copy> Consumer<'m, T> {
 }
 
 /// Stands where `seek` says.
-fn place(tail: &AtomicU64, seat: &Seat<'_>, seek: Seek) -> Result<u64, Error> {
-    let newest = newest(tail, seat.gate)?;
+fn place(newest: u64, seat: &Seat<'_>, seek: Seek) -> Result<u64, Error> {
     let oldest = newest.saturating_sub(seat.capacity).max(seat.floor());
     let wanted = match seek {
         // Not beyond the newest that we know of, though the gate may tell of later ones.

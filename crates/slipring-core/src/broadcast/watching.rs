@@ -21,7 +21,7 @@
 //! processor moves a store to before the fence, which is so for plain ones, too; and bytes that raced
 //! are not handed out.
 
-use super::{Seek, newest, oldest, overtaken, whole};
+use super::{Seek, first, newest, oldest, overtaken, whole};
 use crate::error::{Corrupt, Error};
 use crate::mem::Watched;
 use crate::seat::Peer;
@@ -51,7 +51,7 @@ impl<'m> Watcher<'m> {
         peer: Peer<'m>,
         seek: Seek,
     ) -> Result<Self, Error> {
-        let newest = newest(tail, gate)?;
+        let newest = first(tail, gate)?;
         let at = match seek {
             Seek::Oldest => oldest(gate, slots.capacity()).min(newest),
             Seek::Newest => newest,

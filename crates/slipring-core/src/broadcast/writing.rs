@@ -1,6 +1,6 @@
 //! The producer of a `broadcast` channel. See the head of `broadcast.rs`.
 
-use super::{Look, Ring, Store, newest, slowest, stretch};
+use super::{Look, Ring, Store, first, slowest, stretch};
 use crate::error::Error;
 use crate::layout::Side;
 use crate::lease::Lease;
@@ -45,7 +45,7 @@ impl<'m, T: Copy> Producer<'m, T> {
             ..
         } = ring;
         // Behind all that the last producer did.
-        let at = newest(tail, gate)?;
+        let at = first(tail, gate)?;
         // Nothing is known of the members; and a gate without a second look at them is none. But what lies
         // before it the last producer may have written. (Relaxed: what it did, the seat has brought.)
         let published = gate.load(Ordering::Relaxed).min(at + store.capacity());
