@@ -3,10 +3,12 @@
 
 mod executor;
 
+use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use slipring::broadcast::{self, Builder, Consumer, Seek, WhenFull};
 use slipring::{Channel, Error, Payload, Readiness, Wait, WaitSet};
 
@@ -470,16 +472,20 @@ fn a_set_waits_for_readers_and_writers_of_it() {
     assert_eq!(ready(&mut set), [writes]);
 }
 
+/// Which descriptors are, once one of them is.
+fn readable<const N: usize>(fds: [BorrowedFd<'_>; N], at_most: Option<&Timespec>) -> [bool; N] {
+    let mut polled = fds.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
+    poll(&mut polled, at_most).unwrap();
+    polled.map(|one| one.revents().contains(PollFlags::IN))
+}
+
 #[test]
 fn a_descriptor_tells_each_reader_of_news() {
     let channel = lossy::<u64>(8, 2);
     let mut tx = channel.producer().unwrap();
     let mut readers = [channel.consumer().unwrap(), channel.consumer().unwrap()];
-    let readable = |rx: &Consumer<u64>| {
-        use rustix::event::{PollFd, PollFlags, Timespec, poll};
-        let mut polled = [PollFd::from_borrowed_fd(rx.as_fd().unwrap(), PollFlags::IN)];
-        poll(&mut polled, Some(&Timespec::default())).unwrap() == 1
-    };
+    let readable =
+        |rx: &Consumer<u64>| readable([rx.as_fd().unwrap()], Some(&Timespec::default())) == [true];
     for rx in &mut readers {
         assert_eq!(rx.arm().unwrap(), Readiness::Armed);
         assert!(!readable(rx));
@@ -495,38 +501,41 @@ fn a_descriptor_tells_each_reader_of_news() {
 }
 
 #[test]
-fn one_wake_reaches_all_that_sleep_and_nobody_else() {
-    let builder = Builder::<u64>::new(8).consumers(4);
-    let channel = builder
-        .wait(Wait::Sleep {
-            spin_for: Duration::ZERO,
-        })
-        .heap()
-        .unwrap();
+fn one_wake_reaches_all_that_wait_and_nobody_else() {
+    let at_once = Wait::Sleep {
+        spin_for: Duration::ZERO,
+    };
+    let builder = Builder::<u64>::new(8).consumers(4).wait(at_once);
+    let channel = builder.heap().unwrap();
     let mut tx = channel.producer().unwrap();
-    let mut watching = channel.consumer().unwrap();
-    let sleepers: Vec<_> = (0..3).map(|_| channel.consumer().unwrap()).collect();
+    let sleepers = [(); 2].map(|()| channel.consumer().unwrap());
+    let [mut polls, mut bystander] = [(); 2].map(|()| channel.consumer().unwrap());
+    assert_eq!(polls.arm().unwrap(), Readiness::Armed);
+    // This one has a descriptor, by which it could be woken, and waits for another channel.
+    let (mut tx_elsewhere, mut elsewhere) = Builder::<u64>::new(8).channel_pair().unwrap();
+    assert_eq!(elsewhere.arm().unwrap(), Readiness::Armed);
+    let watched = [bystander.as_fd().unwrap(), elsewhere.as_fd().unwrap()];
     thread::scope(|scope| {
-        for mut rx in sleepers {
-            scope.spawn(move || assert_eq!(rx.pop().unwrap(), 1));
-        }
-        let parks = || {
+        scope.spawn(|| assert_eq!(readable(watched, None), [false, true]));
+        let woken = sleepers.map(|mut rx| scope.spawn(move || assert_eq!(rx.pop().unwrap(), 1)));
+        let asleep = || {
             let seats = channel.stat().unwrap().seats;
-            seats[2..].iter().filter(|seat| seat.parks > 0).count()
+            seats[1..3].iter().all(|seat| seat.parks > 0)
         };
-        while parks() < 3 {
+        while !asleep() {
             thread::yield_now();
         }
         tx.push(1).unwrap();
+        for sleeper in woken {
+            sleeper.join().unwrap();
+        }
+        assert_eq!(readable([polls.as_fd().unwrap()], None), [true]);
+        assert_eq!(polls.try_pop().unwrap(), 1);
+        tx_elsewhere.push(2).unwrap();
     });
-    let seats = channel.stat().unwrap().seats;
-    assert!(
-        seats[0].wakes <= 3,
-        "{} wakes for three that slept",
-        seats[0].wakes
-    );
-    assert_eq!(seats[1].parks, 0);
-    assert_eq!(watching.try_pop().unwrap(), 1);
+    assert_eq!(channel.stat().unwrap().seats[0].wakes, 1);
+    assert_eq!(bystander.try_pop().unwrap(), 1);
+    assert_eq!(elsewhere.try_pop().unwrap(), 2);
 }
 
 #[test]
