@@ -1,8 +1,6 @@
 //! What the handles of `broadcast` promise, within one process.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod executor;
-
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -536,27 +534,4 @@ fn one_wake_reaches_all_that_wait_and_nobody_else() {
     assert_eq!(channel.stat().unwrap().seats[0].wakes, 1);
     assert_eq!(bystander.try_pop().unwrap(), 1);
     assert_eq!(elsewhere.try_pop().unwrap(), 2);
-}
-
-#[test]
-fn futures_wait_in_both_directions() {
-    let channel = Builder::<u64>::new(2).consumers(2).heap().unwrap();
-    let mut tx = channel.producer().unwrap();
-    let readers = [channel.consumer().unwrap(), channel.consumer().unwrap()];
-    thread::scope(|scope| {
-        for mut rx in readers {
-            scope.spawn(move || {
-                executor::block_on(async {
-                    for number in 0..2000 {
-                        assert_eq!(rx.pop_async().await.unwrap(), number);
-                    }
-                });
-            });
-        }
-        executor::block_on(async {
-            for number in 0..2000 {
-                tx.push_async(number).await.unwrap();
-            }
-        });
-    });
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod executor;
+mod feed;
 mod memory;
 
 use std::os::fd::AsRawFd;
@@ -11,20 +12,13 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use std::{pin::pin, thread};
 
-use executor::{block_on, fork, join_all, poll_once, polls_until, succeeded};
+use executor::{block_on, channels, fork, join_all, poll_once, polls_until, succeeded};
 use slipring::{End, Error, Wait, bytes, spsc};
 
 const MESSAGES: u64 = 20_000;
 const AT_ONCE: Wait = Wait::Sleep {
     spin_for: std::time::Duration::ZERO,
 };
-
-/// On the heap, and in memfds.
-fn channels(capacity: usize) -> [(spsc::Producer<u64>, spsc::Consumer<u64>); 2] {
-    let memfd = spsc::Builder::new(capacity).memfd().unwrap();
-    let passed = (memfd.producer().unwrap(), memfd.consumer().unwrap());
-    [spsc::channel(capacity).unwrap(), passed]
-}
 
 /// Likewise, of records up to 8 bytes, of which `records` fit.
 fn records(records: usize) -> [(bytes::Producer, bytes::Consumer); 2] {
@@ -587,17 +581,44 @@ fn futures_may_be_sent() {
     sent(rx.pop_async(&mut [0; 8]));
 }
 
+/// By the helper thread, each on a thread of its own.
+struct Threads;
+
+impl feed::Drives for Threads {
+    fn run(&self, tasks: Vec<feed::Task>) {
+        thread::scope(|scope| {
+            for task in tasks {
+                scope.spawn(|| block_on(task));
+            }
+        });
+    }
+}
+
+#[test]
+fn broadcast_futures_that_are_dropped_lose_nothing_and_repeat_nothing() {
+    feed::futures_that_are_dropped_lose_nothing_and_repeat_nothing(&Threads);
+}
+
+#[test]
+fn one_publish_wakes_all_that_wait() {
+    feed::one_publish_wakes_all_that_wait(&Threads);
+}
+
+#[test]
+fn readers_outlive_many_producers() {
+    feed::readers_outlive_many_producers(&Threads);
+}
+
+#[test]
+fn what_was_lost_is_told_and_the_rest_comes() {
+    feed::what_was_lost_is_told_and_the_rest_comes(&Threads);
+}
+
 #[cfg(feature = "stream")]
 mod streams {
-    use std::future::poll_fn;
-    use std::pin::Pin;
-
     use super::*;
-    use futures_core::{FusedStream, Stream};
-
-    async fn next<S: Stream + Unpin>(stream: &mut S) -> Option<S::Item> {
-        poll_fn(|cx| Pin::new(&mut *stream).poll_next(cx)).await
-    }
+    use feed::streams::{self, next};
+    use futures_core::FusedStream;
 
     #[test]
     fn a_stream_ends_when_the_producer_finished() {
@@ -635,5 +656,15 @@ mod streams {
             assert!(matches!(end, Err(Error::Disconnected(End::Aborted))));
             assert!(block_on(next(&mut stream)).is_none());
         }
+    }
+
+    #[test]
+    fn of_broadcast_what_was_lost_is_told_and_the_rest_comes() {
+        streams::what_was_lost_is_told_and_the_rest_comes(&Threads);
+    }
+
+    #[test]
+    fn of_broadcast_a_stream_ends_with_its_producer() {
+        streams::a_stream_ends_with_its_producer(&Threads);
     }
 }

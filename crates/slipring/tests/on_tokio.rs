@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod executor;
+mod feed;
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -9,9 +10,10 @@ use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::Duration;
 
-use executor::{fork, poll_once, polls_until, succeeded};
+use executor::{channels, fork, poll_once, polls_until, succeeded};
+use feed::{Drives, Task, streams};
 use futures_core::Stream;
-use slipring::{End, Error, bytes, spsc};
+use slipring::{End, Error, broadcast, bytes, spsc};
 use tokio::runtime::{Builder, Runtime};
 
 const MESSAGES: u64 = 20_000;
@@ -24,13 +26,6 @@ fn runtimes() -> [Runtime; 2] {
         .build()
         .unwrap();
     [current, several]
-}
-
-/// On the heap, and in memfds.
-fn channels(capacity: usize) -> [(spsc::Producer<u64>, spsc::Consumer<u64>); 2] {
-    let memfd = spsc::Builder::new(capacity).memfd().unwrap();
-    let passed = (memfd.producer().unwrap(), memfd.consumer().unwrap());
-    [spsc::channel(capacity).unwrap(), passed]
 }
 
 /// As a task of its own: on a runtime of several threads, on one of them.
@@ -331,4 +326,62 @@ fn a_runtime_that_has_gone_is_an_error_and_another_may_follow() {
             assert_eq!(runtime.block_on(rx.pop_async()).unwrap(), 3);
         }
     }
+}
+
+impl Drives for Runtime {
+    fn producer(&self, tx: &mut broadcast::Producer<u64>) {
+        let _within = self.enter();
+        tx.on_tokio().unwrap();
+    }
+
+    fn consumer(&self, rx: &mut broadcast::Consumer<u64>) {
+        let _within = self.enter();
+        rx.on_tokio().unwrap();
+    }
+
+    fn run(&self, tasks: Vec<Task>) {
+        self.block_on(async {
+            let tasks: Vec<_> = tasks.into_iter().map(tokio::spawn).collect();
+            for task in tasks {
+                task.await.unwrap();
+            }
+        });
+    }
+}
+
+#[test]
+fn broadcast_futures_that_are_dropped_lose_nothing_and_repeat_nothing() {
+    let each = feed::futures_that_are_dropped_lose_nothing_and_repeat_nothing;
+    runtimes().iter().for_each(each);
+}
+
+#[test]
+fn one_publish_wakes_all_that_wait() {
+    runtimes()
+        .iter()
+        .for_each(feed::one_publish_wakes_all_that_wait);
+}
+
+#[test]
+fn readers_outlive_many_producers() {
+    runtimes()
+        .iter()
+        .for_each(feed::readers_outlive_many_producers);
+}
+
+#[test]
+fn what_was_lost_is_told_and_the_rest_comes() {
+    runtimes()
+        .iter()
+        .for_each(feed::what_was_lost_is_told_and_the_rest_comes);
+    runtimes()
+        .iter()
+        .for_each(streams::what_was_lost_is_told_and_the_rest_comes);
+}
+
+#[test]
+fn a_stream_ends_with_its_producer() {
+    runtimes()
+        .iter()
+        .for_each(streams::a_stream_ends_with_its_producer);
 }

@@ -8,6 +8,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 
+use slipring::spsc;
+
+/// On the heap, and in memfds.
+pub(crate) fn channels(capacity: usize) -> [(spsc::Producer<u64>, spsc::Consumer<u64>); 2] {
+    let memfd = spsc::Builder::new(capacity).memfd().unwrap();
+    let passed = (memfd.producer().unwrap(), memfd.consumer().unwrap());
+    [spsc::channel(capacity).unwrap(), passed]
+}
+
 struct Unpark(Thread);
 
 impl Wake for Unpark {

@@ -1,0 +1,288 @@
+//! What the futures of `broadcast` promise, in both modes, whoever drives them.
+
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::sync::mpsc;
+use std::task::Poll;
+use std::thread;
+use std::time::Duration;
+
+use slipring::broadcast::{Broadcast, Builder, Consumer, Producer, WhenFull};
+use slipring::{Channel, End, Error};
+
+const MODES: [WhenFull; 2] = [WhenFull::Wait, WhenFull::Overwrite];
+const MESSAGES: u64 = 5_000;
+const READERS: usize = 3;
+/// However slow the machine, whoever is woken has said so by then.
+const LATE: Duration = Duration::from_secs(60);
+
+pub(crate) type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Who drives futures.
+pub(crate) trait Drives {
+    /// Those of this handle, from now on.
+    fn producer(&self, _: &mut Producer<u64>) {}
+    fn consumer(&self, _: &mut Consumer<u64>) {}
+    /// Runs each as a task of its own, until all are done.
+    fn run(&self, tasks: Vec<Task>);
+}
+
+/// On the heap, and in memfds.
+fn channels(when_full: WhenFull, capacity: usize) -> [Channel<Broadcast<u64>>; 2] {
+    let builder = Builder::new(capacity)
+        .consumers(READERS)
+        .when_full(when_full);
+    [builder.clone().heap().unwrap(), builder.memfd().unwrap()]
+}
+
+/// The ends of such.
+fn feeds(
+    driver: &impl Drives,
+    when_full: WhenFull,
+    capacity: usize,
+) -> impl Iterator<Item = (Producer<u64>, Vec<Consumer<u64>>)> {
+    channels(when_full, capacity).into_iter().map(|channel| {
+        let mut tx = channel.producer().unwrap();
+        driver.producer(&mut tx);
+        (tx, readers(driver, &channel))
+    })
+}
+
+fn readers(driver: &impl Drives, channel: &Channel<Broadcast<u64>>) -> Vec<Consumer<u64>> {
+    let reader = |_| {
+        let mut rx = channel.consumer().unwrap();
+        driver.consumer(&mut rx);
+        rx
+    };
+    (0..READERS).map(reader).collect()
+}
+
+fn tasks<F>(readers: Vec<Consumer<u64>>, read: impl FnMut(Consumer<u64>) -> F) -> Vec<Task>
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let reads = readers.into_iter().map(read);
+    reads.map(|read| Box::pin(read) as Task).collect()
+}
+
+/// Polls once, and calls off what is not ready.
+async fn once<F: Future>(future: F) -> Poll<F::Output> {
+    let mut future = pin!(future);
+    poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await
+}
+
+/// Each call is called off after a poll, and made again; what a reader loses it is told of, to the message.
+pub(crate) fn futures_that_are_dropped_lose_nothing_and_repeat_nothing(driver: &impl Drives) {
+    for when_full in MODES {
+        for (mut tx, readers) in feeds(driver, when_full, 2) {
+            let read = |mut rx: Consumer<u64>| async move {
+                let mut next = 0;
+                loop {
+                    let popped = match once(rx.pop_async()).await {
+                        Poll::Ready(popped) => popped,
+                        Poll::Pending => rx.pop_async().await,
+                    };
+                    match popped {
+                        Ok(value) => {
+                            assert_eq!(value, next);
+                            next += 1;
+                        }
+                        Err(Error::Lagged(lost)) if when_full == WhenFull::Overwrite => {
+                            next += lost
+                        }
+                        end => {
+                            assert!(matches!(end, Err(Error::Disconnected(End::Finished))));
+                            return assert_eq!(next, MESSAGES);
+                        }
+                    }
+                }
+            };
+            let mut tasks = tasks(readers, read);
+            tasks.push(Box::pin(async move {
+                for value in 0..MESSAGES {
+                    if value % 2 == 0 {
+                        drop(once(tx.reserve_async(1)).await);
+                    }
+                    match once(tx.push_async(value)).await {
+                        Poll::Ready(pushed) => pushed.unwrap(),
+                        Poll::Pending => tx.push_async(value).await.unwrap(),
+                    }
+                }
+            }));
+            driver.run(tasks);
+        }
+    }
+}
+
+/// None of them is polled again before it is woken.
+pub(crate) fn one_publish_wakes_all_that_wait(driver: &impl Drives) {
+    for when_full in MODES {
+        for (mut tx, readers) in feeds(driver, when_full, 8) {
+            let (waits, all_wait) = mpsc::channel::<()>();
+            let (woken, all_woken) = mpsc::channel();
+            let read = |mut rx: Consumer<u64>| {
+                let (mut not_yet, woken) = (Some(waits.clone()), woken.clone());
+                async move {
+                    let mut popped = pin!(rx.pop_async());
+                    let popped = poll_fn(|cx| {
+                        let polled = popped.as_mut().poll(cx);
+                        match polled {
+                            Poll::Pending => not_yet = None,
+                            Poll::Ready(_) => assert!(not_yet.is_none(), "it never waited"),
+                        }
+                        polled
+                    });
+                    assert_eq!(popped.await.unwrap(), 7);
+                    woken.send(()).unwrap();
+                }
+            };
+            let tasks = tasks(readers, read);
+            drop(waits);
+            thread::scope(|scope| {
+                scope.spawn(move || {
+                    // An error, as soon as there is nobody who does not wait yet.
+                    all_wait.recv().unwrap_err();
+                    tx.push(7).unwrap();
+                    // Until then it stays: its end would wake them as well.
+                    (0..READERS).for_each(|_| all_woken.recv_timeout(LATE).unwrap());
+                });
+                driver.run(tasks);
+            });
+        }
+    }
+}
+
+pub(crate) fn readers_outlive_many_producers(driver: &impl Drives) {
+    const ROUNDS: u64 = 100;
+    for when_full in MODES {
+        for channel in channels(when_full, 16) {
+            let (says, told) = mpsc::channel();
+            let read = |mut rx: Consumer<u64>| {
+                let says = says.clone();
+                async move {
+                    for round in 0..ROUNDS {
+                        rx.wait_for_producer_async().await.unwrap();
+                        for value in round * 5..round * 5 + 5 {
+                            assert_eq!(rx.pop_async().await.unwrap(), value);
+                        }
+                        says.send(()).unwrap();
+                        let end = rx.pop_async().await;
+                        assert!(matches!(end, Err(Error::Disconnected(End::Finished))));
+                        says.send(()).unwrap();
+                    }
+                }
+            };
+            let tasks = tasks(readers(driver, &channel), read);
+            thread::scope(|scope| {
+                scope.spawn(move || {
+                    let all_said = || (0..READERS).for_each(|_| told.recv_timeout(LATE).unwrap());
+                    for round in 0..ROUNDS {
+                        let mut tx = channel.producer().unwrap();
+                        (0..5).for_each(|n| tx.push(round * 5 + n).unwrap());
+                        // It stays until all have found it, and the next one comes when all know of its end.
+                        all_said();
+                        drop(tx);
+                        all_said();
+                    }
+                });
+                driver.run(tasks);
+            });
+        }
+    }
+}
+
+/// Of eight messages a small ring keeps half, when it gives up the oldest.
+pub(crate) fn what_was_lost_is_told_and_the_rest_comes(driver: &impl Drives) {
+    for (mut tx, mut readers) in feeds(driver, WhenFull::Overwrite, 8) {
+        driver.run(vec![Box::pin(async move {
+            let mut rx = readers.pop().unwrap();
+            let mut popped = Box::pin(rx.pop_async());
+            assert!(once(&mut popped).await.is_pending());
+            for value in 0..10 {
+                tx.push_async(value).await.unwrap();
+            }
+            assert!(matches!(popped.await, Err(Error::Lagged(5))));
+            for value in 5..10 {
+                assert_eq!(rx.pop_async().await.unwrap(), value);
+            }
+            assert!(once(rx.pop_async()).await.is_pending());
+        })]);
+    }
+}
+
+#[cfg(feature = "stream")]
+pub(crate) mod streams {
+    use super::*;
+    use futures_core::{FusedStream, Stream};
+
+    pub(crate) async fn next<S: Stream + Unpin>(stream: &mut S) -> Option<S::Item> {
+        poll_fn(|cx| Pin::new(&mut *stream).poll_next(cx)).await
+    }
+
+    pub(crate) fn what_was_lost_is_told_and_the_rest_comes(driver: &impl Drives) {
+        for (mut tx, mut readers) in feeds(driver, WhenFull::Overwrite, 8) {
+            driver.run(vec![Box::pin(async move {
+                let mut rx = readers.pop().unwrap();
+                let mut stream = rx.stream();
+                assert!(once(next(&mut stream)).await.is_pending());
+                for value in 0..10 {
+                    tx.push_async(value).await.unwrap();
+                }
+                let lost = next(&mut stream).await.unwrap();
+                assert!(matches!(lost, Err(Error::Lagged(5))));
+                assert!(stream.is_terminated() && next(&mut stream).await.is_none());
+                drop(stream);
+                let mut stream = rx.stream();
+                for value in 5..10 {
+                    assert_eq!(next(&mut stream).await.unwrap().unwrap(), value);
+                }
+                assert!(once(next(&mut stream)).await.is_pending());
+            })]);
+        }
+    }
+
+    /// Each stream has all, or was told what it lost; it ends without a word when the producer has finished.
+    pub(crate) fn a_stream_ends_with_its_producer(driver: &impl Drives) {
+        for (when_full, aborts) in MODES
+            .into_iter()
+            .flat_map(|mode| [(mode, false), (mode, true)])
+        {
+            for (mut tx, readers) in feeds(driver, when_full, 2) {
+                let read = |mut rx: Consumer<u64>| async move {
+                    let mut expected = 0;
+                    let mut stream = rx.stream();
+                    let end = loop {
+                        match next(&mut stream).await {
+                            Some(Ok(value)) => {
+                                assert_eq!(value, expected);
+                                expected += 1;
+                            }
+                            Some(Err(Error::Lagged(lost))) if when_full == WhenFull::Overwrite => {
+                                expected += lost;
+                                drop(stream);
+                                stream = rx.stream();
+                            }
+                            end => break end,
+                        }
+                    };
+                    assert_eq!(expected, MESSAGES);
+                    assert!(match end {
+                        Some(Err(Error::Disconnected(End::Aborted))) => aborts,
+                        end => end.is_none() && !aborts,
+                    });
+                    assert!(stream.is_terminated() && next(&mut stream).await.is_none());
+                };
+                let mut tasks = tasks(readers, read);
+                tasks.push(Box::pin(async move {
+                    for value in 0..MESSAGES {
+                        tx.push_async(value).await.unwrap();
+                    }
+                    if aborts {
+                        tx.abort();
+                    }
+                }));
+                driver.run(tasks);
+            }
+        }
+    }
+}
