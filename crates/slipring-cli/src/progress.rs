@@ -22,15 +22,19 @@ impl Progress {
         Progress::new(verb, total, template)
     }
 
-    /// Messages.
+    /// Messages; a width asks indicatif for so many decimals of a rate.
     pub(crate) fn messages(what: &'static str, total: u64) -> Progress {
-        let template = "{msg} {human_pos}/{human_len} [{wide_bar}] {per_sec}";
+        let template = "{msg} {human_pos}/{human_len} [{wide_bar}] {per_sec:0}";
         Progress::new(what, Some(total), template)
     }
 
     /// Messages that nobody knows the number of.
     pub(crate) fn counted(what: &'static str) -> Progress {
-        Progress::new(what, None, "{msg} {human_pos} messages {per_sec} {elapsed}")
+        Progress::new(
+            what,
+            None,
+            "{msg} {human_pos} messages {per_sec:0} {elapsed}",
+        )
     }
 
     fn new(what: &'static str, total: Option<u64>, template: &str) -> Progress {

@@ -1,0 +1,67 @@
+//! A bar on standard error, where that is a terminal, and only there.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::process::{Command, Stdio};
+
+use common::{Place, Running, noise, text};
+use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
+
+/// All that a command says on standard error, a terminal; it succeeds.
+fn on_a_terminal(command: &mut Command) -> String {
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    let terminal = openpt(flags).unwrap();
+    unlockpt(&terminal).unwrap();
+    let stderr = ioctl_tiocgptpeer(&terminal, flags).unwrap();
+    let mut running = Running::start(command.env("TERM", "xterm").stderr(stderr));
+    // Ours is closed, so the terminal's end comes with the last process that has it.
+    command.stderr(Stdio::null());
+    let (mut terminal, mut said) = (File::from(terminal), Vec::new());
+    let end = terminal.read_to_end(&mut said).unwrap_err();
+    assert_eq!(
+        end.raw_os_error(),
+        Some(rustix::io::Errno::IO.raw_os_error())
+    );
+    assert_eq!(running.code(), Some(0), "{}", text(&said));
+    text(&said)
+}
+
+const DEMO: [&str; 3] = ["demo", "--messages", "20000"];
+
+#[test]
+fn the_demo_draws_how_far_it_is_and_how_fast_in_whole_messages() {
+    let place = Place::new();
+    let said = on_a_terminal(&mut place.command(&DEMO));
+    for what in ["slipring", "SEQPACKET"] {
+        let done = format!("{what} 20,000/20,000 [");
+        let (_, bar) = said.rsplit_once(&done).expect(&said);
+        let (bar, rate) = bar.split_once("] ").unwrap();
+        assert!(bar.bytes().all(|byte| byte == b'='), "{said}");
+        let (rate, _) = rate.split_once("/s").unwrap();
+        let figure = |byte: u8| byte.is_ascii_digit() || byte == b',';
+        assert!(!rate.is_empty() && rate.bytes().all(figure), "{rate}");
+    }
+}
+
+#[test]
+fn send_draws_how_much_has_gone() {
+    let place = Place::new();
+    let (input, copy) = (place.file("input"), place.file("copy"));
+    fs::write(&input, noise(5 << 20, 1)).unwrap();
+    let mut recv = place.recv(&["x"], &copy);
+    let file = File::open(&input).unwrap();
+    let said = on_a_terminal(place.command(&["send", "x"]).stdin(file));
+    assert!(said.contains("send 5.00 MiB/5.00 MiB [="), "{said}");
+    assert_eq!((recv.code(), recv.stderr()), (Some(0), String::new()));
+}
+
+#[test]
+fn where_nobody_sees_it_no_bar_is_drawn() {
+    let place = Place::new();
+    let output = place.run(&DEMO);
+    assert!(output.status.success());
+    assert_eq!(text(&output.stderr), "");
+}
