@@ -222,6 +222,70 @@ fn what_was_overwritten_is_counted_exactly() {
 }
 
 #[test]
+fn a_line_has_the_number_and_the_first_bytes() {
+    for when_full in BOTH {
+        let place = Place::new();
+        let mut producer = End::start(&place, "producer", when_full);
+        producer.tell("push 3");
+        let shown = place.run(&["tail", "x", "--oldest", "-n", "2"]);
+        let lines = concat!(
+            "         0  0000000000000000000000000000000001000000000000000200000000000000.. 168 bytes\n",
+            "         1  0100000000000000010000000000000000000000000000000300000000000000.. 168 bytes\n",
+        );
+        assert_eq!(
+            (text(&shown.stdout).as_str(), text(&shown.stderr)),
+            (lines, String::new())
+        );
+    }
+}
+
+#[test]
+fn in_hexadecimal_every_byte_is_shown_sixteen_on_a_line() {
+    let place = Place::new();
+    let mut producer = End::start(&place, "producer", WhenFull::Overwrite);
+    producer.tell("push 65");
+    let shown = place.run(&["tail", "x", "--from", "64", "-n", "1", "--hex"]);
+    let dump = "message 64, 168 bytes\n\
+            00000000  40 00 00 00 00 00 00 00  40 00 00 00 00 00 00 00  |@.......@.......|\n\
+            00000010  41 00 00 00 00 00 00 00  42 00 00 00 00 00 00 00  |A.......B.......|\n\
+            00000020  43 00 00 00 00 00 00 00  44 00 00 00 00 00 00 00  |C.......D.......|\n\
+            00000030  45 00 00 00 00 00 00 00  46 00 00 00 00 00 00 00  |E.......F.......|\n\
+            00000040  47 00 00 00 00 00 00 00  48 00 00 00 00 00 00 00  |G.......H.......|\n\
+            00000050  49 00 00 00 00 00 00 00  4a 00 00 00 00 00 00 00  |I.......J.......|\n\
+            00000060  4b 00 00 00 00 00 00 00  4c 00 00 00 00 00 00 00  |K.......L.......|\n\
+            00000070  4d 00 00 00 00 00 00 00  4e 00 00 00 00 00 00 00  |M.......N.......|\n\
+            00000080  4f 00 00 00 00 00 00 00  50 00 00 00 00 00 00 00  |O.......P.......|\n\
+            00000090  51 00 00 00 00 00 00 00  52 00 00 00 00 00 00 00  |Q.......R.......|\n\
+            000000a0  53 00 00 00 00 00 00 00                           |S.......|\n\
+            ";
+    assert_eq!(
+        (text(&shown.stdout).as_str(), text(&shown.stderr)),
+        (dump, String::new())
+    );
+}
+
+#[test]
+fn counted_messages_are_told_in_one_line() {
+    for when_full in BOTH {
+        let place = Place::new();
+        let mut producer = End::start(&place, "producer", when_full);
+        producer.tell("push 20");
+        let output = place.run(&["tail", "x", "--from", "0", "-n", "7", "--count"]);
+        let said = text(&output.stdout);
+        // How long it took, and so how fast, is all that may differ.
+        let figures = said.strip_prefix("7 messages, 13 lost, in ").expect(&said);
+        let figures = figures.strip_suffix(" a second\n").expect(&said);
+        let (seconds, rate) = figures.split_once(" s: ").expect(&said);
+        assert_eq!(format!("{:.3}", seconds.parse::<f64>().unwrap()), seconds);
+        assert!(rate.replace(' ', "").parse::<u64>().is_ok(), "{said}");
+        assert_eq!(
+            text(&output.stderr),
+            "slipring: 13 messages were given up before they were seen; 13 in all\n"
+        );
+    }
+}
+
+#[test]
 fn beside_a_fast_producer_messages_are_whole_and_in_order() {
     for when_full in BOTH {
         let place = Place::new();
