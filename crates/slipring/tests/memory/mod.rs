@@ -3,6 +3,7 @@
 #![allow(dead_code)] // Each test file uses a part of it.
 
 pub(crate) mod calls;
+pub(crate) mod header;
 
 use std::cell::UnsafeCell;
 use std::ptr::NonNull;
@@ -81,8 +82,19 @@ impl Memory {
 
     /// The channel that is here.
     pub(crate) fn attach<K: Kind>(&self, builder: &Builder<K>) -> Result<Channel<K>, Error> {
-        // SAFETY: as in `format`.
-        unsafe { builder.attach_in(self.borrowed()) }
+        self.attach_but(builder, 0)
+    }
+
+    /// The channel that is here, the last bytes of whose control part are not to be had.
+    pub(crate) fn attach_but<K: Kind>(
+        &self,
+        builder: &Builder<K>,
+        left_out: usize,
+    ) -> Result<Channel<K>, Error> {
+        let Borrowed { control, data } = self.borrowed();
+        let control = NonNull::slice_from_raw_parts(control.cast(), control.len() - left_out);
+        // SAFETY: as in `format`, or less of it.
+        unsafe { builder.attach_in(Borrowed { control, data }) }
     }
 
     /// The word at `offset` bytes into the control part.
@@ -104,16 +116,21 @@ impl Memory {
         self.control(184).store(sum, Ordering::Relaxed);
     }
 
+    fn data(&self, offset: usize) -> *mut u64 {
+        assert!(offset.is_multiple_of(8) && offset + 8 <= self.data_len);
+        self.data_start().wrapping_add(offset).cast()
+    }
+
     /// The word at `offset` bytes into the data part. Not while another thread uses the channel.
     pub(crate) fn set_data(&self, offset: usize, value: u64) {
-        assert!(offset.is_multiple_of(8) && offset + 8 <= self.data_len);
-        // SAFETY: in bounds and aligned by the assertion; on the only thread, between two calls.
-        unsafe {
-            self.data_start()
-                .wrapping_add(offset)
-                .cast::<u64>()
-                .write(value)
-        };
+        // SAFETY: `data` gives what is in bounds and aligned; on the only thread, between two calls.
+        unsafe { self.data(offset).write(value) };
+    }
+
+    /// Likewise, some bits of it.
+    pub(crate) fn flip_data(&self, offset: usize, bits: u64) {
+        // SAFETY: as in `set_data`.
+        unsafe { *self.data(offset) ^= bits };
     }
 
     /// The position word of a seat: the producer's is 0, the consumer's 1.

@@ -1,0 +1,37 @@
+//! The corpus of the fuzz target `header`, through the function that it runs.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod memory;
+
+use std::fs;
+use std::path::Path;
+
+use memory::header::attach;
+use slipring::Error;
+
+/// Each file is named after what it asks for, and what was done to it.
+#[test]
+fn every_file_attaches_or_is_refused_as_its_name_says() {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../verify/fuzz/corpus/header");
+    let mut seen = 0;
+    for file in fs::read_dir(corpus).unwrap() {
+        let path = file.unwrap().path();
+        let attached = attach(&fs::read(&path).unwrap());
+        let (kind, change) = match path.file_name().unwrap().to_str().unwrap().split_once('.') {
+            Some(named) => named,
+            // One that the fuzzer found: survived.
+            None => continue,
+        };
+        let expected = match (change, &attached) {
+            ("valid", Ok(())) => true,
+            ("flipped", Err(Error::Corrupt(found))) => found.word == "checksum",
+            ("truncated", Err(Error::Truncated { .. })) => true,
+            // More slots, and a checksum that is right.
+            ("more_slots", Err(Error::Corrupt(found))) => found.word != "checksum",
+            _ => false,
+        };
+        assert!(expected, "{kind}.{change}: {attached:?}");
+        seen += 1;
+    }
+    assert_eq!(seen, 4 * 4);
+}

@@ -1,0 +1,82 @@
+//! Attach to a channel of which any words were changed, with a checksum that is right or wrong, or to memory
+//! that is nothing but the input. What attaches is used from both ends.
+//!
+//! The input, for the fuzz target `header` and for the files of its corpus:
+//!
+//! | byte | what |
+//! |---|---|
+//! | 0 | the kind asked for: `spsc`, `bytes`, `broadcast` that waits, `broadcast` that overwrites (modulo 4) |
+//! | 1 | bits: 1, begin with a channel, not with zeros; 2, put the checksum right at the end; 4, leave out the last page of the control part |
+//! | 2.. | changes of 11 bytes: 0 a word of the header, 1 of the control part, 2 of the data (modulo 3); which word, u16; what to flip in it, u64 |
+
+use std::sync::atomic::Ordering;
+
+use slipring::broadcast::{self, WhenFull};
+use slipring::{Builder, Error, Kind, bytes, spsc};
+use slipring_core::layout::PAGE;
+
+use super::Memory;
+use super::calls::{use_broadcast, use_bytes, use_spsc};
+
+/// Whether it attached; then it was used.
+pub(crate) fn attach(input: &[u8]) -> Result<(), Error> {
+    let (kind, input) = input.split_first().unwrap_or((&0, &[]));
+    match kind % 4 {
+        0 => changed(&spsc::Builder::<u64>::new(8), input, |channel| {
+            if let (Ok(mut tx), Ok(mut rx)) = (channel.producer(), channel.consumer()) {
+                use_spsc(&mut tx, &mut rx, "spsc");
+            }
+        }),
+        1 => changed(&bytes::Builder::new(64).max_record(24), input, |channel| {
+            if let (Ok(mut tx), Ok(mut rx)) = (channel.producer(), channel.consumer()) {
+                use_bytes(&mut tx, &mut rx, "bytes");
+            }
+        }),
+        kind => {
+            let when_full = [WhenFull::Wait, WhenFull::Overwrite][usize::from(kind) - 2];
+            let builder = broadcast::Builder::<u64>::new(8).consumers(2);
+            changed(&builder.when_full(when_full), input, |channel| {
+                let readers = [channel.consumer(), channel.consumer()];
+                let mut readers: Vec<_> = readers.into_iter().flatten().collect();
+                if let Ok(mut tx) = channel.producer() {
+                    use_broadcast(&mut tx, &mut readers, "broadcast");
+                }
+            })
+        }
+    }
+}
+
+fn changed<K: Kind>(
+    builder: &Builder<K>,
+    input: &[u8],
+    use_it: impl FnOnce(slipring::Channel<K>),
+) -> Result<(), Error> {
+    let memory = Memory::of(builder);
+    let (bits, changes) = input.split_first().unwrap_or((&0, &[]));
+    if bits & 1 != 0 {
+        memory.format(builder).expect("zeroed memory");
+    }
+    let (control, data) = (memory.control_len / 8, memory.data_len / 8);
+    for change in changes.chunks_exact(11) {
+        let at = usize::from(u16::from_le_bytes([change[1], change[2]]));
+        let mut flips = [0; 8];
+        flips.copy_from_slice(&change[3..]);
+        let flips = u64::from_le_bytes(flips);
+        match change[0] % 3 {
+            2 => memory.flip_data(at % data * 8, flips),
+            part => {
+                let words = if part == 0 { 64 } else { control };
+                memory
+                    .control(at % words * 8)
+                    .fetch_xor(flips, Ordering::Relaxed);
+            }
+        }
+    }
+    if bits & 2 != 0 {
+        memory.reseal();
+    }
+    let left_out = if bits & 4 != 0 { PAGE } else { 0 };
+    let attached = memory.attach_but(builder, left_out).map(use_it);
+    memory.assert_fences_stand();
+    attached
+}
