@@ -111,10 +111,10 @@ impl<T: Payload> Consumer<T> {
         ready.map_err(|error| self.told(error))
     }
 
-    /// The messages as a stream, which ends when the producer has finished and all is read. Any other
-    /// error (`Lagged`, `Disconnected` by a producer that aborted or died, `Corrupt`, ..) is its last item. Dropping
-    /// the stream loses nothing; a new one goes on, but after a `Disconnected` only with the next
-    /// producer (see [`wait_for_producer_async`](Self::wait_for_producer_async)). It waits as
+    /// The messages as a stream, which ends when the producer has finished and all is read. `Lagged` is an item
+    /// before the next message. Any other error (`Disconnected` by a producer that aborted or died,
+    /// `Corrupt`, ..) is its last item. Dropping the stream loses nothing; a new one goes on, but after a
+    /// `Disconnected` only with the next producer (see [`wait_for_producer_async`](Self::wait_for_producer_async)). It waits as
     /// [`pop_async`](Self::pop_async) does.
     ///
     /// ```

@@ -144,7 +144,7 @@ fn wait<C: Waits>(
     Poll::Pending
 }
 
-/// What `next` yields, until the producer finished, or anything else ends it, as the last item.
+/// What `next` yields, until the producer finished, or anything else but `Lagged` ends it, as the last item.
 #[cfg(feature = "stream")]
 pub(crate) fn stream<T, F>(
     next: F,
@@ -178,7 +178,10 @@ where
         match std::task::ready!(next(cx)) {
             Ok(message) => Poll::Ready(Some(Ok(message))),
             Err(error) => {
-                self.next = None;
+                // What was lost is told, and the rest comes.
+                if !matches!(error, Error::Lagged(_)) {
+                    self.next = None;
+                }
                 let finished = matches!(error, Error::Disconnected(slipring_core::End::Finished));
                 Poll::Ready((!finished).then_some(Err(error)))
             }
