@@ -1,5 +1,5 @@
-//! A place where processes wait for one another: a counter in a file that all of them map. Made of
-//! nothing of slipring's, which is what is being tested.
+//! Counters in files that processes map, and a place where they wait for one another. Made of nothing of
+//! slipring's, which is what is being tested.
 
 use std::fs::File;
 use std::path::Path;
@@ -10,7 +10,22 @@ use rustix::mm::{MapFlags, ProtFlags, mmap};
 
 use crate::room::PATIENCE;
 
-/// One party's view of the counter.
+/// The counter in the first word of a file: zero in a new one.
+pub fn counter(path: &Path) -> &'static AtomicU64 {
+    let mut options = File::options();
+    let file = options.read(true).write(true).create(true).truncate(false);
+    let file = file.open(path).unwrap();
+    file.set_len(4096).unwrap();
+    let access = ProtFlags::READ | ProtFlags::WRITE;
+    let (nowhere, shared) = (std::ptr::null_mut(), MapFlags::SHARED);
+    // SAFETY: a fresh mapping at an address of the kernel's choice, never unmapped.
+    let page = unsafe { mmap(nowhere, 4096, access, shared, &file, 0) };
+    let word = page.unwrap().cast::<AtomicU64>();
+    // SAFETY: page-aligned, mapped for ever, and everybody uses it as this atomic.
+    unsafe { &*word }
+}
+
+/// One party's view of the place.
 pub struct Barrier {
     arrived: &'static AtomicU64,
     parties: u64,
@@ -25,24 +40,8 @@ impl Barrier {
 
     /// Joins the barrier of so many parties.
     pub fn join(path: &Path, parties: u64) -> Barrier {
-        let file = File::options().read(true).write(true).open(path).unwrap();
-        let access = ProtFlags::READ | ProtFlags::WRITE;
-        // SAFETY: a fresh mapping at an address of the kernel's choice, never unmapped.
-        let page = unsafe {
-            mmap(
-                std::ptr::null_mut(),
-                4096,
-                access,
-                MapFlags::SHARED,
-                &file,
-                0,
-            )
-        };
-        let word = page.unwrap().cast::<AtomicU64>();
-        // SAFETY: page-aligned, mapped for ever, and everybody uses it as this atomic.
-        let arrived = unsafe { &*word };
         Barrier {
-            arrived,
+            arrived: counter(path),
             parties,
             rounds: 0,
         }

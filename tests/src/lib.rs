@@ -62,7 +62,7 @@ pub mod place;
 pub mod room;
 pub mod stranger;
 
-pub use barrier::Barrier;
+pub use barrier::{Barrier, counter};
 pub use peer::{Answer, Peer, Refusal, from_fds};
 pub use place::Place;
 pub use room::{Contents, Room, eventually};

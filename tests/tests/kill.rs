@@ -3,7 +3,9 @@
 //! are in `verify/storm`.)
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use slipring_tests::{Place, Room};
+use std::sync::atomic::Ordering;
+
+use slipring_tests::{Peer, Place, Room, counter, eventually};
 
 const SPSC: &str = "kind=spsc capacity=64";
 const BYTES: &str = "kind=bytes capacity=4096 max=112";
@@ -45,6 +47,44 @@ fn producer_killed_while_writing_leaves_what_it_committed() {
         assert_eq!(rx.numbers("drain"), [0, 1]);
         tx.ok("push 2 3");
         assert_eq!(rx.numbers("pop 3"), [2, 3, 4]);
+    }
+}
+
+/// Each kind's sides, a hundred times each in either sort of place, and each time another takes the seat: what
+/// was accepted is there, in order and unbroken, and comes again only if it was in the hand of the consumer that
+/// was killed. (The peers see to that, by counters that outlive them.)
+#[test]
+fn a_stream_outlives_hundreds_of_kills_of_either_side_unbroken() {
+    let mut dice = 0x2545_f491_4f6c_dd1d_u64;
+    for place in all() {
+        let paths = ["accepted", "seen"].map(|name| place.room.path().join(name));
+        let verbs = ["producer stream-produce", "consumer stream-consume"];
+        let start = |side: usize| {
+            let (role, verb) = verbs[side].split_once(' ').unwrap();
+            let mut peer = place.seat(role);
+            peer.ok(&format!("{verb} {}", paths[side].display()));
+            peer
+        };
+        let counters = paths.each_ref().map(|path| counter(path));
+        let came = |side: usize| counters[side].load(Ordering::Relaxed) & (u64::MAX >> 8);
+        let mut sides = [start(0), start(1)];
+        for turn in 0..200 {
+            let victim = turn % 2;
+            dice = dice
+                .wrapping_mul(6364136223846793005)
+                .wrapping_add(1442695040888963407);
+            let until = came(victim) + (dice >> 33) % 200;
+            eventually("the stream goes on", || {
+                assert!(sides.iter_mut().all(Peer::is_running), "it ended by itself");
+                came(victim) > until
+            });
+            sides[victim].kill();
+            sides[victim] = start(victim);
+        }
+        sides[0].kill();
+        let end = place.seat("producer").number("next");
+        assert!(end >= came(0), "{end} of {}: {}", came(0), place.shown());
+        eventually("all of it is read", || came(1) == end);
     }
 }
 

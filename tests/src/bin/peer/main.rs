@@ -22,7 +22,7 @@
 //! | `leave`, `abort`, `panic` ROLE | gives the role up |
 //! | `position`, `len`, `disconnected`, `heartbeat` ROLE; `next`; `wait-for` ROLE MS | asks a handle |
 //! | `identity`, `pages`, `metadata`; `stat` NAME; `seat` NAME ROLE; `list`; `remove` (NAME) | asks a channel |
-//! | `stream-produce` | for ever |
+//! | `stream-produce` (COUNTER), `stream-consume` COUNTER | for ever; keeps in that file how far it came |
 //! | `race`, `churn`, `occupy`, `wreck`, `rebuild` | see `races.rs` |
 //! | `fork` LINE; `fork-linger`, `exec-linger`, `fork-storm`, `fork-parked` ROUNDS | see `forks.rs` |
 //! | `fenced`, `sandbox`, `ask`, `answer`, `sleep-pop` | see `waiting.rs` |

@@ -4,11 +4,14 @@ use std::collections::HashMap;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use slipring::broadcast::{self, WhenFull};
 use slipring::inspect::{self, SeatStat};
 use slipring::{Builder, Error, HugePages, Kind, Payload, Wait, bytes, spsc};
+use slipring_tests::counter;
 use slipring_tests::message::{Frame, Message, Packet, Small, Twin};
 use slipring_tests::room::PATIENCE;
 
@@ -320,7 +323,8 @@ impl Party {
                 None => self.memory().remove(),
             }
             .map(|()| vec![]),
-            "stream-produce" => self.stream_produce(),
+            "stream-produce" => self.stream_produce(line),
+            "stream-consume" => self.stream_consume(line),
             "fork" => forks::fork(self, text.split_once(' ').unwrap().1),
             "fork-iterator" => {
                 let numbers = line.number(1)..line.number(1) + line.number(2);
@@ -388,8 +392,11 @@ impl Party {
     }
 
     /// Writes consecutive numbers for ever, in every way there is, going on where the last producer
-    /// was killed.
-    fn stream_produce(&mut self) -> Said {
+    /// was killed. What it had accepted, by the counter, is there.
+    fn stream_produce(&mut self, line: &Line<'_>) -> Said {
+        let accepted = line.words.get(1).map(|path| counter(Path::new(path)));
+        let before = accepted.map_or(0, |accepted| accepted.load(Ordering::Relaxed));
+        assert!(self.tx().next() >= before, "{before} were accepted");
         say("ok");
         loop {
             let tx = self.tx();
@@ -400,7 +407,11 @@ impl Party {
                 _ => tx.push(number),
             };
             match written {
-                Ok(()) => {}
+                Ok(()) => {
+                    if let Some(accepted) = accepted {
+                        accepted.store(tx.next(), Ordering::Relaxed);
+                    }
+                }
                 Err(Error::Disconnected(_)) => tx.wait_for_consumer(PATIENCE)?,
                 Err(error) => return Err(error),
             }
@@ -409,6 +420,41 @@ impl Party {
 }
 
 fn seat_words(seat: &SeatStat) -> Vec<String> {
+
+    /// Reads in place for ever. The counter says which number follows those that were seen, and in its
+    /// highest byte how many of them were in hand: they come again if their reader was killed before it had
+    /// released them, all of them or none, and nothing else does.
+    fn stream_consume(&mut self, line: &Line<'_>) -> Said {
+        let seen = counter(Path::new(line.word(1)));
+        let before = seen.load(Ordering::Relaxed);
+        let (end, hand) = (before & (u64::MAX >> 8), before >> 56);
+        let mut next = None;
+        say("ok");
+        loop {
+            let rx = self.rx();
+            let read = rx.read(7, &mut |numbers| {
+                let (first, count) = (numbers[0], numbers.len() as u64);
+                match next {
+                    Some(next) => assert_eq!(first, next, "missing, reused, or out of order"),
+                    None => assert!(
+                        [end, end - hand].contains(&first),
+                        "{first}, not {end}, with {hand} in hand"
+                    ),
+                }
+                assert!(
+                    numbers.iter().copied().eq(first..first + count),
+                    "{numbers:?}"
+                );
+                next = Some(first + count);
+                seen.store(count << 56 | (first + count), Ordering::Relaxed);
+            });
+            match read {
+                Ok(()) => {}
+                Err(Error::Disconnected(_)) => rx.wait_for_producer(PATIENCE)?,
+                Err(error) => return Err(error),
+            }
+        }
+    }
     let figures = [
         seat.generation,
         seat.pid,
