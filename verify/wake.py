@@ -20,6 +20,8 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 COUNTS = ROOT / "target/verify/wake.json"
 SHARD = 1_000_000
 MINUTES = 10
+# A ring of one, and sleeps without an end but the wake (an hour).
+CHANNEL = "kind=u64 capacity=1 check=3600000"
 # What is said to the asker, and to the answerer, before they begin.
 WARM_UP = ["producer warm-up kind=u64 capacity=64", "leave producer", "sandbox"]
 VARIANTS = {
@@ -46,7 +48,7 @@ def shard(peer, before):
     room = tempfile.mkdtemp(prefix="slipring-wake-", dir="/dev/shm")
     pair = []
     try:
-        for lines, verb in zip(before, [f"ask {SHARD}", "answer"]):
+        for lines, verb in zip(before, [f"ask {SHARD} {CHANNEL}", f"answer {CHANNEL} wait=sleep"]):
             process = subprocess.Popen(
                 [peer],
                 env={"SLIPRING_DIR": room},

@@ -14,14 +14,22 @@ use slipring_tests::{Peer, Place, Room, eventually, from_fds};
 const PEER: &str = env!("CARGO_BIN_EXE_peer");
 /// The smallest there are: one message, or one record of the largest size.
 const SMALL: [&str; 2] = ["kind=spsc capacity=1", "kind=bytes capacity=128 max=112"];
+/// Likewise of the third kind, of which a consumer always has room for company; and one that never waits.
+const WAITING: &str = "kind=broadcast capacity=1 consumers=2";
+const OVERWRITING: &str = "kind=broadcast capacity=64 consumers=2 full=overwrite";
 const SPSC: &str = "kind=spsc capacity=64";
 const BYTES: &str = "kind=bytes capacity=4096 max=112";
-/// Messages there and back, for each of four places; and half as many for each other way to fence.
-const ROUNDS: u64 = 20_000;
+/// Messages there and back, for each of eight places; and half as many for each other way to fence.
+const ROUNDS: u64 = 10_000;
 /// What a descriptor may say besides one answer for each message: of arrivals, say.
 const FEW: u64 = 4;
 
-/// Both kinds, named and passed.
+/// Every kind for messages to and fro, named and passed.
+fn courts() -> Vec<Place> {
+    Place::all(PEER, &[SMALL[0], SMALL[1], WAITING, OVERWRITING])
+}
+
+/// Both kinds of one consumer, named and passed.
 fn places() -> Vec<Place> {
     Place::all(PEER, &[SPSC, BYTES])
 }
@@ -59,14 +67,14 @@ fn volley(place: &Place, before: [&[&str]; 2], rounds: u64) {
 
 #[test]
 fn one_message_in_flight_leaves_no_silent_descriptor_and_no_readable_one() {
-    for place in Place::all(PEER, &SMALL) {
+    for place in courts() {
         volley(&place, [&[], &[]], ROUNDS);
     }
 }
 
 #[test]
 fn it_does_so_with_fences_in_place_of_barriers() {
-    for place in Place::all(PEER, &SMALL) {
+    for place in courts() {
         volley(&place, [&["fenced"], &["fenced"]], ROUNDS / 2);
     }
 }
@@ -80,13 +88,15 @@ fn it_does_so_between_one_with_barriers_and_one_without() {
         [&["sandbox"], &[]],
         [warm_up; 2],
     ] {
-        volley(&Place::named(PEER, SMALL[0]), before, ROUNDS / 2);
+        for options in [SMALL[0], WAITING, OVERWRITING] {
+            volley(&Place::named(PEER, options), before, ROUNDS / 4);
+        }
     }
 }
 
 #[test]
 fn a_ring_of_one_tells_of_room_and_of_messages() {
-    for place in Place::all(PEER, &SMALL) {
+    for place in Place::all(PEER, &[SMALL[0], SMALL[1], WAITING]) {
         let (mut tx, mut rx) = (place.seat("producer"), place.seat("consumer"));
         tx.tell(&format!("poll-push 0 {ROUNDS}"));
         rx.tell(&format!("poll-pop 0 {ROUNDS}"));
@@ -102,11 +112,11 @@ fn a_ring_of_one_tells_of_room_and_of_messages() {
 
 #[test]
 fn stops_of_either_side_lose_no_news() {
-    for place in Place::all(PEER, &SMALL) {
+    for place in courts() {
         let [mut a, mut b] = players(&place, [&[], &[]]);
-        b.tell("return 3000");
-        a.tell("serve 3000");
-        for turn in 0..30 {
+        b.tell("return 2000");
+        a.tell("serve 2000");
+        for turn in 0..20 {
             let stopped = if turn % 2 == 0 { &a } else { &b };
             stopped.freeze();
             stopped.thaw();

@@ -3,21 +3,50 @@
 //! lost one is a test that does not end.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use slipring_tests::{Peer, Room};
+use slipring_tests::{Peer, Room, eventually};
 
 fn room() -> Room {
     Room::new(env!("CARGO_BIN_EXE_peer"))
 }
 
-/// How often each answerer asks to be woken, and is: in five pairs of variants a million times.
-const WAKES: u64 = 200_000;
+/// Every kind of channel: of one message (or record of the largest size) where it can be.
+const KINDS: [&str; 4] = [
+    "kind=u64 capacity=1",
+    "kind=bytes capacity=128 max=112",
+    "kind=broadcast capacity=1 consumers=2",
+    "kind=broadcast capacity=64 consumers=2 full=overwrite",
+];
 
-/// Lets `asker` and `answerer` pass one message to and fro; nothing else is in flight.
-fn bounce(asker: &mut Peer, answerer: &mut Peer) {
-    answerer.tell("answer");
-    asker.tell(&format!("ask {WAKES}"));
-    until_done(asker);
-    answerer.answer().unwrap();
+/// How often each answerer asks to be woken, and is: of four kinds, in five pairs of variants, a million
+/// times.
+const WAKES: u64 = 50_000;
+
+/// Milliseconds, for sleeps without an end but the wake.
+const NEVER: u64 = 3_600_000;
+
+/// Has one peer pass a message to another and back, `wakes` times. The asker polls for a while before it
+/// sleeps, the answerer sleeps at once.
+fn begin(peers: [&mut Peer; 2], options: &str, check: u64, wakes: u64) {
+    let [asker, answerer] = peers;
+    answerer.tell(&format!("answer {options} check={check} wait=sleep"));
+    assert_eq!(answerer.answer().unwrap(), ["more"]);
+    asker.tell(&format!("ask {wakes} {options} check={check}"));
+    assert_eq!(asker.answer().unwrap(), ["more"]);
+}
+
+/// Lets two peers that were told this before pass one message to and fro; nothing else is in flight.
+fn bounce(asker_is: &[&str], answerer_is: &[&str]) {
+    for options in KINDS {
+        let room = room();
+        let [mut asker, mut answerer] = [asker_is, answerer_is].map(|lines| {
+            let mut peer = room.peer();
+            lines.iter().for_each(|line| drop(peer.ok(line)));
+            peer
+        });
+        begin([&mut asker, &mut answerer], options, NEVER, WAKES);
+        until_done(&mut asker);
+        answerer.answer().unwrap();
+    }
 }
 
 /// Waits for the asker, which says now and then that there is more to come: on a busy machine all of it
@@ -28,64 +57,48 @@ fn until_done(asker: &mut Peer) {
 
 #[test]
 fn no_wake_is_lost_with_barriers() {
-    let room = room();
-    bounce(&mut room.peer(), &mut room.peer());
+    bounce(&[], &[]);
 }
 
 #[test]
 fn no_wake_is_lost_without_barriers() {
-    let room = room();
-    let (mut a, mut b) = (room.peer(), room.peer());
-    a.ok("fenced");
-    b.ok("fenced");
-    bounce(&mut a, &mut b);
+    bounce(&["fenced"], &["fenced"]);
 }
 
 #[test]
 fn no_wake_is_lost_between_one_with_barriers_and_one_without() {
-    let room = room();
-    let (mut a, mut b) = (room.peer(), room.peer());
-    a.ok("fenced");
-    bounce(&mut a, &mut b);
+    bounce(&["fenced"], &[]);
 }
 
 /// Refused from the start: the process is not registered, so its publishes fence, and its sleeps tell
 /// the other side to.
 #[test]
 fn a_sandbox_without_membarrier_chooses_fences_by_itself() {
-    let room = room();
-    let (mut a, mut b) = (room.peer(), room.peer());
-    a.ok("sandbox");
-    bounce(&mut a, &mut b);
+    bounce(&["sandbox"], &[]);
 }
 
 /// Refused after the process has registered: its publishes do not fence, and its sleeper finds out when
 /// it would sleep.
 #[test]
 fn a_sandbox_that_comes_later_does_too() {
-    let room = room();
-    let (mut a, mut b) = (room.peer(), room.peer());
-    for peer in [&mut a, &mut b] {
-        peer.ok("producer warm-up kind=u64 capacity=64");
-        peer.ok("leave producer");
-        peer.ok("sandbox");
-    }
-    bounce(&mut a, &mut b);
+    let later = ["producer warm-up kind=u64", "leave producer", "sandbox"];
+    bounce(&later, &later);
 }
 
 #[test]
 fn stops_of_either_side_lose_no_wake() {
-    let room = room();
-    let (mut a, mut b) = (room.peer(), room.peer());
-    b.tell("answer");
-    a.tell("ask 20000");
-    for turn in 0..40 {
-        let stopped = if turn % 2 == 0 { &a } else { &b };
-        stopped.freeze();
-        stopped.thaw();
+    for options in KINDS {
+        let room = room();
+        let (mut a, mut b) = (room.peer(), room.peer());
+        begin([&mut a, &mut b], options, NEVER, 10_000);
+        for turn in 0..20 {
+            let stopped = if turn % 2 == 0 { &a } else { &b };
+            stopped.freeze();
+            stopped.thaw();
+        }
+        until_done(&mut a);
+        b.answer().unwrap();
     }
-    until_done(&mut a);
-    b.answer().unwrap();
 }
 
 /// The bit that a killed sleeper left is cleared by whoever comes next, who sleeps in its place.
@@ -97,11 +110,11 @@ fn a_sleeper_that_is_killed_is_followed_by_one_that_is_woken() {
     for number in 0..20 {
         let mut rx = room.peer();
         rx.tell("sleep-pop");
-        slipring_tests::eventually("it sleeps", || asleep(&room));
+        eventually("it sleeps", || asleep(&room));
         rx.kill();
         let mut rx = room.peer();
         rx.tell("sleep-pop");
-        slipring_tests::eventually("the next one sleeps", || asleep(&room));
+        eventually("the next one sleeps", || asleep(&room));
         tx.ok(&format!("push {number} 1"));
         assert_eq!(rx.answer().unwrap(), [number.to_string()]);
     }
@@ -121,7 +134,7 @@ fn who_leaves_and_who_comes_wakes_the_other() {
     tx.ok("producer there kind=u64 capacity=1");
     let mut rx = room.peer();
     rx.tell("sleep-pop");
-    slipring_tests::eventually("it sleeps", || asleep(&room));
+    eventually("it sleeps", || asleep(&room));
     tx.ok("leave producer");
     assert_eq!(rx.answer().unwrap_err().debug, "Disconnected(Finished)");
 }

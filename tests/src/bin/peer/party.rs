@@ -142,6 +142,9 @@ fn dressed<K: Kind>(mut builder: Builder<K>, line: &Line<'_>) -> Builder<K> {
         let spin_for = Duration::ZERO;
         builder = builder.wait(Wait::Sleep { spin_for });
     }
+    if let Some(check) = line.option("check") {
+        builder = builder.check_every(Duration::from_millis(check));
+    }
     builder = match line.options.get("huge").copied() {
         Some("2m") => builder.huge_pages(HugePages::TwoMiB),
         Some("1g") => builder.huge_pages(HugePages::OneGiB),
@@ -348,7 +351,7 @@ impl Party {
                 Ok(vec![])
             }
             "ask" => waiting::ask(line),
-            "answer" => waiting::answer(),
+            "answer" => waiting::answer(line),
             "sleep-pop" => waiting::sleep_pop(),
             "endure" => hostile::endure(self, line),
             _ if verb.starts_with("life-") => lives::obey(self, line),
@@ -417,9 +420,6 @@ impl Party {
             }
         }
     }
-}
-
-fn seat_words(seat: &SeatStat) -> Vec<String> {
 
     /// Reads in place for ever. The counter says which number follows those that were seen, and in its
     /// highest byte how many of them were in hand: they come again if their reader was killed before it had
@@ -455,6 +455,9 @@ fn seat_words(seat: &SeatStat) -> Vec<String> {
             }
         }
     }
+}
+
+fn seat_words(seat: &SeatStat) -> Vec<String> {
     let figures = [
         seat.generation,
         seat.pid,

@@ -4,24 +4,18 @@
 //! |---|---|
 //! | `fenced` | no barriers in this process, as `SLIPRING_FENCED=1` asks |
 //! | `sandbox` | `membarrier` is refused from now on |
-//! | `ask` N, `answer` | messages there (`there`) and back (`back`), until the answerer was woken N times, saying `more` every ten thousand: it goes to sleep at once whenever there is nothing |
+//! | `ask` N, `answer` | messages there (`there`) and back (`back`), until the answerer was woken N times, saying `more` when it has its seats, and every ten thousand |
 //! | `sleep-pop` | sleeps until a message comes, for a minute at a time; says its number |
 
 use std::time::Duration;
 
 use slipring::{Wait, inspect, spsc};
 
-use crate::party::{Line, Said};
+use crate::party::{Line, Said, maker};
 use crate::say;
 
 /// So long that a lost wake is a test that does not end.
 const FOR_EVER: Duration = Duration::from_secs(3600);
-
-fn builder(spin_for: Duration) -> spsc::Builder<u64> {
-    spsc::Builder::new(1)
-        .wait(Wait::Sleep { spin_for })
-        .check_every(FOR_EVER)
-}
 
 pub(crate) fn fenced() {
     // SAFETY: this process has one thread.
@@ -103,13 +97,14 @@ const LAST: u64 = u64::MAX;
 
 pub(crate) fn ask(line: &Line<'_>) -> Said {
     pin(0);
-    let mut tx = builder(Duration::ZERO).producer("there")?;
+    let mut tx = maker(line).producer("there")?;
     // Awake when the answer comes, which is just when the other side goes to sleep.
-    let mut rx = builder(Duration::from_micros(50)).consumer("back")?;
+    let mut rx = maker(line).consumer("back")?;
+    say("ok\tmore");
     let mut trip = |number| -> Result<(), slipring::Error> {
         linger(number);
         tx.push(number)?;
-        assert_eq!(rx.pop()?, number);
+        assert_eq!(rx.pop_timeout(FOR_EVER)?, number);
         Ok(())
     };
     let (mut number, mut woken, mut told) = (0, 0, 0);
@@ -129,18 +124,19 @@ pub(crate) fn ask(line: &Line<'_>) -> Said {
     Ok(vec![])
 }
 
-pub(crate) fn answer() -> Said {
+pub(crate) fn answer(line: &Line<'_>) -> Said {
     pin(1);
-    let mut rx = builder(Duration::ZERO).consumer("there")?;
-    let mut tx = builder(Duration::ZERO).producer("back")?;
+    let mut rx = maker(line).consumer("there")?;
+    let mut tx = maker(line).producer("back")?;
+    say("ok\tmore");
     let mut expected = 0;
     loop {
-        let number = rx.pop()?;
+        let number = rx.pop_timeout(FOR_EVER)?;
         assert!(
             number == expected || number == LAST,
             "{number}, not {expected}"
         );
-        tx.push(number).map_err(|failed| failed.error)?;
+        tx.push(number)?;
         if number == LAST {
             return Ok(vec![]);
         }
@@ -150,6 +146,8 @@ pub(crate) fn answer() -> Said {
 }
 
 pub(crate) fn sleep_pop() -> Said {
-    let mut rx = builder(Duration::ZERO).consumer("there")?;
+    let spin_for = Duration::ZERO;
+    let builder = spsc::Builder::<u64>::new(1).wait(Wait::Sleep { spin_for });
+    let mut rx = builder.check_every(FOR_EVER).consumer("there")?;
     Ok(vec![rx.pop()?.to_string()])
 }
