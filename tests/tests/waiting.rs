@@ -101,6 +101,94 @@ fn stops_of_either_side_lose_no_wake() {
     }
 }
 
+/// The producers' bell and the consumers', in a channel's control part, as FORMAT.md says.
+const BELLS: [usize; 2] = [512, 640];
+
+/// A party of the channel that is waited on, and has bells that nobody rings.
+fn party(room: &Room, fenced: bool, role: &str, options: &str) -> Peer {
+    let mut peer = room.peer();
+    if fenced {
+        peer.ok("fenced");
+    }
+    peer.ok(&format!("{role} there {options} wait=sleep"));
+    peer
+}
+
+/// Tells the waker to go on, now that the other side sleeps, and to die in the call that would wake it. Whether
+/// it did: a sleeper may just have been on its way from the doorbell to its pipe, and have asked for nothing.
+fn dies_waking(room: &Room, waker: &mut Peer, line: &str, bell: usize) -> bool {
+    eventually("it sleeps", || asks(room, bell));
+    let doorbell = || word(room, "there", bell + 16) as u32;
+    let before = doorbell();
+    waker.tell(line);
+    let died = waker.ended_by() == Some(libc::SIGSYS);
+    // It took the bit, and rang; the kernel was not asked to wake anybody.
+    assert_eq!(doorbell() - before, u32::from(died));
+    died
+}
+
+/// A consumer sleeps, a producer publishes. Whether that died in the wake.
+fn message_without_wake(options: &str, [fenced_tx, fenced_rx]: [bool; 2], heir: bool) -> bool {
+    let room = room();
+    let mut rx = party(&room, fenced_rx, "consumer", options);
+    let mut tx = party(&room, fenced_tx, "producer", options);
+    rx.tell("pop 1");
+    let died = dies_waking(&room, &mut tx, "trap-rings push 0 1", BELLS[1]);
+    let mut tx = heir.then(|| party(&room, fenced_tx, "producer", options));
+    assert_eq!(rx.answer().unwrap(), ["0"], "{options}");
+    if let Some(tx) = &mut tx {
+        rx.tell("pop 1");
+        tx.ok("push 1 1");
+        assert_eq!(rx.answer().unwrap(), ["1"], "{options}");
+    }
+    died
+}
+
+/// A producer sleeps, a consumer releases all that there is. Whether that died in the wake.
+fn room_without_wake(options: &str, [fenced_tx, fenced_rx]: [bool; 2], heir: bool) -> bool {
+    let room = room();
+    let mut rx = party(&room, fenced_rx, "consumer", options);
+    let mut tx = party(&room, fenced_tx, "producer", options);
+    let next = tx.numbers("push-full")[1];
+    rx.tell(&format!("trap-rings hold-pop {next}"));
+    assert_eq!(rx.answer().unwrap().len() as u64, next);
+    tx.tell(&format!("push {next} 1"));
+    let died = dies_waking(&room, &mut rx, "release", BELLS[0]);
+    let mut heir = heir.then(|| party(&room, fenced_rx, "consumer", options));
+    // A consumer of `broadcast` begins at the oldest that is there, and its producer waits for it.
+    let mut seen = heir.as_mut().map_or(vec![], |heir| heir.numbers("drain"));
+    tx.answer().unwrap();
+    let mut heir = heir.unwrap_or_else(|| party(&room, fenced_rx, "consumer", options));
+    seen.extend(heir.numbers("drain"));
+    assert_eq!(seen.pop(), Some(next), "{options}");
+    assert!(
+        seen.is_empty() || options.contains("broadcast"),
+        "{seen:?} were released"
+    );
+    died
+}
+
+/// Killed in the call itself, when the bit is taken and the doorbell rung, and the kernel not asked: the sleeper
+/// finds it at the end of its sleep, or where that has none, a successor wakes it.
+#[test]
+fn a_waker_that_is_killed_before_its_call_costs_no_message() {
+    let both = [false, true];
+    for (tx, rx) in both.into_iter().flat_map(|tx| both.map(|rx| (tx, rx))) {
+        for heir in both {
+            let check = if heir { NEVER } else { 4 };
+            for kind in KINDS {
+                let options = format!("{kind} check={check}");
+                let mut tries = 0..3;
+                assert!(tries.any(|_| message_without_wake(&options, [tx, rx], heir)));
+                // Who overwrites waits for nobody.
+                if !kind.contains("overwrite") {
+                    assert!(tries.any(|_| room_without_wake(&options, [tx, rx], heir)));
+                }
+            }
+        }
+    }
+}
+
 /// The bit that a killed sleeper left is cleared by whoever comes next, who sleeps in its place.
 #[test]
 fn a_sleeper_that_is_killed_is_followed_by_one_that_is_woken() {
@@ -110,20 +198,25 @@ fn a_sleeper_that_is_killed_is_followed_by_one_that_is_woken() {
     for number in 0..20 {
         let mut rx = room.peer();
         rx.tell("sleep-pop");
-        eventually("it sleeps", || asleep(&room));
+        eventually("it sleeps", || asks(&room, BELLS[1]));
         rx.kill();
         let mut rx = room.peer();
         rx.tell("sleep-pop");
-        eventually("the next one sleeps", || asleep(&room));
+        eventually("the next one sleeps", || asks(&room, BELLS[1]));
         tx.ok(&format!("push {number} 1"));
         assert_eq!(rx.answer().unwrap(), [number.to_string()]);
     }
 }
 
-/// Whether the consumer's bit is set: the waiters word of the second bell, as FORMAT.md says.
-fn asleep(room: &Room) -> bool {
-    let control = std::fs::read(room.file("there", "control")).unwrap();
-    u64::from_le_bytes(control[640..648].try_into().unwrap()) & 1 != 0
+/// A word of the channel's control part, at an offset that FORMAT.md says.
+fn word(room: &Room, channel: &str, offset: usize) -> u64 {
+    let control = std::fs::read(room.file(channel, "control")).unwrap();
+    u64::from_le_bytes(control[offset..offset + 8].try_into().unwrap())
+}
+
+/// Whether the first seat has asked to be woken by this bell.
+fn asks(room: &Room, bell: usize) -> bool {
+    word(room, "there", bell) & 1 != 0
 }
 
 /// A consumer that sleeps for ever learns at once that its producer finished, and that another came.
@@ -134,7 +227,7 @@ fn who_leaves_and_who_comes_wakes_the_other() {
     tx.ok("producer there kind=u64 capacity=1");
     let mut rx = room.peer();
     rx.tell("sleep-pop");
-    eventually("it sleeps", || asleep(&room));
+    eventually("it sleeps", || asks(&room, BELLS[1]));
     tx.ok("leave producer");
     assert_eq!(rx.answer().unwrap_err().debug, "Disconnected(Finished)");
 }

@@ -12,7 +12,7 @@
 //! | `poke`, `stuff`, `steal` PATH | writes a byte into a FIFO, fills it, reads it empty |
 //! | `publish-unrung` N | commits a message without a ring, as a producer does that is killed in between |
 //! | `close-pipes` | closes every pipe that it has open, but for those by which it is told things |
-//! | `trap-rings` | from now on it is killed when it would write a pipe |
+//! | `trap-rings` (LINE) | from now on it is killed when it would write a pipe, or wake who sleeps on a doorbell; obeys that line, and ends if it is alive then |
 //! | `arm-late` ROLE | as `arm`, but says `trapped` between the look and the asking, and waits for a line; once |
 //! | `sigpipe` | would kill it, which a Rust program otherwise ignores |
 
@@ -240,8 +240,18 @@ pub(crate) fn obey(party: &mut Party, line: &Line<'_>) -> Said {
         "trap-rings" => {
             // A write of one byte is a ring; answers are longer.
             let kill = libc::SECCOMP_RET_KILL_PROCESS;
-            crate::waiting::filter(libc::SYS_write, Some(1), kill);
-            Ok(vec![])
+            crate::waiting::filter(libc::SYS_write, Some((2, 1)), kill);
+            // Exactly this operation: one that is private to a process is the standard library's.
+            let wake = libc::FUTEX_WAKE as u32;
+            crate::waiting::filter(libc::SYS_futex, Some((1, wake)), kill);
+            match line.words.len() {
+                1 => Ok(vec![]),
+                _ => {
+                    let done = party.obey(&line.words[1..].join(" "));
+                    eprintln!("it rang for nobody: {done:?}");
+                    std::process::abort()
+                }
+            }
         }
         "sigpipe" => {
             // SAFETY: the default action, of a process with one thread.
@@ -286,7 +296,7 @@ fn trap_drains() {
     let before = unsafe { libc::signal(libc::SIGSYS, handler as libc::sighandler_t) };
     assert_ne!(before, libc::SIG_ERR);
     // The library reads a pipe so many bytes at a time, and nothing else here does.
-    crate::waiting::filter(libc::SYS_read, Some(1024), libc::SECCOMP_RET_TRAP);
+    crate::waiting::filter(libc::SYS_read, Some((2, 1024)), libc::SECCOMP_RET_TRAP);
 }
 
 fn fifo(path: &str) -> std::os::fd::OwnedFd {

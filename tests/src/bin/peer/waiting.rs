@@ -28,8 +28,8 @@ pub(crate) fn sandbox() {
     filter(libc::SYS_membarrier, None, refused);
 }
 
-/// From now on this system call (if its third argument is that, where one is given) is answered so.
-pub(crate) fn filter(call: libc::c_long, third: Option<u32>, answer: u32) {
+/// From now on this system call (if its argument of that index is that, where one is given) is answered so.
+pub(crate) fn filter(call: libc::c_long, argument: Option<(u32, u32)>, answer: u32) {
     let statement = |code: u32, k: u32| libc::sock_filter {
         code: code as u16,
         jt: 0,
@@ -44,14 +44,14 @@ pub(crate) fn filter(call: libc::c_long, third: Option<u32>, answer: u32) {
     };
     const LOAD: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
     const ANSWER: u32 = libc::BPF_RET | libc::BPF_K;
-    // The system call's number is the first word; its third argument begins at byte 32.
+    // The system call's number is the first word; its arguments begin at byte 16, eight bytes each.
     let mut filter = vec![statement(LOAD, 0)];
-    match third {
+    match argument {
         None => filter.push(jump(call as u32, 0, 1)),
-        Some(third) => filter.extend([
+        Some((index, value)) => filter.extend([
             jump(call as u32, 0, 3),
-            statement(LOAD, 32),
-            jump(third, 0, 1),
+            statement(LOAD, 16 + 8 * index),
+            jump(value, 0, 1),
         ]),
     }
     filter.extend([
