@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, Signal, kill_process};
@@ -200,12 +200,25 @@ impl Peer {
     /// Stops it, and waits until it has stopped.
     pub fn freeze(&self) {
         self.stop();
-        let stat = format!("/proc/{}/stat", self.pid());
-        eventually("the process stops", || {
-            let stat = std::fs::read_to_string(&stat).unwrap();
-            stat.rsplit_once(") ")
-                .is_some_and(|(_, rest)| rest.starts_with('T'))
+        eventually("the process stops", || self.state() == Some('T'));
+    }
+
+    /// Waits until it has slept for five milliseconds without a break: longer than anything that waits puts off.
+    pub fn until_overdue(&self) {
+        let (mut since, mut pauses) = (Instant::now(), None);
+        eventually("it sleeps for long", || {
+            let now = (self.state() == Some('S')).then(|| self.pauses());
+            if now.is_none() || now != pauses {
+                (since, pauses) = (Instant::now(), now);
+            }
+            since.elapsed() > Duration::from_millis(5)
         });
+    }
+
+    /// What its main thread does, in a letter: `proc(5)` knows them.
+    fn state(&self) -> Option<char> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
+        stat.rsplit_once(") ")?.1.chars().next()
     }
 
     /// How often it has paused, or waited for something.

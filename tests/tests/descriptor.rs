@@ -110,18 +110,26 @@ fn a_ring_of_one_tells_of_room_and_of_messages() {
     }
 }
 
+/// Short stops, and such that the other side has polled for longer than anybody looks a second time.
 #[test]
 fn stops_of_either_side_lose_no_news() {
     for place in courts() {
         let [mut a, mut b] = players(&place, [&[], &[]]);
-        b.tell("return 2000");
-        a.tell("serve 2000");
+        b.tell("return 0");
+        a.tell("serve 0");
         for turn in 0..20 {
-            let stopped = if turn % 2 == 0 { &a } else { &b };
+            let (stopped, other) = if turn % 2 == 0 { (&a, &b) } else { (&b, &a) };
             stopped.freeze();
+            if turn % 4 < 2 {
+                other.until_overdue();
+            }
             stopped.thaw();
         }
-        assert!(number(&mut a) > 0 && number(&mut b) > 0);
+        a.tell("enough");
+        assert!(number(&mut a) > 0, "it never waited");
+        a.ok("leave producer");
+        let end = b.answer().unwrap_err().debug;
+        assert_eq!(end, "Disconnected(Finished)", "{}", place.shown());
     }
 }
 

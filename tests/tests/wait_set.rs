@@ -3,7 +3,7 @@
 //! (an hour), so that a lost one is a test that does not end.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use slipring_tests::{Peer, Room};
+use slipring_tests::{Peer, Room, eventually};
 
 fn room() -> Room {
     Room::new(env!("CARGO_BIN_EXE_peer"))
@@ -12,10 +12,20 @@ fn room() -> Room {
 /// How many idle channels stand by: none for a sleep on doorbells, so many for one on pipes.
 const IDLE: [u64; 2] = [0, 130];
 
+/// Has two peers pass one message to and fro, told such ends of their lines.
+fn begin(peers: [&mut Peer; 2], ask: &str, answer: &str) {
+    let [asker, answerer] = peers;
+    answerer.tell(&format!("watch-answer {answer}"));
+    asker.tell(&format!("watch-ask {ask}"));
+    for peer in [asker, answerer] {
+        assert_eq!(peer.answer().unwrap(), ["more"]);
+    }
+}
+
 /// Lets `asker` and `answerer` pass one message to and fro, over so many channels each way.
 fn bounce(asker: &mut Peer, answerer: &mut Peer, channels: u64, idle: u64, messages: u64) {
-    answerer.tell(&format!("watch-answer {channels} {idle}"));
-    asker.tell(&format!("watch-ask {channels} {messages}"));
+    let ask = format!("{channels} 0 {messages}");
+    begin([asker, answerer], &ask, &format!("{channels} {idle}"));
     asker.answer().unwrap();
     answerer.answer().unwrap();
 }
@@ -66,18 +76,35 @@ fn a_thousand_channels_are_waited_for() {
     bounce(&mut room.peer(), &mut room.peer(), 1000, 0, 20_000);
 }
 
+/// Short stops, where only a wake ends a sleep; and such that the other side's set, on doorbells, has slept and
+/// looked for itself a few times, and on pipes has slept for longer than it looks for anything.
 #[test]
 fn a_stop_of_either_side_loses_no_wake() {
-    for idle in IDLE {
+    for (idle, check, held) in [
+        (IDLE[0], "", false),
+        (IDLE[0], "check=4", true),
+        (IDLE[1], "", false),
+        (IDLE[1], "", true),
+    ] {
         let room = room();
         let (mut asker, mut answerer) = (room.peer(), room.peer());
-        answerer.tell(&format!("watch-answer 4 {idle}"));
-        asker.tell("watch-ask 4 20000");
-        for turn in 0..40 {
-            let stopped = if turn % 2 == 0 { &asker } else { &answerer };
+        let [ask, answer] = ["0", ""].map(|rounds| format!("4 {idle} {rounds} {check}"));
+        begin([&mut asker, &mut answerer], &ask, &answer);
+        for turn in 0..20 {
+            let (stopped, other) = match turn % 2 {
+                0 => (&asker, &answerer),
+                _ => (&answerer, &asker),
+            };
             stopped.freeze();
+            let before = other.pauses();
+            match (held, idle) {
+                (false, _) => {}
+                (true, 0) => eventually("it looks", || other.pauses() > before + 4),
+                (true, _) => other.until_overdue(),
+            }
             stopped.thaw();
         }
+        asker.tell("enough");
         asker.answer().unwrap();
         answerer.answer().unwrap();
     }

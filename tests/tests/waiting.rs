@@ -85,17 +85,33 @@ fn a_sandbox_that_comes_later_does_too() {
     bounce(&later, &later);
 }
 
+/// Short stops, where only a wake ends a sleep; and such that the other side has looked after the stopped one
+/// three times, and gone on waiting each time.
 #[test]
 fn stops_of_either_side_lose_no_wake() {
-    for options in KINDS {
+    for (options, check) in KINDS
+        .into_iter()
+        .flat_map(|kind| [(kind, NEVER), (kind, 4)])
+    {
         let room = room();
         let (mut a, mut b) = (room.peer(), room.peer());
-        begin([&mut a, &mut b], options, NEVER, 10_000);
-        for turn in 0..20 {
-            let stopped = if turn % 2 == 0 { &a } else { &b };
+        begin([&mut a, &mut b], options, check, 0);
+        for turn in 0..12 {
+            let (stopped, reads) = if turn % 2 == 0 {
+                (&a, "there")
+            } else {
+                (&b, "back")
+            };
             stopped.freeze();
+            // The heartbeat of the other side's consumer, who gives one at each look.
+            let beat = || word(&room, reads, 1152 + 64);
+            for _ in 0..if check == NEVER { 0 } else { 3 } {
+                let last = beat();
+                eventually("it looks", || beat() != last);
+            }
             stopped.thaw();
         }
+        a.tell("enough");
         until_done(&mut a);
         b.answer().unwrap();
     }

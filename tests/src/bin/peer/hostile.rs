@@ -10,14 +10,12 @@
 //! was told that it lost, and which other errors it met. A call that ends long after its time is the end of the test.
 
 use std::collections::BTreeSet;
-use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use slipring::Error;
 
 use crate::party::{Line, Party, Said};
-use crate::{next_line, say};
+use crate::{is_told, next_line, say};
 
 /// On a machine that does something else as well.
 const LATE: Duration = Duration::from_secs(10);
@@ -37,13 +35,6 @@ impl Toll {
         let figures = figures.iter().map(ToString::to_string);
         figures.chain(self.errors.clone()).collect()
     }
-}
-
-/// Whether there is a line to be read. (A test says the next one when it has heard the answer to the last.)
-fn is_told() -> bool {
-    let stdin = std::io::stdin();
-    let mut polled = [PollFd::from_borrowed_fd(stdin.as_fd(), PollFlags::IN)];
-    poll(&mut polled, Some(&Timespec::default())).is_ok_and(|said| said > 0)
 }
 
 pub(crate) fn endure(party: &mut Party, line: &Line<'_>) -> Said {

@@ -7,7 +7,7 @@
 //! | `rest` ROLE | sees that nothing is there, and that the descriptor does not say there were |
 //! | `push-full` | pushes until there is no room; says the first number, and the one that found none |
 //! | `poll-push` FIRST COUNT, `poll-pop` FIRST COUNT | all these messages; says how often it polled |
-//! | `serve` COUNT, `return` COUNT | messages there and back, with both handles; says how often it polled |
+//! | `serve` COUNT, `return` COUNT | messages there and back, with both handles; says how often it polled (0: until a line comes; for ever) |
 //! | `poll-end` | pops and polls to the end of its producer; says the numbers, and the error |
 //! | `poke`, `stuff`, `steal` PATH | writes a byte into a FIFO, fills it, reads it empty |
 //! | `publish-unrung` N | commits a message without a ring, as a producer does that is killed in between |
@@ -25,6 +25,7 @@ use slipring::{Error, Readiness};
 
 use crate::ends::{Reader, Writer};
 use crate::party::{Line, Party, Said};
+use crate::rounds;
 use crate::waiting::{linger, pin};
 
 /// What a poll says; within no time, or for as long as it takes.
@@ -184,7 +185,7 @@ pub(crate) fn obey(party: &mut Party, line: &Line<'_>) -> Said {
         }
         "serve" => {
             pin(0);
-            for number in 0..line.number(1) {
+            for number in rounds(line.number(1)) {
                 linger(number);
                 push(party.tx(), number, &mut polls)?;
                 assert_eq!(pop(party.rx(), &mut polls)?, number);
@@ -195,7 +196,8 @@ pub(crate) fn obey(party: &mut Party, line: &Line<'_>) -> Said {
         }
         "return" => {
             pin(1);
-            for number in 0..line.number(1) {
+            let count = line.number(1);
+            for number in 0..if count == 0 { u64::MAX } else { count } {
                 assert_eq!(pop(party.rx(), &mut polls)?, number);
                 linger(number ^ 0x5555);
                 push(party.tx(), number, &mut polls)?;

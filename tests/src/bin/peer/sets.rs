@@ -6,7 +6,7 @@
 //! | `watch-wait` | waits once; says `I=what` for each event: `ready`, or how the producer ended |
 //! | `watch-pop` I | says the number that is there |
 //! | `watch-stream` | for ever; writes to its output each number, with I in the highest byte, and `!I` for a producer that died |
-//! | `watch-answer` COUNT IDLE, `watch-ask` COUNT N | N messages there (`there-I`) and back (`back-I`), each on another channel; both wait by sets, and nothing else is in flight |
+//! | `watch-answer` COUNT IDLE, `watch-ask` COUNT IDLE N | N messages there (`there-I`) and back (`back-I`), each on another channel (0: until a line comes); both wait by sets, and nothing else is in flight; says `more` when it has its seats |
 //!
 //! `check=` is how often, in milliseconds, a set looks by itself; nothing is never.
 
@@ -18,8 +18,8 @@ use slipring::set::{Event, Key};
 use slipring::{End, Error, WaitSet, spsc};
 
 use crate::party::{Line, Party, Said};
-use crate::say;
 use crate::waiting::{linger, pin};
+use crate::{rounds, say};
 
 type Ends = (spsc::Producer<u64>, spsc::Consumer<u64>);
 
@@ -78,6 +78,8 @@ impl Watch {
         let mut events = Vec::new();
         while events.is_empty() {
             events = self.set.wait()?;
+            let died = |event: &Event| event.ended == Some(End::Died);
+            assert!(!events.iter().any(died), "nobody was killed: {events:?}");
             // Who answered the last message leaves.
             events.retain(|event| event.ready);
         }
@@ -157,6 +159,7 @@ fn answer(line: &Line<'_>) -> Said {
     let count = line.number(1);
     let mut watch = Watch::new("there", count, line.number(2), line)?;
     let mut back = producers("back", line)?;
+    say("ok\tmore");
     let mut expected = 0;
     loop {
         let (from, number) = watch.next()?;
@@ -174,9 +177,10 @@ fn answer(line: &Line<'_>) -> Said {
 fn ask(line: &Line<'_>) -> Said {
     pin(0);
     let count = line.number(1);
-    let mut watch = Watch::new("back", count, 0, line)?;
+    let mut watch = Watch::new("back", count, line.number(2), line)?;
     let mut there = producers("there", line)?;
-    for number in (0..line.number(2)).chain([LAST]) {
+    say("ok\tmore");
+    for number in rounds(line.number(3)).chain([LAST]) {
         linger(number);
         there[channel(number, count)].try_push(number).unwrap();
         assert_eq!(watch.next()?, (channel(number ^ 1, count), number));
