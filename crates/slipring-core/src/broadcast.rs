@@ -19,7 +19,7 @@
 //! |---|---|---|---|
 //! | `tail` | the producer, at each commit | consumers | release *(commit)* → acquire *(the reader's look)* |
 //! | position of a consumer | that consumer | the producer, when its lease is used up | release *(release)* → acquire *(the look at the slowest)* |
-//! | `members` | consumers that join and leave; whoever repairs a dead one's seat | the producer | release *(leave)* → acquire *(the look at the slowest)* |
+//! | `members` | consumers that join and leave; whoever repairs a dead one's seat | the producer | release *(leave)* → the fence behind the look at the slowest, see below |
 //! | `gate` | the producer | consumers that join; whoever copies what may be overwritten | fences, see below |
 //!
 //! # The gate
@@ -284,15 +284,15 @@ fn overtaken(
 
 /// From now on nobody waits for the consumer with this bit. The caller holds its seat's lock.
 pub fn leave(members: &AtomicU64, bit: u64) {
-    // Release: pairs with the acquire in `slowest`; that consumer's reads come before the producer's writes.
+    // Release: pairs with the fence in `Producer::raise`; that consumer's reads come before the producer's writes.
     members.fetch_and(!bit, Ordering::Release);
 }
 
 /// Which member is the slowest, and where it stands.
 pub fn slowest(members: &AtomicU64, consumers: Side<'_>) -> Option<(usize, u64)> {
-    // Acquire: pairs with the release in `leave`: its reads come before the producer's writes. For who joins
-    // see the gate.
-    let members = members.load(Ordering::Acquire);
+    // Relaxed: who writes where one that left has read looks twice, with a fence in between, and goes no further
+    // than the first look lets it (`Producer::raise`). For all others it is a hint. For who joins see the gate.
+    let members = members.load(Ordering::Relaxed);
     let seats = consumers.seats().iter().enumerate();
     let positions = seats
         .filter(|(seat, _)| members & 1 << seat != 0)

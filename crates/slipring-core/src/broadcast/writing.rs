@@ -170,8 +170,10 @@ impl<'m, T: Copy> Producer<'m, T> {
         // Release: pairs with the acquire in `oldest`; our tail comes before.
         self.gate.store(self.published, Ordering::Release);
         // SeqCst: pairs with the fence in `Seat::stand`; see *the gate*. For who copies what may be
-        // overwritten, a release fence: see *overwriting*.
+        // overwritten, a release fence: see *overwriting*. For who has left before the first look, an acquire
+        // fence, which pairs with the release in `leave`.
         fence(Ordering::SeqCst);
+        // Who leaves only now was a member at the first look, and the gate is no further than it let us.
         let again = self.slowest();
         let again = again.map_or(gate, |(_, slowest)| slowest.saturating_add(capacity));
         self.limit.set(gate.min(again).max(self.at));

@@ -213,8 +213,10 @@ impl Parker {
         }
         let seat = self.role.other().seats(geometry).start;
         let page = self.region.control().role(geometry, seat);
-        // Acquire: pairs with the release of each publish: who looks next sees at least this.
-        page.position.0.load(Ordering::Acquire)
+        // Relaxed: it is only compared with another reading of the same word; nothing is read on its strength.
+        // Who looks afterwards, the caller itself or whoever is rung, sees at least this, as any later reading
+        // of one word does, and looks with an acquire of its own.
+        page.position.0.load(Ordering::Relaxed)
     }
 
     /// Where the slowest of those stands for whom a producer of many waits. Without any nobody is waited for.
