@@ -237,8 +237,8 @@ class Scratch:
         self.models.sort(key=times.get)
         kept["models"] = {"code": code, "quickest first": self.models}
 
-    def finds(self, file, which, to, key):
-        """What finds this mutant, or nothing."""
+    def finds(self, file, which, to, key, before):
+        """What finds this mutant, or nothing. What found it before is asked first."""
         if key in SPIN:
             model, variant, part = SPIN[key]
             asked = subprocess.run(
@@ -249,7 +249,8 @@ class Scratch:
             )
             if asked.stdout.strip() not in ["", "0"]:
                 return f"SPIN: `{model}.pml` {variant}, part {part}"
-        for model in self.models if file in self.first else []:
+        models = sorted(self.models, key=lambda model: f"`{model}`" != before)
+        for model in models if file in self.first else []:
             if not self.passes(model, f"{self.first[file] + which}={to}"):
                 return f"`{model}`"
         return None
@@ -281,7 +282,8 @@ def main():
             _, _, to, key = what
             if known(key, to, of):
                 return kept[f"{key} {to}"]
-            return {"file": of, "checks": checks, "by": scratch.finds(*what)}
+            before = kept.get(f"{key} {to}", {}).get("by")
+            return {"file": of, "checks": checks, "by": scratch.finds(*what, before)}
 
         print("| ordering | weakened to | found by |\n|---|---|---|", flush=True)
         for (file, _, to, key, _), found in zip(every, pool.map(ask, every)):
