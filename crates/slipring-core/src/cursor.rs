@@ -118,9 +118,12 @@ impl Words<'_> {
 
     /// The positions at which a new writer and a new reader go on, if the two words are possible.
     fn resume(&self) -> Result<(u64, u64), Error> {
-        // Acquire twice: a new handle must see all that its predecessor and its peer did.
+        // Acquire: pairs with the release of the reader; a tail that is looked at after this head is not behind it,
+        // and a writer goes as far as this head lets it.
         let head = self.head.load(Ordering::Acquire);
-        let tail = self.tail.load(Ordering::Acquire);
+        // Relaxed: a writer's own, which its seat's lock brings, with all that was written before it; a reader
+        // looks again, with an acquire, before it reads.
+        let tail = self.tail.load(Ordering::Relaxed);
         if head > LAST || head & (self.unit - 1) != 0 {
             return Err(Corrupt {
                 word: "head",
