@@ -302,6 +302,20 @@ fn one_that_goes_forward_frees_what_it_has_read() {
     });
 }
 
+/// Nor is it written over where the next that is ours lies further on.
+#[test]
+fn one_that_passes_over_messages_has_read_those_before() {
+    model_within(2, || {
+        let feed = Feed::new(1, false).joined(1);
+        let reader = feed.reader(1, Seek::Oldest, |mut rx| {
+            look_at_first(&mut rx);
+            rx.stride(1, 2).unwrap();
+        });
+        feed.produce(false, |tx, _| push_all(tx, 0..2));
+        reader.join().unwrap();
+    });
+}
+
 /// Nor is anything written under the eyes of one that leaves, with what it has not released.
 #[test]
 fn one_that_leaves_has_read() {
