@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Shows that the stepper finds what it is there for: puts one deliberate bug at a time into a scratch copy,
-and wants the stepper to fail there.
+"""Shows that the stepper finds what it is there for, and what the storm finds of that: puts one deliberate bug
+at a time into a scratch copy, and wants the stepper to fail there, or a short storm.
 
     verify/stepper/bugs.py             a minute or two for each
-    verify/stepper/bugs.py WORDS...    only the bugs with any of these in their names
+    verify/stepper/bugs.py WORDS...    only runs with any of these in their names: of bugs, `stepper`, `storm`
 
-Exit code 1 if a bug goes unnoticed.
+Exit code 1 if a bug goes unnoticed by what is to find it, or is found by what is not known to.
 """
 
 import os
@@ -19,6 +19,9 @@ import tempfile
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 CORE = "crates/slipring-core/src/"
 USUAL = "--recovery --first"
+# How many a storm kills, at most: a scene for each of the four ways to wait. It ends at its first failure.
+KILLS = 720
+MINUTES = 10
 # What is wrong: file, text, what stands there instead; by which run it must be found, if not the usual one.
 BUGS = {
     "a tail stored before the message": (
@@ -122,9 +125,30 @@ BUGS = {
     ),
 }
 
+# Which of them a storm is asked about, over which kind. Where it says so it finds nothing: no message is lost by
+# that, or it kills too seldom at the one instant.
+STORMS = {
+    "a tail stored before the message": ("spsc", True),
+    "a tail stored before a record": ("bytes", True),
+    "a waiters bit that no waker clears": ("spsc", False),
+    "a consumer that begins at the tail": ("spsc", True),
+    "a tail stored before the message that all are to see": ("broadcast", True),
+    "a gate that lets one message be read too long": ("broadcast, overwriting", True),
+    "a copy that nobody looks after": ("broadcast, overwriting", True),
+    "a dead consumer that is waited for": ("broadcast", True),
+}
+
+
+def runs(bug, stepper=USUAL):
+    """What is asked about a bug: by what, with which words, and whether that is to find it."""
+    yield "stepper", stepper.split(), True
+    if bug in STORMS:
+        kind, finds = STORMS[bug]
+        yield "storm", [str(KILLS), "--kind", kind], finds
+
 
 def main():
-    missed = []
+    wrong = []
     with tempfile.TemporaryDirectory() as scratch:
         scratch = pathlib.Path(scratch)
         for part in ["Cargo.toml", "Cargo.lock", "crates", "tests", "verify", "examples"]:
@@ -132,28 +156,45 @@ def main():
             copy(ROOT / part, scratch / part)
         target = os.environ.get("CARGO_TARGET_DIR", str(scratch / "target"))
         environment = dict(os.environ, CARGO_TARGET_DIR=target, CARGO_PROFILE_RELEASE_LTO="off")
-        for bug, (file, right, wrong, *run) in BUGS.items():
-            if sys.argv[1:] and not any(words in bug for words in sys.argv[1:]):
-                continue
+        for bug, (file, right, mistake, *stepper) in BUGS.items():
+            asked = [
+                run for run in runs(bug, *stepper)
+                if not sys.argv[1:] or any(words in f"{bug} ({run[0]})" for words in sys.argv[1:])
+            ]
             source = scratch / file
             text = source.read_text()
             if text.count(right) != 1:
                 sys.exit(f"{bug}: {file} has changed; say anew where the bug goes")
-            source.write_text(text.replace(right, wrong))
-            done = subprocess.run(
-                ["cargo", "run", "--quiet", "--release", "--locked", "-p", "slipring-stepper", "--"]
-                + (run or [USUAL])[0].split(),
-                cwd=scratch, env=environment, capture_output=True, text=True, check=False,
-            )
+            source.write_text(text.replace(right, mistake))
+            for by, words, finds in asked:
+                found, said = ask(by, words, scratch, environment)
+                print(f"{bug} ({by}): {'found: ' if found else 'not found: '}{said}", flush=True)
+                if found != finds:
+                    wrong.append(f"{bug} ({by})")
             source.write_text(text)
-            said = (done.stderr.strip().splitlines() or [f"ended with {done.returncode}"])[0]
-            # Between walls an access beyond the memory ends the stepper itself.
-            found = done.returncode in [1, -signal.SIGSEGV]
-            print(f"{bug}: {'found: ' if found else 'MISSED: '}{said}", flush=True)
-            if not found:
-                missed.append(bug)
-    if missed:
-        sys.exit(f"missed: {', '.join(missed)}")
+    if wrong:
+        sys.exit(f"not as expected: {', '.join(wrong)}")
+
+
+def ask(by, words, scratch, environment):
+    """Whether it fails there, and what it says first."""
+    build = ["cargo", "build", "--quiet", "--release", "--locked", "-p", f"slipring-{by}"]
+    subprocess.run(build, cwd=scratch, env=environment, check=True)
+    program = [f"{environment['CARGO_TARGET_DIR']}/release/{by}", *words]
+    # A storm's processes go with it: it is the first of a group.
+    with subprocess.Popen(
+        program, cwd=scratch, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True, start_new_session=True,
+    ) as run:
+        try:
+            _, told = run.communicate(timeout=60 * MINUTES if by == "storm" else None)
+        except subprocess.TimeoutExpired:
+            os.killpg(run.pid, signal.SIGKILL)
+            return False, f"not done within {MINUTES} minutes"
+    # Between walls an access beyond the memory ends the stepper itself.
+    found = run.returncode in [1, -signal.SIGSEGV]
+    said = [line for line in told.splitlines() if line.strip() and " panicked at " not in line]
+    return found, (said or [f"ended with {run.returncode}"])[0]
 
 
 if __name__ == "__main__":
