@@ -23,6 +23,7 @@ step bash ci/loom.sh
 step bash verify/spin.sh
 step cargo run --quiet --release --locked -p slipring-stepper
 step cargo run --quiet --release --locked -p slipring-stepper -- --errno
+step cargo run --quiet --release --locked -p slipring-stepper -- --every-word
 step cargo run --quiet --release --locked -p slipring-stepper -- --hostile 20000
 step cargo run --quiet --release --locked -p slipring-stepper -- --hostile 5000 --walls
 step cargo run --quiet --release --locked -p slipring-storm

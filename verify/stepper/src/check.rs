@@ -50,7 +50,7 @@ impl Stage {
         let mut memory = kind.maker.memfd()?;
         // Each channel has another one than the last, of a few.
         for _ in 0..16 {
-            if skew.is_none_or(|skew| memory.skew() == skew) {
+            if skew.is_none_or(|skew| memory.geometry().skew == skew) {
                 break;
             }
             memory = kind.maker.memfd()?;

@@ -145,7 +145,7 @@ fn all_of(
 /// One fault in an operation of a kind: what the victim said.
 fn one(kind: &Kind, operation: &Operation, at: u64, errno: i32) -> Result<Option<String>, String> {
     let mut stage = Stage::set(kind, operation, None, false)?;
-    let skew = stage.memory.skew();
+    let skew = stage.memory.geometry().skew;
     let mut victim = stage.victim(kind, operation, operation, PARK)?;
     let Inject::Done(call) = victim.inject(at, errno, &SPARED)? else {
         return Ok(None);

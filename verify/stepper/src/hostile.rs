@@ -7,10 +7,11 @@
 //! Honest parties answer with messages or typed errors: a panic, a signal, or a timed call that does not
 //! end ends this program.
 
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use slipring::Geometry;
 use slipring_core::layout::{BELLS, LINE, MEMBERS};
 
 use crate::Args;
@@ -39,10 +40,10 @@ impl Random {
 }
 
 /// One word, and what it is made.
-struct Lie {
-    part: usize,
-    offset: usize,
-    value: u64,
+pub(crate) struct Lie {
+    pub(crate) part: usize,
+    pub(crate) offset: usize,
+    pub(crate) value: u64,
 }
 
 impl Lie {
@@ -96,6 +97,19 @@ pub(crate) fn main(args: &Args, lies: u64) -> ExitCode {
         "| kind | memory | lies at rest | found corrupt | lies told live | messages meanwhile |"
     );
     println!("|---|---|---|---|---|---|");
+    each(args, |kind, place| {
+        let errors = at_rest(kind, place, lies, args.seed)?;
+        let told = args.live.unwrap_or(lies / 100);
+        let messages = live(kind, place, told, args.seed)?;
+        Ok(format!("{lies} | {errors} | {told} | {messages}"))
+    })
+}
+
+/// Prints a row for each kind that is wanted in each place.
+pub(crate) fn each(
+    args: &Args,
+    figures: impl Fn(&Kind, Place) -> Result<String, String>,
+) -> ExitCode {
     let places: &[Place] = match args.walls {
         true => &[Some(Flush::Front), Some(Flush::Back)],
         false => &[None],
@@ -104,12 +118,7 @@ pub(crate) fn main(args: &Args, lies: u64) -> ExitCode {
     for kind in kinds::all().iter().filter(|kind| args.wants(kind.name)) {
         for place in places {
             let name = format!("`{}` | {}", kind.name, shown(*place));
-            let found = at_rest(kind, *place, lies, args.seed).and_then(|errors| {
-                let told = args.live.unwrap_or(lies / 100);
-                let messages = live(kind, *place, told, args.seed)?;
-                Ok(format!("{lies} | {errors} | {told} | {messages}"))
-            });
-            match found {
+            match figures(kind, *place) {
                 Ok(figures) => println!("| {name} | {figures} |"),
                 Err(error) => {
                     println!("| {name} | **failed** | {error} | | |");
@@ -134,6 +143,7 @@ fn shown(place: Place) -> &'static str {
 struct Scene {
     memory: Box<dyn Memory>,
     passed: Vec<OwnedFd>,
+    walled: Option<Walled>,
     window: Window,
 }
 
@@ -143,63 +153,153 @@ impl Scene {
             let memory = kind.maker.memfd()?;
             let passed = memory.descriptors();
             let window = Window::open(&passed)?;
-            let own = |fd: &BorrowedFd<'_>| fd.try_clone_to_owned();
-            let passed: std::io::Result<_> = passed.iter().map(own).collect();
             return Ok(Scene {
-                passed: passed.map_err(|error| error.to_string())?,
+                passed: copies(&passed)?,
+                walled: None,
                 memory,
                 window,
             });
         };
         let walled = Walled::new(kind.maker.lens(), flush)?;
+        let files = walled.files.each_ref().map(AsFd::as_fd);
         Ok(Scene {
             memory: kind.maker.within(&walled, true)?,
             window: Window::within(&walled),
-            passed: walled.files.into(),
+            passed: copies(&files)?,
+            walled: Some(walled),
         })
+    }
+
+    /// The channel, as one sees it who attaches now.
+    fn attach(&self, kind: &Kind) -> kinds::Made {
+        match &self.walled {
+            Some(walled) => kind.maker.within(walled, false),
+            None => {
+                let passed: Vec<_> = self.passed.iter().map(AsFd::as_fd).collect();
+                kind.maker.passed(copies(&passed)?)
+            }
+        }
     }
 }
 
 /// How many of the lies were found corrupt; the others changed nothing that counts, or a message.
 fn at_rest(kind: &Kind, place: Place, lies: u64, seed: u64) -> Result<u64, String> {
     let mut random = Random(seed | 1);
-    let Scene {
-        memory, mut window, ..
-    } = Scene::set(kind, place)?;
-    // A few messages on the way, so that positions are not zero.
-    let (mut tx, mut readers) = (memory.producer()?, kind.readers(&*memory)?);
-    for number in 0..6 {
-        tx.push(number, Duration::ZERO)?;
-        for rx in readers.iter_mut().filter(|_| number < 4) {
-            rx.pop(Duration::ZERO)?;
-        }
-    }
-    tx.abort();
-    readers.into_iter().for_each(kinds::Consumer::abort);
-    let pristine = window.look();
-    let come = || (0..kind.readers).map(|_| memory.consumer()).collect();
-    let acts = [Side::Producer, Side::Consumer].map(|side| acts(kind, side));
+    let mut rest = Rest::set(kind, place)?;
     let mut errors = 0;
     for number in 0..lies {
-        window.put(&pristine);
-        let lie = Lie::tell(&mut random, &pristine);
-        let also = [&acts[0], &acts[1]].map(|acts| acts[random.below(acts.len())]);
-        let begun = Instant::now();
-        // Half of them come before the lie, half after.
-        let answers = if number % 2 == 0 {
-            let (tx, readers) = (memory.producer(), come());
-            window.set(lie.part, lie.offset, lie.value);
-            use_all(tx, readers, also)
-        } else {
-            window.set(lie.part, lie.offset, lie.value);
-            use_all(memory.producer(), come(), also)
+        let lie = Lie::tell(&mut random, &rest.pristine);
+        let also = [random.next() as usize, random.next() as usize];
+        let whom = match number % 2 {
+            0 => Whom::There,
+            _ => Whom::Sitting,
         };
-        errors += u64::from(answers);
-        if begun.elapsed() > LATE {
-            return Err(format!("lie {number} ({lie}) made a timed call late"));
-        }
+        let answer = rest.tell(&lie, whom, also);
+        let answer = answer.map_err(|error| format!("lie {number} {error}"))?;
+        errors += u64::from(answer != Answer::Well);
     }
     Ok(errors)
+}
+
+/// To whom a lie is told.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Whom {
+    /// Those who sit there already.
+    There,
+    /// Those who have attached, and sit down after it.
+    Sitting,
+    /// Those who attach after it.
+    Attaching,
+}
+
+/// What came of a lie.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// It changed nothing that counts, or a message.
+    Well,
+    /// Somebody found the channel corrupt.
+    Corrupt,
+    /// Who came did not attach.
+    Refused,
+}
+
+/// A channel at rest, with a few messages on the way: whole again before each lie.
+pub(crate) struct Rest<'k> {
+    kind: &'k Kind,
+    scene: Scene,
+    pub(crate) pristine: Image,
+    /// What each side may be asked.
+    acts: [Vec<&'static str>; 2],
+}
+
+impl Rest<'_> {
+    pub(crate) fn set(kind: &Kind, place: Place) -> Result<Rest<'_>, String> {
+        let scene = Scene::set(kind, place)?;
+        // So that positions are not zero.
+        let (mut tx, mut readers) = (scene.memory.producer()?, kind.readers(&*scene.memory)?);
+        for number in 0..6 {
+            tx.push(number, Duration::ZERO)?;
+            for rx in readers.iter_mut().filter(|_| number < 4) {
+                rx.pop(Duration::ZERO)?;
+            }
+        }
+        tx.abort();
+        readers.into_iter().for_each(kinds::Consumer::abort);
+        Ok(Rest {
+            kind,
+            pristine: scene.window.look(),
+            scene,
+            acts: [Side::Producer, Side::Consumer].map(|side| acts(kind, side)),
+        })
+    }
+
+    pub(crate) fn geometry(&self) -> Geometry {
+        self.scene.memory.geometry()
+    }
+
+    /// Tells a lie, and has each side do all that it always can, and one operation more, by its number.
+    pub(crate) fn tell(
+        &mut self,
+        lie: &Lie,
+        whom: Whom,
+        also: [usize; 2],
+    ) -> Result<Answer, String> {
+        let also = [0, 1].map(|side| self.acts[side][also[side] % self.acts[side].len()]);
+        let sit = |memory: &dyn Memory| {
+            let readers = (0..self.kind.readers).map(|_| memory.consumer());
+            (memory.producer(), readers.collect())
+        };
+        let Scene { window, memory, .. } = &mut self.scene;
+        window.put(&self.pristine);
+        let begun = Instant::now();
+        let there = (whom == Whom::There).then(|| sit(&**memory));
+        window.set(lie.part, lie.offset, lie.value);
+        let (tx, readers) = match (there, whom) {
+            (Some(there), _) => there,
+            (None, Whom::Attaching) => match self.scene.attach(self.kind) {
+                Ok(memory) => sit(&*memory),
+                Err(_) => return Ok(Answer::Refused),
+            },
+            (None, _) => sit(&**memory),
+        };
+        let answer = match use_all(tx, readers, also) {
+            true => Answer::Corrupt,
+            false => Answer::Well,
+        };
+        if begun.elapsed() > LATE {
+            return Err(format!("({lie}) made a timed call late"));
+        }
+        Ok(answer)
+    }
+}
+
+/// Descriptors, once more.
+pub(crate) fn copies(descriptors: &[BorrowedFd<'_>]) -> Result<Vec<OwnedFd>, String> {
+    let copied: std::io::Result<Vec<_>> = descriptors
+        .iter()
+        .map(BorrowedFd::try_clone_to_owned)
+        .collect();
+    copied.map_err(|error| error.to_string())
 }
 
 type Taken<H> = Result<Box<H>, String>;
@@ -257,6 +357,7 @@ fn live(kind: &Kind, place: Place, lies: u64, seed: u64) -> Result<u64, String> 
         memory: _memory,
         passed,
         mut window,
+        ..
     } = Scene::set(kind, place)?;
     let pristine = window.look();
     let mut peers = vec![Honest::start(kind, place, &passed, "producer")?];

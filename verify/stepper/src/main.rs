@@ -14,6 +14,7 @@
 
 mod check;
 mod errno;
+mod every;
 mod handover;
 mod honest;
 mod hostile;
@@ -25,11 +26,11 @@ mod walls;
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{ArgGroup, Parser};
 
 use check::Stage;
 use image::{Image, Seen};
@@ -40,6 +41,7 @@ use kinds::{Kind, Operation, Other, Side};
 const PARK: Duration = Duration::from_millis(100);
 
 #[derive(Parser)]
+#[command(group(ArgGroup::new("lies").args(["hostile", "every_word"])))]
 struct Args {
     /// Also kill each successor at every instruction of taking the dead one's seat.
     #[arg(long)]
@@ -53,8 +55,12 @@ struct Args {
     /// So many lies live, in place of a hundredth.
     #[arg(long, value_name = "LIES", requires = "hostile")]
     live: Option<u64>,
+    /// In place of all that: each word of each kind's control that is in use, at rest, with each of its bits
+    /// flipped, and set to extremes.
+    #[arg(long)]
+    every_word: bool,
     /// With the channels' memory between inaccessible pages, so that no access beyond it goes unnoticed.
-    #[arg(long, requires = "hostile")]
+    #[arg(long, requires = "lies")]
     walls: bool,
     /// Where the lies begin.
     #[arg(long, default_value_t = 1)]
@@ -102,6 +108,9 @@ fn main() -> ExitCode {
     }
     if let Some(lies) = args.hostile {
         return hostile::main(&args, lies);
+    }
+    if args.every_word {
+        return every::main(&args);
     }
     let mut report = Report::new(args);
     println!("| kind | operation | instructions | images | in recovery: instructions | images |");
@@ -237,7 +246,7 @@ impl std::fmt::Display for Figures {
 
 fn run(kind: &Kind, operation: &Operation, recovery: bool) -> Result<Figures, String> {
     let mut stage = Stage::set(kind, operation, None, false)?;
-    let skew = stage.memory.skew();
+    let skew = stage.memory.geometry().skew;
     let (instructions, images) = step(kind, operation, operation, &mut stage)?;
     drop(stage);
     let mut figures = Figures {
@@ -461,7 +470,5 @@ fn take(memory: &dyn kinds::Memory) -> Result<(), String> {
 
 /// The channel's descriptors, once more.
 fn copies(memory: &dyn kinds::Memory) -> Result<Vec<OwnedFd>, String> {
-    let copy = |fd: &BorrowedFd<'_>| fd.try_clone_to_owned();
-    let copied: std::io::Result<Vec<_>> = memory.descriptors().iter().map(copy).collect();
-    copied.map_err(|error| error.to_string())
+    hostile::copies(&memory.descriptors())
 }

@@ -9,7 +9,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use slipring::set::Key;
-use slipring::{Builder, Channel, Error, WaitSet, handover};
+use slipring::{Builder, Channel, Error, Geometry, WaitSet, handover};
 
 use crate::walls::Walled;
 
@@ -90,7 +90,7 @@ pub(crate) enum Flow {
 /// messages that say theirs.
 pub(crate) trait Memory {
     fn descriptors(&self) -> Vec<BorrowedFd<'_>>;
-    fn skew(&self) -> u64;
+    fn geometry(&self) -> Geometry;
     fn producer(&self) -> Result<Box<dyn Producer>, String>;
     fn consumer(&self) -> Result<Box<dyn Consumer>, String>;
     /// Sends it over a socket.
@@ -253,8 +253,8 @@ where
         Channel::descriptors(self)
     }
 
-    fn skew(&self) -> u64 {
-        self.geometry().skew
+    fn geometry(&self) -> Geometry {
+        Channel::geometry(self)
     }
 
     fn producer(&self) -> Result<Box<dyn Producer>, String> {
