@@ -659,7 +659,8 @@ impl<T: Payload> Consumer<T> {
     }
 
     /// Takes note of the end that a `Disconnected` told of, and waits until a producer is there, for
-    /// at most `timeout` (`TimedOut`).
+    /// at most `timeout` (`TimedOut`). One that came, published and left before this call is not there: `try_` what
+    /// it may have left first.
     pub fn wait_for_producer(&mut self, timeout: Duration) -> Result<(), Error> {
         waiting::wait_for_peer(&mut self.core, &mut self.seat, Until::after(timeout))
     }
