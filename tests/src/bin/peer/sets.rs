@@ -6,7 +6,7 @@
 //! | `watch-wait` | waits once; says `I=what` for each event: `ready`, or how the producer ended |
 //! | `watch-pop` I | says the number that is there |
 //! | `watch-stream` | for ever; writes to its output each number, with I in the highest byte, and `!I` for a producer that died |
-//! | `watch-answer` COUNT IDLE, `watch-ask` COUNT IDLE N | N messages there (`there-I`) and back (`back-I`), each on another channel (0: until a line comes); both wait by sets, and nothing else is in flight; says `more` when it has its seats |
+//! | `watch-answer` COUNT IDLE, `watch-ask` COUNT IDLE N | N messages there (`there-I`) and back (`back-I`), each on another channel (0: until a line comes); both wait by sets, and nothing else is in flight; says `more` when it has its seats, and the asker every thousand |
 //!
 //! `check=` is how often, in milliseconds, a set looks by itself; nothing is never.
 
@@ -184,6 +184,9 @@ fn ask(line: &Line<'_>) -> Said {
         linger(number);
         there[channel(number, count)].try_push(number).unwrap();
         assert_eq!(watch.next()?, (channel(number ^ 1, count), number));
+        if number != LAST && number % 1000 == 999 {
+            say("ok\tmore");
+        }
     }
     Ok(vec![])
 }
