@@ -233,7 +233,6 @@ pub enum Error {
         /// Where.
         what: Detail<str>,
     },
-
     /// A named channel in huge pages needs a file system of such pages.
     #[error(
         "no hugetlbfs with {size} is mounted; mount one (as root, `slipring hugepages --mount`), or do without huge pages"

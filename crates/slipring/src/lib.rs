@@ -16,8 +16,8 @@
 //!
 //! # Errors
 //! Every call on a handle may end with `Corrupt`, if a peer wrote into shared memory what cannot be, and with
-//! `Forked` in a child that a fork copied the handle to; nothing is moved then. Other errors are named where they
-//! come from. No call panics for what a peer did.
+//! `Forked` in a child that a fork copied the handle to. Other errors are named where they come from. No call
+//! panics for what a peer did.
 //!
 //! # The helper thread
 //! A process has at most one, named `slipring`. It wakes the futures that wait (but for those that tokio's event
@@ -26,9 +26,10 @@
 //! ([`slipring_core::wait`]). So it is started by the first future that waits, or by the first `arm` that finds
 //! nothing in memory that other processes may share. Calls that block never need it, nor does a [`WaitSet`].
 //!
-//! It takes no signals but for its own faults (a waker is the program's code), and has the affinity and the scheduling of the thread that started it. A waker that blocks
-//! keeps it from looking. A program that must have one thread (for `unshare(CLONE_NEWUSER)`, say) does so before it
-//! arms; where a thread cannot be started, `arm` takes a millisecond itself.
+//! It takes no signals but for its own faults (a waker is the program's code), and has the affinity and the
+//! scheduling of the thread that started it. A waker that blocks keeps it from looking. A program that must
+//! have one thread (for `unshare(CLONE_NEWUSER)`, say) does so before it arms; where a thread cannot be
+//! started, `arm` takes a millisecond itself.
 //!
 //! # Features
 //! None by default. `stream`: consumers as `futures_core::Stream`s. `tokio`: that, and `on_tokio`, by which

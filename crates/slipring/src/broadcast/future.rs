@@ -14,9 +14,8 @@ impl<T: Payload> Producer<T> {
     /// memory; `InSet` while a [`WaitSet`](crate::WaitSet) waits for the handle; `Forked` in a forked child.
     /// Does not block its thread; but where no [helper thread](crate#the-helper-thread) can be started a poll
     /// takes a little over 1 ms (and fails, with `Os`, unless tokio drives it), and up to 10 ms while the
-    /// kernel frees what a peer held that has just died.
-    /// One that finds room is ready at its first poll, so a task whose consumer is always faster never yields
-    /// by itself.
+    /// kernel frees what a peer held that has just died. One that finds room is ready at its first poll, so a
+    /// task whose consumer is always faster never yields by itself.
     ///
     /// ```
     /// use slipring::broadcast;
@@ -80,9 +79,8 @@ impl<T: Payload> Consumer<T> {
     /// memory; `InSet` while a [`WaitSet`](crate::WaitSet) waits for the handle; `Forked` in a forked child.
     /// Does not block its thread; but where no [helper thread](crate#the-helper-thread) can be started a poll
     /// takes a little over 1 ms (and fails, with `Os`, unless tokio drives it), and up to 10 ms while the
-    /// kernel frees what a peer held that has just died.
-    /// One that finds a message is ready at its first poll, so a task whose producer is always faster never
-    /// yields by itself.
+    /// kernel frees what a peer held that has just died. One that finds a message is ready at its first poll,
+    /// so a task whose producer is always faster never yields by itself.
     pub async fn pop_async(&mut self) -> Result<T, Error> {
         self.message().await?;
         self.try_pop()
@@ -114,8 +112,9 @@ impl<T: Payload> Consumer<T> {
     /// The messages as a stream, which ends when the producer has finished and all is read. `Lagged` is an item
     /// before the next message. Any other error (`Disconnected` by a producer that aborted or died,
     /// `Corrupt`, ..) is its last item. Dropping the stream loses nothing; a new one goes on, but after a
-    /// `Disconnected` only with the next producer (see [`wait_for_producer_async`](Self::wait_for_producer_async)). It waits as
-    /// [`pop_async`](Self::pop_async) does.
+    /// `Disconnected` only with the next producer (see
+    /// [`wait_for_producer_async`](Self::wait_for_producer_async)). It waits as [`pop_async`](Self::pop_async)
+    /// does.
     ///
     /// ```
     /// use futures_core::Stream;

@@ -13,9 +13,8 @@ impl Producer {
     /// memory; `InSet` while a [`WaitSet`](crate::WaitSet) waits for the handle; `Forked` in a forked child.
     /// Does not block its thread; but where no [helper thread](crate#the-helper-thread) can be started a poll
     /// takes a little over 1 ms (and fails, with `Os`, unless tokio drives it), and up to 10 ms while the
-    /// kernel frees what a peer held that has just died.
-    /// One that finds room is ready at its first poll, so a task whose consumer is always faster never yields
-    /// by itself.
+    /// kernel frees what a peer held that has just died. One that finds room is ready at its first poll, so a
+    /// task whose consumer is always faster never yields by itself.
     ///
     /// ```
     /// use slipring::bytes;
@@ -73,9 +72,8 @@ impl Consumer {
     /// memory; `InSet` while a [`WaitSet`](crate::WaitSet) waits for the handle; `Forked` in a forked child.
     /// Does not block its thread; but where no [helper thread](crate#the-helper-thread) can be started a poll
     /// takes a little over 1 ms (and fails, with `Os`, unless tokio drives it), and up to 10 ms while the
-    /// kernel frees what a peer held that has just died.
-    /// One that finds a record is ready at its first poll, so a task whose producer is always faster never
-    /// yields by itself.
+    /// kernel frees what a peer held that has just died. One that finds a record is ready at its first poll,
+    /// so a task whose producer is always faster never yields by itself.
     pub async fn pop_async(&mut self, out: &mut [u8]) -> Result<usize, Error> {
         self.record().await?;
         Ok(self.core.try_pop(out)?)

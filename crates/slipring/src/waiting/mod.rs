@@ -441,8 +441,10 @@ fn rest<C: Waits>(
     done: &mut impl FnMut(&mut C, &Seat) -> Result<bool, Error>,
 ) -> Result<Option<Waited>, Error> {
     seat.parker.occupy();
-    // What the set that the handle is in may have asked for meanwhile, by its own face.
-    seat.parker.sleeper.disarm();
+    // What the set that the handle is in may have asked for meanwhile, by its own face. (See `Armed`.)
+    if seat.ours() {
+        seat.parker.sleeper.disarm();
+    }
     let _armed = Armed(seat);
     match ask(core, seat) {
         Ok(()) => {}

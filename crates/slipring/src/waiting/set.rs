@@ -40,8 +40,8 @@
 //! 16 entries, so every 32 ms with 127. Each sleep costs about 0.3 µs for each of them.
 //!
 //! Beyond 127, or where `futex_waitv` is missing (before Linux 5.16): one epoll over the handles' pipes,
-//! at a cost that does not grow, and without any such look, but for one a millisecond after a channel was asked,
-//! and, where `membarrier` is refused, one each millisecond until all publishers fence
+//! at a cost that does not grow, and without any such look, but for one a millisecond after a channel was
+//! asked, and, where `membarrier` is refused, one each millisecond until all publishers fence
 //! (`slipring_core::wait`): a death hangs the pipe up. It goes back to
 //! `futex_waitv` at 63. A pipe takes up to three descriptors for each entry, which stay open for as long as
 //! its handle does, also if the set was refused one more; borrowed memory has none, so there the 128th
