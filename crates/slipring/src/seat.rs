@@ -98,6 +98,8 @@ pub(crate) struct Seat {
     pub(crate) waiting: Waiting,
     /// How long they poll before they sleep.
     pub(crate) spin: Spin,
+    /// How often the handle had woken the other side when it last began to wait.
+    woken: u64,
     /// By which the handle's futures are woken.
     pub(crate) driver: Driver,
     /// By which the handle waits.
@@ -187,6 +189,7 @@ impl Seat {
                         aborted: true,
                         waiting,
                         spin: Spin::new(Duration::ZERO),
+                        woken: 0,
                         driver: Driver::default(),
                         parker: Arc::new(Parker::new(
                             region.clone(),
@@ -404,6 +407,12 @@ impl Seat {
             waits.load(Ordering::Relaxed).wrapping_add(1),
             Ordering::Relaxed,
         );
+    }
+
+    /// Returns `true` if this handle woke the other side since the last call.
+    pub(crate) fn woke_peer(&mut self) -> bool {
+        let woken = self.page().counters.wakes.load(Ordering::Relaxed);
+        std::mem::replace(&mut self.woken, woken) != woken
     }
 
     /// Counts a sleep, for people.

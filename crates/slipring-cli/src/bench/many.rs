@@ -69,7 +69,8 @@ fn bed(size: usize) -> Result<Bed, Error> {
     Ok(Bed { set, keys, rx, tx })
 }
 
-fn processor_time() -> Duration {
+/// What this thread has used.
+pub(super) fn processor_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }

@@ -6,6 +6,7 @@
 
 mod many;
 mod runs;
+mod scarce;
 mod wake;
 
 use std::time::Duration;
@@ -43,6 +44,8 @@ enum What {
         #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..))]
         runs: u8,
     },
+    /// How waiting does where processors are scarce: both ends on one, busy strangers on all, slow messages
+    Scarce,
 }
 
 const SIZES: [usize; 4] = [8, 64, 1264, 4096];
@@ -68,8 +71,10 @@ struct Case {
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
-    if let Some(What::Wake { runs }) = args.what {
-        return wake::run(runs.into(), args.json);
+    match args.what {
+        Some(What::Wake { runs }) => return wake::run(runs.into(), args.json),
+        Some(What::Scarce) => return scarce::run(args.json),
+        None => {}
     }
     let mut sizes = args.size.clone();
     sizes.sort_unstable();
@@ -123,6 +128,12 @@ fn case_of<const N: usize>(memory: Memory, bytes: usize) -> Result<Case, Failure
         in_place: stream(true)?,
         round_trip: runs::round_trips::<N>(memory, count)?,
     })
+}
+
+/// The middle figure; 0 of none.
+fn median(mut figures: Vec<f64>) -> f64 {
+    figures.sort_unstable_by(f64::total_cmp);
+    figures.get(figures.len() / 2).copied().unwrap_or(0.0)
 }
 
 const QUANTILES: [(&str, f64); 3] = [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)];

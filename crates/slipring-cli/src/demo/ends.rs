@@ -123,7 +123,8 @@ fn wait_for_first(rx: &mut bytes::Consumer) -> Result<(), Failure> {
                 first.keep();
                 return Ok(());
             }
-            Err(Error::Empty) if begun.elapsed() < PATIENCE => std::hint::spin_loop(),
+            // The writer may need this processor.
+            Err(Error::Empty) if begun.elapsed() < PATIENCE => std::thread::yield_now(),
             Err(error) => return Err(error.into()),
         }
     }

@@ -164,23 +164,17 @@ impl Waiter {
     }
 }
 
-/// Tries for a while; whether it succeeded.
+/// Tries for a while, as long as that pays. Returns `true` if it succeeded.
 fn poll<H>(
-    spin: &Spin,
+    spin: &mut Spin,
     handle: &mut H,
     mut attempt: impl FnMut(&mut H) -> Result<(), Error>,
 ) -> Result<bool, Error> {
-    let begun = Instant::now();
-    while begun.elapsed() < spin.at_most() {
-        // The clock costs as much as several attempts.
-        for _ in 0..64 {
-            match attempt(handle) {
-                Err(Error::Full | Error::Empty) => std::hint::spin_loop(),
-                done => return done.map(|()| true),
-            }
-        }
-    }
-    Ok(false)
+    spin.poll(|| match attempt(handle) {
+        Ok(()) => Ok(true),
+        Err(Error::Full | Error::Empty) => Ok(false),
+        Err(error) => Err(error),
+    })
 }
 
 /// How long an event loop tries before it polls: as long as slipring's own calls do, for the same
@@ -223,7 +217,7 @@ impl EventLoop {
         attempt: impl FnMut(&mut H) -> Result<(), Error>,
         mut arm: impl FnMut(&mut H) -> Result<Readiness, Error>,
     ) -> Result<(), Failure> {
-        if poll(&self.spin, handle, attempt)? {
+        if poll(&mut self.spin, handle, attempt)? {
             return Ok(());
         }
         // Nothing is polled for but what was armed: what was ready then makes nothing readable later.

@@ -15,6 +15,7 @@ mod parker;
 mod pipe;
 mod reactor;
 pub mod set;
+mod spin;
 mod timer;
 
 use std::time::{Duration, Instant};
@@ -34,6 +35,7 @@ pub use pipe::Readiness;
 use pipe::ask;
 pub(crate) use pipe::{Polled, arm, descriptor};
 pub(crate) use set::Ask;
+pub use spin::Spin;
 
 /// How the calls that wait pass their time. (`try_` calls never wait.)
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,15 +48,14 @@ pub enum Wait {
     /// Poll for a while, then sleep until the other side has something to tell. Sleeping costs no
     /// processor time to speak of; being woken takes some 50 µs, and costs the other side a system call.
     Sleep {
-        /// How long to poll first; up to eight times as long after sleeps that were short, see [`Spin`].
-        /// Zero sleeps at once.
+        /// How long to poll before a sleep, as long as polls succeed; see [`Spin`]. Zero sleeps at once.
         spin_for: Duration,
     },
 }
 
 impl Default for Wait {
-    /// Sleeps after 50 µs: about what a sleep and a wake-up cost, so that waiting never costs more
-    /// than twice what it must.
+    /// Polls for 50 µs before a sleep: about what a sleep and a wake-up cost, so that waiting never costs more
+    /// than twice what it must. Where polls do not succeed, it sleeps at once: see [`Spin`].
     fn default() -> Wait {
         Wait::Sleep {
             spin_for: Duration::from_micros(50),
@@ -79,58 +80,6 @@ impl Default for Waiting {
             wait: Wait::default(),
             check_every: CHECK_EVERY,
         }
-    }
-}
-
-/// How long to poll before the next sleep: longer after sleeps that were hardly worth it.
-///
-/// The waiting calls use it by themselves ([`Wait::Sleep`]); an event loop that polls a handle for a while
-/// before it arms the descriptor may do the same.
-///
-/// Plain version: the same time, always. But while one side wakes up (20 to 100 µs), the other is done with
-/// what there was, polls as long as it may, and sleeps as well: two sides at full speed then put each
-/// other to sleep in turn, thousands of times a second. Who polls for longer than the other takes to wake up
-/// ends that.
-///
-/// ```
-/// use std::time::{Duration, Instant};
-/// let mut spin = slipring::Spin::new(Duration::from_micros(50));
-/// assert_eq!(spin.at_most(), Duration::from_micros(50));
-/// spin.slept(Duration::from_micros(80));              // woken at once: polling would have found it
-/// assert_eq!(spin.at_most(), Duration::from_micros(100));
-/// spin.slept(Duration::from_millis(3));
-/// assert_eq!(spin.at_most(), Duration::from_micros(50));
-/// ```
-#[derive(Clone, Copy, Debug)]
-pub struct Spin {
-    least: Duration,
-    /// How often the time was doubled.
-    doubled: u32,
-}
-
-impl Spin {
-    /// In all, eight times as long.
-    const MOST: u32 = 3;
-    /// A sleep shorter than so many times the least poll was short.
-    const SHORT: u32 = 4;
-
-    /// Begins with `least`, and goes up to eight times as long. Zero stays zero.
-    pub const fn new(least: Duration) -> Spin {
-        Spin { least, doubled: 0 }
-    }
-
-    /// How long to poll now before sleeping.
-    pub fn at_most(&self) -> Duration {
-        self.least.saturating_mul(1 << self.doubled)
-    }
-
-    /// Takes note of how long a sleep lasted, from before it to after it was woken: doubles the time after
-    /// less than four times the least poll, else halves it.
-    pub fn slept(&mut self, lasted: Duration) {
-        self.doubled = match lasted < self.least.saturating_mul(Spin::SHORT) {
-            true => (self.doubled + 1).min(Spin::MOST),
-            false => self.doubled.saturating_sub(1),
-        };
     }
 }
 
@@ -283,19 +232,20 @@ fn wait_until<C: Waits>(
     mut done: impl FnMut(&mut C, &Seat) -> Result<bool, Error>,
 ) -> Result<(), Error> {
     let waited = match seat.waiting.wait {
-        Wait::Spin => poll(core, seat, until, None, std::hint::spin_loop, &mut done)?,
-        Wait::Yield => poll(core, seat, until, None, std::thread::yield_now, &mut done)?,
+        Wait::Spin => poll(core, seat, until, std::hint::spin_loop, &mut done)?,
+        Wait::Yield => poll(core, seat, until, std::thread::yield_now, &mut done)?,
         Wait::Sleep { spin_for } => {
             // A handle may have changed its mind.
-            if seat.spin.least != spin_for {
+            if seat.spin.at_most() != spin_for {
                 seat.spin = Spin::new(spin_for);
             }
-            let at_most = Some(seat.spin.at_most());
-            match poll(core, seat, until, at_most, std::hint::spin_loop, &mut done)? {
+            match spin(core, seat, until, &mut done)? {
                 Waited::InVain => {
                     let began = Instant::now();
                     let waited = sleep(core, seat, until, &mut done)?;
-                    seat.spin.slept(began.elapsed());
+                    if waited == Waited::Done {
+                        seat.spin.slept(began.elapsed());
+                    }
                     waited
                 }
                 waited => waited,
@@ -324,37 +274,55 @@ enum Waited {
     TimedOut,
 }
 
-/// Polls, with a `pause` after each attempt, for at most `at_most`.
+/// Waits without sleeping, for as long as that pays.
+fn spin<C: Waits>(
+    core: &mut C,
+    seat: &mut Seat,
+    until: Until,
+    done: &mut impl FnMut(&mut C, &Seat) -> Result<bool, Error>,
+) -> Result<Waited, Error> {
+    let deadline = match until {
+        Until::Forever => None,
+        Until::At(deadline) => Some(deadline),
+    };
+    let peer_wakes_up = seat.woke_peer();
+    // Copied out and back: `done` borrows the seat.
+    let mut spin = seat.spin;
+    let found = spin.poll_until(deadline, peer_wakes_up, || done(core, seat));
+    seat.spin = spin;
+    Ok(match found? {
+        true => Waited::Done,
+        false => Waited::InVain,
+    })
+}
+
+/// Polls until `until`, with a `pause` after each attempt.
 fn poll<C: Waits>(
     core: &mut C,
     seat: &Seat,
     until: Until,
-    at_most: Option<Duration>,
     pause: impl Fn(),
     done: &mut impl FnMut(&mut C, &Seat) -> Result<bool, Error>,
 ) -> Result<Waited, Error> {
     // The clock costs as much as several polls, a yielding poll far more than the clock.
-    let turns = if seat.waiting.wait == Wait::Yield {
-        1
-    } else {
-        64
+    let turns = match seat.waiting.wait {
+        Wait::Yield => 1,
+        _ => spin::ATTEMPTS,
     };
-    let began = Instant::now();
-    let (mut now, mut checked) = (began, began);
-    while at_most.is_none_or(|most| now.duration_since(began) < most) {
+    let mut checked = Instant::now();
+    loop {
         for _ in 0..turns {
             if done(core, seat)? {
                 return Ok(Waited::Done);
             }
             pause();
         }
-        now = Instant::now();
+        let now = Instant::now();
         if until.passed(now) {
             return Ok(Waited::TimedOut);
         }
         look_after(core, seat, now, &mut checked)?;
     }
-    Ok(Waited::InVain)
 }
 
 /// After so long in vain a sleeper goes over to its pipe, which needs no bounded sleeps.

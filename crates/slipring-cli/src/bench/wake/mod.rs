@@ -13,8 +13,8 @@ use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
 use slipring::{Error, Wait, spsc};
 
-use super::many;
 use super::runs::{beside, check, histogram};
+use super::{many, median};
 use crate::exit::Failure;
 use crate::text;
 
@@ -163,11 +163,6 @@ impl Figures {
             self.idle_set * 100.0,
         )
     }
-}
-
-fn median(mut rates: Vec<f64>) -> f64 {
-    rates.sort_unstable_by(f64::total_cmp);
-    rates.get(rates.len() / 2).copied().unwrap_or(0.0)
 }
 
 type Ends = (spsc::Producer<[u64; 1]>, spsc::Consumer<[u64; 1]>);
