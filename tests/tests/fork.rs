@@ -213,6 +213,10 @@ fn a_child_may_attach_anew() {
         tx.ok("push 0 3");
         // It is a process like any other: the role that is free is its, the one that is not is not.
         assert_eq!(tx.ok(&format!("fork consumer ticks {kind}")), ["ok"]);
+        // It says of itself who it is, and not what its parent knew of itself.
+        let pid = |role: &str| room.peer().ok(&format!("seat ticks {role}"))[2].clone();
+        assert_eq!(pid("producer"), tx.pid().to_string());
+        assert!(!["0".into(), tx.pid().to_string()].contains(&pid("consumer")));
         let said = tx.ok(&format!("fork producer ticks {kind}"));
         assert_eq!(said[1].split(' ').next(), Some("RoleTaken"));
         tx.ok("push 3 1");

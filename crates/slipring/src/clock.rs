@@ -1,4 +1,6 @@
-//! Clocks and names of this machine, read off the hot path.
+//! Clocks and names of this machine and of this process, read off the hot path.
+
+use std::sync::{Mutex, TryLockError};
 
 use rustix::time::{ClockId, clock_gettime};
 
@@ -19,25 +21,106 @@ pub(crate) fn now() -> u64 {
     nanoseconds(ClockId::Realtime)
 }
 
-/// The kernel's boot id, or zero without /proc. Read anew each time, off the hot path: what is kept in a
-/// `OnceLock` is lost for a child that was forked while it was made.
-pub(crate) fn boot_id() -> u128 {
-    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    u128::from_str_radix(&text.trim().replace('-', ""), 16).unwrap_or(0)
+/// What was read once, for the process that read it.
+///
+/// A forked child may find the lock taken by a thread that it does not have. So nobody waits for the lock:
+/// without it, the value is read anew.
+struct Known<T>(Mutex<Option<T>>);
+
+impl<T: Copy> Known<T> {
+    const fn nothing() -> Known<T> {
+        Known(Mutex::new(None))
+    }
+
+    /// Returns the value that is known if it is `valid`, else what `read` finds. What `read` was not sure
+    /// of (`None` as its second half) is not kept.
+    fn get(&self, valid: impl Fn(&T) -> bool, read: impl FnOnce() -> (T, Option<T>)) -> T {
+        let mut known = match self.0.try_lock() {
+            Ok(known) => known,
+            Err(TryLockError::Poisoned(known)) => known.into_inner(),
+            Err(TryLockError::WouldBlock) => return read().0,
+        };
+        if let Some(value) = known.filter(valid) {
+            return value;
+        }
+        let (value, sure) = read();
+        *known = sure;
+        value
+    }
 }
 
-/// This process as others may find it: pid, start time in clock ticks since boot, pid namespace.
-/// Read anew each time: a fork makes another process of us.
+/// The kernel's boot id, or zero without /proc.
+pub(crate) fn boot_id() -> u128 {
+    static KNOWN: Known<u128> = Known::nothing();
+    KNOWN.get(
+        |_| true,
+        || {
+            let text =
+                std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+            let id = u128::from_str_radix(&text.trim().replace('-', ""), 16).ok();
+            (id.unwrap_or(0), id)
+        },
+    )
+}
+
+/// This process as others may find it.
+#[derive(Clone, Copy)]
+struct Process {
+    /// How many forks lay between the program's start and the process that looked.
+    forks: u64,
+    pid: u64,
+    /// When it started, in clock ticks since boot.
+    start: u64,
+    /// Its pid namespace.
+    namespace: u64,
+}
+
+/// This process as others may find it: pid, start time in clock ticks since boot, pid namespace. None of
+/// them changes while a process lives, and a forked child is another process.
 pub(crate) fn process() -> (u64, u64, u64) {
-    let pid = u64::from(std::process::id());
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    static KNOWN: Known<Process> = Known::nothing();
+    let (forks, pid) = (crate::fork::forks(), u64::from(std::process::id()));
+    let found = KNOWN.get(
+        |known| (known.forks, known.pid) == (forks, pid),
+        || {
+            let (start, namespace) = (start_time(), namespace());
+            let process = Process {
+                forks,
+                pid,
+                start: start.unwrap_or(0),
+                namespace: namespace.unwrap_or(0),
+            };
+            (process, start.and(namespace).and(Some(process)))
+        },
+    );
+    (found.pid, found.start, found.namespace)
+}
+
+fn start_time() -> Option<u64> {
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
     // The second field, the command in parentheses, may hold anything: count from its end.
-    let after = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
-    let start = after
-        .split_whitespace()
-        .nth(19)
-        .and_then(|field| field.parse().ok())
-        .unwrap_or(0);
-    let namespace = rustix::fs::stat("/proc/self/ns/pid").map_or(0, |stat| stat.st_ino);
-    (pid, start, namespace)
+    let (_, after) = stat.rsplit_once(')')?;
+    after.split_whitespace().nth(19)?.parse().ok()
+}
+
+fn namespace() -> Option<u64> {
+    Some(rustix::fs::stat("/proc/self/ns/pid").ok()?.st_ino)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+
+    /// What is known is not read again, until it is another process's or was never certain.
+    #[test]
+    fn what_is_known_is_kept() {
+        let known = Known::<u64>::nothing();
+        assert_eq!(known.get(|_| true, || (1, None)), 1);
+        assert_eq!(known.get(|_| true, || (2, Some(2))), 2);
+        assert_eq!(known.get(|_| true, || panic!("read again")), 2);
+        assert_eq!(known.get(|value| *value != 2, || (3, Some(3))), 3);
+        let _taken = known.0.lock().unwrap();
+        assert_eq!(known.get(|_| true, || (4, Some(4))), 4, "nobody waits");
+    }
 }
