@@ -16,6 +16,11 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Contents(BTreeMap<PathBuf, (u64, u32, Vec<u8>)>);
 
 impl Contents {
+    /// Whether this path was there.
+    pub fn has(&self, path: &Path) -> bool {
+        self.0.contains_key(path)
+    }
+
     /// Asserts that this is what the room holds now, to the byte.
     #[track_caller]
     pub fn are_those_of(&self, room: &Room, what: &str) {

@@ -25,8 +25,19 @@ fn room(kind: &str) -> Room {
 /// What is done to a room, what opening `ticks` is refused with, and in which words.
 type Case<'c> = (&'c str, &'c dyn Fn(&Room), &'c str, &'c [&'c str]);
 
+/// What is to become of such a channel.
+#[derive(Clone, Copy, PartialEq)]
+enum Removal {
+    /// It can be removed.
+    Done,
+    /// Something in it is no part of a channel.
+    NotRemoved,
+    /// Refused as opening it is.
+    Refused,
+}
+
 #[track_caller]
-fn each(cases: &[Case<'_>], removable: bool) {
+fn each(cases: &[Case<'_>], removal: Removal) {
     for (case, options) in cases.iter().flat_map(|case| KINDS.map(|kind| (case, kind))) {
         let (what, damage, kind, words) = case;
         eprintln!("{what}, {options}");
@@ -48,14 +59,18 @@ fn each(cases: &[Case<'_>], removable: bool) {
             &["ticks"],
         );
         before.are_those_of(&room, what);
-        if removable {
+        if removal == Removal::Done {
             peer.ok("remove ticks");
             peer.ok(&format!("producer ticks {options}"));
             peer.ok("push 0 1");
             peer.ok(&format!("consumer ticks {options}"));
             assert_eq!(peer.number("pop 1"), 0, "{what}");
         } else {
-            peer.refused("remove ticks", kind, &[]);
+            let kind = match removal {
+                Removal::NotRemoved => "NotRemoved",
+                _ => kind,
+            };
+            peer.refused("remove ticks", kind, &["ticks"]);
             before.are_those_of(&room, what);
         }
         // The neighbour never noticed.
@@ -130,7 +145,7 @@ fn what_is_no_channel_is_refused() {
             ),
             ("another magic", magic, "NotAChannel", &["0x48", "SLIPRING"]),
         ],
-        true,
+        Removal::Done,
     );
 }
 
@@ -186,7 +201,7 @@ fn a_truncated_channel_is_refused() {
                 &["data", "create it again"],
             ),
         ],
-        true,
+        Removal::Done,
     );
 }
 
@@ -215,7 +230,7 @@ fn another_version_is_refused_and_both_are_said() {
                 &["version 0"],
             ),
         ],
-        true,
+        Removal::Done,
     );
 }
 
@@ -254,7 +269,7 @@ fn a_header_that_cannot_be_is_corrupt() {
             ("slot_size", &word(10, 7), "Corrupt", &["`slot_size`"]),
             ("slot_align", &word(11, 3), "Corrupt", &["`slot_align`"]),
         ],
-        true,
+        Removal::Done,
     );
 }
 
@@ -269,8 +284,11 @@ fn files_that_are_something_else_are_refused() {
             }
         };
         each(
+            &[("missing", &replace(|_, _| {}), "NotAChannel", &["ticks"])],
+            Removal::Done,
+        );
+        each(
             &[
-                ("missing", &replace(|_, _| {}), "NotAChannel", &["ticks"]),
                 // Opening it must not wait for anybody at the other end.
                 (
                     "a FIFO",
@@ -290,7 +308,6 @@ fn files_that_are_something_else_are_refused() {
                 (
                     "a link to nothing",
                     &replace(|_, path| symlink("nothing", path).unwrap()),
-                    // As where a hugetlbfs was mounted once.
                     if part == "data" { "Os" } else { "NotAChannel" },
                     &[],
                 ),
@@ -301,9 +318,25 @@ fn files_that_are_something_else_are_refused() {
                     &["ticks"],
                 ),
             ],
-            true,
+            Removal::NotRemoved,
         );
     }
+}
+
+#[test]
+fn a_lost_huge_page_file_is_removed() {
+    let unmounted = |room: &Room| {
+        let path = room.file("ticks", "data");
+        fs::remove_file(&path).unwrap();
+        symlink("/nowhere/slipring-0123456789abcdef", &path).unwrap();
+    };
+    let case = (
+        "a link to nothing",
+        &unmounted as &dyn Fn(&Room),
+        "Os",
+        &[] as &[&str],
+    );
+    each(&[case], Removal::Done);
 }
 
 #[test]
@@ -336,7 +369,7 @@ fn a_name_that_is_no_directory_is_refused_and_not_removed() {
                 &["ticks"],
             ),
         ],
-        false,
+        Removal::Refused,
     );
 }
 

@@ -639,7 +639,7 @@ fn strangers_in_a_fifo_block_nobody_and_lose_no_message() {
 
 #[test]
 fn what_stands_in_a_fifos_place_is_refused_and_the_live_channel_goes_on() {
-    for stands in ["nothing", "a file", "a link", "a socket"] {
+    for stands in ["nothing", "a file", "a symbolic link", "a socket"] {
         let place = Place::named(PEER, SPSC);
         let room = &place.room;
         let (mut tx, mut rx) = (place.seat("producer"), place.seat("consumer"));
@@ -649,7 +649,7 @@ fn what_stands_in_a_fifos_place_is_refused_and_the_live_channel_goes_on() {
             let aside = room.path().join(format!("aside-{seat}"));
             match stands {
                 "nothing" => fs::remove_file(&fifo).unwrap(),
-                "a link" => {
+                "a symbolic link" => {
                     fs::rename(&fifo, &aside).unwrap();
                     std::os::unix::fs::symlink(&aside, &fifo).unwrap();
                 }
@@ -692,6 +692,15 @@ fn what_stands_in_a_fifos_place_is_refused_and_the_live_channel_goes_on() {
                 .refused(&format!("{role} ticks {SPSC}"), "NotAChannel", &[pipe]);
         }
         before.are_those_of(room, "a channel without pipes");
+        if stands != "nothing" {
+            // What stands there is somebody's, and stays until they take it away.
+            let words = ["was not removed", stands, "pipe-"];
+            room.peer().refused("remove ticks", "NotRemoved", &words);
+            before.are_those_of(room, "a directory that holds something else");
+            for seat in [0, 1] {
+                fs::remove_file(room.file("ticks", &format!("pipe-{seat}"))).unwrap();
+            }
+        }
         room.peer().ok("remove ticks");
         let left = room.names();
         assert!(

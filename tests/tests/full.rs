@@ -1,13 +1,15 @@
 //! A full file system is `NoSpace` when the channel is made, nothing is left behind, and nobody gets a
-//! SIGBUS, unless somebody punches holes. In a tmpfs of one MiB of its own.
+//! SIGBUS, unless somebody punches holes. In a tmpfs of one MiB of its own. And what else keeps a file from
+//! being made: a limit on its length, a file system that cannot set space aside.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs;
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use rustix::fs::{FallocateFlags, fallocate};
-use slipring_tests::{Peer, Room, is_root};
+use slipring_tests::{Peer, Room, eventually, is_root};
 
 /// A process whose `SLIPRING_DIR` is a small tmpfs in its own mount namespace, and the path by which
 /// the test sees it. Nothing where only root can have one.
@@ -233,5 +235,218 @@ fn who_touches_a_punched_page_that_a_full_disk_cannot_give_back_ends_by_sigbus()
         next.refused(&format!("consumer ticks {kind}"), "NoSpace", &["holes"]);
         tx.tell("push 0 1");
         assert_eq!(tx.ended_by(), Some(libc::SIGBUS));
+    }
+}
+
+/// The time of a directory's last change, which is that of no clock until somebody changes it.
+fn untouched(dir: &Path) -> impl Fn() -> bool {
+    let (file, long_ago) = (fs::File::open(dir).unwrap(), SystemTime::UNIX_EPOCH);
+    file.set_modified(long_ago).unwrap();
+    move || file.metadata().unwrap().modified().unwrap() == long_ago
+}
+
+/// The file system is asked before anything is made in it.
+#[test]
+fn refused_creations_are_never_begun() {
+    for (kind, _, huge) in KINDS {
+        let room = room();
+        let Some((mut peer, seen)) = small(&room, "size:1m") else {
+            return;
+        };
+        let untouched = untouched(&seen);
+        for verb in ["create", "open-or-create", "producer", "consumer"] {
+            let words = ["no space for", "data", "1048576 bytes are free"];
+            peer.refused(&format!("{verb} ticks {kind} {huge}"), "NoSpace", &words);
+        }
+        assert!(untouched(), "{kind}: something was made");
+        peer.ok(&format!("create ticks {kind}"));
+        assert!(!untouched());
+    }
+}
+
+/// Who needs pages while others are refused finds all that there are.
+#[test]
+fn growing_neighbours_are_not_disturbed() {
+    let room = room();
+    let Some((mut neighbour, seen)) = small(&room, "size:1m") else {
+        return;
+    };
+    let path = |name: &str| room.path().join("small").join(name).display().to_string();
+    neighbour.tell(&format!("grow {} 1000000 {}", path("it"), path("stop")));
+    eventually("it grows", || seen.join("it").exists());
+    let mut peer = room.peer();
+    peer.ok(&format!("join {}", neighbour.pid()));
+    peer.ok(&format!("dir {}", path("")));
+    for (kind, _, huge) in KINDS.iter().cycle().take(400) {
+        let refusal = peer.refused(&format!("create ticks {kind} {huge}"), "NoSpace", &[]);
+        assert!(refusal.text.contains("are free"), "{refusal:?}");
+    }
+    fs::write(seen.join("stop"), "").unwrap();
+    assert_eq!(neighbour.answer().unwrap(), ["0"], "it was refused");
+}
+
+/// What a file system does not tell beforehand it says halfway; then all is given back.
+#[test]
+fn what_is_refused_halfway_is_given_back() {
+    for (kind, fits, huge) in KINDS {
+        let room = room();
+        let Some((mut peer, seen)) = small(&room, "size:1m") else {
+            return;
+        };
+        let mut blind = beside(&room, &peer);
+        blind.ok("no-fstatfs");
+        for _ in 0..3 {
+            let words = ["no space for", "data", "make room"];
+            blind.refused(&format!("create ticks {kind} {huge}"), "NoSpace", &words);
+            assert_eq!(names(&seen), Vec::<String>::new());
+        }
+        let stat = rustix::fs::statfs(&seen).unwrap();
+        assert_eq!(stat.f_bavail, stat.f_blocks, "all of it is free");
+        peer.ok(&format!("producer ticks {kind} {fits}"));
+    }
+}
+
+/// Traffic of several laps, while the file system is full.
+fn goes_round(tx: &mut Peer, rx: &mut Peer) {
+    for lap in 0..10 {
+        tx.ok(&format!("push {} 400", lap * 400));
+        assert_eq!(
+            rx.numbers("pop 400"),
+            (lap * 400..lap * 400 + 400).collect::<Vec<_>>()
+        );
+    }
+}
+
+#[test]
+fn zeros_stand_in_for_fallocate() {
+    for (kind, fits, _) in KINDS {
+        let options = format!("{kind} {fits}");
+        let room = room();
+        let (mut tx, mut rx) = (room.peer(), room.peer());
+        tx.ok("no-fallocate");
+        tx.ok(&format!("memfd {options}"));
+        tx.ok(&format!("producer ticks {options}"));
+        tx.ok("push 0 3");
+        // What lives is never written over: not by those who come, and not by those who would make it.
+        let before = room.contents();
+        rx.ok("no-fallocate");
+        rx.refused(&format!("create ticks {options}"), "AlreadyExists", &[]);
+        rx.ok(&format!("open-or-create ticks {options}"));
+        before.are_those_of(&room, "a live channel");
+        rx.ok(&format!("consumer ticks {options}"));
+        assert_eq!(rx.numbers("pop 3"), [0, 1, 2]);
+    }
+    for (kind, fits, huge) in KINDS {
+        let room = room();
+        let Some((mut tx, _)) = small(&room, "size:1m") else {
+            return;
+        };
+        tx.ok("no-fallocate");
+        tx.refused(&format!("create big {kind} {huge}"), "NoSpace", &["data"]);
+        tx.ok(&format!("producer ticks {kind} {fits}"));
+        tx.number(&format!(
+            "fill {}",
+            room.path().join("small/filler").display()
+        ));
+        let mut rx = beside(&room, &tx);
+        rx.ok(&format!("consumer ticks {kind} {fits}"));
+        goes_round(&mut tx, &mut rx);
+    }
+}
+
+/// Where there really is no `fallocate`, and no limit.
+#[test]
+fn a_ramfs_serves() {
+    if !is_root() {
+        return zeros_stand_in_for_fallocate();
+    }
+    for (kind, fits, _) in KINDS {
+        let room = room();
+        let dir = room.path().join("small");
+        fs::create_dir(&dir).unwrap();
+        let mut tx = room.peer();
+        tx.ok("private");
+        tx.ok(&format!("mount ramfs {}", dir.display()));
+        tx.ok(&format!("dir {}", dir.display()));
+        tx.ok(&format!("producer ticks {kind} {fits}"));
+        let mut rx = beside(&room, &tx);
+        rx.ok(&format!("consumer ticks {kind} {fits}"));
+        goes_round(&mut tx, &mut rx);
+        tx.kill();
+        rx.refused("pop 1", "Disconnected", &["died"]);
+        rx.ok("leave consumer");
+        rx.ok("remove ticks");
+    }
+}
+
+/// A file system that may keep no space for zeros is named, and nothing is left on it.
+#[test]
+fn an_unfit_file_system_is_named() {
+    if !is_root() {
+        return zeros_stand_in_for_fallocate();
+    }
+    let room = room();
+    let mut peer = room.peer();
+    let layer = |name: &str| {
+        let path = room.path().join(name);
+        fs::create_dir(&path).unwrap();
+        path.display().to_string()
+    };
+    let [lower, upper, work, merged] = ["lower", "upper", "work", "merged"].map(layer);
+    peer.ok("private");
+    let layers = format!("lowerdir:{lower},upperdir:{upper},workdir:{work}");
+    peer.ok(&format!("mount overlay {merged} {layers}"));
+    peer.ok(&format!("dir {merged}"));
+    // With fallocate it serves like any other.
+    peer.ok("create ticks");
+    peer.ok("remove ticks");
+    peer.ok("no-fallocate");
+    for (kind, fits, _) in KINDS {
+        let words = [
+            "control",
+            &merged,
+            "(overlay)",
+            "fallocate",
+            "SLIPRING_DIR",
+            "tmpfs",
+        ];
+        peer.refused(&format!("create ticks {kind} {fits}"), "FileSystem", &words);
+    }
+    assert_eq!(names(&peer.sees(Path::new(&merged))), Vec::<String>::new());
+}
+
+/// The kernel ends whoever makes a file longer than allowed; who asks first is only refused.
+#[test]
+fn file_limits_refuse_and_never_kill() {
+    for (kind, fits, huge) in KINDS {
+        let room = room();
+        let mut peer = room.peer();
+        peer.ok("limit 100000");
+        for way in ["create ticks", "producer market/ticks", "memfd"] {
+            let words = ["no space for", "100000 bytes", "RLIMIT_FSIZE", "ulimit -f"];
+            peer.refused(&format!("{way} {kind} {huge}"), "NoSpace", &words);
+        }
+        // Huge pages are files too; the reason why there are none says so.
+        peer.ok(&format!("memfd {kind} huge=2m"));
+        let pages = peer.ok("pages");
+        assert!(pages[2].contains("RLIMIT_FSIZE"), "{pages:?}");
+        if is_root() {
+            let mount = room.path().join("huge");
+            fs::create_dir(&mount).unwrap();
+            peer.ok("private");
+            peer.ok(&format!("mount hugetlbfs {} pagesize:2M", mount.display()));
+            peer.ok(&format!("create large {kind} huge=2m"));
+            let pages = peer.ok("pages");
+            assert!(pages[2].contains("RLIMIT_FSIZE"), "{pages:?}");
+            assert_eq!(names(&peer.sees(&mount)), Vec::<String>::new());
+        }
+        // Private memory is no file, and what is short enough is made.
+        peer.ok(&format!("heap {kind} {huge}"));
+        peer.ok(&format!("create ticks {kind} {fits}"));
+        // Without any file nothing is left behind either.
+        peer.ok("limit 0");
+        peer.refused("create other", "NoSpace", &["0 bytes", "RLIMIT_FSIZE"]);
+        let left = room.names();
+        assert!(left.iter().all(|name| !name.starts_with('.')), "{left:?}");
     }
 }

@@ -184,7 +184,7 @@ fn a_missing_directory_and_a_missing_channel_are_said() {
 }
 
 #[test]
-fn a_file_that_is_no_channel_is_listed_refused_and_can_be_removed() {
+fn a_ruined_channel_is_listed_refused_and_removed() {
     let place = Place::new();
     assert!(place.run(&["create", "good"]).status.success());
     for (name, control) in [
@@ -192,8 +192,8 @@ fn a_file_that_is_no_channel_is_listed_refused_and_can_be_removed() {
         ("zero", vec![0; 20000]),
         ("short", vec![1; 10]),
     ] {
+        assert!(place.run(&["create", name]).status.success());
         let dir = place.channels().join(name);
-        fs::create_dir(&dir).unwrap();
         fs::write(dir.join("control"), control).unwrap();
         fs::write(dir.join("data"), vec![0; 100_000]).unwrap();
         for verb in ["stat", "tail", "send", "recv"] {
@@ -217,6 +217,46 @@ fn a_file_that_is_no_channel_is_listed_refused_and_can_be_removed() {
             .len(),
         1
     );
+}
+
+#[test]
+fn rm_leaves_photos_alone() {
+    let place = Place::new();
+    assert!(place.run(&["create", "idle"]).status.success());
+    let photos = place.channels().join("photos");
+    fs::create_dir(&photos).unwrap();
+    for name in ["control", "data", "beach.jpg"] {
+        fs::write(photos.join(name), name).unwrap();
+    }
+    let removed = place.run(&["rm", "photos", "idle"]);
+    assert_eq!(removed.status.code(), Some(1));
+    let said = text(&removed.stderr);
+    assert!(
+        said.contains("photos was not removed: it holds a file `beach.jpg`"),
+        "{said}"
+    );
+    assert!(place.stat("idle").is_none());
+    for name in ["control", "data", "beach.jpg"] {
+        assert_eq!(fs::read(photos.join(name)).unwrap(), name.as_bytes());
+    }
+    assert_eq!(fs::read_dir(place.channels()).unwrap().count(), 1);
+}
+
+#[test]
+fn create_names_the_file_limit() {
+    let place = Place::new();
+    let mut command = std::process::Command::new("sh");
+    let script = "ulimit -f 100; exec \"$0\" create f";
+    command.args(["-c", script, env!("CARGO_BIN_EXE_slipring")]);
+    let output = command
+        .env("SLIPRING_DIR", place.channels())
+        .output()
+        .unwrap();
+    // By the exit code: no signal ended it.
+    assert_eq!(output.status.code(), Some(1));
+    let said = text(&output.stderr);
+    assert!(said.contains("`ulimit -f`"), "{said}");
+    assert_eq!(fs::read_dir(place.channels()).unwrap().count(), 0);
 }
 
 #[test]

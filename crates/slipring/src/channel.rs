@@ -60,7 +60,8 @@ pub struct SeatToken(pub(crate) Seat, pub(crate) Seek);
 /// # Errors
 /// *Making* a channel, wherever: `Capacity`, `MaxRecord`, `Consumers` or `Metadata` for what no channel can
 /// have, before anything is touched; `NoSpace` if the memory is not to be had (all of it is, before the
-/// channel appears); `NotSealable` for [`sealed`](Self::sealed) anywhere but in memfds.
+/// channel appears), or a limit on files (`ulimit -f`) forbids it; `FileSystem` where no space can be set
+/// aside; `NotSealable` for [`sealed`](Self::sealed) anywhere but in memfds.
 ///
 /// *Opening* one that exists: `NotAChannel`, `Version`, `Truncated`, `Corrupt` for what lies there, `Kind`,
 /// `Schema` or (with [`exact`](Self::exact)) `Geometry` for a channel that is another; it is not touched.
@@ -138,8 +139,9 @@ impl<K: Kind> Builder<K> {
 
     /// The permissions of a named channel's files, as for `chmod` (default 0o600: the owner alone).
     /// Taking a role needs read and write, looking on needs read. (Who may read can also lock a seat's
-    /// byte, and so keep others from the role.) The directory above must let
-    /// others in as well: the default one does not, so set `SLIPRING_DIR` for channels to share.
+    /// byte, and so keep others from the role.) The umask has no say, and in a setgid directory all belongs
+    /// to its group. The directory above must let others in as well: the default one does not, so set
+    /// `SLIPRING_DIR` for channels to share.
     #[must_use]
     pub fn mode(mut self, mode: u32) -> Self {
         self.mode = mode & 0o666;
@@ -533,7 +535,8 @@ impl<K: Kind> Channel<K> {
         crate::inspect::of_region(&self.region)
     }
 
-    /// Removes a named channel: `InUse` while a seat of it is held. Memory that somebody still has
+    /// Removes a named channel: `InUse` while a seat of it is held, `NotRemoved` while its directory holds
+    /// anything else, `NotFound` if the name leads elsewhere by now. Memory that somebody still has
     /// mapped stays until they let go. Does nothing for a channel without a name.
     pub fn remove(&self) -> Result<(), Error> {
         self.region.remove()

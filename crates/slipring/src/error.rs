@@ -233,6 +233,17 @@ pub enum Error {
         /// Where.
         what: Detail<str>,
     },
+    /// The file system can neither set space aside nor be trusted with zeros in its place.
+    #[error(
+        "cannot make {what}: its file system ({kind}) does not set space aside (fallocate); \
+         set SLIPRING_DIR to a directory on tmpfs (/dev/shm), ext4, XFS or Btrfs"
+    )]
+    FileSystem {
+        /// What was to be made, with the path.
+        what: Detail<str>,
+        /// The kind of file system.
+        kind: Detail<str>,
+    },
     /// A named channel in huge pages needs a file system of such pages.
     #[error(
         "no hugetlbfs with {size} is mounted; mount one (as root, `slipring hugepages --mount`), or do without huge pages"
@@ -277,6 +288,18 @@ pub enum Error {
         role: &'static str,
         /// The holder's process id as it wrote it itself (a hint), or 0.
         pid: u64,
+    },
+    /// What has the channel's name is not a channel's directory, or holds something else as well. It was left
+    /// as it is.
+    #[error(
+        "{dir} was not removed: it holds {found}, so it is not only a channel's; take that away, or remove \
+         the directory by hand"
+    )]
+    NotRemoved {
+        /// The directory.
+        dir: Detail<Path>,
+        /// What is in it that is no part of a channel.
+        found: Detail<str>,
     },
     /// A passed descriptor cannot be reopened without /proc.
     #[error("a passed channel needs /proc mounted (to open its own description of the memory)")]

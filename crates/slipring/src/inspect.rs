@@ -144,8 +144,8 @@ pub fn stat(name: &str) -> Result<Stat, Error> {
 }
 
 /// Removes a named channel: `InUse` while a seat of it is held. What is no valid channel any more (a corrupt
-/// one) is removed as well. `BadName`, `NotFound`, `Permission`. Killed halfway it leaves what the next
-/// creator sweeps.
+/// one) is removed as well, but `NotRemoved` is what never was one, or holds anything else. `BadName`,
+/// `NotFound`, `Permission`. Killed halfway it leaves what the next creator sweeps.
 pub fn remove(name: &str) -> Result<(), Error> {
     named::remove(&Name::new(name)?)
 }

@@ -4,16 +4,23 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, RenameFlags, Stat};
 use rustix::io::Errno;
 
-use super::map::{Mapping, backed};
+use super::map::Mapping;
+use super::parts::HUGE;
+use super::space::{Refused, backed};
 use super::{HugePages, huge};
 use crate::error::{Error, path};
 use crate::name::{Name, directory};
 
 pub(super) const CONTROL: &str = "control";
 pub(super) const DATA: &str = "data";
+
+/// The front of the temporary name of a directory that is being made.
+pub(super) const BUILDING: &str = ".new-";
+/// The same for one that is being removed.
+pub(super) const REMOVING: &str = ".old-";
 
 /// Where a named channel lives.
 pub(crate) struct Place {
@@ -68,34 +75,75 @@ pub(crate) fn base(make: bool) -> Result<OwnedFd, Error> {
             Err(errno) => return Err(Error::os(format_args!("make {}", dir.display()), errno)),
         }
     }
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let flags = if default {
-        flags | OFlags::NOFOLLOW
+    let follow = if default {
+        OFlags::NOFOLLOW
     } else {
-        flags
+        OFlags::empty()
     };
-    let fd = rustix::fs::open(&dir, flags, Mode::empty()).map_err(|errno| match errno {
+    let open = |how| {
+        let flags = how | follow | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        rustix::fs::open(&dir, flags, Mode::empty())
+    };
+    let refuse = |errno| match errno {
         Errno::NOENT => Error::NoDirectory { dir: path(&dir) },
-        Errno::NOTDIR | Errno::LOOP => Error::UnsafeDirectory {
-            dir: path(&dir),
-            found: "it is no directory".into(),
-        },
+        Errno::NOTDIR | Errno::LOOP => unsafe_directory(&dir, "it is no directory".into()),
         errno => Error::os(format_args!("open {}", dir.display()), errno),
-    })?;
-    if default {
-        let stat =
-            rustix::fs::fstat(&fd).map_err(|errno| Error::os("look at the directory", errno))?;
-        let uid = rustix::process::geteuid().as_raw();
-        let mode = stat.st_mode & 0o777;
-        if stat.st_uid != uid || mode & 0o022 != 0 {
-            let found = format!("it belongs to user {} and has mode {mode:04o}", stat.st_uid);
-            return Err(Error::UnsafeDirectory {
-                dir: path(&dir),
-                found: found.into(),
-            });
+    };
+    let fd = match open(OFlags::RDONLY) {
+        Err(Errno::ACCESS) if default => {
+            let unread = open(OFlags::PATH).map_err(refuse)?;
+            owned_and_usable(&unread, &dir, make)?;
+            open(OFlags::RDONLY)
         }
+        opened => opened,
+    };
+    let fd = fd.map_err(refuse)?;
+    if default {
+        owned_and_usable(&fd, &dir, make)?;
     }
     Ok(fd)
+}
+
+fn unsafe_directory(dir: &Path, found: String) -> Error {
+    Error::UnsafeDirectory {
+        dir: path(dir),
+        found: found.into(),
+    }
+}
+
+/// Refuses a default directory that is not the user's own, or that others may write to. One that an earlier
+/// run made under a umask that took its own rights away gets them back.
+fn owned_and_usable(fd: &OwnedFd, dir: &Path, make: bool) -> Result<(), Error> {
+    let stat = rustix::fs::fstat(fd).map_err(|errno| Error::os("look at the directory", errno))?;
+    let mode = stat.st_mode & 0o777;
+    if stat.st_uid != rustix::process::geteuid().as_raw() || mode & 0o022 != 0 {
+        let found = format!("it belongs to user {} and has mode {mode:04o}", stat.st_uid);
+        return Err(unsafe_directory(dir, found));
+    }
+    let needed = if make { 0o700 } else { 0o500 };
+    if mode & needed == needed {
+        return Ok(());
+    }
+    // Ours, under our name for it, and with fewer rights than `mkdir` asked for: so a umask did it.
+    let mended = mode & 0o077 == 0 && set_mode(fd, 0o700).is_ok();
+    if mended {
+        return Ok(());
+    }
+    let found = format!("it has mode {mode:04o}, which keeps you out (`chmod 700` it)");
+    Err(unsafe_directory(dir, found))
+}
+
+/// `fchmod`, also for a descriptor that was opened without the right to read.
+fn set_mode(fd: &OwnedFd, mode: u32) -> Result<(), Errno> {
+    use std::os::fd::AsRawFd;
+    let mode = Mode::from_raw_mode(mode);
+    match rustix::fs::fchmod(fd, mode) {
+        Err(Errno::BADF) => {
+            let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
+            rustix::fs::chmod(path, mode)
+        }
+        changed => changed,
+    }
 }
 
 /// The directory that holds (or, with a mode, shall hold) the channel.
@@ -110,7 +158,7 @@ pub(super) fn parent_of(name: &Name, make: Option<u32>) -> Result<OwnedFd, Error
         return Ok(base);
     };
     if let Some(mode) = make {
-        make_dir(base.as_fd(), &domain, mode)?;
+        make_domain(&base, &domain, mode)?;
     }
     open_at(&base, &domain).map_err(|errno| match errno {
         Errno::NOENT => name.not_found(),
@@ -118,29 +166,91 @@ pub(super) fn parent_of(name: &Name, make: Option<u32>) -> Result<OwnedFd, Error
     })
 }
 
-/// A directory as open to others as files of this mode are.
-pub(super) fn make_dir(parent: BorrowedFd<'_>, name: &str, mode: u32) -> Result<(), Error> {
-    let fail = |errno| {
-        Error::os(
-            format_args!("make the directory {name} in {}", directory().0.display()),
-            errno,
-        )
-    };
-    match rustix::fs::mkdirat(parent, name, Mode::RWXU) {
-        Ok(()) => {}
-        Err(Errno::EXIST) => return Ok(()),
-        Err(Errno::NOSPC) => {
-            return Err(Error::space("a directory for the channel", 0, Errno::NOSPC));
+/// The directory of a domain, as open to others as files of this mode are. It appears with that mode.
+fn make_domain(base: &OwnedFd, domain: &str, mode: u32) -> Result<(), Error> {
+    while !exists(base, domain) {
+        let Some(fresh) = FreshDir::make(base)? else {
+            continue;
+        };
+        let named = open_to(&fresh.dir, mode).and_then(|()| {
+            let noreplace = RenameFlags::NOREPLACE;
+            rustix::fs::renameat_with(base, &fresh.name, base, domain, noreplace)
+        });
+        if let Err(errno) = named {
+            let _ = rustix::fs::unlinkat(base, &fresh.name, AtFlags::REMOVEDIR);
+            if errno != Errno::EXIST {
+                return Err(Error::os(format_args!("make the domain {domain}"), errno));
+            }
         }
-        Err(errno) => return Err(fail(errno)),
     }
+    Ok(())
+}
+
+/// A new directory under a temporary name, the user's alone, whatever the umask. It is locked, so that
+/// nobody sweeps it.
+pub(super) struct FreshDir {
+    pub(super) name: String,
+    pub(super) dir: OwnedFd,
+}
+
+impl FreshDir {
+    /// Makes one in `parent`; `None` if another creator swept it in the instant before it was locked.
+    pub(super) fn make(parent: &OwnedFd) -> Result<Option<FreshDir>, Error> {
+        let name = temporary(BUILDING);
+        rustix::fs::mkdirat(parent, &name, Mode::RWXU).map_err(|errno| match errno {
+            Errno::NOSPC => Error::space("a directory for the channel", 0, errno),
+            errno => {
+                let base = directory().0;
+                let what = format!("make the directory {name} in {}", base.display());
+                Error::os(what, errno)
+            }
+        })?;
+        // Only what a sweeper does means "again": anything else would fail for ever.
+        let fail = |errno| {
+            let _ = rustix::fs::unlinkat(parent, &name, AtFlags::REMOVEDIR);
+            Error::os("open and lock the channel's new directory", errno)
+        };
+        let dir = match open_own(parent, &name) {
+            Err(Errno::NOENT) => return Ok(None),
+            dir => dir.map_err(fail)?,
+        };
+        match rustix::fs::flock(&dir, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) => return Ok(None),
+            locked => locked.map_err(fail)?,
+        }
+        let there = leads_to(parent, &name, &dir);
+        Ok(there.then_some(FreshDir { name, dir }))
+    }
+}
+
+/// Opens a directory that this process has just made, to which the umask may have left it no right.
+fn open_own(parent: &OwnedFd, name: &str) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let dir = match open_at(parent, name) {
+        Err(Errno::ACCESS) => rustix::fs::openat(parent, name, flags, Mode::empty())?,
+        dir => dir?,
+    };
+    let stat = rustix::fs::fstat(&dir)?;
+    if stat.st_mode & 0o700 == 0o700 {
+        return Ok(dir);
+    }
+    if stat.st_uid != rustix::process::geteuid().as_raw() {
+        return Err(Errno::ACCESS);
+    }
+    set_mode(&dir, stat.st_mode & 0o2000 | 0o700)?;
+    open_at(parent, name)
+}
+
+/// Opens a new directory to those who may read or write files of this mode. It keeps the bit that has the
+/// files in it belong to its group.
+pub(super) fn open_to(dir: &OwnedFd, mode: u32) -> Result<(), Errno> {
+    let found = rustix::fs::fstat(dir)?.st_mode & 0o7777;
     // Who may read a part may list the directory; the umask has no say in what the caller chose.
-    let search = (mode & 0o444) >> 2 | mode | 0o700;
-    match rustix::fs::chmodat(parent, name, Mode::from_raw_mode(search), AtFlags::empty()) {
-        // Swept by another creator in this instant: whoever opens it next finds out.
-        Ok(()) | Err(Errno::NOENT) => Ok(()),
-        Err(errno) => Err(fail(errno)),
+    let wanted = found & 0o2000 | (mode & 0o444) >> 2 | mode | 0o700;
+    if found == wanted {
+        return Ok(());
     }
+    set_mode(dir, wanted)
 }
 
 pub(super) fn open_at(parent: impl AsFd, name: &str) -> Result<OwnedFd, Errno> {
@@ -188,17 +298,22 @@ pub(super) fn exists(parent: &OwnedFd, topic: &str) -> bool {
     rustix::fs::statat(parent, topic, AtFlags::SYMLINK_NOFOLLOW).is_ok()
 }
 
+/// A file that is to be made, for messages.
+pub(super) fn part_in_words(part: &str) -> String {
+    format!("the channel's {part} file in {}", directory().0.display())
+}
+
 pub(super) fn create_part(
     dir: &OwnedFd,
     part: &str,
     len: usize,
     mode: u32,
 ) -> Result<(OwnedFd, Mapping), Error> {
-    let what = || format!("the channel's {part} file in {}", directory().0.display());
+    let what = || part_in_words(part);
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = rustix::fs::openat(dir, part, flags, Mode::RUSR | Mode::WUSR)
         .map_err(|errno| Error::space(what(), len as u64, errno))?;
-    let mapping = backed(&file, len).map_err(|errno| Error::space(what(), len as u64, errno))?;
+    let mapping = backed(&file, len).map_err(|refused| refused.error(what(), len))?;
     // The umask has no say in what the caller chose.
     rustix::fs::fchmod(&file, Mode::from_raw_mode(mode & 0o666))
         .map_err(|errno| Error::os(what(), errno))?;
@@ -217,10 +332,10 @@ pub(super) fn create_huge(
     let Some(mount) = huge::mount(size) else {
         return Err(Error::NotMounted { size });
     };
-    let target = mount.join(format!("slipring{}", temporary("-")));
-    let fail = |errno| Error::space(target.display(), needed as u64, errno);
-    rustix::fs::symlinkat(&target, dir, DATA).map_err(fail)?;
-    let made = (|| {
+    let target = mount.join(temporary(HUGE));
+    let fail = |refused: Refused| refused.error(target.display(), needed);
+    rustix::fs::symlinkat(&target, dir, DATA).map_err(|errno| fail(errno.into()))?;
+    let made = (|| -> Result<_, Refused> {
         let flags =
             OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = rustix::fs::open(&target, flags, Mode::RUSR | Mode::WUSR)?;
@@ -228,9 +343,10 @@ pub(super) fn create_huge(
         rustix::fs::fchmod(&file, Mode::from_raw_mode(mode & 0o666))?;
         Ok((file, mapping))
     })();
-    made.map_err(|errno| {
-        remove_data(dir);
-        fail(errno)
+    made.map_err(|refused| {
+        let _ = rustix::fs::unlink(&target);
+        let _ = rustix::fs::unlinkat(dir, DATA, AtFlags::empty());
+        fail(refused)
     })
 }
 
@@ -297,25 +413,6 @@ pub(super) fn open_data(
     }
 }
 
-/// Removes the data file, and what it links to if that is a huge page file of ours.
-pub(super) fn remove_data(dir: &OwnedFd) {
-    if let Ok(target) = rustix::fs::readlinkat(dir, DATA, Vec::new()) {
-        let target = Path::new(std::ffi::OsStr::new(target.to_str().unwrap_or(""))).to_path_buf();
-        let ours = target
-            .file_name()
-            .is_some_and(|name| name.to_string_lossy().starts_with("slipring-"))
-            && target.is_absolute();
-        let huge = rustix::fs::statfs(&target)
-            .is_ok_and(|stat| stat.f_type as u64 == huge::HUGETLBFS_MAGIC);
-        let owner = |stat: Result<Stat, Errno>| stat.map(|stat| stat.st_uid).ok();
-        let same = owner(rustix::fs::lstat(&target)) == owner(rustix::fs::fstat(dir));
-        if ours && huge && same {
-            let _ = rustix::fs::unlink(&target);
-        }
-    }
-    let _ = rustix::fs::unlinkat(dir, DATA, AtFlags::empty());
-}
-
 pub(super) fn entries(dir: &OwnedFd) -> Vec<String> {
     let Ok(entries) = rustix::fs::Dir::read_from(dir) else {
         return Vec::new();
@@ -333,4 +430,11 @@ pub(super) fn temporary(prefix: &str) -> String {
         random = crate::clock::since_boot().to_le_bytes();
     }
     format!("{prefix}{:016x}", u64::from_le_bytes(random))
+}
+
+/// Returns `true` for a name that `temporary` gave, or may have given.
+pub(super) fn is_temporary(name: &str, prefix: &str) -> bool {
+    let digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+    name.strip_prefix(prefix)
+        .is_some_and(|digits| digits.len() == 16 && digits.bytes().all(digit))
 }

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::map::{Mapping, refuse_absurd};
+use super::map::Mapping;
+use super::space::refuse_absurd;
 use super::{Pages, Plan, Region, huge, pipes};
 use crate::error::Error;
 

@@ -1,13 +1,14 @@
 //! Mappings: the only calls of `mmap` for channel memory, and how it is made safe to touch.
 
+use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::ptr::NonNull;
 
-use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 
+use super::space::refuse_absurd;
 use super::{Files, HugePages};
 use crate::error::Error;
 
@@ -99,14 +100,22 @@ impl Mapping {
     /// Backs every page now. What is not there (a truncated file, a full file system) is an error
     /// here, and never a signal later.
     pub(crate) fn populate(&self, writable: bool) -> Result<(), Errno> {
+        self.populate_range(0..self.len, writable)
+    }
+
+    /// As [`populate`](Self::populate), for a part of it, which begins at a page.
+    pub(super) fn populate_range(&self, part: Range<usize>, writable: bool) -> Result<(), Errno> {
+        let (start, end) = (part.start.min(self.len), part.end.min(self.len));
         let advice = if writable {
             Advice::LinuxPopulateWrite
         } else {
             Advice::LinuxPopulateRead
         };
         loop {
+            // SAFETY: `start` lies in the mapping, or just behind it.
+            let at = unsafe { self.base.add(start) };
             // SAFETY: populating a mapping of ours changes no content.
-            match unsafe { rustix::mm::madvise(self.base.as_ptr().cast(), self.len, advice) } {
+            match unsafe { rustix::mm::madvise(at.as_ptr().cast(), end - start, advice) } {
                 Err(Errno::INTR | Errno::AGAIN) => {}
                 // Linux before 5.14 does not know the advice; the pages then come one by one.
                 Err(Errno::INVAL) => return Ok(()),
@@ -186,44 +195,4 @@ pub(crate) fn existing(
         errno => fail(errno),
     })?;
     Ok(mapping)
-}
-
-/// Gives a file its length, mapped and with every page backed: the only way to make channel files.
-///
-/// The order matters. Populating first lets the kernel use transparent huge pages, which it can
-/// only through a mapping; `fallocate` then backs whatever that left, and answers `NOSPC` where
-/// `ftruncate` alone would let the first touch end in SIGBUS.
-pub(crate) fn backed(file: impl AsFd, len: usize) -> Result<Mapping, Errno> {
-    let file = file.as_fd();
-    refuse_absurd(len)?;
-    rustix::fs::ftruncate(file, len as u64)?;
-    let mapping = Mapping::shared(file, len, true)?;
-    mapping.wish_huge();
-    if let Err(errno) = mapping.populate(true) {
-        return Err(if errno == Errno::FAULT {
-            Errno::NOSPC
-        } else {
-            errno
-        });
-    }
-    loop {
-        match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, len as u64) {
-            Err(Errno::INTR) => {}
-            Err(errno) => return Err(errno),
-            Ok(()) => return Ok(mapping),
-        }
-    }
-}
-
-/// A memfd has no file system to say that it is full, and private memory is promised before it
-/// exists: without this the answer to an absurd size would come from the OOM killer.
-pub(crate) fn refuse_absurd(len: usize) -> Result<(), Errno> {
-    let info = rustix::system::sysinfo();
-    let unit = (info.mem_unit as u64).max(1);
-    let total = (info.totalram as u64 + info.totalswap as u64).saturating_mul(unit);
-    if len as u64 > total {
-        Err(Errno::NOMEM)
-    } else {
-        Ok(())
-    }
 }

@@ -8,7 +8,8 @@ use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::io::Errno;
 use slipring_core::layout::MOST_SEATS;
 
-use super::map::{Mapping, backed};
+use super::map::Mapping;
+use super::space::backed;
 use super::{Files, HugePages, Plan, Region, huge, pipes};
 use crate::error::Error;
 
@@ -109,10 +110,11 @@ pub(super) fn is_sealed(data: &OwnedFd) -> bool {
 }
 
 fn create(name: &str, len: usize, huge: HugePages) -> Result<(OwnedFd, Mapping), Error> {
-    let fail = |errno| Error::space(format_args!("a memfd ({name})"), len as u64, errno);
+    let what = || format!("a memfd ({name})");
+    let fail = |errno| Error::space(what(), len as u64, errno);
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING | huge.memfd_flags();
     let file = rustix::fs::memfd_create(name, flags).map_err(fail)?;
-    let mapping = backed(&file, len).map_err(fail)?;
+    let mapping = backed(&file, len).map_err(|refused| refused.error(what(), len))?;
     rustix::fs::fcntl_add_seals(&file, SEALS).map_err(fail)?;
     Ok((file, mapping))
 }

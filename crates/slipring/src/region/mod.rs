@@ -13,7 +13,9 @@ mod huge;
 mod map;
 mod memfd;
 pub(crate) mod named;
+mod parts;
 pub(crate) mod pipes;
+mod space;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;

@@ -6,24 +6,24 @@
 //! lock, and swept by the next creator.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 
 use rustix::fs::{AtFlags, FlockOperation, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use super::files::{
-    CONTROL, DATA, Place, base, create_huge, create_part, entries, exists, leads_to, look_in,
-    make_dir, open_at, open_data, open_dir, open_part, parent_of, remove_data, shown, temporary,
+    BUILDING, CONTROL, DATA, FreshDir, Place, REMOVING, base, create_huge, create_part, entries,
+    exists, is_temporary, leads_to, look_in, open_at, open_data, open_dir, open_part, open_to,
+    parent_of, part_in_words, shown, temporary,
 };
 use super::map::{self, Mapping};
-use super::{Files, HugePages, Pages, Plan, Region, huge, pipes};
+use super::parts::{Foreign, Parts};
+use super::{Files, HugePages, Pages, Plan, Region, huge, pipes, space};
 use crate::error::{Error, path};
 use crate::fork::NoFork;
 use crate::lock;
 use crate::name::{Name, directory};
 use crate::seat::Role;
-
-const BUILDING: &str = ".new-";
-const REMOVING: &str = ".old-";
 
 impl Region {
     /// Makes a new named channel; `AlreadyExists` if there is one, which is not touched.
@@ -33,6 +33,7 @@ impl Region {
             return Err(already_exists(name));
         }
         sweep(&parent);
+        room_for(plan, &parent)?;
         loop {
             // Nothing: swept by another creator in the instant before we had our lock. Again.
             if let Some(region) = build(name, &parent, plan)? {
@@ -82,6 +83,22 @@ impl Region {
     }
 }
 
+/// Refuses a channel that does not fit before anything of it is made.
+fn room_for(plan: &Plan, parent: &OwnedFd) -> Result<(), Error> {
+    let (control, data) = (
+        plan.geometry.control_len(),
+        plan.geometry.data_len() as usize,
+    );
+    let (part, lengths) = match plan.huge {
+        HugePages::Off => (DATA, vec![control, data]),
+        // The data goes elsewhere, or asks by itself.
+        _ => (CONTROL, vec![control]),
+    };
+    let needed = lengths.iter().copied().fold(0, usize::saturating_add);
+    space::ask(parent.as_fd(), &lengths)
+        .map_err(|refused| refused.error(part_in_words(part), needed))
+}
+
 fn already_exists(name: &Name) -> Error {
     Error::AlreadyExists {
         name: name.to_string().into(),
@@ -92,26 +109,21 @@ fn already_exists(name: &Name) -> Error {
 /// Builds the channel under a temporary name and lets it appear. Nothing if another creator swept
 /// the directory before we could lock it.
 fn build(name: &Name, parent: &OwnedFd, plan: &Plan) -> Result<Option<Region>, Error> {
-    let temporary = temporary(BUILDING);
-    make_dir(parent.as_fd(), &temporary, plan.mode)?;
-    // Only what a sweeper does means "again": anything else would fail for ever.
-    let fail = |errno| {
-        let _ = rustix::fs::unlinkat(parent, &temporary, AtFlags::REMOVEDIR);
-        Error::os("open and lock the channel's new directory", errno)
-    };
-    let dir = match open_at(parent, &temporary) {
-        Err(Errno::NOENT) => return Ok(None),
-        dir => dir.map_err(fail)?,
-    };
-    match rustix::fs::flock(&dir, FlockOperation::NonBlockingLockExclusive) {
-        Err(Errno::WOULDBLOCK) => return Ok(None),
-        locked => locked.map_err(fail)?,
-    }
-    if !leads_to(parent, &temporary, &dir) {
+    let Some(FreshDir {
+        name: temporary,
+        dir,
+    }) = FreshDir::make(parent)?
+    else {
         return Ok(None);
-    }
+    };
     let built = fill(name, parent, &dir, plan).and_then(|(files, control, data, pages)| {
         let region = Region::format(control, data, Some(files), pages, plan)?;
+        let fail = |errno| {
+            let what = format!("name the channel {}", shown(name).display());
+            Error::os(what, errno)
+        };
+        // Only now: while it is built nobody else can put anything in a part's place.
+        open_to(&dir, plan.mode).map_err(fail)?;
         rustix::fs::renameat_with(
             parent,
             &temporary,
@@ -121,24 +133,21 @@ fn build(name: &Name, parent: &OwnedFd, plan: &Plan) -> Result<Option<Region>, E
         )
         .map_err(|errno| match errno {
             Errno::EXIST => already_exists(name),
-            errno => Error::os(
-                format_args!("name the channel {}", shown(name).display()),
-                errno,
-            ),
+            errno => fail(errno),
         })?;
         // The lock has done its work; the region keeps a descriptor of its description.
         let _ = rustix::fs::flock(&dir, FlockOperation::Unlock);
         Ok(region)
     });
     if built.is_err() {
-        discard(parent, &temporary, &dir);
+        let _ = discard(parent, &temporary, &dir);
     }
     built.map(Some)
 }
 
-type Parts = (Files, Mapping, Mapping, Pages);
+type Filled = (Files, Mapping, Mapping, Pages);
 
-fn fill(name: &Name, parent: &OwnedFd, dir: &OwnedFd, plan: &Plan) -> Result<Parts, Error> {
+fn fill(name: &Name, parent: &OwnedFd, dir: &OwnedFd, plan: &Plan) -> Result<Filled, Error> {
     let (control_file, control) =
         create_part(dir, CONTROL, plan.geometry.control_len(), plan.mode)?;
     let needed = plan.geometry.data_len() as usize;
@@ -223,31 +232,48 @@ fn in_use(place: &Place, control: &OwnedFd) -> Error {
     }
 }
 
-/// Takes the name away first, in one step, then what lies behind it.
+/// Takes the name away first, in one step, then what lies behind it: if that is a channel, and nothing else.
 fn unlink(place: &Place) -> Result<(), Error> {
-    let fail = |errno| Error::os(format_args!("remove {}", place.shown().display()), errno);
-    let old = temporary(REMOVING);
-    rustix::fs::renameat_with(
-        &place.parent,
-        place.name.topic(),
-        &place.parent,
-        &old,
-        RenameFlags::NOREPLACE,
-    )
-    .map_err(|errno| {
-        if errno == Errno::NOENT {
-            place.name.not_found()
-        } else {
-            fail(errno)
-        }
+    let refuse = |foreign, at: PathBuf| match foreign {
+        _ if !place.still() => place.name.not_found(),
+        Foreign::Holds(found) => Error::NotRemoved {
+            dir: path(at),
+            found: found.into(),
+        },
+        Foreign::Unknown(errno) => Error::os(format_args!("look into {}", at.display()), errno),
+    };
+    Parts::of_channel(&place.dir).map_err(|foreign| refuse(foreign, place.shown()))?;
+    let rename = |from: &str, to: &str| {
+        let noreplace = RenameFlags::NOREPLACE;
+        rustix::fs::renameat_with(&place.parent, from, &place.parent, to, noreplace)
+    };
+    let (topic, old) = (place.name.topic(), temporary(REMOVING));
+    rename(topic, &old).map_err(|errno| match errno {
+        Errno::NOENT => place.name.not_found(),
+        errno => Error::os(format_args!("remove {}", place.shown().display()), errno),
     })?;
-    discard(&place.parent, &old, &place.dir);
-    Ok(())
+    let left = place.shown().with_file_name(&old);
+    match discard(&place.parent, &old, &place.dir) {
+        // Somebody put something there since we looked. Nothing is removed yet.
+        Err(Foreign::Holds(found)) => Err(Error::NotRemoved {
+            dir: path(match rename(&old, topic) {
+                Ok(()) => place.shown(),
+                Err(_) => left,
+            }),
+            found: found.into(),
+        }),
+        Err(Foreign::Unknown(errno @ Errno::NOTEMPTY)) => {
+            Err(Error::os(format_args!("remove {}", left.display()), errno))
+        }
+        // The name is gone; a later creator sweeps.
+        Ok(()) | Err(Foreign::Unknown(_)) => Ok(()),
+    }
 }
 
 /// Removes a named channel, whatever state its files are in, if nobody holds a seat of it.
 ///
-/// That is how a user gets rid of a corrupt one. A directory without a control file holds no seats.
+/// That is how a user gets rid of a corrupt one. A directory without a control file holds no seats. One that
+/// is no channel's, or holds something else, is `NotRemoved`.
 pub(crate) fn remove(name: &Name) -> Result<(), Error> {
     let parent = parent_of(name, None)?;
     let dir = open_dir(&parent, name)?;
@@ -271,26 +297,32 @@ pub(crate) fn remove(name: &Name) -> Result<(), Error> {
     }
 }
 
-/// Removes a channel's directory under its temporary name. Best effort: a later creator sweeps.
-fn discard(parent: &OwnedFd, temporary: &str, dir: &OwnedFd) {
-    remove_data(dir);
-    pipes::remove(dir);
-    let _ = rustix::fs::unlinkat(dir, CONTROL, AtFlags::empty());
-    let _ = rustix::fs::unlinkat(parent, temporary, AtFlags::REMOVEDIR);
+/// Removes a channel's directory under its temporary name, if it holds nothing else. Best effort: a later
+/// creator sweeps.
+fn discard(parent: &OwnedFd, temporary: &str, dir: &OwnedFd) -> Result<(), Foreign> {
+    Parts::of(dir)?.remove(dir);
+    Ok(rustix::fs::unlinkat(parent, temporary, AtFlags::REMOVEDIR)?)
 }
 
-/// Removes what killed creators and removers left: temporary directories whose lock is free.
+/// Removes what killed creators and removers left: directories with a temporary name of ours whose lock is
+/// free, and that hold nothing but parts of channels.
 fn sweep(parent: &OwnedFd) {
     for name in entries(parent) {
-        if !name.starts_with(BUILDING) && !name.starts_with(REMOVING) {
+        if !is_temporary(&name, BUILDING) && !is_temporary(&name, REMOVING) {
             continue;
         }
-        if let Ok(dir) = open_at(parent, &name)
-            && rustix::fs::flock(&dir, FlockOperation::NonBlockingLockExclusive).is_ok()
-            // Under the lock: its creator may have given it its real name in the meantime.
-            && leads_to(parent, &name, &dir)
-        {
-            discard(parent, &name, &dir);
+        match open_at(parent, &name) {
+            Ok(dir) => {
+                let free = rustix::fs::flock(&dir, FlockOperation::NonBlockingLockExclusive);
+                // Under the lock: its creator may have given it its real name in the meantime.
+                if free.is_ok() && leads_to(parent, &name, &dir) {
+                    let _ = discard(parent, &name, &dir);
+                }
+            }
+            // Its creator died before it had the right to open it: so it is empty, and else it stays.
+            Err(_) => {
+                let _ = rustix::fs::unlinkat(parent, &name, AtFlags::REMOVEDIR);
+            }
         }
     }
 }

@@ -34,6 +34,12 @@ pub(super) fn name(seat: usize) -> String {
     format!("pipe-{seat}")
 }
 
+/// The seat whose FIFO has this name.
+pub(super) fn seat_of(name: &str) -> Option<usize> {
+    let seat = name.strip_prefix("pipe-")?.parse().ok()?;
+    (seat <= MOST_SEATS && self::name(seat) == name).then_some(seat)
+}
+
 /// The pipes of a channel in private memory: reading and writing end of each seat's.
 pub(crate) struct Private {
     pipes: Vec<Mutex<Option<(OwnedFd, OwnedFd)>>>,
@@ -156,14 +162,6 @@ pub(super) fn create(dir: &OwnedFd, seats: usize, mode: u32) -> Result<(), Error
         made.map_err(|errno| Error::space("the channel's pipes", 0, errno))?;
     }
     Ok(())
-}
-
-/// Removes the FIFOs of a named channel, of however many seats.
-pub(super) fn remove(dir: &OwnedFd) {
-    let mut seat = 0;
-    while rustix::fs::unlinkat(dir, name(seat), AtFlags::empty()).is_ok() || seat <= MOST_SEATS {
-        seat += 1;
-    }
 }
 
 /// The pipes of a new channel without a name. (Their writing ends are opened by those who write.) As

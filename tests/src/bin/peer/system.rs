@@ -7,6 +7,9 @@
 //! | `private`, `join` PID | a mount namespace of its own; that of another process |
 //! | `mount` KIND PATH OPTIONS | in the private mount namespace |
 //! | `fill` PATH | writes a file until there is no space left |
+//! | `grow` PATH BYTES STOP | takes so many bytes for a file and gives them back, until the file STOP is there; says how often there were too few |
+//! | `no-fallocate`, `no-fstatfs` | from now on no file system has that |
+//! | `limit` BYTES | the most that a file of its may have |
 //! | `lock` PATH BYTE (`shared`), `unlock` | an open-file-description lock, as a recoverer takes, or one for reading |
 //! | `memory` | the most memory that it ever had, in KiB |
 //! | `bind` PATH, `recv-fds`; `send-fds` PATH | a channel over a Unix socket |
@@ -61,6 +64,20 @@ pub(crate) fn obey(party: &mut Party, line: &Line<'_>) -> Said {
             mount(line.word(1), line.word(2), &options, 0);
         }
         "fill" => return Ok(vec![fill(line.word(1)).to_string()]),
+        "grow" => {
+            let refused = grow(line.word(1), line.number(2), line.word(3));
+            return Ok(vec![refused.to_string()]);
+        }
+        "no-fallocate" => refuse(libc::SYS_fallocate, libc::EOPNOTSUPP),
+        "no-fstatfs" => refuse(libc::SYS_fstatfs, libc::ENOSYS),
+        "limit" => {
+            let most = Some(line.number(1));
+            let limit = rustix::process::Rlimit {
+                current: most,
+                maximum: most,
+            };
+            rustix::process::setrlimit(rustix::process::Resource::Fsize, limit).unwrap();
+        }
         "lock" => {
             let shared = line.words.get(3) == Some(&"shared");
             let mut options = File::options();
@@ -131,6 +148,25 @@ fn fill(path: &str) -> usize {
         written += count;
     }
     written
+}
+
+/// From now on this system call is answered with this error.
+fn refuse(call: libc::c_long, errno: i32) {
+    crate::waiting::filter(call, None, libc::SECCOMP_RET_ERRNO | errno as u32);
+}
+
+/// A neighbour that grows and shrinks: how often it found no room.
+fn grow(path: &str, bytes: u64, stop: &str) -> u64 {
+    let file = File::create(path).unwrap();
+    let (mut refused, mut last) = (0, false);
+    while !last {
+        // Once more when it is told to stop: at least one time.
+        last = std::path::Path::new(stop).exists();
+        let flags = rustix::fs::FallocateFlags::empty();
+        refused += u64::from(rustix::fs::fallocate(&file, flags, 0, bytes).is_err());
+        file.set_len(0).unwrap();
+    }
+    refused
 }
 
 fn lock(file: &File, byte: u64, shared: bool) {
