@@ -209,6 +209,34 @@ fn a_file_system_without_inodes_is_no_space_too() {
     peer.ok("create other");
 }
 
+/// Who is refused for want of space has taken none of it.
+#[test]
+fn refused_openings_take_no_space() {
+    for (kind, fits, _) in KINDS {
+        let room = room();
+        let Some((mut tx, seen)) = small(&room, "size:1m") else {
+            return;
+        };
+        tx.ok(&format!("create ticks {kind} {fits}"));
+        tx.ok("close");
+        let control = seen.join("ticks/control");
+        let control = fs::File::options().write(true).open(control).unwrap();
+        let punch = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        fallocate(control.as_fd(), punch, 4096, 8192).unwrap();
+        let filler = room.path().join("small/filler");
+        let filled = tx.number(&format!("fill {}", filler.display()));
+        // Two pages are missing, and one is free.
+        let filler = fs::File::options().write(true).open(seen.join("filler"));
+        filler.unwrap().set_len(filled - 4096).unwrap();
+        let mut peer = beside(&room, &tx);
+        for verb in ["open", "producer", "consumer", "stat"] {
+            peer.refused(&format!("{verb} ticks"), "NoSpace", &["control", "holes"]);
+            let stat = rustix::fs::statfs(&seen).unwrap();
+            assert_eq!(stat.f_bavail, 1, "{verb} {kind}");
+        }
+    }
+}
+
 /// What no check at the door can help: a page that is taken away under a mapping, and given to another file.
 #[test]
 fn who_touches_a_punched_page_that_a_full_disk_cannot_give_back_ends_by_sigbus() {

@@ -335,19 +335,25 @@ pub(super) fn create_huge(
     let target = mount.join(temporary(HUGE));
     let fail = |refused: Refused| refused.error(target.display(), needed);
     rustix::fs::symlinkat(&target, dir, DATA).map_err(|errno| fail(errno.into()))?;
-    let made = (|| -> Result<_, Refused> {
-        let flags =
-            OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = rustix::fs::open(&target, flags, Mode::RUSR | Mode::WUSR)?;
-        let mapping = backed(&file, size.round(needed))?;
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let unlink_data = || rustix::fs::unlinkat(dir, DATA, AtFlags::empty());
+    let file = rustix::fs::open(&target, flags, Mode::RUSR | Mode::WUSR).map_err(|errno| {
+        // What is there is not ours.
+        let _ = unlink_data();
+        fail(errno.into())
+    })?;
+    let made = backed(&file, size.round(needed)).and_then(|mapping| {
         rustix::fs::fchmod(&file, Mode::from_raw_mode(mode & 0o666))?;
-        Ok((file, mapping))
-    })();
-    made.map_err(|refused| {
-        let _ = rustix::fs::unlink(&target);
-        let _ = rustix::fs::unlinkat(dir, DATA, AtFlags::empty());
-        fail(refused)
-    })
+        Ok(mapping)
+    });
+    match made {
+        Ok(mapping) => Ok((file, mapping)),
+        Err(refused) => {
+            let _ = rustix::fs::unlink(&target);
+            let _ = unlink_data();
+            Err(fail(refused))
+        }
+    }
 }
 
 /// Opens one file of a channel: a regular one, of at least a header's length.

@@ -8,7 +8,7 @@ use std::ptr::NonNull;
 use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 
-use super::space::refuse_absurd;
+use super::space::{self, refuse_absurd};
 use super::{Files, HugePages};
 use crate::error::Error;
 
@@ -179,19 +179,24 @@ pub(crate) fn existing(
         });
     }
     refuse_absurd(len).map_err(fail)?;
+    let holes = || {
+        let what = format!(
+            "{} was cut short, or has holes that find no space",
+            shown.display()
+        );
+        Error::NoSpace {
+            needed: len as u64,
+            what: what.into(),
+        }
+    };
+    // Before any of them takes what its neighbours need.
+    if !space::has_room_for_holes(file.as_fd(), len) {
+        return Err(holes());
+    }
     let mapping = Mapping::shared(file.as_fd(), len, writable).map_err(fail)?;
     mapping.wish_huge();
     mapping.populate(writable).map_err(|errno| match errno {
-        Errno::FAULT => {
-            let what = format!(
-                "{} was cut short, or has holes that find no space",
-                shown.display()
-            );
-            Error::NoSpace {
-                needed: len as u64,
-                what: what.into(),
-            }
-        }
+        Errno::FAULT => holes(),
         errno => fail(errno),
     })?;
     Ok(mapping)

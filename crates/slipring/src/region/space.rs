@@ -187,6 +187,13 @@ fn refuse_full(file: BorrowedFd<'_>, needed: usize) -> Result<(), Refused> {
     }
 }
 
+/// Returns `false` if the first `len` bytes of an existing file have holes for which there is no space.
+pub(super) fn has_room_for_holes(file: BorrowedFd<'_>, len: usize) -> bool {
+    // In units of 512 bytes, whatever the file system's blocks.
+    let there = rustix::fs::fstat(file).map_or(len, |stat| (stat.st_blocks as usize) << 9);
+    there >= len || refuse_full(file, len - there).is_ok()
+}
+
 /// The bytes that anybody may take; `None` where there is no limit, or none that is told.
 fn free(stat: &StatFs) -> Option<u64> {
     if stat.f_blocks == 0 {
