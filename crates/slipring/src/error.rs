@@ -292,8 +292,8 @@ pub enum Error {
     /// What has the channel's name is not a channel's directory, or holds something else as well. It was left
     /// as it is.
     #[error(
-        "{dir} was not removed: it holds {found}, so it is not only a channel's; take that away, or remove \
-         the directory by hand"
+        "{dir} was not removed: it holds {found}, and slipring removes nothing but channels; take that away, \
+         or remove the directory by hand"
     )]
     NotRemoved {
         /// The directory.
