@@ -185,12 +185,26 @@ pub enum Error {
         /// What is wrong with it.
         why: &'static str,
     },
-    /// No such channel.
-    #[error("no channel `{name}` in {dir}; create it first, or look at `slipring ls`")]
+    /// No such channel. Also from calls that wait, whose channel was removed under them: its memory lives as long
+    /// as they do, but nobody can join them there.
+    #[error(
+        "no channel `{name}` in {dir} (never made, or removed); create it, or look at `slipring ls`"
+    )]
     NotFound {
         /// The name.
         name: Detail<str>,
         /// The directory that was searched.
+        dir: Detail<Path>,
+    },
+    /// From calls that wait: the channel was removed under them, and its name leads to another one by now.
+    #[error(
+        "channel `{name}` in {dir} is another one by now: it was removed and made anew while this handle \
+         waited; drop the handle, and open the channel again"
+    )]
+    Replaced {
+        /// The name.
+        name: Detail<str>,
+        /// The directory.
         dir: Detail<Path>,
     },
     /// `create` found a channel of that name. It was not touched.

@@ -29,12 +29,58 @@ pub(crate) struct Place {
     pub(super) dir: OwnedFd,
     /// The directory that it lies in: the base, or a domain.
     pub(super) parent: OwnedFd,
+    /// The control file by its path, as it was when the channel was opened.
+    control: PathBuf,
 }
 
 impl Place {
+    pub(super) fn new(name: &Name, dir: OwnedFd, parent: OwnedFd) -> Place {
+        let control = shown(name).join(CONTROL);
+        Place {
+            name: name.clone(),
+            dir,
+            parent,
+            // The process may change its directory, or SLIPRING_DIR.
+            control: std::path::absolute(&control).unwrap_or(control),
+        }
+    }
+
     /// The channel's directory, for messages.
     pub(super) fn shown(&self) -> PathBuf {
         shown(&self.name)
+    }
+
+    /// Asks whether somebody who opens the name finds this control file: `NotFound` if there is none, `Replaced`
+    /// if there is another. Two system calls if all is well. What cannot be asked counts as still there.
+    pub(crate) fn check(&self, control: &OwnedFd) -> Result<(), Error> {
+        let Ok(ours) = rustix::fs::fstat(control) else {
+            return Ok(());
+        };
+        let by_path = rustix::fs::lstat(&self.control);
+        if by_path.as_ref().is_ok_and(|there| same_file(there, &ours)) {
+            return Ok(());
+        }
+        // The path may mean something else in this process by now (`chroot`); the directory stays what it was.
+        let below = format!("{}/{CONTROL}", self.name.topic());
+        let by_directory =
+            rustix::fs::statat(&self.parent, &below, AtFlags::SYMLINK_NOFOLLOW);
+        let dir = || path(self.control.ancestors().nth(2).unwrap_or(&self.control));
+        let name = || self.name.to_string().into();
+        match (by_path, by_directory) {
+            // Moved as a whole; nobody has made another one yet.
+            (Err(_), Ok(there)) if same_file(&there, &ours) => Ok(()),
+            (Ok(_), _) | (_, Ok(_)) => Err(Error::Replaced {
+                name: name(),
+                dir: dir(),
+            }),
+            (Err(Errno::NOENT | Errno::NOTDIR), Err(Errno::NOENT | Errno::NOTDIR)) => {
+                Err(Error::NotFound {
+                    name: name(),
+                    dir: dir(),
+                })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// A description of the control file of our own.

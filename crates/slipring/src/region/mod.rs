@@ -218,6 +218,25 @@ impl Region {
         crate::lock::is_held(files.control.as_fd(), byte).map(Some)
     }
 
+    /// Returns whether the channel has a name, which may come to lead elsewhere.
+    pub(crate) fn named(&self) -> bool {
+        self.files
+            .as_ref()
+            .is_some_and(|files| files.place.is_some())
+    }
+
+    /// Asks whether the channel's name still leads to it: `NotFound`, `Replaced`. Without a name all is well.
+    pub(crate) fn check_name(&self) -> Result<(), Error> {
+        match &self.files {
+            Some(Files {
+                control,
+                place: Some(place),
+                ..
+            }) => place.check(control),
+            _ => Ok(()),
+        }
+    }
+
     pub(crate) fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
         match &self.files {
             Some(files) if files.place.is_none() => [&files.control, &files.data]

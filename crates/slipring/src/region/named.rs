@@ -59,11 +59,7 @@ impl Region {
             let data = open_data(dir, name, &control, access)?;
             Ok((control, data))
         })?;
-        let place = Place {
-            name: name.clone(),
-            dir,
-            parent,
-        };
+        let place = Place::new(name, dir, parent);
         let shown = place.shown();
         let files = Files {
             control: control_file,
@@ -163,11 +159,7 @@ fn fill(name: &Name, parent: &OwnedFd, dir: &OwnedFd, plan: &Plan) -> Result<Fil
     let parent = parent
         .try_clone()
         .map_err(|error| fail(Errno::from_io_error(&error).unwrap_or(Errno::IO)))?;
-    let place = Place {
-        name: name.clone(),
-        dir,
-        parent,
-    };
+    let place = Place::new(name, dir, parent);
     Ok((
         Files {
             control: control_file,
@@ -281,11 +273,7 @@ pub(crate) fn remove(name: &Name) -> Result<(), Error> {
     let regular = |stat: &rustix::fs::Stat| {
         rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::RegularFile
     };
-    let place = Place {
-        name: name.clone(),
-        dir,
-        parent,
-    };
+    let place = Place::new(name, dir, parent);
     match control {
         Ok(stat) if regular(&stat) => remove_place(&place),
         Ok(_) | Err(Errno::NOENT) if place.still() => unlink(&place),

@@ -113,7 +113,9 @@ impl Region {
             return private.reader(seat).map_err(fail);
         };
         if let Some(place) = &files.place {
-            return named(place.dir.as_fd(), &place.name, seat, access);
+            let pipe = named(place.dir.as_fd(), &place.name, seat, access);
+            // Without it since the channel is gone: then that is what to say.
+            return pipe.or_else(|error| self.check_name().and(Err(error)));
         }
         let pipe = files.pipes.get(seat).ok_or(Error::NoPipes)?;
         reopened(pipe.as_fd(), access)

@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use slipring_core::Error as Core;
 
@@ -14,7 +15,7 @@ use slipring_core::Error as Core;
 use super::on_tokio::OnTokio;
 use super::pipe::ask;
 use super::reactor::Registration;
-use super::{Parker, Waits, again, found, present};
+use super::{Parker, Waits, again, found, name_check, present};
 use crate::error::Error;
 use crate::seat::Seat;
 
@@ -139,6 +140,8 @@ fn wait<C: Waits>(
         seat.parker.sleeper.disarm();
         return Poll::Ready(Ok(()));
     }
+    name_check::watch(&seat.parker);
+    seat.parker.check_name_in_time(Instant::now())?;
     seat.driver.rest(&seat.parker, cx)?;
     seat.beat();
     Poll::Pending

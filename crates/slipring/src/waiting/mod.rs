@@ -4,11 +4,13 @@
 //! It polls for a while, then sleeps until the other side rings (`slipring_core::wait`). Every few
 //! milliseconds it looks whether the other end's holder is still alive, and whether something came
 //! whose publisher was killed before it could ring; after a second in vain it sleeps on its pipe, which
-//! tells of both (that of a producer which waits for many does not, so it goes on looking).
+//! tells of both (that of a producer which waits for many does not, so it goes on looking). Once a second it
+//! asks whether the channel's name still leads to it (`name_check.rs`).
 
 mod again;
 mod futex;
 mod future;
+mod name_check;
 #[cfg(feature = "tokio")]
 mod on_tokio;
 mod parker;
@@ -169,7 +171,30 @@ pub(crate) fn wait<C: Waits>(
     mut attempt: impl FnMut(&mut C) -> Result<(), Core>,
 ) -> Result<(), Error> {
     seat.count_wait();
-    wait_until(core, seat, until, |core, _| found(attempt(core)))
+    let mut done = |core: &mut C, _: &Seat| found(attempt(core));
+    let waited = wait_until(core, seat, until, &mut done);
+    last_look(core, seat, waited, done)
+}
+
+/// What came while the name of the channel was found to lead elsewhere comes first. A wait too short for any look
+/// at the name makes up for it.
+fn last_look<C: Waits>(
+    core: &mut C,
+    seat: &Seat,
+    waited: Result<(), Error>,
+    mut done: impl FnMut(&mut C, &Seat) -> Result<bool, Error>,
+) -> Result<(), Error> {
+    let waited = match waited {
+        Err(Error::TimedOut) => {
+            let looked = seat.parker.check_name_in_time(Instant::now());
+            looked.and(Err(Error::TimedOut))
+        }
+        waited => waited,
+    };
+    match waited {
+        Err(Error::NotFound { .. } | Error::Replaced { .. }) if done(core, seat)? => Ok(()),
+        waited => waited,
+    }
 }
 
 /// Whether an attempt worked; if not, it failed for want of a message or of room, and not for good.
@@ -193,7 +218,8 @@ pub(crate) fn wait_for_peer<C: Waits>(
     if let Some(peer) = core.other() {
         peer.acknowledge();
     }
-    wait_until(core, seat, until, present)
+    let waited = wait_until(core, seat, until, present);
+    last_look(core, seat, waited, present)
 }
 
 /// Whether somebody sits opposite whose end this handle has not been told of.
@@ -342,6 +368,7 @@ fn sleep<C: Waits>(
     // Private memory is one process's, where nobody is killed alone: no sleep need be bounded.
     let longest = match seat.region.private {
         Some(_) => seat.waiting.check_every.max(QUIET),
+        None if seat.region.named() => seat.waiting.check_every.min(name_check::EVERY),
         None => seat.waiting.check_every,
     };
     loop {
@@ -440,7 +467,7 @@ fn rest<C: Waits>(
     Ok(Some(if done { Waited::Done } else { Waited::InVain }))
 }
 
-/// Gives a sign of life, and looks for one of the peer's, every so often.
+/// Gives a sign of life, and looks for one of the peer's, every so often; and looks at the channel's name.
 fn look_after<C: Waits>(
     core: &mut C,
     seat: &Seat,
@@ -452,7 +479,7 @@ fn look_after<C: Waits>(
         seat.beat();
         notice_death(core, seat)?;
     }
-    Ok(())
+    seat.parker.check_name_in_time(now)
 }
 
 /// A seat whose sleeper asked to be woken, and takes that back when it need not be any more.

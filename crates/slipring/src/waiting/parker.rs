@@ -17,6 +17,7 @@ use slipring_core::layout::Kind;
 use slipring_core::wait::{Asked, Face, Sleeper};
 
 use super::again::Again;
+use super::name_check::NameCheck;
 use super::set::Shared;
 use super::{Kernel, Polled};
 use crate::error::Error;
@@ -46,6 +47,7 @@ pub(crate) struct Parker {
     looks: AtomicU32,
     link: Mutex<Link>,
     pub(super) again: Again,
+    pub(super) name: NameCheck,
     /// Behind an `Arc`, which does not claim what it points to for itself when it is moved.
     pub(crate) os: Arc<Kernel>,
 }
@@ -72,7 +74,8 @@ impl Parker {
         // Where many sit opposite, no hang-up tells of a death. (In private memory nobody dies.)
         let many = role == Role::Producer && geometry.kind == Kind::Broadcast;
         let recheck = (many && region.files.is_some()).then_some(check_every);
-        Parker {
+        let name = NameCheck::new(region.named());
+        let parker = Parker {
             region,
             role,
             number,
@@ -83,8 +86,11 @@ impl Parker {
             looks: AtomicU32::new(0),
             link: Mutex::default(),
             again: Again::default(),
+            name,
             os,
-        }
+        };
+        parker.name.begin(parker.position());
+        parker
     }
 
     /// What an event loop polls for this seat.

@@ -28,7 +28,7 @@ use slipring_core::Error as Core;
 use slipring_core::seat::Life;
 use slipring_core::wait::Face;
 
-use super::{Waits, again, notice_death, timer};
+use super::{Waits, again, name_check, notice_death, timer};
 use crate::error::Error;
 use crate::fork::Unforked;
 use crate::region::{Region, pipes};
@@ -213,13 +213,18 @@ pub(crate) fn arm<C: Waits>(
                     seat.parker.sleeper.disarm();
                     return Ok(Readiness::Ready);
                 }
-                Err(Core::Full | Core::Empty) => return Ok(Readiness::Armed),
+                Err(Core::Full | Core::Empty) => {
+                    name_check::watch(&seat.parker);
+                    seat.parker.check_name_in_time(Instant::now())?;
+                    return Ok(Readiness::Armed);
+                }
                 Err(error) => error,
             }
         }
         Err(error) => error,
     };
     if matches!(end, Core::Disconnected(_)) {
+        name_check::watch(&seat.parker);
         // Not attempted again: that would take note of the end, which nobody was told of yet. But whoever
         // came before the bit was set has rung for nobody; it may even have left or died by now, and what
         // it left is news. (Nor is the end kept back if this fails.)

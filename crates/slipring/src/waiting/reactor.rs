@@ -6,7 +6,8 @@
 //! would save that call, but a hang-up comes some microseconds before the kernel frees the dead peer's
 //! lock: whoever looked in between found it alive, and must be told again.
 //!
-//! It also looks once more at handles that were armed a moment ago (`again.rs`), when its timer says so.
+//! It also looks once more at handles that were armed a moment ago (`again.rs`), when its timer says so; and once a
+//! second at the names of those that wait (`name_check.rs`).
 //!
 //! # Fork
 //! The helper is not inherited. The handles in the child are inert, but new ones may be made there, and
@@ -29,9 +30,10 @@ use std::time::{Duration, Instant};
 
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+use rustix::fs::Timespec;
 use rustix::io::Errno;
 
-use super::{Parker, again, timer};
+use super::{Parker, again, name_check, timer};
 use crate::error::Error;
 use crate::fork::{NoFork, Unforked};
 use crate::signals;
@@ -49,6 +51,15 @@ pub(super) struct Reactor {
     /// Set as long as somebody is to be looked at again.
     timer: Unforked,
     again: Mutex<Vec<Weak<Parker>>>,
+    names: Mutex<Names>,
+}
+
+/// The handles whose channels' names are looked at.
+#[derive(Default)]
+struct Names {
+    /// When; nothing while there are none.
+    at: Option<Instant>,
+    parkers: Vec<Weak<Parker>>,
 }
 
 /// The timer's token. (No handle gets so far.)
@@ -101,6 +112,7 @@ impl Reactor {
             handles: Mutex::default(),
             timer,
             again: Mutex::default(),
+            names: Mutex::default(),
         });
         let helper = reactor.clone();
         let builder = thread::Builder::new()
@@ -124,7 +136,8 @@ impl Reactor {
         let mut wakers = Vec::new();
         // None: a waker forked, and this is the child.
         while let Some(epoll) = self.epoll.get() {
-            match epoll::wait(epoll, spare_capacity(&mut events), None) {
+            let at_most = self.look_at_names();
+            match epoll::wait(epoll, spare_capacity(&mut events), at_most.as_ref()) {
                 Ok(_) | Err(Errno::INTR) => {}
                 // Somebody closed our descriptor: there is nothing left to sleep on.
                 Err(_) => return,
@@ -162,6 +175,40 @@ impl Reactor {
             again.pop();
         }
         set
+    }
+
+    /// Has the helper look at the name of a handle's channel, once a second.
+    pub(super) fn watch_name(&self, parker: Weak<Parker>) {
+        let mut names = lock(&self.names);
+        names.parkers.push(parker);
+        if names.at.is_none() {
+            names.at = Some(Instant::now() + name_check::EVERY);
+            drop(names);
+            // It may sleep without end. (If it cannot be woken, it looks when it wakes.)
+            self.set_timer(Duration::ZERO);
+        }
+    }
+
+    /// Looks at the names if it is time; returns how long it is until the next look.
+    fn look_at_names(&self) -> Option<Timespec> {
+        let now = Instant::now();
+        let parkers = {
+            let mut names = lock(&self.names);
+            match names.at? {
+                at if at > now => return Timespec::try_from(at - now).ok(),
+                _ => mem::take(&mut names.parkers),
+            }
+        };
+        // Whoever is dropped here, as the last of its owners, is so while no lock is held.
+        let alive = |weak: &Weak<Parker>| {
+            let parker = weak.upgrade();
+            parker.inspect(|parker| parker.ring_if_renamed()).is_some()
+        };
+        let left = parkers.into_iter().filter(alive).collect::<Vec<_>>();
+        let mut names = lock(&self.names);
+        names.parkers.extend(left);
+        names.at = (!names.parkers.is_empty()).then(|| now + name_check::EVERY);
+        names.at.and(Timespec::try_from(name_check::EVERY).ok())
     }
 
     fn set_timer(&self, after: Duration) -> bool {

@@ -89,6 +89,9 @@ pub struct Event {
     pub ended: Option<End>,
     /// Whether its deadline passed.
     pub overdue: bool,
+    /// Whether the channel's name was found to lead elsewhere, as a waiting call would say by `NotFound` or
+    /// `Replaced`. Told once; the handle's `check_name` says which.
+    pub renamed: bool,
 }
 
 /// A consumer of any kind.

@@ -33,6 +33,10 @@ pub(super) struct Entry {
     pub(super) overdue: bool,
     /// Whether to ask the kernel, at the next look, if the peer lives.
     pub(super) ask: bool,
+    /// Whether its channel's name was found to lead elsewhere, and nobody was told yet.
+    pub(super) renamed: bool,
+    /// Whether somebody was told.
+    told_renamed: bool,
     /// Whether its pipe was hung up.
     pub(super) hung_up: bool,
     /// The generation of the peer that has hung up and lives: see `plug`.
@@ -96,6 +100,8 @@ impl Entry {
             due: false,
             overdue: false,
             ask: true,
+            renamed: false,
+            told_renamed: false,
             hung_up: false,
             hung: 0,
             unsure_until: None,
@@ -131,8 +137,18 @@ impl Entry {
             ready: corrupt || self.ready(),
             ended,
             overdue: std::mem::take(&mut self.overdue),
+            renamed: std::mem::take(&mut self.renamed),
         };
-        (event.ready || event.ended.is_some() || event.overdue).then_some(event)
+        let told = event.ready || event.ended.is_some() || event.overdue || event.renamed;
+        told.then_some(event)
+    }
+
+    /// Looks whether the channel's name still leads to it; returns whether it does not, and nobody was told.
+    pub(super) fn look_at_name(&mut self, now: Instant) -> bool {
+        if !self.told_renamed && self.parker.check_name(now).is_err() {
+            (self.renamed, self.told_renamed) = (true, true);
+        }
+        self.renamed
     }
 
     /// Whether the handle's next call finds what was asked for.

@@ -14,7 +14,7 @@ use super::entry::Entry;
 use super::sleep::{Poller, Sleep, Woken, doorbell};
 use crate::error::Error;
 use crate::waiting::again::AFTER;
-use crate::waiting::{LONGEST, Until};
+use crate::waiting::{LONGEST, Until, name_check};
 
 /// About how many peers the kernel is asked at a time: each is a system call.
 const AT_A_TIME: usize = 16;
@@ -36,6 +36,9 @@ pub(super) struct State {
     asked: u64,
     /// When all entries are looked at again. (Not with pipes.)
     check_at: Instant,
+    /// When the names of the channels are looked at again, and for how many of the watched ones that matters.
+    names_at: Instant,
+    named: usize,
     /// How many entries the set can wait for by their doorbells.
     most: usize,
     /// How it waits for more.
@@ -62,6 +65,8 @@ impl State {
             restless_at: Instant::now(),
             asked: 0,
             check_at: Instant::now(),
+            names_at: Instant::now(),
+            named: 0,
             most,
             poller: None,
             asleep: None,
@@ -94,6 +99,12 @@ impl State {
         // An earlier look, if it is this entry's wish. A time too far for the clock is no wish.
         let check_at = Instant::now().checked_add(entry.check_every);
         self.check_at = check_at.map_or(self.check_at, |at| self.check_at.min(at));
+        if !entry.passive && entry.parker.region.named() {
+            if self.named == 0 {
+                self.names_at = Instant::now() + name_check::EVERY;
+            }
+            self.named += 1;
+        }
         self.entries.insert(key, entry);
         self.attend(key);
         Ok(())
@@ -105,6 +116,9 @@ impl State {
             return false;
         };
         self.passive.remove(&key);
+        if !entry.passive && entry.parker.region.named() {
+            self.named -= 1;
+        }
         if let Some(deadline) = entry.deadline {
             self.deadlines.remove(&(deadline, key));
         }
@@ -221,6 +235,9 @@ impl State {
         if now >= self.restless_at {
             self.look_again();
         }
+        if self.named > 0 && now >= self.names_at {
+            self.look_at_names(now);
+        }
         // Who has been due for longest comes first.
         self.due.reverse();
         while let Some(key) = self.due.pop() {
@@ -270,6 +287,17 @@ impl State {
             if let Some(entry) = self.entries.get_mut(&key) {
                 entry.look_again();
                 self.attend(key);
+            }
+        }
+    }
+
+    /// Looks whether the channels' names still lead to them. (Passive entries end no wait by that either.)
+    fn look_at_names(&mut self, now: Instant) {
+        self.names_at = now + name_check::EVERY;
+        for (key, entry) in &mut self.entries {
+            let renamed = entry.look_at_name(now);
+            if renamed && !entry.passive && !std::mem::replace(&mut entry.due, true) {
+                self.due.push(*key);
             }
         }
     }
@@ -359,6 +387,9 @@ impl State {
         }
         if !self.restless.is_empty() {
             at_most = at_most.min(self.restless_at.saturating_duration_since(now));
+        }
+        if self.named > 0 {
+            at_most = at_most.min(self.names_at.saturating_duration_since(now));
         }
         if let Some(poller) = self.poller.clone() {
             self.asleep = Some(Asleep::Pipes(poller.clone()));
