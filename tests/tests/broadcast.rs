@@ -358,13 +358,22 @@ fn who_finds_no_seat_is_refused_and_the_others_are_undisturbed() {
         for rx in [&mut readers[0], &mut heir] {
             assert_eq!(rx.number("pop 1"), 3);
         }
-        // The mode that is asked for does not matter to who opens what is there, unless it insists.
+        // What happens when it is full is part of what is asked for; sizes are not, unless one insists.
         let mode = match options {
             WAITING => OVERWRITING,
             _ => WAITING,
         };
-        other.ok(&format!("open ticks {mode}"));
-        other.refused(&format!("open ticks {mode} exact=1"), "Geometry", &[]);
+        let both = [
+            "waits for its slowest",
+            "overwrites its oldest",
+            "when_full",
+        ];
+        for insists in ["", " exact=1"] {
+            other.refused(&format!("open ticks {mode}{insists}"), "WhenFull", &both);
+        }
+        let larger = options.replace("capacity=4", "capacity=8");
+        other.ok(&format!("open ticks {larger}"));
+        other.refused(&format!("open ticks {larger} exact=1"), "Geometry", &[]);
     }
 }
 

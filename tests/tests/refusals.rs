@@ -290,7 +290,7 @@ fn another_type_size_or_kind_is_refused_and_the_live_channel_untouched() {
             bytes,
             "kind=bytes capacity=4096 max=200 exact=1",
             "Geometry",
-            vec!["slot size 120", "208"],
+            vec!["largest record 112", "200"],
         ),
     ];
     for (kind, other, error, words) in cases {

@@ -214,9 +214,9 @@ pub struct Ring<'m, T> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Seek {
     /// At the oldest message that is there.
-    #[default]
     Oldest,
-    /// Behind the newest: at the next that is committed.
+    /// Behind the newest: at the next that is committed. Where nobody says anything else.
+    #[default]
     Newest,
     /// At the message with this number, counted from the channel's first; if that is gone, at the oldest, or, where
     /// the channel overwrites, where the next call's `Lagged` leads.

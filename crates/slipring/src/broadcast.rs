@@ -27,6 +27,9 @@
 //! # Ok::<(), Error>(())
 //! ```
 //!
+//! A consumer that comes late begins at the *newest*: it sees what is committed after it joined. Who wants what
+//! is there already says so: `.join(Seek::Oldest)`.
+//!
 //! (There is no `channel(capacity)` as for the other kinds: who wants a second consumer needs the [`Channel`].)
 //!
 //! Between processes, any of which may come first:
@@ -35,7 +38,7 @@
 //! # use slipring::broadcast;
 //! let feed = broadcast::Builder::<u64>::new(1 << 16).consumers(16);
 //! let mut tx = feed.producer("market/ticks")?;                            // in one
-//! let mut rx = feed.join(broadcast::Seek::Newest).consumer("market/ticks")?;   // in each of the others
+//! let mut rx = feed.consumer("market/ticks")?;                            // in each of the others
 //! # Ok::<(), slipring::Error>(())
 //! ```
 
@@ -57,7 +60,7 @@ use slipring_core::{Error as Core, Lease, Schema};
 pub use slipring_core::broadcast::{Messages, Reservation, Seek};
 pub use slipring_core::layout::WhenFull;
 
-use crate::channel::{self, Kind, SeatToken, sealed::Sealed};
+use crate::channel::{self, Difference, Kind, SeatToken, sealed::Sealed};
 use crate::error::{Error, PushError};
 use crate::payload::Payload;
 use crate::seat::Seat;
@@ -114,7 +117,9 @@ impl<T: Payload> Builder<T> {
         self
     }
 
-    /// Where consumers begin: at the oldest message that is there, if nobody says. To take the role is
+    /// Where consumers begin: at the newest, if nobody says, so that a consumer sees what is committed after it
+    /// joined (as in tokio, Aeron and disruptor). [`Seek::Oldest`] begins at the oldest message that is there: for
+    /// consumers that are to see everything, and may come late. To take the role is
     /// `Ahead` at one that is not there yet. At one that is gone: where the channel waits, it begins at the
     /// oldest; where it overwrites, `Lagged` says how many are lost.
     #[must_use]
@@ -427,6 +432,19 @@ impl<T: Payload> Producer<T> {
         self.seat.beat();
     }
 
+    /// Asks whether the channel's name still leads to this channel: `NotFound` if it was removed, `Replaced` if
+    /// the name leads to another one by now. The waiting calls ask once a second by themselves. One or two system
+    /// calls; a channel without a name is always still there. `Forked` in a forked child.
+    pub fn check_name(&self) -> Result<(), Error> {
+        self.seat.check_name()
+    }
+
+    /// Returns the sizes in which the channel differs from what this handle's builder asked for: what exists
+    /// wins. Empty for a channel as asked for.
+    pub fn differences(&self) -> Vec<Difference> {
+        self.seat.differences()
+    }
+
     /// Leaves before the work is done: consumers learn `Disconnected(Aborted)`, after they have
     /// read what was committed.
     pub fn abort(mut self) {
@@ -696,6 +714,19 @@ impl<T: Payload> Consumer<T> {
     /// themselves.
     pub fn heartbeat(&self) {
         self.seat.beat();
+    }
+
+    /// Asks whether the channel's name still leads to this channel: `NotFound` if it was removed, `Replaced` if
+    /// the name leads to another one by now. The waiting calls ask once a second by themselves. One or two system
+    /// calls; a channel without a name is always still there. `Forked` in a forked child.
+    pub fn check_name(&self) -> Result<(), Error> {
+        self.seat.check_name()
+    }
+
+    /// Returns the sizes in which the channel differs from what this handle's builder asked for: what exists
+    /// wins. Empty for a channel as asked for.
+    pub fn differences(&self) -> Vec<Difference> {
+        self.seat.differences()
     }
 }
 

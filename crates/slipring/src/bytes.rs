@@ -34,7 +34,7 @@ use slipring_core::{Error as Core, Lease, Schema, bytes as core};
 
 pub use slipring_core::bytes::{PREFIX, Record, Records, Reservation, record_size};
 
-use crate::channel::{self, Kind, SeatToken, sealed::Sealed};
+use crate::channel::{self, Difference, Kind, SeatToken, sealed::Sealed};
 use crate::error::Error;
 use crate::seat::Seat;
 use crate::waiting::set::{AnyConsumer, AnyProducer, sealed::Watched};
@@ -315,6 +315,19 @@ impl Producer {
         self.seat.beat();
     }
 
+    /// Asks whether the channel's name still leads to this channel: `NotFound` if it was removed, `Replaced` if
+    /// the name leads to another one by now. The waiting calls ask once a second by themselves. One or two system
+    /// calls; a channel without a name is always still there. `Forked` in a forked child.
+    pub fn check_name(&self) -> Result<(), Error> {
+        self.seat.check_name()
+    }
+
+    /// Returns the sizes in which the channel differs from what this handle's builder asked for: what exists
+    /// wins. Empty for a channel as asked for.
+    pub fn differences(&self) -> Vec<Difference> {
+        self.seat.differences()
+    }
+
     /// Leaves before the work is done: the consumer learns `Disconnected(Aborted)`, after it has
     /// read what was committed.
     pub fn abort(mut self) {
@@ -468,6 +481,19 @@ impl Consumer {
     /// themselves.
     pub fn heartbeat(&self) {
         self.seat.beat();
+    }
+
+    /// Asks whether the channel's name still leads to this channel: `NotFound` if it was removed, `Replaced` if
+    /// the name leads to another one by now. The waiting calls ask once a second by themselves. One or two system
+    /// calls; a channel without a name is always still there. `Forked` in a forked child.
+    pub fn check_name(&self) -> Result<(), Error> {
+        self.seat.check_name()
+    }
+
+    /// Returns the sizes in which the channel differs from what this handle's builder asked for: what exists
+    /// wins. Empty for a channel as asked for.
+    pub fn differences(&self) -> Vec<Difference> {
+        self.seat.differences()
     }
 
     /// Leaves before the work is done: the producer learns `Disconnected(Aborted)` when the channel

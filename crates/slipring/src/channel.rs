@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use slipring_core::Schema;
 use slipring_core::broadcast::Seek;
-use slipring_core::layout::{Geometry, Header, METADATA, SKEW_STEP};
+use slipring_core::layout::{self, Geometry, Header, METADATA, SKEW_STEP, WhenFull};
+use slipring_core::{Schema, bytes};
 
 use crate::error::{Error, SchemaMismatch};
 use crate::name::Name;
@@ -64,7 +64,8 @@ pub struct SeatToken(pub(crate) Seat, pub(crate) Seek);
 /// aside; `NotSealable` for [`sealed`](Self::sealed) anywhere but in memfds.
 ///
 /// *Opening* one that exists: `NotAChannel`, `Version`, `Truncated`, `Corrupt` for what lies there, `Kind`,
-/// `Schema` or (with [`exact`](Self::exact)) `Geometry` for a channel that is another; it is not touched.
+/// `Schema`, `WhenFull` or (with [`exact`](Self::exact)) `Geometry` for a channel that is another; it is not
+/// touched. Other sizes are no error: what exists wins, and `differences` of the channel and its handles says so.
 ///
 /// By a *name*: `BadName`; `NoDirectory`, `UnsafeDirectory` or `Permission` for where it lies, `NotFound`,
 /// `AlreadyExists`.
@@ -84,6 +85,7 @@ pub struct Builder<K> {
     mode: u32,
     exact: bool,
     sealed: bool,
+    ephemeral: bool,
     patience: Duration,
     waiting: Waiting,
     /// Where a consumer of `broadcast` begins.
@@ -107,6 +109,7 @@ impl<K: Kind> Builder<K> {
             mode: 0o600,
             exact: false,
             sealed: false,
+            ephemeral: false,
             patience: Duration::from_secs(1),
             waiting: Waiting::default(),
             seek: Seek::default(),
@@ -148,8 +151,8 @@ impl<K: Kind> Builder<K> {
         self
     }
 
-    /// Makes it an error (`Geometry`) to open a channel with another geometry than this builder's.
-    /// Without it, what exists wins; only kind and payload must match.
+    /// Makes it an error (`Geometry`) to open a channel with other sizes than this builder's. Without it, what
+    /// exists wins (see [`Channel::differences`]); only kind, payload, and what happens when it is full must match.
     #[must_use]
     pub fn exact(mut self) -> Self {
         self.exact = true;
@@ -165,6 +168,41 @@ impl<K: Kind> Builder<K> {
     #[must_use]
     pub fn sealed(mut self) -> Self {
         self.sealed = true;
+        self
+    }
+
+    /// Has each handle of this builder remove its named channel when it is dropped and nobody is left to use it: no
+    /// seat is held, and nothing is unread. Without it a named channel outlives its processes until somebody
+    /// removes it.
+    ///
+    /// *Unread*, in `spsc` and `bytes`, is a message that was not released, and an end that no consumer was told
+    /// of. So a consumer that was told `Disconnected` removes the channel, and a producer that leaves first does
+    /// not: set it where consumers are made. In `broadcast`, whose consumers each begin where they ask to, whoever
+    /// leaves last removes it, with the messages.
+    ///
+    /// A handle that aborts, panics or is killed removes nothing, and neither does one that cannot (no
+    /// permission, say): then the channel stays as any other, for the next such handle or `slipring rm --unused`.
+    /// Killed halfway through the removal, it leaves what the next creator sweeps. Whoever opens the
+    /// channel at that moment gets it before it is removed, or makes a new one. Nothing happens to
+    /// channels without a name.
+    ///
+    /// ```no_run
+    /// use slipring::{Error, bytes};
+    ///
+    /// let mut rx = bytes::Builder::new(1 << 16).ephemeral().consumer("transfer-17")?;
+    /// loop {
+    ///     match rx.read() {
+    ///         Ok(record) => println!("{} bytes", record.len()),
+    ///         Err(Error::Disconnected(_)) => break,
+    ///         Err(error) => return Err(error),
+    ///     }
+    /// }
+    /// drop(rx);       // and the channel is gone
+    /// # Ok::<(), Error>(())
+    /// ```
+    #[must_use]
+    pub fn ephemeral(mut self) -> Self {
+        self.ephemeral = true;
         self
     }
 
@@ -241,9 +279,8 @@ impl<K: Kind> Builder<K> {
 
     fn seat(&self, name: &str, role: Role) -> Result<Seat, Error> {
         loop {
-            let channel = self.open_or_create(name)?;
             // Nothing: the channel was removed (and perhaps remade) before we sat down.
-            if let Some(seat) = Seat::take(&channel.region, role, self.patience, self.waiting)? {
+            if let Some(seat) = self.open_or_create(name)?.take(role)? {
                 return Ok(seat);
             }
         }
@@ -388,34 +425,76 @@ impl<K: Kind> Builder<K> {
                 return Err(Error::Schema(mismatch(header, &schema).into()));
             }
         }
-        if self.exact {
-            let figures = [
-                ("capacity", found.capacity, asked.capacity),
-                ("slot size", found.slot_size, asked.slot_size),
-                ("consumer seats", found.consumers, asked.consumers),
-                (
-                    "flags (1: overwrite)",
-                    found.when_full as u64,
-                    asked.when_full as u64,
-                ),
-            ];
-            for (word, found, expected) in figures {
-                if found != expected {
-                    return Err(Error::Geometry {
-                        word,
-                        found,
-                        expected,
-                    });
-                }
-            }
+        if found.when_full != asked.when_full {
+            return Err(Error::WhenFull {
+                found: policy(found.when_full),
+                expected: policy(asked.when_full),
+            });
+        }
+        if self.exact
+            && let Some(first) = Difference::between(found, asked).first()
+        {
+            return Err(Error::Geometry {
+                word: first.word,
+                found: first.found,
+                expected: first.asked,
+            });
         }
         Ok(Channel {
             region: Arc::new(region),
+            asked: self.geometry,
+            ephemeral: self.ephemeral,
             patience: self.patience,
             waiting: self.waiting,
             seek: self.seek,
             kind: PhantomData,
         })
+    }
+}
+
+/// What a channel does when it is full, for messages.
+fn policy(when_full: WhenFull) -> &'static str {
+    match when_full {
+        WhenFull::Wait => "waits for its slowest consumer",
+        WhenFull::Overwrite => "overwrites its oldest messages",
+    }
+}
+
+/// A size in which a channel that exists differs from what was asked for. What exists wins, unless the builder
+/// insists ([`exact`](Builder::exact)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Difference {
+    /// Which size: `capacity` (slots, or bytes of the ring), `largest record` (bytes), `consumer seats`.
+    pub word: &'static str,
+    /// What the channel has.
+    pub found: u64,
+    /// What was asked for.
+    pub asked: u64,
+}
+
+impl Difference {
+    pub(crate) fn between(found: &Geometry, asked: &Geometry) -> Vec<Difference> {
+        // (Of the other kinds the slot is the payload, which was compared.)
+        let record = |geometry: &Geometry| geometry.slot_size - bytes::PREFIX;
+        let mut sizes = vec![
+            ("capacity", found.capacity, asked.capacity),
+            ("consumer seats", found.consumers, asked.consumers),
+        ];
+        if found.kind == layout::Kind::Bytes {
+            sizes.insert(1, ("largest record", record(found), record(asked)));
+        }
+        let differ = sizes.into_iter().filter(|(_, found, asked)| found != asked);
+        differ
+            .map(|(word, found, asked)| Difference { word, found, asked })
+            .collect()
+    }
+}
+
+impl std::fmt::Display for Difference {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Difference { word, found, asked } = self;
+        write!(f, "{word} {found} instead of {asked}")
     }
 }
 
@@ -464,6 +543,9 @@ pub(crate) fn schema_name(header: &Header) -> String {
 /// A channel: its memory, of which the roles can be taken. Holds no seat itself.
 pub struct Channel<K> {
     pub(crate) region: Arc<Region>,
+    /// What the builder asked for.
+    asked: Geometry,
+    ephemeral: bool,
     patience: Duration,
     waiting: Waiting,
     seek: Seek,
@@ -493,7 +575,17 @@ impl<K: Kind> Channel<K> {
     }
 
     fn seat(&self, role: Role) -> Result<Seat, Error> {
-        Seat::take(&self.region, role, self.patience, self.waiting)?.ok_or_else(|| self.removed())
+        self.take(role)?.ok_or_else(|| self.removed())
+    }
+
+    /// Takes a seat; nothing if the name leads to another channel by now.
+    fn take(&self, role: Role) -> Result<Option<Seat>, Error> {
+        let mut seat = Seat::take(&self.region, role, self.patience, self.waiting)?;
+        if let Some(seat) = &mut seat {
+            seat.asked = self.asked;
+            seat.ephemeral = self.ephemeral;
+        }
+        Ok(seat)
     }
 
     fn removed(&self) -> Error {
@@ -516,6 +608,19 @@ impl<K: Kind> Channel<K> {
     /// The channel's shape.
     pub fn geometry(&self) -> Geometry {
         self.region.header.geometry
+    }
+
+    /// Returns the sizes in which the channel differs from what its builder asked for: what exists wins.
+    ///
+    /// ```no_run
+    /// let builder = slipring::bytes::Builder::new(1 << 20);
+    /// for difference in builder.open_or_create("backup")?.differences() {
+    ///     eprintln!("the channel exists: {difference}");      // capacity 65536 instead of 1048576
+    /// }
+    /// # Ok::<(), slipring::Error>(())
+    /// ```
+    pub fn differences(&self) -> Vec<Difference> {
+        Difference::between(self.region.geometry(), &self.asked)
     }
 
     /// Which pages the data part has, and whether that is what was asked for.

@@ -105,6 +105,17 @@ pub enum Error {
     /// A channel of another payload type.
     #[error("{0}")]
     Schema(Detail<SchemaMismatch>),
+    /// A `broadcast` channel that does something else when it is full.
+    #[error(
+        "the channel {found} when it is full, this program asked for one that {expected}; ask for what it does \
+         (`when_full`), or remove it and create it again"
+    )]
+    WhenFull {
+        /// What the channel does.
+        found: &'static str,
+        /// What was asked for.
+        expected: &'static str,
+    },
     /// `exact()` was asked for, and the channel that exists has another geometry.
     #[error(
         "the channel exists with {word} {found}, this program insists on {expected}; remove it, or \
@@ -188,7 +199,7 @@ pub enum Error {
     /// No such channel. Also from calls that wait, whose channel was removed under them: its memory lives as long
     /// as they do, but nobody can join them there.
     #[error(
-        "no channel `{name}` in {dir} (never made, or removed); create it, or look at `slipring ls`"
+        "no channel `{name}` in {dir} (never made, or removed); create it first, or look at `slipring ls`"
     )]
     NotFound {
         /// The name.

@@ -62,7 +62,7 @@ mod signals;
 pub mod spsc;
 mod waiting;
 
-pub use channel::{Builder, Channel, Kind};
+pub use channel::{Builder, Channel, Difference, Kind};
 pub use error::{Detail, Error, PushError, SchemaMismatch};
 pub use name::{Name, directory};
 pub use region::{Borrowed, HugePages, Pages, PoolState, pools, reserve};

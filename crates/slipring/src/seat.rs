@@ -33,6 +33,7 @@ use slipring_core::seat::{Peer, State};
 use slipring_core::wait::{ALWAYS, Ringer, Sleeper};
 use slipring_core::{End, Lease};
 
+use crate::channel::Difference;
 use crate::clock;
 use crate::error::Error;
 use crate::fork::{LeasePage, NoFork, Unforked};
@@ -94,6 +95,10 @@ pub(crate) struct Seat {
     lease: LeasePage,
     hold: Hold,
     aborted: bool,
+    /// What the handle's builder asked for.
+    pub(crate) asked: Geometry,
+    /// Whether the channel is removed when this was the last handle, and nothing is unread.
+    pub(crate) ephemeral: bool,
     /// How the handle's calls wait.
     pub(crate) waiting: Waiting,
     /// How long they poll before they sleep.
@@ -187,6 +192,8 @@ impl Seat {
                         lease,
                         hold,
                         aborted: true,
+                        asked: *geometry,
+                        ephemeral: false,
                         waiting,
                         spin: Spin::new(Duration::ZERO),
                         woken: 0,
@@ -390,6 +397,19 @@ impl Seat {
         self.lease.alive()
     }
 
+    /// Asks whether the channel's name still leads to it: see `Place::check`.
+    pub(crate) fn check_name(&self) -> Result<(), Error> {
+        if !self.ours() {
+            return Err(Error::Forked);
+        }
+        self.region.check_name()
+    }
+
+    /// In which sizes the channel differs from what was asked for.
+    pub(crate) fn differences(&self) -> Vec<Difference> {
+        Difference::between(self.region.geometry(), &self.asked)
+    }
+
     /// Gives a sign of life, for people.
     pub(crate) fn beat(&self) {
         if self.ours() {
@@ -457,8 +477,29 @@ impl Drop for Seat {
         // Before the lock goes: a successor has the same words. (What a sleeper told publishers is over.)
         self.parker.sleeper.repair();
         self.ringer().wake();
-        self.hold.release(&self.region, self.number);
+        // Whole, also where a descriptor has the lock: whoever removes the channel takes all of them.
+        let hold = std::mem::replace(&mut self.hold, Hold::Word);
+        hold.release(&self.region, self.number);
+        drop(hold);
+        if self.ephemeral && end == End::Finished {
+            self.region.remove_spent();
+        }
     }
+}
+
+/// Returns `true` if nothing is unread: all that was committed was released, and a consumer was told of the last
+/// producer's end. (In `broadcast` nothing is kept for anybody who is not there.) Nobody holds a seat meanwhile.
+pub(crate) fn spent(region: &Region) -> bool {
+    let (control, geometry) = (region.control(), region.geometry());
+    if geometry.kind == Kind::Broadcast {
+        return true;
+    }
+    let [tail, head] = [0, 1].map(|seat| &control.role(geometry, seat).position.0);
+    let (producer, consumer) = (control.seat(0), control.seat(1));
+    // Relaxed, both: the locks of both seats are ours, and order all that their holders stored.
+    let released = tail.load(Ordering::Relaxed) == head.load(Ordering::Relaxed);
+    let told = consumer.acknowledged.load(Ordering::Relaxed);
+    released && producer.life().is_ok_and(|life| life.generation <= told)
 }
 
 impl Hold {

@@ -50,7 +50,7 @@ use slipring_core::{Error as Core, Lease, Schema, spsc as core};
 
 pub use slipring_core::spsc::{Messages, Reservation};
 
-use crate::channel::{self, Kind, SeatToken, sealed::Sealed};
+use crate::channel::{self, Difference, Kind, SeatToken, sealed::Sealed};
 use crate::error::{Error, PushError};
 use crate::payload::Payload;
 use crate::seat::Seat;
@@ -362,6 +362,19 @@ impl<T: Payload> Producer<T> {
         self.seat.beat();
     }
 
+    /// Asks whether the channel's name still leads to this channel: `NotFound` if it was removed, `Replaced` if
+    /// the name leads to another one by now. The waiting calls ask once a second by themselves. One or two system
+    /// calls; a channel without a name is always still there. `Forked` in a forked child.
+    pub fn check_name(&self) -> Result<(), Error> {
+        self.seat.check_name()
+    }
+
+    /// Returns the sizes in which the channel differs from what this handle's builder asked for: what exists
+    /// wins. Empty for a channel as asked for.
+    pub fn differences(&self) -> Vec<Difference> {
+        self.seat.differences()
+    }
+
     /// Leaves before the work is done: the consumer learns `Disconnected(Aborted)`, after it has
     /// read what was committed.
     pub fn abort(mut self) {
@@ -549,6 +562,19 @@ impl<T: Payload> Consumer<T> {
     /// themselves.
     pub fn heartbeat(&self) {
         self.seat.beat();
+    }
+
+    /// Asks whether the channel's name still leads to this channel: `NotFound` if it was removed, `Replaced` if
+    /// the name leads to another one by now. The waiting calls ask once a second by themselves. One or two system
+    /// calls; a channel without a name is always still there. `Forked` in a forked child.
+    pub fn check_name(&self) -> Result<(), Error> {
+        self.seat.check_name()
+    }
+
+    /// Returns the sizes in which the channel differs from what this handle's builder asked for: what exists
+    /// wins. Empty for a channel as asked for.
+    pub fn differences(&self) -> Vec<Difference> {
+        self.seat.differences()
     }
 
     /// Leaves before the work is done: the producer learns `Disconnected(Aborted)` when the channel

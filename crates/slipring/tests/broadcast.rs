@@ -40,7 +40,9 @@ impl Wide {
 }
 
 fn lossy<T: Payload>(capacity: usize, consumers: usize) -> Channel<broadcast::Broadcast<T>> {
-    let builder = Builder::<T>::new(capacity).consumers(consumers);
+    let builder = Builder::<T>::new(capacity)
+        .join(Seek::Oldest)
+        .consumers(consumers);
     builder.when_full(WhenFull::Overwrite).heap().unwrap()
 }
 
@@ -98,7 +100,10 @@ fn readers_of_a_channel_that_waits_each_get_everything() {
             spin_for: Duration::ZERO,
         },
     ] {
-        let builder = Builder::<Wide>::new(16).consumers(3).wait(wait);
+        let builder = Builder::<Wide>::new(16)
+            .join(Seek::Oldest)
+            .consumers(3)
+            .wait(wait);
         let channel = builder.heap().unwrap();
         let mut tx = channel.producer().unwrap();
         let readers: Vec<_> = (0..3).map(|_| channel.consumer().unwrap()).collect();
@@ -117,7 +122,10 @@ fn readers_of_a_channel_that_waits_each_get_everything() {
 /// Readers that join anywhere, read a little, and leave, while the producer runs.
 fn come_and_go(when_full: WhenFull) {
     let joins = long(20_000);
-    let builder = Builder::<Wide>::new(64).consumers(63).when_full(when_full);
+    let builder = Builder::<Wide>::new(64)
+        .join(Seek::Oldest)
+        .consumers(63)
+        .when_full(when_full);
     let channel = builder.clone().heap().unwrap();
     let mut tx = channel.producer().unwrap();
     let done = AtomicBool::new(false);
@@ -191,7 +199,10 @@ fn readers_come_and_go_while_the_producer_overwrites() {
 #[test]
 fn every_kth_message_is_shared_out_without_a_word_between_the_readers() {
     for when_full in [WhenFull::Wait, WhenFull::Overwrite] {
-        let builder = Builder::<u64>::new(4096).consumers(3).when_full(when_full);
+        let builder = Builder::<u64>::new(4096)
+            .join(Seek::Oldest)
+            .consumers(3)
+            .when_full(when_full);
         let channel = builder.heap().unwrap();
         let mut tx = channel.producer().unwrap();
         let mut readers: Vec<_> = (0..3).map(|_| channel.consumer().unwrap()).collect();
@@ -291,7 +302,7 @@ fn an_iterator_gives_up_no_more_than_it_writes() {
 
 #[test]
 fn a_stride_beyond_all_bounds_is_refused_and_changes_nothing() {
-    let channel = Builder::<u64>::new(8).heap().unwrap();
+    let channel = Builder::<u64>::new(8).join(Seek::Oldest).heap().unwrap();
     let mut rx = channel.consumer().unwrap();
     assert!(matches!(
         rx.stride(7, u64::MAX),
@@ -308,7 +319,7 @@ fn a_stride_beyond_all_bounds_is_refused_and_changes_nothing() {
 
 #[test]
 fn a_set_tells_no_end_that_a_reader_joined_behind() {
-    let channel = Builder::<u64>::new(2).heap().unwrap();
+    let channel = Builder::<u64>::new(2).join(Seek::Oldest).heap().unwrap();
     channel.producer().unwrap().push(1).unwrap();
     let mut tx = channel.producer().unwrap();
     (2..9).for_each(|number| tx.push(number).unwrap());
@@ -323,7 +334,11 @@ fn a_set_tells_no_end_that_a_reader_joined_behind() {
 /// Between a consumer that takes its part and one that takes all, the producer waits for the right one.
 #[test]
 fn one_that_skips_ahead_of_the_newest_holds_nobody_back() {
-    let channel = Builder::<u64>::new(4).consumers(1).heap().unwrap();
+    let channel = Builder::<u64>::new(4)
+        .join(Seek::Oldest)
+        .consumers(1)
+        .heap()
+        .unwrap();
     let (mut tx, mut rx) = (channel.producer().unwrap(), channel.consumer().unwrap());
     rx.stride(0, 100).unwrap();
     tx.push(0).unwrap();
@@ -337,7 +352,7 @@ fn one_that_skips_ahead_of_the_newest_holds_nobody_back() {
 
 #[test]
 fn an_end_is_told_to_every_reader_and_to_those_that_join_at_the_oldest() {
-    let builder = Builder::<u64>::new(8).consumers(3);
+    let builder = Builder::<u64>::new(8).join(Seek::Oldest).consumers(3);
     let channel = builder.heap().unwrap();
     let mut tx = channel.producer().unwrap();
     let mut readers = [channel.consumer().unwrap(), channel.consumer().unwrap()];
@@ -380,7 +395,11 @@ fn one_that_joins_behind_an_end_waits_for_the_next_producer() {
 
 #[test]
 fn a_full_ring_is_told_and_waited_for() {
-    let channel = Builder::<u64>::new(2).consumers(2).heap().unwrap();
+    let channel = Builder::<u64>::new(2)
+        .join(Seek::Oldest)
+        .consumers(2)
+        .heap()
+        .unwrap();
     let mut tx = channel.producer().unwrap();
     // Without consumers nobody is waited for.
     for number in 0..100 {
@@ -444,7 +463,11 @@ fn refusals_say_what_is_possible() {
 
 #[test]
 fn a_set_waits_for_readers_and_writers_of_it() {
-    let channel = Builder::<u64>::new(2).consumers(2).heap().unwrap();
+    let channel = Builder::<u64>::new(2)
+        .join(Seek::Oldest)
+        .consumers(2)
+        .heap()
+        .unwrap();
     let mut tx = channel.producer().unwrap();
     let (mut fast, mut slow) = (channel.consumer().unwrap(), channel.consumer().unwrap());
     let mut set = WaitSet::new().unwrap();
@@ -503,14 +526,20 @@ fn one_wake_reaches_all_that_wait_and_nobody_else() {
     let at_once = Wait::Sleep {
         spin_for: Duration::ZERO,
     };
-    let builder = Builder::<u64>::new(8).consumers(4).wait(at_once);
+    let builder = Builder::<u64>::new(8)
+        .join(Seek::Oldest)
+        .consumers(4)
+        .wait(at_once);
     let channel = builder.heap().unwrap();
     let mut tx = channel.producer().unwrap();
     let sleepers = [(); 2].map(|()| channel.consumer().unwrap());
     let [mut polls, mut bystander] = [(); 2].map(|()| channel.consumer().unwrap());
     assert_eq!(polls.arm().unwrap(), Readiness::Armed);
     // This one has a descriptor, by which it could be woken, and waits for another channel.
-    let (mut tx_elsewhere, mut elsewhere) = Builder::<u64>::new(8).channel_pair().unwrap();
+    let (mut tx_elsewhere, mut elsewhere) = Builder::<u64>::new(8)
+        .join(Seek::Oldest)
+        .channel_pair()
+        .unwrap();
     assert_eq!(elsewhere.arm().unwrap(), Readiness::Armed);
     let watched = [bystander.as_fd().unwrap(), elsewhere.as_fd().unwrap()];
     thread::scope(|scope| {
@@ -534,4 +563,20 @@ fn one_wake_reaches_all_that_wait_and_nobody_else() {
     assert_eq!(channel.stat().unwrap().seats[0].wakes, 1);
     assert_eq!(bystander.try_pop().unwrap(), 1);
     assert_eq!(elsewhere.try_pop().unwrap(), 2);
+}
+
+/// As in tokio, Aeron and disruptor: a consumer sees what is committed after it joined.
+#[test]
+fn late_consumers_begin_at_newest() {
+    for when_full in [WhenFull::Wait, WhenFull::Overwrite] {
+        let builder = Builder::<u64>::new(64).when_full(when_full);
+        let channel = builder.heap().unwrap();
+        let (mut tx, mut early) = (channel.producer().unwrap(), channel.consumer().unwrap());
+        (0..3).for_each(|number| tx.push(number).unwrap());
+        let mut late = channel.consumer().unwrap();
+        assert_eq!((late.position(), late.len().unwrap()), (3, 0));
+        tx.push(3).unwrap();
+        assert_eq!((early.pop().unwrap(), late.pop().unwrap()), (0, 3));
+        assert_eq!(Seek::default(), Seek::Newest);
+    }
 }

@@ -1,12 +1,16 @@
 //! What a discarded reservation wrote is nobody's message, and what it overwrote is gone.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use slipring::broadcast::Builder;
+use slipring::broadcast::{Builder, Seek};
 
 /// The gate outlives the producer: it alone tells that slots behind the tail were written.
 #[test]
 fn who_joins_does_not_get_what_a_discarded_reservation_wrote() {
-    let channel = Builder::<u64>::new(8).consumers(1).heap().unwrap();
+    let channel = Builder::<u64>::new(8)
+        .consumers(1)
+        .join(Seek::Oldest)
+        .heap()
+        .unwrap();
     let mut tx = channel.producer().unwrap();
     (0..8).for_each(|number| tx.push(number).unwrap());
     let mut slots = tx.try_reserve(4).unwrap();

@@ -52,7 +52,10 @@ fn bytes_builder() -> bytes::Builder {
 }
 
 fn broadcast_builder(when_full: WhenFull) -> broadcast::Builder<u64> {
-    broadcast::Builder::new(4).consumers(2).when_full(when_full)
+    broadcast::Builder::new(4)
+        .consumers(2)
+        .when_full(when_full)
+        .join(broadcast::Seek::Oldest)
 }
 
 const MODES: [WhenFull; 2] = [WhenFull::Wait, WhenFull::Overwrite];
@@ -117,6 +120,7 @@ fn resealed_header_words<K: Kind>(
                     | Error::Version { .. }
                     | Error::Kind { .. }
                     | Error::Schema(_)
+                    | Error::WhenFull { .. }
                     | Error::Capacity { .. }
                     | Error::Truncated { .. }
                     | Error::Misaligned { .. },

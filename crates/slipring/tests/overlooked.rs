@@ -216,7 +216,10 @@ fn records_and_broadcast_messages_make_it_so() {
     };
     is_told("bytes", waiters, wait, || tx.try_push(b"news").unwrap());
 
-    let channel = broadcast::Builder::<u64>::new(8).memfd().unwrap();
+    let channel = broadcast::Builder::<u64>::new(8)
+        .join(broadcast::Seek::Oldest)
+        .memfd()
+        .unwrap();
     let waiters = word(channel.descriptors()[0], CONSUMERS);
     let (mut tx, mut rx) = (channel.producer().unwrap(), channel.consumer().unwrap());
     let wait = || {
@@ -231,7 +234,9 @@ fn records_and_broadcast_messages_make_it_so() {
 /// Its descriptor has a timer of its own, and the first seat is not that of the slowest.
 #[test]
 fn a_producer_of_many_is_told_of_room() {
-    let builder = broadcast::Builder::<u64>::new(4).consumers(2);
+    let builder = broadcast::Builder::<u64>::new(4)
+        .consumers(2)
+        .join(broadcast::Seek::Oldest);
     let channel = builder.check_every(FOR_EVER).memfd().unwrap();
     let waiters = word(channel.descriptors()[0], PRODUCERS);
     let mut tx = channel.producer().unwrap();

@@ -10,7 +10,7 @@ use crate::message::{BATCH, Job};
 use crate::to_all;
 use crate::{answer, ask, spin};
 use ::slipring::Error;
-use ::slipring::broadcast::{Builder, Consumer, Producer, WhenFull};
+use ::slipring::broadcast::{Builder, Consumer, Producer, Seek, WhenFull};
 use std::hint::black_box;
 use std::ops::Range;
 use std::slice;
@@ -31,6 +31,7 @@ pub fn run<J: Job>(region: &str, fan: Fan, run: &Run) -> Sample {
     };
     let ring = || {
         Builder::<J::Msg>::new(run.capacity)
+            .join(Seek::Oldest)
             .consumers(fan.readers)
             .when_full(when_full)
     };

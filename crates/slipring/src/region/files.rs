@@ -62,8 +62,7 @@ impl Place {
         }
         // The path may mean something else in this process by now (`chroot`); the directory stays what it was.
         let below = format!("{}/{CONTROL}", self.name.topic());
-        let by_directory =
-            rustix::fs::statat(&self.parent, &below, AtFlags::SYMLINK_NOFOLLOW);
+        let by_directory = rustix::fs::statat(&self.parent, &below, AtFlags::SYMLINK_NOFOLLOW);
         let dir = || path(self.control.ancestors().nth(2).unwrap_or(&self.control));
         let name = || self.name.to_string().into();
         match (by_path, by_directory) {

@@ -23,7 +23,7 @@ use crate::error::{Error, path};
 use crate::fork::NoFork;
 use crate::lock;
 use crate::name::{Name, directory};
-use crate::seat::Role;
+use crate::seat::{Role, spent};
 
 impl Region {
     /// Makes a new named channel; `AlreadyExists` if there is one, which is not touched.
@@ -74,7 +74,17 @@ impl Region {
     pub(crate) fn remove(&self) -> Result<(), Error> {
         match self.files.as_ref().and_then(|files| files.place.as_ref()) {
             None => Ok(()),
-            Some(place) => remove_place(place),
+            Some(place) => remove_place(place, || true),
+        }
+    }
+
+    /// Removes a named channel that nobody holds a seat of, and in which nothing is unread. What fails leaves it as
+    /// it is.
+    pub(crate) fn remove_spent(&self) {
+        if let Some(files) = &self.files
+            && let Some(place) = &files.place
+        {
+            let _ = remove_place(place, || place.still_has(&files.control) && spent(self));
         }
     }
 }
@@ -192,7 +202,9 @@ pub(crate) fn inspect(name: &Name) -> Result<(OwnedFd, Mapping, u64), Error> {
 /// Removes a channel, if nobody holds a seat of it: all locks of its control file are ours while its
 /// name goes, so nobody takes a seat meanwhile. `NotFound` if the name leads elsewhere by now: to
 /// another channel, which is not ours to remove.
-fn remove_place(place: &Place) -> Result<(), Error> {
+///
+/// Under the locks, `wanted` has the last word: without it nothing happens.
+fn remove_place(place: &Place, wanted: impl FnOnce() -> bool) -> Result<(), Error> {
     // A forked child would keep what is locked here.
     let _no_fork = NoFork::begin();
     let gone = |error| {
@@ -208,6 +220,9 @@ fn remove_place(place: &Place) -> Result<(), Error> {
     }
     if !place.still() {
         return Err(place.name.not_found());
+    }
+    if !wanted() {
+        return Ok(());
     }
     unlink(place)
 }
@@ -275,7 +290,7 @@ pub(crate) fn remove(name: &Name) -> Result<(), Error> {
     };
     let place = Place::new(name, dir, parent);
     match control {
-        Ok(stat) if regular(&stat) => remove_place(&place),
+        Ok(stat) if regular(&stat) => remove_place(&place, || true),
         Ok(_) | Err(Errno::NOENT) if place.still() => unlink(&place),
         Ok(_) | Err(Errno::NOENT) => Err(name.not_found()),
         Err(errno) => {

@@ -34,7 +34,9 @@ pub(crate) fn attach(input: &[u8]) -> Result<(), Error> {
         }),
         kind => {
             let when_full = [WhenFull::Wait, WhenFull::Overwrite][usize::from(kind) - 2];
-            let builder = broadcast::Builder::<u64>::new(8).consumers(2);
+            let builder = broadcast::Builder::<u64>::new(8)
+                .consumers(2)
+                .join(broadcast::Seek::Oldest);
             changed(&builder.when_full(when_full), input, |channel| {
                 let readers = [channel.consumer(), channel.consumer()];
                 let mut readers: Vec<_> = readers.into_iter().flatten().collect();

@@ -10,7 +10,7 @@
 //!
 //! Options of a channel: `kind` (`spsc`, `twin`, `small`, `u64`, `packet`, `frame`, `bytes`; `broadcast`,
 //! `broadcast-twin`, `broadcast-packet`), `capacity`, `max` (largest record), `consumers`, `full=overwrite`, `mode` (octal), `metadata`, `huge` (`2m`, `1g`), `patience` (in
-//! milliseconds), `exact=1`, `wait=sleep` (at once), `check` (every so many milliseconds). In a name, `%` stands for nothing and `%XX` for a byte.
+//! milliseconds), `exact=1`, `join=default` (else `broadcast` consumers begin at the oldest), `wait=sleep` (at once), `check` (every so many milliseconds). In a name, `%` stands for nothing and `%XX` for a byte.
 //!
 //! | verb | does |
 //! |---|---|

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use slipring::broadcast::{self, WhenFull};
+use slipring::broadcast::{self, Seek, WhenFull};
 use slipring::inspect::{self, SeatStat};
 use slipring::{Builder, Error, HugePages, Kind, Payload, Wait, bytes, spsc};
 use slipring_tests::counter;
@@ -121,6 +121,9 @@ fn broadcast<T: Payload>(slots: usize, line: &Line<'_>) -> broadcast::Builder<T>
     let mut builder = broadcast::Builder::<T>::new(slots);
     if let Some(consumers) = line.option("consumers") {
         builder = builder.consumers(consumers as usize);
+    }
+    if line.options.get("join") != Some(&"default") {
+        builder = builder.join(Seek::Oldest);
     }
     match line.options.get("full") {
         Some(&"overwrite") => builder.when_full(WhenFull::Overwrite),

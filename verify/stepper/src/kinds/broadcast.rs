@@ -148,6 +148,7 @@ fn kind(name: &'static str, when_full: WhenFull) -> Kind {
 fn builder(when_full: WhenFull) -> broadcast::Builder<Message> {
     // Waits by sleeping at once: polling is the same few instructions over and over.
     broadcast::Builder::new(CAPACITY as usize)
+        .join(Seek::Oldest)
         .consumers(3)
         .when_full(when_full)
         .wait(Wait::Sleep {

@@ -40,7 +40,7 @@ fn capacity(way: Way) -> u64 {
 }
 
 fn builder(way: Way, when_full: WhenFull) -> broadcast::Builder<Message> {
-    let builder = broadcast::Builder::new(capacity(way) as usize);
+    let builder = broadcast::Builder::new(capacity(way) as usize).join(broadcast::Seek::Oldest);
     waiting(builder.consumers(SEATS).when_full(when_full), way)
 }
 

@@ -1,0 +1,421 @@
+//! What named channels promise within one process: who waits for a channel whose directory was emptied is told,
+//! however it waits; other sizes are told, other policies refused; an ephemeral channel goes with its last user.
+//!
+//! No sleep of these tests has an end but the news: one who is never told is a test that does not end.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod executor;
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use executor::block_on;
+use rustix::event::{PollFd, PollFlags, poll};
+use slipring::broadcast::{self, WhenFull};
+use slipring::{Error, Kind, Readiness, Wait, WaitSet, bytes, spsc};
+
+/// So long that one who is never told is a test that does not end.
+const FOR_EVER: Duration = Duration::from_secs(3600);
+/// Entries beyond which a set sleeps on pipes.
+const DOORBELLS: usize = 127;
+
+/// A domain of one test, gone with it.
+struct Domain(&'static str);
+
+/// How many domains there are. The last one takes the directory along.
+static DOMAINS: Mutex<u32> = Mutex::new(0);
+
+impl Domain {
+    fn new(name: &'static str) -> Domain {
+        let mut domains = DOMAINS.lock().unwrap_or_else(PoisonError::into_inner);
+        let dir = format!("/dev/shm/slipring-named-{}", std::process::id());
+        if *domains == 0 {
+            fs::create_dir_all(&dir).unwrap();
+            // SAFETY: the standard library's own lock orders it with the reads of this process.
+            unsafe { std::env::set_var("SLIPRING_DIR", dir) };
+        }
+        *domains += 1;
+        Domain(name)
+    }
+
+    fn path(&self) -> PathBuf {
+        slipring::directory().0.join(format!("@{}", self.0))
+    }
+
+    fn name(&self, topic: &str) -> String {
+        format!("{}/{topic}", self.0)
+    }
+
+    /// As `rm -rf` does it.
+    fn empty(&self) {
+        fs::remove_dir_all(self.path()).unwrap();
+    }
+}
+
+impl Drop for Domain {
+    fn drop(&mut self) {
+        let mut domains = DOMAINS.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = fs::remove_dir_all(self.path());
+        *domains -= 1;
+        if *domains == 0 {
+            let _ = fs::remove_dir(slipring::directory().0);
+        }
+    }
+}
+
+/// The error says that there is no such channel.
+#[track_caller]
+fn not_found(error: &Error, name: &str) {
+    let Error::NotFound { name: found, .. } = error else {
+        panic!("{error:?}");
+    };
+    assert_eq!(&**found, name);
+}
+
+fn ways() -> [Wait; 4] {
+    let spin_for = Duration::ZERO;
+    [
+        Wait::Sleep { spin_for },
+        Wait::default(),
+        Wait::Yield,
+        Wait::Spin,
+    ]
+}
+
+/// Each kind, each end, each way to wait, with a look after the peer that never comes by itself.
+#[test]
+fn blocking_calls_are_told() {
+    let domain = Domain::new("blocking");
+    let name = |kind: &str, at: usize| domain.name(&format!("{kind}-{at}"));
+    let mut calls: Vec<(String, Box<dyn FnOnce() -> Error + Send>)> = Vec::new();
+    for (at, wait) in ways().into_iter().enumerate() {
+        let fixed = || {
+            spsc::Builder::<u64>::new(1)
+                .wait(wait)
+                .check_every(FOR_EVER)
+        };
+        let alone = name("alone", at);
+        let mut rx = fixed().consumer(&alone).unwrap();
+        calls.push((alone, Box::new(move || rx.pop().unwrap_err())));
+        // With somebody opposite who has nothing to say, too.
+        let (full, records) = (name("full", at), name("records", at));
+        let mut tx = fixed().producer(&full).unwrap();
+        let idle = fixed().consumer(&full).unwrap();
+        tx.push(7).unwrap();
+        calls.push((
+            full,
+            Box::new(move || {
+                let _idle = idle;
+                tx.push(8).unwrap_err().error
+            }),
+        ));
+        let builder = bytes::Builder::new(64).wait(wait).check_every(FOR_EVER);
+        let mut rx = builder.consumer(&records).unwrap();
+        calls.push((
+            records,
+            Box::new(move || rx.wait_for_producer(FOR_EVER).unwrap_err()),
+        ));
+        let builder = broadcast::Builder::<u64>::new(1).wait(wait);
+        let (slowest, each) = (name("slowest", at), name("each", at));
+        let (mut tx, idle) = (
+            builder.producer(&slowest).unwrap(),
+            builder.consumer(&slowest).unwrap(),
+        );
+        tx.push(7).unwrap();
+        calls.push((
+            slowest,
+            Box::new(move || {
+                let _idle = idle;
+                tx.push(8).unwrap_err().error
+            }),
+        ));
+        let mut rx = builder.consumer(&each).unwrap();
+        calls.push((each, Box::new(move || rx.pop().unwrap_err())));
+    }
+    let waiting = calls
+        .into_iter()
+        .map(|(name, call)| (name, thread::spawn(call)));
+    let waiting = waiting.collect::<Vec<_>>();
+    domain.empty();
+    for (name, waiting) in waiting {
+        not_found(&waiting.join().unwrap(), &name);
+    }
+}
+
+/// As `recv` waits: no single call is long enough for a look.
+#[test]
+fn short_waits_add_up() {
+    let domain = Domain::new("short");
+    for wait in ways() {
+        let name = domain.name("x");
+        let mut rx = spsc::Builder::<u64>::new(1)
+            .wait(wait)
+            .consumer(&name)
+            .unwrap();
+        domain.empty();
+        let error = loop {
+            match rx.pop_timeout(Duration::from_micros(100)) {
+                Err(Error::TimedOut) => {}
+                told => break told.unwrap_err(),
+            }
+        };
+        not_found(&error, &name);
+    }
+}
+
+/// Whoever comes later makes another channel; and the directory above may be another one, too.
+#[test]
+fn another_channel_is_told_apart() {
+    let domain = Domain::new("replaced");
+    let name = domain.name("x");
+    let builder = spsc::Builder::<u64>::new(1);
+    for how in ["emptied", "one removed", "moved away"] {
+        let mut rx = builder.consumer(&name).unwrap();
+        match how {
+            "emptied" => domain.empty(),
+            "one removed" => fs::remove_dir_all(domain.path().join("x")).unwrap(),
+            _ => fs::rename(domain.path(), domain.path().with_extension("aside")).unwrap(),
+        }
+        let mut later = builder.producer(&name).unwrap();
+        let error = rx.pop().unwrap_err();
+        assert!(matches!(error, Error::Replaced { .. }), "{how}: {error:?}");
+        assert!(error.to_string().contains(&format!("`{name}`")), "{error}");
+        // Of those who have the new one, nobody is told anything.
+        assert!(later.check_name().is_ok());
+        later.push(7).unwrap();
+        drop((rx, later));
+        domain.empty();
+    }
+    fs::remove_dir_all(domain.path().with_extension("aside")).unwrap();
+}
+
+/// Told, and armed again, it is told again.
+#[test]
+fn descriptors_become_readable() {
+    let domain = Domain::new("descriptor");
+    let name = domain.name("x");
+    let mut rx = spsc::Builder::<u64>::new(1).consumer(&name).unwrap();
+    let fd = rx.as_fd().unwrap().try_clone_to_owned().unwrap();
+    assert_eq!(rx.arm().unwrap(), Readiness::Armed);
+    domain.empty();
+    for _ in 0..2 {
+        let error = loop {
+            poll(&mut [PollFd::new(&fd, PollFlags::IN)], None).unwrap();
+            match rx.arm() {
+                Ok(Readiness::Armed) => {}
+                told => break told.unwrap_err(),
+            }
+        };
+        not_found(&error, &name);
+    }
+}
+
+#[test]
+fn futures_are_told() {
+    let domain = Domain::new("future");
+    let name = domain.name("x");
+    let mut rx = bytes::Builder::new(64).consumer(&name).unwrap();
+    let waiting = thread::spawn(move || block_on(rx.read_async()).map(drop).unwrap_err());
+    let peers = domain.name("y");
+    let mut tx = spsc::Builder::<u64>::new(1).producer(&peers).unwrap();
+    let alone = thread::spawn(move || block_on(tx.wait_for_consumer_async()).unwrap_err());
+    domain.empty();
+    not_found(&waiting.join().unwrap(), &name);
+    not_found(&alone.join().unwrap(), &peers);
+}
+
+/// On doorbells, and on pipes.
+#[test]
+fn sets_report_renamed_channels() {
+    let domain = Domain::new("set");
+    for idle in [0, DOORBELLS] {
+        let name = domain.name("x");
+        let builder = spsc::Builder::<u64>::new(1).check_every(FOR_EVER);
+        let rx = builder.consumer(&name).unwrap();
+        let others = (0..idle).map(|_| builder.channel_pair().unwrap());
+        let others = others.collect::<Vec<_>>();
+        let mut set = WaitSet::new().unwrap();
+        for (_, rx) in &others {
+            set.watch(rx).unwrap();
+        }
+        let key = set.watch(&rx).unwrap();
+        domain.empty();
+        let events = set.wait().unwrap();
+        assert_eq!(events.len(), 1, "{events:?}");
+        assert!(events[0].renamed && events[0].key == key, "{events:?}");
+        assert!(!events[0].ready, "{events:?}");
+        not_found(&rx.check_name().unwrap_err(), &name);
+        // Told once.
+        let told = set.wait_timeout(Duration::from_millis(2500));
+        assert!(matches!(told, Err(Error::TimedOut)), "{told:?}");
+    }
+}
+
+/// What is there comes first, and so does an end.
+#[test]
+fn messages_come_first() {
+    let domain = Domain::new("first");
+    let name = domain.name("x");
+    let builder = spsc::Builder::<u64>::new(4);
+    let (mut tx, mut rx) = (
+        builder.producer(&name).unwrap(),
+        builder.consumer(&name).unwrap(),
+    );
+    tx.push(1).unwrap();
+    domain.empty();
+    drop(tx);
+    assert_eq!(rx.pop().unwrap(), 1);
+    assert!(matches!(rx.pop(), Err(Error::Disconnected(_))));
+    not_found(&rx.wait_for_producer(FOR_EVER).unwrap_err(), &name);
+}
+
+/// Two who go on talking are left alone: each look finds that the other has moved.
+#[test]
+fn lively_pairs_are_left_alone() {
+    let domain = Domain::new("lively");
+    let builder = |wait| spsc::Builder::<u64>::new(1).wait(wait);
+    let (there, back) = (domain.name("there"), domain.name("back"));
+    let [sleep, ..] = ways();
+    let mut tx = builder(sleep).producer(&there).unwrap();
+    let mut from = builder(sleep).consumer(&back).unwrap();
+    let mut rx = builder(sleep).consumer(&there).unwrap();
+    let mut to = builder(sleep).producer(&back).unwrap();
+    domain.empty();
+    let echo = thread::spawn(move || {
+        while let Ok(number) = rx.pop() {
+            to.push(number).unwrap();
+        }
+    });
+    let begun = std::time::Instant::now();
+    let mut number = 0;
+    // Longer than two looks.
+    while begun.elapsed() < Duration::from_millis(2500) {
+        tx.push(number).unwrap();
+        assert_eq!(from.pop().unwrap(), number);
+        number += 1;
+    }
+    drop(tx);
+    echo.join().unwrap();
+}
+
+#[test]
+fn nameless_channels_are_never_asked() {
+    let builder = spsc::Builder::<u64>::new(1);
+    let (tx, mut rx) = builder.channel_pair().unwrap();
+    assert!(tx.check_name().is_ok() && rx.check_name().is_ok());
+    let memfd = builder.memfd().unwrap();
+    assert!(memfd.consumer().unwrap().check_name().is_ok());
+    let waited = rx.pop_timeout(Duration::from_millis(1100));
+    assert!(matches!(waited, Err(Error::TimedOut)), "{waited:?}");
+}
+
+/// What exists wins, and is told; a policy is not a size.
+#[test]
+fn other_sizes_are_told() {
+    let domain = Domain::new("sizes");
+    let name = domain.name("records");
+    let builder = bytes::Builder::new(1024).max_record(100);
+    let made = builder.create(&name).unwrap();
+    assert_eq!(made.differences(), []);
+    let asked = bytes::Builder::new(4096).max_record(200);
+    let told = |differences: Vec<slipring::Difference>| {
+        let words = differences.iter().map(ToString::to_string);
+        words.collect::<Vec<_>>()
+    };
+    let words = [
+        "capacity 1024 instead of 4096",
+        "largest record 104 instead of 200",
+    ];
+    let (tx, rx) = (
+        asked.producer(&name).unwrap(),
+        asked.consumer(&name).unwrap(),
+    );
+    for differences in [
+        asked.open(&name).unwrap().differences(),
+        tx.differences(),
+        rx.differences(),
+    ] {
+        assert_eq!(told(differences), words);
+    }
+    let name = domain.name("feed");
+    let feed = |capacity| broadcast::Builder::<u64>::new(capacity).consumers(capacity);
+    assert_eq!(feed(2).producer(&name).unwrap().differences(), []);
+    assert_eq!(
+        told(feed(4).consumer(&name).unwrap().differences()),
+        ["capacity 2 instead of 4", "consumer seats 2 instead of 4"]
+    );
+    let other = feed(2).when_full(WhenFull::Overwrite).producer(&name);
+    assert!(matches!(other.err(), Some(Error::WhenFull { .. })));
+}
+
+/// Nobody who comes later finds it.
+#[track_caller]
+fn gone<K: Kind>(builder: &slipring::Builder<K>, name: &str) {
+    not_found(&builder.open(name).err().expect("a channel"), name);
+}
+
+/// The last one who leaves takes the channel along, if nothing is unread.
+#[test]
+fn ephemeral_channels_are_removed() {
+    let domain = Domain::new("ephemeral");
+    let name = domain.name("x");
+    let builder = spsc::Builder::<u64>::new(4).ephemeral();
+    let ended = |rx: &mut spsc::Consumer<u64>| matches!(rx.pop(), Err(Error::Disconnected(_)));
+    // Nobody has ever come.
+    drop(builder.consumer(&name).unwrap());
+    gone(&builder, &name);
+    let (mut tx, rx) = (
+        builder.producer(&name).unwrap(),
+        builder.consumer(&name).unwrap(),
+    );
+    tx.push(1).unwrap();
+    drop(tx);
+    // A message, then an end, is unread: the next one finds both.
+    assert_eq!(rx.position(), 0);
+    drop(rx);
+    let mut rx = builder.consumer(&name).unwrap();
+    assert_eq!(rx.pop().unwrap(), 1);
+    drop(rx);
+    let mut rx = builder.consumer(&name).unwrap();
+    assert!(ended(&mut rx));
+    // Somebody came meanwhile, and left before anybody could see it.
+    let mut tx = builder.producer(&name).unwrap();
+    tx.push(2).unwrap();
+    drop(tx);
+    drop(rx);
+    let mut rx = builder.consumer(&name).unwrap();
+    assert_eq!(rx.pop().unwrap(), 2);
+    assert!(ended(&mut rx));
+    // One who aborts leaves it to the next one.
+    rx.abort();
+    let rx = builder.consumer(&name).unwrap();
+    // Held by somebody else.
+    let tx = spsc::Builder::<u64>::new(4).producer(&name).unwrap();
+    drop(rx);
+    builder.open(&name).unwrap();
+    drop(tx);
+    let mut rx = builder.consumer(&name).unwrap();
+    assert!(ended(&mut rx));
+    drop(rx);
+    gone(&builder, &name);
+}
+
+/// Of `broadcast` whoever leaves last removes it.
+#[test]
+fn ephemeral_feeds_go_last() {
+    let domain = Domain::new("feeds");
+    let name = domain.name("x");
+    let builder = broadcast::Builder::<u64>::new(4).consumers(2).ephemeral();
+    let (mut tx, rx) = (
+        builder.producer(&name).unwrap(),
+        builder.consumer(&name).unwrap(),
+    );
+    tx.push(1).unwrap();
+    drop(tx);
+    builder.open(&name).unwrap();
+    drop(rx);
+    gone(&builder, &name);
+}
