@@ -29,6 +29,9 @@ pub(crate) struct Args {
     /// Write the length before each record, as u32 little-endian
     #[arg(long, group = "format")]
     framed: bool,
+    /// Remove the channel at the end, unless somebody else has come to use it
+    #[arg(long)]
+    remove: bool,
     #[command(flatten)]
     shape: Shape,
 }
@@ -40,9 +43,14 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         (_, true) => Format::Framed,
         _ => Format::Raw,
     };
-    let mut rx = args.shape.builder().consumer(&args.name)?;
+    let mut builder = args.shape.builder();
+    if args.remove {
+        builder = builder.ephemeral();
+    }
+    let mut rx = builder.consumer(&args.name)?;
+    args.shape.tell(&args.name, &rx.differences());
     match recv(&mut rx, format, &signals) {
-        // Dropping the consumer acknowledges the end, now that all is written.
+        // Dropping the consumer acknowledges the end, now that all is written; and then removes the channel.
         Ok(End::Finished) => Ok(()),
         Ok(end) => Err(Failure::Ended(end)),
         Err(failure) => {

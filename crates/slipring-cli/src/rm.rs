@@ -1,28 +1,162 @@
-//! `slipring rm`: removes channels that nobody uses, corrupt ones included. One that is in use is
+//! `slipring rm`: removes channels that nobody uses, corrupt ones included, and says which. One that is in use is
 //! left as it is, and the others are removed all the same.
 
+use std::time::Duration;
+
+use slipring::{Error, Name, inspect};
+
 use crate::exit::{Failure, complain};
+use crate::text;
 
 /// Remove named channels that are not in use
+///
+/// Prints a line for each channel that it removed. What is unread in them is lost. A channel outlives its
+/// processes until it is removed: `slipring rm --unused --older-than 7d` clears away what nobody came back to.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// The channels
-    #[arg(required = true)]
+    /// The channels, by name, or by a quoted pattern: `*` stands for any characters and `?` for one, of one
+    /// part of the name: 'cam/*'
+    #[arg(value_name = "NAME", required_unless_present_any = ["domain", "unused", "older_than"])]
     names: Vec<String>,
+    /// All channels of this domain
+    #[arg(long)]
+    domain: Vec<String>,
+    /// Leave channels in use without complaint; without names, remove all others
+    #[arg(long)]
+    unused: bool,
+    /// Leave channels that were made, taken or waited on since then: 90s, 30m, 12h, 7d; implies --unused
+    #[arg(long, value_name = "AGE", value_parser = text::parse_age)]
+    older_than: Option<Duration>,
+}
+
+impl Args {
+    /// Whether channels that cannot be removed now are passed over.
+    fn choosy(&self) -> bool {
+        self.unused || self.older_than.is_some()
+    }
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let mut worst = 0;
-    for name in &args.names {
-        if let Err(error) = slipring::inspect::remove(name) {
-            let failure = Failure::from(error);
-            complain(&failure);
-            worst = worst.max(failure.code());
+    let mut complain = |failure: &Failure| {
+        complain(failure);
+        worst = worst.max(failure.code());
+    };
+    for (name, exact) in chosen(args, &mut complain)? {
+        match remove(&name, args) {
+            Ok(true) => text::answer(format!("removed {name}"))?,
+            Ok(false) => {}
+            Err(Error::InUse { .. }) if args.choosy() => {}
+            // Somebody else was faster.
+            Err(Error::NotFound { .. }) if !exact => {}
+            Err(error) => complain(&error.into()),
         }
     }
     if worst == 0 {
         Ok(())
     } else {
         Err(Failure::Told(worst))
+    }
+}
+
+/// The channels that the arguments name, each once, and whether by their exact names.
+fn chosen(
+    args: &Args,
+    complain: &mut impl FnMut(&Failure),
+) -> Result<Vec<(String, bool)>, Failure> {
+    let mut patterns = args.names.clone();
+    for domain in &args.domain {
+        // Refused if it is none.
+        Name::new(&format!("{domain}/x"))?;
+        patterns.push(format!("{domain}/*"));
+    }
+    if patterns.is_empty() {
+        patterns = vec!["*".into(), "*/*".into()];
+    }
+    let is_pattern = |name: &String| name.contains(['*', '?']);
+    let there = if patterns.iter().any(is_pattern) {
+        inspect::list()?
+    } else {
+        Vec::new()
+    };
+    let there = there.iter().map(Name::to_string).collect::<Vec<_>>();
+    let mut chosen = Vec::<(String, bool)>::new();
+    for pattern in patterns {
+        let exact = !is_pattern(&pattern);
+        let found = if exact {
+            vec![pattern.clone()]
+        } else {
+            let found = there
+                .iter()
+                .filter(|name| matches(pattern.as_bytes(), name.as_bytes()));
+            found.cloned().collect()
+        };
+        if found.is_empty() && !args.choosy() {
+            let dir = slipring::directory().0;
+            complain(&Failure::Words(format!(
+                "no channel matches `{pattern}` in {}; look at `slipring ls`",
+                dir.display()
+            )));
+        }
+        for name in found {
+            if !chosen.iter().any(|(other, _)| *other == name) {
+                chosen.push((name, exact));
+            }
+        }
+    }
+    Ok(chosen)
+}
+
+/// Removes a channel, if it is old enough; returns whether it did.
+fn remove(name: &str, args: &Args) -> Result<bool, Error> {
+    if let Some(age) = args.older_than
+        && inspect::stat(name)?.idle().is_none_or(|idle| idle < age)
+    {
+        return Ok(false);
+    }
+    inspect::remove(name).map(|()| true)
+}
+
+/// Returns whether a name is of this pattern: neither `*` nor `?` stands for a `/`.
+fn matches(pattern: &[u8], name: &[u8]) -> bool {
+    match (pattern, name) {
+        ([], []) => true,
+        ([b'*', pattern @ ..], _) => {
+            let part = name.iter().take_while(|byte| **byte != b'/').count();
+            (0..=part).any(|skip| matches(pattern, &name[skip..]))
+        }
+        ([b'?', pattern @ ..], [byte, name @ ..]) if *byte != b'/' => matches(pattern, name),
+        ([a, pattern @ ..], [b, name @ ..]) if a == b && *a != b'?' => matches(pattern, name),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stars_stay_within_a_part() {
+        let matches = |pattern: &str, name: &str| matches(pattern.as_bytes(), name.as_bytes());
+        for (pattern, name) in [
+            ("*", "x"),
+            ("cam/*", "cam/left"),
+            ("c*m/l*t", "cam/left"),
+            ("*/*", "cam/left"),
+            ("cam/lef?", "cam/left"),
+            ("cam-*-*", "cam-1-2-3"),
+        ] {
+            assert!(matches(pattern, name), "{pattern} {name}");
+        }
+        for (pattern, name) in [
+            ("*", "cam/left"),
+            ("cam/*", "cam"),
+            ("cam?left", "cam/left"),
+            ("cam/?", "cam/left"),
+            ("*x", "y"),
+            ("cam/*/*", "cam/left"),
+        ] {
+            assert!(!matches(pattern, name), "{pattern} {name}");
+        }
     }
 }

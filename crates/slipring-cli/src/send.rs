@@ -31,6 +31,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let signals = Signals::catch()?;
     let mut tx = args.shape.builder().producer(&args.name)?;
+    args.shape.tell(&args.name, &tx.differences());
     let chunk = args.shape.chunk().min(tx.max_record());
     match send(&mut tx, chunk, &signals) {
         // Dropping the producer finishes the stream.
@@ -70,6 +71,7 @@ fn after_unread_end(tx: &Producer, signals: &Signals, bar: &Progress) -> Result<
         while tx.follows_unread_end() {
             signals.check()?;
             tx.heartbeat();
+            tx.check_name()?;
             std::thread::sleep(Duration::from_millis(20));
         }
     } else if !tx.is_empty()? {
@@ -144,7 +146,10 @@ impl Input {
                 PollFlags::IN,
             )];
             match poll(&mut fds, Some(&tick())) {
-                Ok(0) => tx.heartbeat(),
+                Ok(0) => {
+                    tx.heartbeat();
+                    tx.check_name()?;
+                }
                 Err(Errno::INTR) => {}
                 Ok(_) => return Ok(()),
                 Err(errno) => return Err(Failure::io("wait for standard input", errno)),

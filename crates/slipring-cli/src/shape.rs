@@ -1,9 +1,11 @@
-//! How large a channel `send` or `recv` makes, if it is the first to come. What exists wins.
+//! How large a channel `send` or `recv` makes, if it is the first to come. What exists wins, and is told.
 
 use std::time::Duration;
 
+use slipring::Difference;
 use slipring::bytes::Builder;
 
+use crate::exit::complain;
 use crate::text;
 
 /// A ring that stays in the nearest cache, and still takes many reads of a pipe's 64 KiB.
@@ -19,8 +21,8 @@ const CHECK_EVERY: Duration = Duration::from_millis(20);
 #[derive(clap::Args)]
 pub(crate) struct Shape {
     /// Bytes of the ring, a power of two, if the channel is to be made
-    #[arg(long, default_value_t = RING, hide_default_value = true, value_parser = text::parse_bytes)]
-    ring: usize,
+    #[arg(long, value_parser = text::parse_bytes)]
+    ring: Option<usize>,
     /// The largest record in bytes [default: 64K, at most a quarter of the ring]
     #[arg(long, value_parser = text::parse_some_bytes)]
     chunk: Option<usize>,
@@ -29,12 +31,32 @@ pub(crate) struct Shape {
 impl Shape {
     /// The largest record.
     pub(crate) fn chunk(&self) -> usize {
-        self.chunk.unwrap_or((self.ring / 4).clamp(8, CHUNK))
+        self.chunk.unwrap_or((self.ring() / 4).clamp(8, CHUNK))
+    }
+
+    fn ring(&self) -> usize {
+        self.ring.unwrap_or(RING)
+    }
+
+    /// Says on standard error, in one line, if a channel that exists has other sizes than the flags asked for.
+    pub(crate) fn tell(&self, name: &str, differences: &[Difference]) {
+        let asked = |difference: &&Difference| match difference.word {
+            "capacity" => self.ring.is_some(),
+            _ => self.chunk.is_some(),
+        };
+        let told = differences.iter().filter(asked).map(Difference::to_string);
+        let told = told.collect::<Vec<_>>();
+        if !told.is_empty() {
+            complain(format_args!(
+                "channel `{name}` exists, and stays as it is: {}",
+                told.join(", ")
+            ));
+        }
     }
 
     /// How the channel is to be made.
     pub(crate) fn builder(&self) -> Builder {
-        Builder::new(self.ring)
+        Builder::new(self.ring())
             .max_record(self.chunk())
             .check_every(CHECK_EVERY)
     }

@@ -1,6 +1,7 @@
 //! What goes to standard output, and how figures are written and read.
 
 use std::io::{self, Write};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -73,6 +74,26 @@ pub(crate) fn parse_some_bytes(text: &str) -> Result<usize, String> {
         0 => Err("it must be at least 1".into()),
         bytes => Ok(bytes),
     })
+}
+
+/// An age on the command line: `90s`, `30m`, `12h`, `7d`.
+pub(crate) fn parse_age(text: &str) -> Result<Duration, String> {
+    let wrong = || {
+        "use a number of seconds, minutes, hours or days, such as 90s, 30m, 12h or 7d".to_string()
+    };
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit: u64 = match &text[digits.len()..] {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        _ => return Err(wrong()),
+    };
+    let number: u64 = digits.parse().map_err(|_| wrong())?;
+    number
+        .checked_mul(unit)
+        .map(Duration::from_secs)
+        .ok_or_else(wrong)
 }
 
 /// Bytes as people read them: `64 KiB`, exact where it is a round number.

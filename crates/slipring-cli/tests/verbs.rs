@@ -116,6 +116,136 @@ fn a_channel_in_use_is_not_removed_and_the_others_are() {
     place.until_seat("busy", "consumer", "held", 1);
 }
 
+/// By patterns and by domains; and it says which.
+#[test]
+fn rm_takes_patterns_and_domains() {
+    let place = Place::new();
+    let make = |name: &str| assert!(place.run(&["create", name]).status.success(), "{name}");
+    let removed = |args: &[&str]| {
+        let output = place.run(&[&["rm"], args].concat());
+        assert!(output.status.success(), "{args:?}: {output:?}");
+        text(&output.stdout)
+    };
+    let all = ["a", "cam", "cam/left", "cam/right", "lidar/left"];
+    all.into_iter().for_each(make);
+    assert_eq!(removed(&["a", "a*"]), "removed a\n");
+    assert_eq!(
+        removed(&["cam/*t"]),
+        "removed cam/left\nremoved cam/right\n"
+    );
+    let none = place.run(&["rm", "cam/*", "lidar/*"]);
+    assert_eq!(none.status.code(), Some(1));
+    assert!(
+        text(&none.stderr).contains("no channel matches `cam/*`"),
+        "{none:?}"
+    );
+    assert_eq!(text(&none.stdout), "removed lidar/left\n");
+    ["cam/left", "lidar/left"].into_iter().for_each(make);
+    assert_eq!(removed(&["--domain", "cam"]), "removed cam/left\n");
+    assert!(place.stat("cam").is_some() && place.stat("lidar/left").is_some());
+    assert_eq!(removed(&["--unused"]), "removed cam\nremoved lidar/left\n");
+    assert_eq!(removed(&["--unused"]), "");
+    // Of nothing, or of what can be no domain.
+    for args in [
+        &["rm"][..],
+        &["rm", "--domain", "a/b"],
+        &["rm", "--older-than", "7"],
+    ] {
+        assert_eq!(place.run(args).status.code(), Some(2), "{args:?}");
+    }
+}
+
+/// Those in use stay, without a word; and so do those that are not old enough.
+#[test]
+fn rm_clears_what_is_unused() {
+    let place = Place::new();
+    let _recv = place.recv_piped(&["busy"]);
+    place.until_seat("busy", "consumer", "held", 1);
+    assert!(place.run(&["create", "idle"]).status.success());
+    let old = place.run(&["rm", "--older-than", "1h"]);
+    assert_eq!(
+        (old.status.code(), text(&old.stdout)),
+        (Some(0), String::new())
+    );
+    let unused = place.run(&["rm", "--unused"]);
+    assert_eq!(unused.status.code(), Some(0), "{unused:?}");
+    assert_eq!(
+        (text(&unused.stdout), text(&unused.stderr)),
+        ("removed idle\n".into(), String::new())
+    );
+    assert!(place.run(&["create", "idle"]).status.success());
+    let old = place.run(&["rm", "--older-than", "0s", "busy", "idle"]);
+    assert_eq!(
+        (old.status.code(), text(&old.stdout)),
+        (Some(0), "removed idle\n".into())
+    );
+    place.until_seat("busy", "consumer", "held", 1);
+}
+
+/// What exists wins; who asked for another size is told so in one line.
+#[test]
+fn other_sizes_are_told() {
+    let place = Place::new();
+    assert!(
+        place
+            .run(&["create", "x", "--ring", "64K"])
+            .status
+            .success()
+    );
+    let told = |args: &[&str]| text(&place.run(args).stderr);
+    let said = told(&["send", "x", "--ring", "1M"]);
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(
+        said.contains("channel `x` exists") && said.contains("capacity 65536 instead of 1048576"),
+        "{said}"
+    );
+    assert_eq!(told(&["recv", "x", "--ring", "64K"]), "");
+    assert_eq!(told(&["send", "x"]), "");
+    let said = told(&["recv", "x", "--chunk", "4K"]);
+    assert!(
+        said.contains("largest record 32760 instead of 4096"),
+        "{said}"
+    );
+}
+
+/// Both ends wait in a channel that is gone, and are told.
+#[test]
+fn an_emptied_directory_is_told() {
+    let place = Place::new();
+    let mut waiting = [
+        place.recv_piped(&["a"]),
+        place.recv_piped(&["x"]),
+        place.send_open(&["x"]),
+    ];
+    place.until_seat("a", "consumer", "held", 1);
+    place.until_seat("x", "consumer", "held", 1);
+    place.until_seat("x", "producer", "held", 1);
+    for name in ["a", "x"] {
+        fs::remove_dir_all(place.channels().join(name)).unwrap();
+    }
+    let codes = waiting.each_mut().map(|running| running.code());
+    // Of the two at `x` either may have left first, and the other been told of that.
+    assert_eq!(codes[0], Some(1));
+    assert!([Some(1), Some(3)].contains(&codes[1]), "{codes:?}");
+    assert_eq!(codes[2], Some(1));
+}
+
+/// The channel of a finished transfer goes with it; one that somebody still uses stays.
+#[test]
+fn recv_removes_what_is_done() {
+    let place = Place::new();
+    fs::write(place.file("input"), "all of it").unwrap();
+    let mut send = place.send(&["x"], &place.file("input"));
+    assert_eq!(send.code(), Some(0));
+    let got = place.run(&["recv", "x", "--remove"]);
+    assert_eq!(
+        (got.status.code(), text(&got.stdout)),
+        (Some(0), "all of it".into())
+    );
+    assert!(place.stat("x").is_none());
+    assert_eq!(fs::read_dir(place.channels()).unwrap().count(), 0);
+}
+
 #[test]
 fn names_and_sizes_that_cannot_be_are_usage_errors() {
     let place = Place::new();

@@ -4,6 +4,7 @@ mod watch;
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use slipring_core::layout::{Control, Geometry, Header, Kind, LINE, PAGE, SEATS, WhenFull};
 use slipring_core::seat::State;
@@ -104,6 +105,17 @@ impl Stat {
             Kind::Spsc | Kind::Bytes => seat.role == Role::Consumer,
         });
         readers.min_by_key(|seat| seat.position).filter(|_| full)
+    }
+
+    /// Returns for how long nobody has given a sign of life: made the channel, taken a seat, waited, left. Nothing
+    /// if the channel tells of none. A hint, as all that holders wrote.
+    pub fn idle(&self) -> Option<Duration> {
+        let identity = self.header.identity;
+        let made = (identity.created != 0).then(|| clock::now().saturating_sub(identity.created));
+        // Signs of life are counted from the boot.
+        let beats = self.seats.iter().filter_map(|seat| seat.heartbeat_age);
+        let beats = beats.filter(|_| identity.boot == clock::boot_id());
+        beats.chain(made).min().map(Duration::from_nanos)
     }
 
     /// How many messages (slots, or bytes) this consumer is behind the producer.

@@ -16,20 +16,30 @@
 //!
 //! # Errors
 //! Every call on a handle may end with `Corrupt`, if a peer wrote into shared memory what cannot be, and with
-//! `Forked` in a child that a fork copied the handle to. Other errors are named where they come from. No call
+//! `Forked` in a child that a fork copied the handle to. A call that waits on a named channel (blocking, `arm`, a
+//! future) asks once a second whether the name still leads to the channel, and ends with `NotFound` or `Replaced`
+//! if it does not and nothing comes: its directory was emptied, and nobody can join it there any more. Other errors are named where they come from. No call
 //! panics for what a peer did.
 //!
 //! # The helper thread
 //! A process has at most one, named `slipring`. It wakes the futures that wait (but for those that tokio's event
 //! loop wakes); and a millisecond after a handle was armed, by `arm` or by a future on any runtime, it looks once
 //! more: Linux may overlook the processor of a publisher whose news the arming must not miss
-//! ([`slipring_core::wait`]). So it is started by the first future that waits, or by the first `arm` that finds
+//! ([`slipring_core::wait`]). Once a second it asks whether the names of the channels still lead to them on whose
+//! descriptors and futures somebody waits: some 10 µs, and one more for each of them. So it is started by the first future that waits, or by the first `arm` that finds
 //! nothing in memory that other processes may share. Calls that block never need it, nor does a [`WaitSet`].
 //!
 //! It takes no signals but for its own faults (a waker is the program's code), and has the affinity and the
 //! scheduling of the thread that started it. A waker that blocks keeps it from looking. A program that must
 //! have one thread (for `unshare(CLONE_NEWUSER)`, say) does so before it arms; where a thread cannot be
 //! started, `arm` takes a millisecond itself.
+//!
+//! # Named channels outlive their processes
+//! What a process leaves unread in a named channel is there for the next one; and so is the channel, until somebody
+//! removes it ([`inspect::remove`], `slipring rm`) or the machine reboots. One that shall go with its users is made
+//! [`ephemeral`](Builder::ephemeral). A channel that exists keeps its sizes, and
+//! [`differences`](Channel::differences) tells who asked for others; to ask for another kind, payload, or
+//! [`WhenFull`](broadcast::WhenFull) is an error.
 //!
 //! # Features
 //! None by default. `stream`: consumers as `futures_core::Stream`s. `tokio`: that, and `on_tokio`, by which

@@ -473,6 +473,8 @@ impl Drop for Seat {
             End::Finished
         };
         leave_members(&self.region, self.number);
+        // How long ago the channel was used is counted from here.
+        self.beat();
         self.line().leave(self.generation, end);
         // Before the lock goes: a successor has the same words. (What a sleeper told publishers is over.)
         self.parker.sleeper.repair();

@@ -227,6 +227,22 @@ fn futures_are_told() {
     not_found(&alone.join().unwrap(), &peers);
 }
 
+#[cfg(feature = "tokio")]
+#[test]
+fn tokio_tasks_are_told() {
+    let domain = Domain::new("tokio");
+    let name = domain.name("x");
+    let mut rx = spsc::Builder::<u64>::new(1).consumer(&name).unwrap();
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    let runtime = builder.enable_io().build().unwrap();
+    let error = runtime.block_on(async {
+        rx.on_tokio().unwrap();
+        domain.empty();
+        rx.pop_async().await.unwrap_err()
+    });
+    not_found(&error, &name);
+}
+
 /// On doorbells, and on pipes.
 #[test]
 fn sets_report_renamed_channels() {

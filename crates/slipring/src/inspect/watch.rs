@@ -120,7 +120,8 @@ impl Watch {
     }
 
     /// As [`try_next`](Self::try_next), waiting for at most `timeout` (`TimedOut`): it looks every
-    /// millisecond, every ten after a while of silence. `NotFound` if the channel was removed.
+    /// millisecond, every ten after a while of silence. `NotFound` if the channel was removed, `Replaced` if another has its
+    /// name by now.
     pub fn next_timeout(&mut self, timeout: Duration) -> Result<Message<'_>, Error> {
         let began = Instant::now();
         let mut checked = began;
@@ -154,7 +155,7 @@ impl Watch {
         Message { number, payload }
     }
 
-    /// Asks the kernel after the producer; true if it died. `NotFound` if the name leads elsewhere by now.
+    /// Asks the kernel after the producer; true if it died. `NotFound` or `Replaced` if the name leads elsewhere by now.
     fn check(&mut self) -> Result<bool, Error> {
         let peer = self.core.peer();
         // The word, the lock, the word again: see `seat.rs` of the core.
@@ -165,15 +166,8 @@ impl Watch {
             peer.died(suspect);
             return Ok(true);
         }
-        match self
-            .region
-            .files
-            .as_ref()
-            .and_then(|files| files.place.as_ref())
-        {
-            Some(place) if !place.still() => Err(place.name.not_found()),
-            _ => Ok(false),
-        }
+        self.region.check_name()?;
+        Ok(false)
     }
 
     /// The number of the next message, counted from the channel's first.

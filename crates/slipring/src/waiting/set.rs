@@ -31,6 +31,7 @@
 //! may still be there: read on until `Disconnected`. (As from a handle: the end of one who aborted or died
 //! is not told once somebody else sits there. An end that the handle told of before may be told again
 //! by the set that it is put into later.) *Overdue* is told once for each deadline.
+//! *Renamed* is told once, when the name of a channel that has one leads elsewhere: each wait asks once a second.
 //! *Passive* entries wake nobody: they are looked at when something else ended a wait.
 //!
 //! # How it sleeps
