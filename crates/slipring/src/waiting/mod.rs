@@ -502,6 +502,22 @@ mod tests {
 
     use super::*;
 
+    /// A message that came at the last moment is not held back by the news that nobody else can join.
+    #[test]
+    fn what_came_meanwhile_comes_first() {
+        let (mut tx, mut rx) = crate::spsc::channel::<u64>(4).unwrap();
+        let (core, seat) = rx.parts();
+        let gone = || {
+            let (name, dir) = ("x".into(), crate::error::path("/"));
+            Err(Error::Replaced { name, dir })
+        };
+        let mut look = |waited| last_look(core, seat, waited, |core, _| found(core.ensure()));
+        assert!(matches!(look(gone()), Err(Error::Replaced { .. })));
+        tx.push(7).unwrap();
+        assert!(look(gone()).is_ok());
+        assert!(matches!(look(Err(Error::TimedOut)), Err(Error::TimedOut)));
+    }
+
     /// What the set had asked for by its doorbell, a publisher would ring there.
     #[test]
     fn who_rests_beside_a_set_is_rung_for_by_its_pipe() {
