@@ -18,16 +18,16 @@
 //! Every call on a handle may end with `Corrupt`, if a peer wrote into shared memory what cannot be, and with
 //! `Forked` in a child that a fork copied the handle to. A call that waits on a named channel (blocking, `arm`, a
 //! future) asks once a second whether the name still leads to the channel, and ends with `NotFound` or `Replaced`
-//! if it does not and nothing comes: its directory was emptied, and nobody can join it there any more. Other errors are named where they come from. No call
-//! panics for what a peer did.
+//! if it does not and nothing comes: its directory was emptied, and nobody can join it there any more. Other errors
+//! are named where they come from. No call panics for what a peer did.
 //!
 //! # The helper thread
 //! A process has at most one, named `slipring`. It wakes the futures that wait (but for those that tokio's event
 //! loop wakes); and a millisecond after a handle was armed, by `arm` or by a future on any runtime, it looks once
 //! more: Linux may overlook the processor of a publisher whose news the arming must not miss
 //! ([`slipring_core::wait`]). Once a second it asks whether the names of the channels still lead to them on whose
-//! descriptors and futures somebody waits: some 10 µs, and one more for each of them. So it is started by the first future that waits, or by the first `arm` that finds
-//! nothing in memory that other processes may share. Calls that block never need it, nor does a [`WaitSet`].
+//! descriptors and futures somebody waits: some 10 µs, and one more for each of them. So it is started by the first
+//! future that waits, or by the first `arm` that finds nothing in memory that other processes may share. Calls that block never need it, nor does a [`WaitSet`].
 //!
 //! It takes no signals but for its own faults (a waker is the program's code), and has the affinity and the
 //! scheduling of the thread that started it. A waker that blocks keeps it from looking. A program that must

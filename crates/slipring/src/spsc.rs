@@ -363,8 +363,8 @@ impl<T: Payload> Producer<T> {
     }
 
     /// Asks whether the channel's name still leads to this channel: `NotFound` if it was removed, `Replaced` if
-    /// the name leads to another one by now. The waiting calls ask once a second by themselves. One or two system
-    /// calls; a channel without a name is always still there. `Forked` in a forked child.
+    /// the name leads to another one by now. The waiting calls ask once a second by themselves. Two or three
+    /// system calls; a channel without a name is always still there. `Forked` in a forked child.
     pub fn check_name(&self) -> Result<(), Error> {
         self.seat.check_name()
     }
@@ -565,8 +565,8 @@ impl<T: Payload> Consumer<T> {
     }
 
     /// Asks whether the channel's name still leads to this channel: `NotFound` if it was removed, `Replaced` if
-    /// the name leads to another one by now. The waiting calls ask once a second by themselves. One or two system
-    /// calls; a channel without a name is always still there. `Forked` in a forked child.
+    /// the name leads to another one by now. The waiting calls ask once a second by themselves. Two or three
+    /// system calls; a channel without a name is always still there. `Forked` in a forked child.
     pub fn check_name(&self) -> Result<(), Error> {
         self.seat.check_name()
     }

@@ -120,8 +120,8 @@ impl Watch {
     }
 
     /// As [`try_next`](Self::try_next), waiting for at most `timeout` (`TimedOut`): it looks every
-    /// millisecond, every ten after a while of silence. `NotFound` if the channel was removed, `Replaced` if another has its
-    /// name by now.
+    /// millisecond, every ten after a while of silence. `NotFound` if the channel was removed, `Replaced` if
+    /// another has its name by now.
     pub fn next_timeout(&mut self, timeout: Duration) -> Result<Message<'_>, Error> {
         let began = Instant::now();
         let mut checked = began;
@@ -155,7 +155,7 @@ impl Watch {
         Message { number, payload }
     }
 
-    /// Asks the kernel after the producer; true if it died. `NotFound` or `Replaced` if the name leads elsewhere by now.
+    /// Asks the kernel after the producer; true if it died. `NotFound` or `Replaced` if the name leads elsewhere.
     fn check(&mut self) -> Result<bool, Error> {
         let peer = self.core.peer();
         // The word, the lock, the word again: see `seat.rs` of the core.

@@ -63,20 +63,19 @@ impl Place {
         // The path may mean something else in this process by now (`chroot`); the directory stays what it was.
         let below = format!("{}/{CONTROL}", self.name.topic());
         let by_directory = rustix::fs::statat(&self.parent, &below, AtFlags::SYMLINK_NOFOLLOW);
-        let dir = || path(self.control.ancestors().nth(2).unwrap_or(&self.control));
-        let name = || self.name.to_string().into();
+        // Above the file, the channel's directory, and the domain's.
+        let above = 2 + usize::from(self.name.domain().is_some());
+        let base = self.control.ancestors().nth(above);
+        let dir = path(base.unwrap_or(&self.control));
+        let name = self.name.to_string().into();
+        // (STALE: of NFS, for what another machine removed.)
+        let nothing = |errno: &Errno| matches!(*errno, Errno::NOENT | Errno::NOTDIR | Errno::STALE);
         match (by_path, by_directory) {
             // Moved as a whole; nobody has made another one yet.
             (Err(_), Ok(there)) if same_file(&there, &ours) => Ok(()),
-            (Ok(_), _) | (_, Ok(_)) => Err(Error::Replaced {
-                name: name(),
-                dir: dir(),
-            }),
-            (Err(Errno::NOENT | Errno::NOTDIR), Err(Errno::NOENT | Errno::NOTDIR)) => {
-                Err(Error::NotFound {
-                    name: name(),
-                    dir: dir(),
-                })
+            (Ok(_), _) | (_, Ok(_)) => Err(Error::Replaced { name, dir }),
+            (Err(one), Err(other)) if nothing(&one) && nothing(&other) => {
+                Err(Error::NotFound { name, dir })
             }
             _ => Ok(()),
         }
