@@ -141,7 +141,14 @@ fn wait<C: Waits>(
         return Poll::Ready(Ok(()));
     }
     name_check::watch(&seat.parker);
-    seat.parker.check_name_in_time(Instant::now())?;
+    if let Err(renamed) = seat.parker.check_name_in_time(Instant::now()) {
+        // What came meanwhile comes first.
+        if !done(core, seat)? {
+            return Poll::Ready(Err(renamed));
+        }
+        seat.parker.sleeper.disarm();
+        return Poll::Ready(Ok(()));
+    }
     seat.driver.rest(&seat.parker, cx)?;
     seat.beat();
     Poll::Pending

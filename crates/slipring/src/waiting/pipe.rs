@@ -215,8 +215,15 @@ pub(crate) fn arm<C: Waits>(
                 }
                 Err(Core::Full | Core::Empty) => {
                     name_check::watch(&seat.parker);
-                    seat.parker.check_name_in_time(Instant::now())?;
-                    return Ok(Readiness::Armed);
+                    let Err(renamed) = seat.parker.check_name_in_time(Instant::now()) else {
+                        return Ok(Readiness::Armed);
+                    };
+                    // What came meanwhile comes first.
+                    if !super::found(attempt(core))? {
+                        return Err(renamed);
+                    }
+                    seat.parker.sleeper.disarm();
+                    return Ok(Readiness::Ready);
                 }
                 Err(error) => error,
             }
