@@ -244,6 +244,15 @@ fn recv_removes_what_is_done() {
     );
     assert!(place.stat("x").is_none());
     assert_eq!(fs::read_dir(place.channels()).unwrap().count(), 0);
+    // One that was killed removes nothing; the next one does.
+    let killed = place.recv_piped(&["y", "--remove"]);
+    place.until_seat("y", "consumer", "held", 1);
+    drop(killed);
+    assert!(place.stat("y").is_some());
+    let mut send = place.send(&["y"], &place.file("input"));
+    assert_eq!(send.code(), Some(0));
+    assert!(place.run(&["recv", "y", "--remove"]).status.success());
+    assert!(place.stat("y").is_none());
 }
 
 #[test]
