@@ -15,6 +15,7 @@ Exit codes:
   3    recv, tail: the sender was interrupted; what it had sent was written
   4    recv, tail: the sender died (killed, crashed); what it had sent was written
   5    taken: another process holds the role, or uses the channel to be removed
+  129  ended by SIGHUP        (send, recv: left in an orderly way)
   130  interrupted by SIGINT   (send, recv: left in an orderly way)
   141  nobody reads the output any more; what recv could not write is kept for
        the next recv
@@ -101,6 +102,7 @@ impl fmt::Display for Failure {
                 f.write_str("the sender died before it was done; all that it had sent was written")
             }
             Failure::Left(end) => write!(f, "the producer is gone: it {end}"),
+            Failure::Signal(1) => f.write_str("hung up"),
             Failure::Signal(2) => f.write_str("interrupted"),
             Failure::Signal(15) => f.write_str("terminated"),
             Failure::Signal(signal) => write!(f, "ended by signal {signal}"),

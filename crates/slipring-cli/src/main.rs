@@ -3,13 +3,14 @@
 //! Standard output has the answer and nothing else, so that another program may use it. Errors are
 //! printed once, on standard error; the exit codes are in [`exit`] and in `--help`. No verb holds a
 //! role longer than it runs: whatever ends it, the next one can take its place.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod bench;
 mod create;
 mod demo;
 mod exit;
 mod hugepages;
+mod inherited;
 mod ls;
 mod output;
 mod progress;
@@ -51,6 +52,9 @@ enum Verb {
 }
 
 fn main() -> ExitCode {
+    if let Err(failure) = inherited::check_descriptors() {
+        return failure.report();
+    }
     let done = match Cli::parse().verb {
         Verb::Demo(args) => demo::run(&args),
         Verb::Send(args) => send::run(&args),

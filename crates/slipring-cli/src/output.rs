@@ -3,9 +3,10 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
+use rustix::net::{SendFlags, send};
 
 use crate::exit::Failure;
 use crate::send::tick;
@@ -27,11 +28,25 @@ pub(crate) enum Format {
     Framed,
 }
 
+/// How standard output is written so that a write does not block.
+enum Way {
+    /// A file: writes to it do not wait for a reader.
+    File,
+    /// Our own description of a pipe or terminal, which does not block.
+    Own(OwnedFd),
+    /// A socket: each send says by itself that it does not block.
+    Socket,
+    /// Anything else: wait until it is writable, and write no more than then fits for certain.
+    Polled,
+}
+
+/// A pipe that is writable takes this many bytes without blocking (`PIPE_BUF`).
+const SMALL: usize = 4096;
+
 /// Standard output, with what is on its way there.
 pub(crate) struct Output {
     format: Format,
-    /// Our own description of a pipe or terminal, which does not block; nothing for a file.
-    own: Option<OwnedFd>,
+    way: Way,
     pending: Vec<u8>,
 }
 
@@ -41,25 +56,42 @@ impl Output {
     pub(crate) fn stdout(format: Format) -> Output {
         let kind = rustix::fs::fstat(rustix::stdio::stdout())
             .map(|stat| FileType::from_raw_mode(stat.st_mode));
-        let own = match kind {
+        let way = match kind {
             Ok(FileType::Fifo | FileType::CharacterDevice) => {
                 let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-                // Without /proc, or where it may not be opened, writes block after all.
-                rustix::fs::open("/proc/self/fd/1", flags, Mode::empty()).ok()
+                // Without /proc, or where it may not be opened, we poll before each write.
+                rustix::fs::open("/proc/self/fd/1", flags, Mode::empty())
+                    .map_or(Way::Polled, Way::Own)
             }
-            _ => None,
+            Ok(FileType::Socket) => Way::Socket,
+            _ => Way::File,
         };
         Output {
             format,
-            own,
+            way,
             pending: Vec::with_capacity(BATCH + DIRECT),
         }
     }
 
     fn fd(&self) -> BorrowedFd<'_> {
-        match &self.own {
-            Some(own) => own.as_fd(),
-            None => rustix::stdio::stdout(),
+        match &self.way {
+            Way::Own(own) => own.as_fd(),
+            _ => rustix::stdio::stdout(),
+        }
+    }
+
+    /// One write of what fits now; `AGAIN` if nothing does.
+    fn write_some(&self, bytes: &[u8]) -> rustix::io::Result<usize> {
+        match self.way {
+            Way::File | Way::Own(_) => rustix::io::write(self.fd(), bytes),
+            Way::Socket => send(self.fd(), bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL),
+            Way::Polled => {
+                let mut fds = [PollFd::from_borrowed_fd(self.fd(), PollFlags::OUT)];
+                match poll(&mut fds, Some(&Timespec::default()))? {
+                    0 => Err(Errno::AGAIN),
+                    _ => rustix::io::write(self.fd(), &bytes[..bytes.len().min(SMALL)]),
+                }
+            }
         }
     }
 
@@ -102,7 +134,7 @@ impl Output {
 
     fn write(&self, mut bytes: &[u8], signals: &Signals) -> Result<(), Failure> {
         while !bytes.is_empty() {
-            match rustix::io::write(self.fd(), bytes) {
+            match self.write_some(bytes) {
                 Ok(count) => bytes = &bytes[count..],
                 Err(Errno::INTR) => signals.check()?,
                 Err(Errno::AGAIN) => {

@@ -150,3 +150,73 @@ fn a_stream_waits_until_the_one_before_it_was_read_to_its_end() {
     assert_eq!(fs::read(&first).unwrap(), b"one");
     assert_eq!(fs::read(&second).unwrap(), b"two");
 }
+
+/// Runs the script in a shell, with the command as `$0`.
+fn shell(place: &Place, script: &str) -> std::process::Output {
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", script, env!("CARGO_BIN_EXE_slipring")]);
+    command.env("SLIPRING_DIR", place.channels());
+    command.output().unwrap()
+}
+
+/// A closed descriptor fails the verb before it makes a channel, sends an end or takes a message.
+#[test]
+fn closed_descriptors_touch_nothing() {
+    let place = Place::new();
+    for script in [
+        "\"$0\" send x <&-",
+        "\"$0\" recv x >&-",
+        "\"$0\" recv x 2>&-",
+    ] {
+        assert_eq!(shell(&place, script).status.code(), Some(1), "{script}");
+        assert!(place.stat("x").is_none(), "{script}");
+    }
+    let said = shell(&place, "\"$0\" send x <&-").stderr;
+    assert!(common::text(&said).contains("standard input (descriptor 0) is closed"));
+}
+
+/// SIGHUP ends a sender in an orderly way.
+#[test]
+fn hangup_ends_like_termination() {
+    let (send, recv, ..) = ended_by(Signal::HUP);
+    assert_eq!((send, recv), (Some(129), Some(3)));
+}
+
+/// As nohup starts it: the signal that the starter had ignored does not end the sender.
+#[test]
+fn ignored_signals_stay_ignored() {
+    let place = Place::new();
+    let mut command = std::process::Command::new("sh");
+    command.args([
+        "-c",
+        "trap '' HUP; exec \"$0\" send y",
+        env!("CARGO_BIN_EXE_slipring"),
+    ]);
+    command.env("SLIPRING_DIR", place.channels());
+    command.stdin(std::process::Stdio::piped());
+    let mut send = common::Running::start(&mut command);
+    place.until_seat("y", "producer", "held", 1);
+    send.signal(Signal::HUP);
+    drop(send.0.stdin.take());
+    assert_eq!(send.code(), Some(0));
+}
+
+/// A full socket as standard output does not keep a signal from its receiver.
+#[test]
+fn full_socket_lets_go() {
+    let place = Place::new();
+    let input = place.file("input");
+    fs::write(&input, common::noise(4 << 20, 8)).unwrap();
+    let _send = place.send(&["x"], &input);
+    let (_unread, output) = std::os::unix::net::UnixStream::pair().unwrap();
+    let output = std::os::fd::OwnedFd::from(output);
+    let mut recv = common::Running::start(place.command(&["recv", "x"]).stdout(output));
+    place.until_seat("x", "consumer", "held", 1);
+    common::until("the channel is full", || {
+        place
+            .stat("x")
+            .is_some_and(|stat| stat["len"].as_u64() > Some(400 << 10))
+    });
+    recv.signal(Signal::TERM);
+    assert_eq!(recv.code(), Some(143));
+}

@@ -9,7 +9,7 @@ use slipring_core::{Corrupt, End};
 use crate::region::HugePages;
 
 /// What a call on a channel, or the making or opening of one, can end with.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// No space for what was asked; nothing was changed. Only from `try_` calls.
@@ -95,7 +95,10 @@ pub enum Error {
         expected: u64,
     },
     /// A channel of another kind.
-    #[error("the channel is of kind `{found}`, this program asked for `{expected}`")]
+    #[error(
+        "the channel is of kind `{found}`, this program asked for `{expected}`; {}",
+        serves(found)
+    )]
     Kind {
         /// The kind of the channel.
         found: &'static str,
@@ -245,7 +248,9 @@ pub enum Error {
         found: Detail<str>,
     },
     /// The kernel refused access.
-    #[error("no permission to {what}; ask its owner, or create the channel with a wider mode()")]
+    #[error(
+        "no permission to {what}; ask its owner; whoever creates a channel may widen its permissions (`slipring create --mode 660`, in a program `mode()`)"
+    )]
     Permission {
         /// What was refused, with the path.
         what: Detail<str>,
@@ -380,6 +385,13 @@ pub enum Error {
     },
 }
 
+/// The same sentence as `Display`: a `main` that returns an [`Error`], and `unwrap`, print it.
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 /// What an [`Error`] tells beyond its kind: texts, paths, the system's own error. Read it through
 /// `Deref`.
 ///
@@ -476,6 +488,14 @@ fn holder(pid: u64) -> String {
     }
 }
 
+fn serves(kind: &str) -> &'static str {
+    match kind {
+        "bytes" => "`slipring send` and `slipring recv` serve it",
+        "broadcast" => "`slipring tail` shows its messages",
+        _ => "a program that knows its payload serves it; `slipring stat` shows its figures",
+    }
+}
+
 fn first_word(found: Option<u64>) -> String {
     match found {
         Some(word) => format!("begins with {word:#018x} where a channel has \"SLIPRING\""),
@@ -516,7 +536,7 @@ impl Error {
                     what: what.to_string().into(),
                 }
             }
-            errno => Error::os(what, errno),
+            errno => Error::os(format_args!("get space for {what}"), errno),
         }
     }
 
@@ -636,4 +656,31 @@ impl<T> From<slipring_core::PushError<T>> for PushError<T> {
 /// A path in an error.
 pub(crate) fn path(path: impl Into<PathBuf>) -> Detail<Path> {
     path.into().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::io::Errno;
+
+    /// What `main` and `unwrap` print is the advice, and each sentence has its verb.
+    #[test]
+    fn debug_prints_advice() {
+        let refused = Error::space("the data file", 8, Errno::NODEV);
+        let said = format!("{refused:?}");
+        assert!(
+            said.starts_with("cannot get space for the data file: "),
+            "{said}"
+        );
+        let kind = Error::Kind {
+            found: "broadcast",
+            expected: "bytes",
+        };
+        assert!(format!("{kind:?}").contains("`slipring tail`"), "{kind:?}");
+        let refused = Error::os("open the channel", Errno::ACCESS);
+        assert!(
+            format!("{refused:?}").contains("slipring create --mode 660"),
+            "{refused:?}"
+        );
+    }
 }
