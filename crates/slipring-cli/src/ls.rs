@@ -5,7 +5,7 @@ use serde_json::json;
 use slipring::Role;
 use slipring::inspect::{self, SeatStat, SeatState, Stat};
 
-use crate::exit::Failure;
+use crate::exit::{Failure, complain};
 use crate::{stat, text};
 
 /// List the named channels
@@ -53,6 +53,8 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         out.push('\n');
     }
     if channels.is_empty() {
+        let dir = slipring::directory().0;
+        complain(format_args!("no named channels in {}", dir.display()));
         return Ok(());
     }
     text::answer(out)

@@ -423,3 +423,15 @@ fn help_names_the_exit_codes() {
         assert!(help.contains(&format!("\n  {code}")), "{code}");
     }
 }
+
+/// Without channels `ls` prints nothing on standard output, and says so on standard error.
+#[test]
+fn empty_ls_says_so() {
+    let place = Place::new();
+    let listed = place.run(&["ls"]);
+    assert_eq!(
+        (listed.status.code(), text(&listed.stdout)),
+        (Some(0), String::new())
+    );
+    assert!(text(&listed.stderr).starts_with("slipring: no named channels in "));
+}
