@@ -196,3 +196,50 @@ fn the_demo_ends_when_one_of_its_processes_is_killed() {
         assert!(demo.stderr().contains("ended early"));
     }
 }
+
+/// Whether a figure is good is for people; here each one is there, and stands beside its peer's.
+#[test]
+fn bench_scarce_measures_every_case() {
+    let place = Place::new();
+    let output = place.run(&["bench", "scarce", "--runs", "1", "--json"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let figures = json(&output);
+    let rows = figures["rows"].as_array().unwrap();
+    let names: Vec<_> = rows
+        .iter()
+        .map(|row| row["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        names,
+        [
+            "one_processor_round_trip_8",
+            "one_processor_round_trip_1264",
+            "one_processor_demo_sleep",
+            "one_processor_demo_fd",
+            "one_processor_demo_async",
+            "one_processor_file",
+            "strangers_demo",
+            "one_processor_stranger_demo",
+            "steady_processor_producer",
+            "steady_processor_consumer",
+            "steady_latency_p50",
+            "steady_latency_p99",
+        ]
+    );
+    for row in rows {
+        let figure = |key: &str| row[key].as_f64().unwrap();
+        // A producer's time beyond that of its clock may round to nothing.
+        if row["name"] != "steady_processor_producer" {
+            assert!(
+                figure("slipring") > 0.0 && figure("peer_figure") > 0.0,
+                "{row}"
+            );
+            assert!(
+                (figure("ratio") * figure("peer_figure") / figure("slipring") - 1.0).abs() < 1e-6
+            );
+        }
+        assert!(row["reached"].is_boolean(), "{row}");
+    }
+    let left: Vec<_> = fs::read_dir(place.channels()).unwrap().collect();
+    assert!(left.is_empty(), "a channel stayed: {left:?}");
+}

@@ -45,7 +45,11 @@ enum What {
         runs: u8,
     },
     /// How waiting does where processors are scarce: both ends on one, busy strangers on all, slow messages
-    Scarce,
+    Scarce {
+        /// How often to measure each figure, in turn with its peer's; the medians count
+        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..))]
+        runs: u8,
+    },
 }
 
 const SIZES: [usize; 4] = [8, 64, 1264, 4096];
@@ -73,7 +77,7 @@ struct Case {
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     match args.what {
         Some(What::Wake { runs }) => return wake::run(runs.into(), args.json),
-        Some(What::Scarce) => return scarce::run(args.json),
+        Some(What::Scarce { runs }) => return scarce::run(runs.into(), args.json),
         None => {}
     }
     let mut sizes = args.size.clone();

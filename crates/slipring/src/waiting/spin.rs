@@ -137,10 +137,14 @@ impl Spin {
                 took = now - began;
                 hurried = deadline.is_some_and(|deadline| now >= deadline);
             }
+            // The haste of one caller says nothing about polls.
+            if hurried && !found {
+                return Ok(false);
+            }
             let saved = if found { worth } else { 0 };
             self.polls.enter(saved - nanos(took), worth);
-            if found || hurried {
-                return Ok(found);
+            if found {
+                return Ok(true);
             }
         }
         if !self.yields.open() {
@@ -246,5 +250,108 @@ impl Account {
     /// A short wait passed without this way.
     fn missed(&mut self) {
         self.rest = self.rest.saturating_sub(1);
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    const WORTH: i64 = 50_000;
+    const A_MILLISECOND: i64 = 1_000_000;
+
+    /// Enters one result at each use, and counts the uses in so many short waits.
+    fn uses(account: &mut Account, waits: u32, gain: i64) -> u32 {
+        let mut uses = 0;
+        for _ in 0..waits {
+            if account.open() {
+                account.enter(gain, WORTH);
+                uses += 1;
+            } else {
+                account.missed();
+            }
+        }
+        uses
+    }
+
+    /// Two ends on one processor: no poll finds anything.
+    #[test]
+    fn fruitless_uses_become_rare() {
+        let mut account = Account::new();
+        let first = uses(&mut account, 2000, -WORTH);
+        assert!((2..=12).contains(&first), "{first}");
+        let then = uses(&mut account, 100_000, -WORTH);
+        assert!((10..=100).contains(&then), "{then}");
+    }
+
+    #[test]
+    fn fruitful_uses_go_on() {
+        let mut account = Account::new();
+        assert_eq!(uses(&mut account, 1000, WORTH - 1000), 1000);
+    }
+
+    /// After a long time on one processor each end gets its own.
+    #[test]
+    fn a_success_brings_uses_back() {
+        let mut account = Account::new();
+        uses(&mut account, 100_000, -WORTH);
+        let waits = 1 << Account::MOST;
+        uses(&mut account, waits, WORTH);
+        assert_eq!(uses(&mut account, 1000, WORTH), 1000);
+    }
+
+    /// A stranger took the processor for a millisecond: a few successes do not outweigh that.
+    #[test]
+    fn a_lost_processor_stops_uses() {
+        let mut account = Account::new();
+        uses(&mut account, 1000, WORTH);
+        account.enter(WORTH - A_MILLISECOND, WORTH);
+        assert!(!account.open());
+        assert!(uses(&mut account, 8, WORTH) <= 5);
+    }
+
+    /// As in the blocking calls: attempts that find nothing, each followed by a short sleep.
+    #[test]
+    fn a_waiter_without_luck_sleeps_at_once() {
+        let mut spin = Spin::new(Duration::from_micros(10));
+        let mut polled = 0;
+        for _ in 0..2000 {
+            let mut attempts = 0;
+            let done = spin.poll(|| {
+                attempts += 1;
+                Ok::<_, ()>(false)
+            });
+            assert_eq!(done, Ok(false));
+            // More than yields make.
+            polled += u32::from(attempts > YIELDS);
+            spin.slept(Duration::from_micros(1));
+        }
+        assert!((1..=20).contains(&polled), "{polled}");
+    }
+
+    #[test]
+    fn zero_never_attempts() {
+        let mut spin = Spin::new(Duration::ZERO);
+        let done = spin.poll(|| -> Result<bool, ()> { panic!("an attempt") });
+        assert_eq!(done, Ok(false));
+    }
+
+    #[test]
+    fn errors_and_deadlines_end_a_poll() {
+        let mut spin = Spin::new(Duration::from_secs(3600));
+        assert_eq!(spin.poll(|| Err(7)), Err(7));
+        let deadline = Some(Instant::now());
+        assert_eq!(
+            spin.poll_until(deadline, true, || Ok::<_, ()>(false)),
+            Ok(false)
+        );
+        // The haste of one caller costs the next one nothing.
+        let mut attempts = 0;
+        let done = spin.poll(|| {
+            attempts += 1;
+            Ok::<_, ()>(attempts == 1000)
+        });
+        assert_eq!((done, attempts), (Ok(true), 1000));
     }
 }

@@ -20,8 +20,8 @@ struct Row {
     name: String,
     unit: Unit,
     ours: f64,
-    /// The peer's name and figure; none where the figure is compared with a constant.
-    peer: Option<(&'static str, f64)>,
+    /// Its name and its figure.
+    peer: (&'static str, f64),
     wanted: Wanted,
 }
 
@@ -34,21 +34,18 @@ enum Unit {
     Percent,
 }
 
-/// What the figure is to reach: as a ratio to the peer's, or without a peer as it is.
+/// What the figure is to reach, as a ratio to the peer's.
 #[derive(Clone, Copy)]
 enum Wanted {
     AtMost(f64),
     AtLeast(f64),
-    /// Printed for comparison.
-    Nothing,
+    /// The figure itself, whatever the peer's.
+    Itself(f64),
 }
 
 impl Row {
     fn ratio(&self) -> f64 {
-        match self.peer {
-            Some((_, peer)) => self.ours / peer.max(1e-12),
-            None => self.ours,
-        }
+        self.ours / self.peer.1.max(1e-12)
     }
 
     /// Returns `true` if the figure reaches what is wanted of it.
@@ -56,16 +53,16 @@ impl Row {
         match self.wanted {
             Wanted::AtMost(most) => self.ratio() <= most,
             Wanted::AtLeast(least) => self.ratio() >= least,
-            Wanted::Nothing => true,
+            Wanted::Itself(most) => self.ours <= most,
         }
     }
 
     fn as_json(&self) -> Value {
-        let (peer, figure) = self.peer.unzip();
-        let (most, least) = match self.wanted {
-            Wanted::AtMost(most) => (Some(most), None),
-            Wanted::AtLeast(least) => (None, Some(least)),
-            Wanted::Nothing => (None, None),
+        let (peer, figure) = self.peer;
+        let (what, wanted) = match self.wanted {
+            Wanted::AtMost(most) => ("ratio_at_most", most),
+            Wanted::AtLeast(least) => ("ratio_at_least", least),
+            Wanted::Itself(most) => ("figure_at_most", most),
         };
         json!({
             "name": self.key,
@@ -73,33 +70,26 @@ impl Row {
             "peer": peer,
             "peer_figure": figure,
             "ratio": self.ratio(),
-            "at_most": most,
-            "at_least": least,
+            what: wanted,
             "reached": self.reached(),
         })
     }
 
     fn as_text(&self) -> Vec<String> {
-        let peer = match self.peer {
-            Some((name, figure)) => format!("{name} {}", self.unit.text(figure)),
-            None => String::new(),
+        let (peer, figure) = self.peer;
+        let wanted = match self.wanted {
+            Wanted::AtMost(most) => format!("<= {most:.1}"),
+            Wanted::AtLeast(least) => format!(">= {least:.1}"),
+            Wanted::Itself(most) => self.unit.text(most),
         };
-        let ratio = match self.peer {
-            Some(_) => format!("{:.2}", self.ratio()),
-            None => String::new(),
-        };
-        let mark = match self.reached() {
-            true => "",
-            false => " MISSED",
-        };
-        let wanted = match (self.wanted, self.unit) {
-            (Wanted::AtMost(most), Unit::Percent) => format!("<= {most:.0} %{mark}"),
-            (Wanted::AtMost(most), _) => format!("<= {most:.1}{mark}"),
-            (Wanted::AtLeast(least), _) => format!(">= {least:.1}{mark}"),
-            (Wanted::Nothing, _) => String::new(),
-        };
-        let ours = self.unit.text(self.ours);
-        vec![self.name.clone(), ours, peer, ratio, wanted]
+        let mark = if self.reached() { "" } else { " MISSED" };
+        vec![
+            self.name.clone(),
+            self.unit.text(self.ours),
+            format!("{peer} {}", self.unit.text(figure)),
+            format!("{:.2}", self.ratio()),
+            format!("{wanted}{mark}"),
+        ]
     }
 }
 
@@ -114,20 +104,21 @@ impl Unit {
     }
 }
 
-pub(super) fn run(as_json: bool) -> Result<(), Failure> {
-    let bar = Progress::messages("bench scarce", 9);
+/// Runs everything `runs` times, in turn with its peer.
+pub(super) fn run(runs: usize, as_json: bool) -> Result<(), Failure> {
+    let bar = Progress::messages("bench scarce", 8);
     let mut rows = Vec::new();
     let mut take = |more: Vec<Row>| {
         rows.extend(more);
         bar.add(1);
     };
-    take(vec![trips::run::<1>()?]);
-    take(vec![trips::run::<158>()?]);
+    take(vec![trips::run::<1>(runs)?, trips::run::<158>(runs)?]);
     for wait in ["sleep", "fd", "async"] {
-        take(vec![processes::demo_on_one_processor(wait)?]);
+        take(vec![processes::demo_on_one_processor(wait, runs)?]);
     }
-    take(vec![processes::file_on_one_processor()?]);
-    take(vec![processes::demo_beside_strangers()?]);
+    take(vec![processes::file_on_one_processor(runs)?]);
+    take(vec![processes::demo_beside_strangers(runs)?]);
+    take(vec![processes::demo_beside_a_stranger(runs)?]);
     take(steady::run()?);
     drop(bar);
     if as_json {

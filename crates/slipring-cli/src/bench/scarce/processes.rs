@@ -10,7 +10,7 @@ use rustix::thread::CpuSet;
 use serde_json::Value;
 
 use super::{Row, Unit, Wanted, on_one_processor};
-use crate::bench::{RUNS, median};
+use crate::bench::median;
 use crate::exit::Failure;
 use crate::text;
 
@@ -19,24 +19,50 @@ const MESSAGES: u64 = 200_000;
 /// Bytes of the file.
 const FILE: usize = 512 << 20;
 
-pub(super) fn demo_on_one_processor(wait: &'static str) -> Result<Row, Failure> {
-    let (ours, socket) = on_one_processor(|| demo(wait))?;
+pub(super) fn demo_on_one_processor(wait: &'static str, runs: usize) -> Result<Row, Failure> {
+    let (ours, socket) = on_one_processor(|| demo(wait, runs))?;
     Ok(Row {
         key: format!("one_processor_demo_{wait}"),
         name: format!("one processor: demo --wait {wait}"),
         unit: Unit::MessagesPerSecond,
         ours,
-        peer: Some(("SEQPACKET", socket)),
+        peer: ("SEQPACKET", socket),
         wanted: Wanted::AtLeast(1.0),
     })
 }
 
 /// With a thread on each allowed processor that never rests.
-pub(super) fn demo_beside_strangers() -> Result<Row, Failure> {
+pub(super) fn demo_beside_strangers(runs: usize) -> Result<Row, Failure> {
+    let (ours, socket) = beside_strangers(|| demo("sleep", runs))?;
+    Ok(Row {
+        key: "strangers_demo".into(),
+        name: "a busy stranger on each processor: demo".into(),
+        unit: Unit::MessagesPerSecond,
+        ours,
+        peer: ("SEQPACKET", socket),
+        wanted: Wanted::AtLeast(2.0),
+    })
+}
+
+/// Both ends and a stranger on one processor.
+pub(super) fn demo_beside_a_stranger(runs: usize) -> Result<Row, Failure> {
+    let (ours, socket) = on_one_processor(|| beside_strangers(|| demo("sleep", runs)))?;
+    Ok(Row {
+        key: "one_processor_stranger_demo".into(),
+        name: "one processor, and a busy stranger: demo".into(),
+        unit: Unit::MessagesPerSecond,
+        ours,
+        peer: ("SEQPACKET", socket),
+        wanted: Wanted::AtLeast(1.0),
+    })
+}
+
+/// Runs `work` while a thread that never rests occupies each allowed processor.
+fn beside_strangers<R>(work: impl FnOnce() -> Result<R, Failure>) -> Result<R, Failure> {
     let fail = |errno| Failure::io("ask for the processors", errno);
     let allowed = rustix::thread::sched_getaffinity(None).map_err(fail)?;
     let done = AtomicBool::new(false);
-    let (ours, socket) = std::thread::scope(|scope| {
+    std::thread::scope(|scope| {
         for processor in (0..CpuSet::MAX_CPU).filter(|cpu| allowed.is_set(*cpu)) {
             let done = &done;
             scope.spawn(move || {
@@ -48,24 +74,16 @@ pub(super) fn demo_beside_strangers() -> Result<Row, Failure> {
                 }
             });
         }
-        let figures = demo("sleep");
+        let result = work();
         done.store(true, Ordering::Relaxed);
-        figures
-    })?;
-    Ok(Row {
-        key: "strangers_demo".into(),
-        name: "a busy stranger on each processor: demo".into(),
-        unit: Unit::MessagesPerSecond,
-        ours,
-        peer: Some(("SEQPACKET", socket)),
-        wanted: Wanted::AtLeast(2.0),
+        result
     })
 }
 
 /// The demo's figures, messages a second: ours and the socket's, as medians.
-fn demo(wait: &str) -> Result<(f64, f64), Failure> {
-    let mut runs = Vec::new();
-    for _ in 0..RUNS {
+fn demo(wait: &str, runs: usize) -> Result<(f64, f64), Failure> {
+    let mut figures_of = Vec::new();
+    for _ in 0..runs {
         let messages = format!("--messages={MESSAGES}");
         let output = ourselves()?
             .args(["demo", "--json", "--wait", wait, &messages])
@@ -82,14 +100,14 @@ fn demo(wait: &str) -> Result<(f64, f64), Failure> {
         let figures: Value = serde_json::from_slice(&output.stdout)
             .map_err(|error| Failure::Words(format!("the demo's figures: {error}")))?;
         let figure = |who: &str| figures[who]["messages_per_s"].as_f64().unwrap_or(0.0);
-        runs.push((figure("slipring"), figure("seqpacket")));
+        figures_of.push((figure("slipring"), figure("seqpacket")));
     }
-    let (ours, sockets): (Vec<_>, Vec<_>) = runs.into_iter().unzip();
+    let (ours, sockets): (Vec<_>, Vec<_>) = figures_of.into_iter().unzip();
     Ok((median(ours), median(sockets)))
 }
 
 /// `send | recv` beside `cat | cat`.
-pub(super) fn file_on_one_processor() -> Result<Row, Failure> {
+pub(super) fn file_on_one_processor(runs: usize) -> Result<Row, Failure> {
     let file = memfd_create("slipring-bench", MemfdFlags::CLOEXEC)
         .map_err(|errno| Failure::io("make a file in memory", errno))?;
     let mut file = std::fs::File::from(file);
@@ -100,7 +118,7 @@ pub(super) fn file_on_one_processor() -> Result<Row, Failure> {
     }
     let (mut ours, mut cats) = (Vec::new(), Vec::new());
     on_one_processor(|| {
-        for _ in 0..RUNS {
+        for _ in 0..runs {
             ours.push(send_and_recv(&file)?.as_secs_f64());
             cats.push(two_cats(&file)?.as_secs_f64());
         }
@@ -111,7 +129,7 @@ pub(super) fn file_on_one_processor() -> Result<Row, Failure> {
         name: format!("one processor: send | recv, {}", text::bytes(FILE as u64)),
         unit: Unit::Seconds,
         ours: median(ours),
-        peer: Some(("cat | cat", median(cats))),
+        peer: ("cat | cat", median(cats)),
         wanted: Wanted::AtMost(1.3),
     })
 }

@@ -9,7 +9,6 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use slipring::{Error, spsc};
 
 use super::{Row, Unit, Wanted, on_one_processor};
-use crate::bench::RUNS;
 use crate::bench::runs::{check, histogram};
 use crate::exit::Failure;
 
@@ -18,10 +17,10 @@ const TRIPS: u64 = 20_000;
 const TOTAL: u64 = TRIPS + TRIPS / 20;
 
 /// The middle round trip of messages of `8 * N` bytes, in turn with the pipe's.
-pub(super) fn run<const N: usize>() -> Result<Row, Failure> {
+pub(super) fn run<const N: usize>(runs: usize) -> Result<Row, Failure> {
     let (mut ours, mut pipes) = (histogram()?, histogram()?);
     on_one_processor(|| {
-        for _ in 0..RUNS {
+        for _ in 0..runs {
             ours += over_slipring::<N>()?;
             pipes += over_pipes::<N>()?;
         }
@@ -33,7 +32,7 @@ pub(super) fn run<const N: usize>() -> Result<Row, Failure> {
         name: format!("one processor: round trip, {size} B"),
         unit: Unit::Nanoseconds,
         ours: ours.value_at_quantile(0.5) as f64,
-        peer: Some(("pipe", pipes.value_at_quantile(0.5) as f64)),
+        peer: ("pipe", pipes.value_at_quantile(0.5) as f64),
         wanted: Wanted::AtMost(1.2),
     })
 }
