@@ -133,3 +133,21 @@ fn producer_waiting_on_a_full_ring_outlives_its_consumer() {
         assert!(tx.is_running());
     }
 }
+
+/// A waiter that polls for an hour before it sleeps looks after its peer meanwhile.
+#[test]
+fn long_polls_are_told_of_deaths() {
+    const POLLS: [&str; 3] = [
+        "kind=spsc capacity=64 wait=poll",
+        "kind=bytes capacity=4096 max=112 wait=poll",
+        "kind=broadcast capacity=64 consumers=2 wait=poll",
+    ];
+    for place in Place::all(env!("CARGO_BIN_EXE_peer"), &POLLS) {
+        let (mut tx, mut rx) = (place.seat("producer"), place.seat("consumer"));
+        tx.ok("push 0 1");
+        assert_eq!(rx.numbers("pop 1"), [0]);
+        rx.tell("pop 1");
+        tx.kill();
+        rx.answer().unwrap_err().is("Disconnected", &["died"]);
+    }
+}

@@ -314,7 +314,14 @@ fn spin<C: Waits>(
     let peer_wakes_up = seat.woke_peer();
     // Copied out and back: `done` borrows the seat.
     let mut spin = seat.spin;
-    let found = spin.poll_until(deadline, peer_wakes_up, || done(core, seat));
+    let mut checked = None;
+    let found = spin.poll_until(
+        core,
+        deadline,
+        peer_wakes_up,
+        |core| done(core, seat),
+        |core, now| look_after(core, seat, now, checked.get_or_insert(now)),
+    );
     seat.spin = spin;
     Ok(match found? {
         true => Waited::Done,

@@ -8,8 +8,7 @@
 //! So each way of waiting keeps an *account* of what it gained, in time. A poll that finds something saves a sleep,
 //! and costs the time that it took. A yield that finds something saves the system calls of a sleep; it costs nothing
 //! while the peer runs, but if a third program took the processor, all of that time was lost. A way whose account is
-//! overdrawn rests until as many short waits passed as its debt is worth, and at least 1, 2, 4, ... (up to
-//! 2^[`Account::MOST`]) when it is overdrawn again and again.
+//! overdrawn rests for a number of short waits that grows with its debt, and that doubles each time.
 //!
 //! | situation | polls | yields |
 //! |---|---|---|
@@ -101,20 +100,22 @@ impl Spin {
 
     /// Calls `attempt` until it returns `true` or an error, or until polling further would not pay. Returns `true`
     /// if the last attempt succeeded, and `false` if the caller should sleep.
-    pub fn poll<E>(&mut self, attempt: impl FnMut() -> Result<bool, E>) -> Result<bool, E> {
-        self.poll_until(None, false, attempt)
+    pub fn poll<E>(&mut self, mut attempt: impl FnMut() -> Result<bool, E>) -> Result<bool, E> {
+        self.poll_until(&mut (), None, false, |()| attempt(), |(), _| Ok(()))
     }
 
     /// As [`poll`](Self::poll), for a caller that has time until `deadline`. `peer_wakes_up` says that the caller
-    /// woke its peer since its last wait.
-    pub(crate) fn poll_until<E>(
+    /// woke its peer since its last wait. Now and then calls `look_after` with the time.
+    pub(crate) fn poll_until<C, E>(
         &mut self,
+        caller: &mut C,
         deadline: Option<Instant>,
         peer_wakes_up: bool,
-        mut attempt: impl FnMut() -> Result<bool, E>,
+        mut attempt: impl FnMut(&mut C) -> Result<bool, E>,
+        mut look_after: impl FnMut(&mut C, Instant) -> Result<(), E>,
     ) -> Result<bool, E> {
         let window = match peer_wakes_up {
-            true => self.at_most * LONGER,
+            true => self.at_most.saturating_mul(LONGER),
             false => self.at_most,
         };
         if window.is_zero() {
@@ -123,7 +124,7 @@ impl Spin {
         if self.polls.open() {
             let worth = nanos(window);
             // A busy peer answers within a few attempts. The clock would only delay the caller.
-            if poll(QUICK, &mut attempt)? {
+            if poll(QUICK, || attempt(caller))? {
                 self.polls.enter(worth, worth);
                 return Ok(true);
             }
@@ -132,10 +133,13 @@ impl Spin {
             let mut took = Duration::ZERO;
             let mut hurried = false;
             while !found && took < window && !hurried {
-                found = poll(ATTEMPTS, &mut attempt)?;
+                found = poll(ATTEMPTS, || attempt(caller))?;
                 let now = Instant::now();
                 took = now - began;
                 hurried = deadline.is_some_and(|deadline| now >= deadline);
+                if !found {
+                    look_after(caller, now)?;
+                }
             }
             // The haste of one caller says nothing about polls.
             if hurried && !found {
@@ -151,8 +155,8 @@ impl Spin {
             return Ok(false);
         }
         let began = Instant::now();
-        let found = give_way(&mut attempt)?;
-        let (took, short) = (began.elapsed(), self.at_most * SHORT);
+        let found = give_way(|| attempt(caller))?;
+        let (took, short) = (began.elapsed(), self.at_most.saturating_mul(SHORT));
         let gain = match found && took < short {
             true => nanos(SYSTEM_CALLS),
             false => -nanos(took),
@@ -167,7 +171,7 @@ impl Spin {
     /// Notes how long a sleep lasted that followed a fruitless [`poll`](Self::poll), from before it to after the
     /// wake-up. After a short one it may be time to try again.
     pub fn slept(&mut self, lasted: Duration) {
-        if lasted < self.at_most * SHORT {
+        if lasted < self.at_most.saturating_mul(SHORT) {
             self.polls.missed();
             self.yields.missed();
         }
@@ -175,7 +179,7 @@ impl Spin {
 }
 
 /// Makes so many attempts, unless one succeeds.
-fn poll<E>(attempts: u32, attempt: &mut impl FnMut() -> Result<bool, E>) -> Result<bool, E> {
+fn poll<E>(attempts: u32, mut attempt: impl FnMut() -> Result<bool, E>) -> Result<bool, E> {
     for _ in 0..attempts {
         if attempt()? {
             return Ok(true);
@@ -186,7 +190,7 @@ fn poll<E>(attempts: u32, attempt: &mut impl FnMut() -> Result<bool, E>) -> Resu
 }
 
 /// Lets other threads of this processor run, then attempts.
-fn give_way<E>(attempt: &mut impl FnMut() -> Result<bool, E>) -> Result<bool, E> {
+fn give_way<E>(mut attempt: impl FnMut() -> Result<bool, E>) -> Result<bool, E> {
     for _ in 0..YIELDS {
         thread::yield_now();
         if attempt()? {
@@ -343,7 +347,13 @@ mod tests {
         assert_eq!(spin.poll(|| Err(7)), Err(7));
         let deadline = Some(Instant::now());
         assert_eq!(
-            spin.poll_until(deadline, true, || Ok::<_, ()>(false)),
+            spin.poll_until(
+                &mut (),
+                deadline,
+                true,
+                |()| Ok::<_, ()>(false),
+                |(), _| Ok(())
+            ),
             Ok(false)
         );
         // The haste of one caller costs the next one nothing.

@@ -141,8 +141,13 @@ fn dressed<K: Kind>(mut builder: Builder<K>, line: &Line<'_>) -> Builder<K> {
     if let Some(patience) = line.option("patience") {
         builder = builder.patience(Duration::from_millis(patience));
     }
-    if line.options.get("wait") == Some(&"sleep") {
-        let spin_for = Duration::ZERO;
+    let spin_for = match line.options.get("wait").copied() {
+        Some("sleep") => Some(Duration::ZERO),
+        // For an hour.
+        Some("poll") => Some(Duration::from_secs(3600)),
+        _ => None,
+    };
+    if let Some(spin_for) = spin_for {
         builder = builder.wait(Wait::Sleep { spin_for });
     }
     if let Some(check) = line.option("check") {
