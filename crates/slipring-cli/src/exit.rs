@@ -17,8 +17,7 @@ Exit codes:
   5    taken: another process holds the role, or uses the channel to be removed
   129  ended by SIGHUP        (send, recv: left in an orderly way)
   130  interrupted by SIGINT   (send, recv: left in an orderly way)
-  141  nobody reads the output any more; what recv could not write is kept for
-       the next recv
+  141  nobody reads the output any more; recv keeps what it could not write
   143  ended by SIGTERM        (send, recv: left in an orderly way)
 
 Named channels live in $SLIPRING_DIR, by default /dev/shm/slipring-UID.";

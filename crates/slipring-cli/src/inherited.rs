@@ -25,20 +25,18 @@ extern "C" fn look() {
     }
 }
 
-/// Fails if standard input, output or error was closed when the process began.
-pub(crate) fn check_descriptors() -> Result<(), Failure> {
+/// Fails if one of these descriptors (0, 1 or 2) was closed when the process began.
+pub(crate) fn check_descriptors(used: &[usize]) -> Result<(), Failure> {
     let closed = CLOSED.load(Ordering::Relaxed);
     let names = ["standard input", "standard output", "standard error"];
-    match names
-        .iter()
-        .enumerate()
-        .find(|(fd, _)| closed & (1 << fd) != 0)
-    {
-        None => Ok(()),
-        Some((fd, name)) => Err(Failure::Words(format!(
-            "{name} (descriptor {fd}) is closed; open it, or redirect it to /dev/null"
-        ))),
+    for (fd, name) in names.iter().enumerate() {
+        if used.contains(&fd) && closed & (1 << fd) != 0 {
+            return Err(Failure::Words(format!(
+                "{name} (descriptor {fd}) is closed; open it, or redirect it to /dev/null"
+            )));
+        }
     }
+    Ok(())
 }
 
 /// Returns `true` if the starter had this signal ignored, as nohup does with SIGHUP.

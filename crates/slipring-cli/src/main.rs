@@ -29,7 +29,13 @@ use clap::{Parser, Subcommand};
 
 /// Shared-memory messaging between processes of this host.
 #[derive(Parser)]
-#[command(name = "slipring", version, about = "Shared-memory messaging between processes of this host", after_help = exit::TABLE)]
+#[command(
+    name = "slipring",
+    version,
+    about = "Shared-memory messaging between processes of this host",
+    after_help = exit::TABLE,
+    max_term_width = 80
+)]
 struct Cli {
     #[command(subcommand)]
     verb: Verb,
@@ -51,11 +57,22 @@ enum Verb {
     DemoEnd(demo::EndArgs),
 }
 
+impl Verb {
+    /// Returns the standard descriptors that the verb uses. Every verb reports its errors on 2.
+    fn descriptors(&self) -> &'static [usize] {
+        match self {
+            Verb::Send(_) => &[0, 2],
+            _ => &[1, 2],
+        }
+    }
+}
+
 fn main() -> ExitCode {
-    if let Err(failure) = inherited::check_descriptors() {
+    let verb = Cli::parse().verb;
+    if let Err(failure) = inherited::check_descriptors(verb.descriptors()) {
         return failure.report();
     }
-    let done = match Cli::parse().verb {
+    let done = match verb {
         Verb::Demo(args) => demo::run(&args),
         Verb::Send(args) => send::run(&args),
         Verb::Recv(args) => recv::run(&args),

@@ -173,6 +173,27 @@ fn closed_descriptors_touch_nothing() {
     }
     let said = shell(&place, "\"$0\" send x <&-").stderr;
     assert!(common::text(&said).contains("standard input (descriptor 0) is closed"));
+    let made = shell(&place, "\"$0\" create x >&-");
+    assert_eq!(made.status.code(), Some(1), "{made:?}");
+    assert!(place.stat("x").is_none());
+}
+
+/// A verb refuses only those closed descriptors that it uses.
+#[test]
+fn unused_descriptors_may_be_closed() {
+    let place = Place::new();
+    for script in [
+        "\"$0\" create x --json <&-",
+        "\"$0\" ls <&-",
+        "\"$0\" stat x <&-",
+        "\"$0\" send x </dev/null >&-",
+        "\"$0\" recv x <&-",
+        "\"$0\" rm x <&-",
+    ] {
+        let done = shell(&place, script);
+        let said = common::text(&done.stderr);
+        assert_eq!((done.status.code(), said.as_str()), (Some(0), ""), "{script}");
+    }
 }
 
 /// SIGHUP ends a sender in an orderly way.

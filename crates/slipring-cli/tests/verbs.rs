@@ -5,6 +5,7 @@ mod common;
 
 use std::fs;
 use std::io::Write;
+use std::process::Stdio;
 
 use common::{Place, json, text, until};
 use serde_json::json;
@@ -421,6 +422,31 @@ fn help_names_the_exit_codes() {
     let help = text(&help.stdout);
     for code in ["0 ", "1 ", "2 ", "3 ", "4 ", "5 ", "130 ", "141 ", "143 "] {
         assert!(help.contains(&format!("\n  {code}")), "{code}");
+    }
+}
+
+/// The help of every verb, long and short, wraps at words: no line is longer than the terminal or than 80
+/// columns, and the words are the same at every width.
+#[test]
+fn help_fits_the_terminal() {
+    let place = Place::new();
+    let verbs = "demo send recv create ls stat tail rm hugepages bench";
+    let mut calls: Vec<Vec<&str>> = verbs.split(' ').map(|verb| vec![verb]).collect();
+    calls.extend([vec![], vec!["bench", "wake"], vec!["bench", "scarce"]]);
+    for (call, flag) in calls.iter().flat_map(|call| [(call, "--help"), (call, "-h")]) {
+        let at = |columns: usize| {
+            let mut command = place.command(call);
+            command.arg(flag).env("COLUMNS", columns.to_string());
+            let help = text(&command.stdout(Stdio::piped()).output().unwrap().stdout);
+            for line in help.lines() {
+                assert!(line.chars().count() <= columns.min(80), "{call:?}: {line}");
+            }
+            let words = help.split_whitespace().map(String::from);
+            words.collect::<Vec<_>>()
+        };
+        let words = at(80);
+        assert!(words.contains(&"Usage:".to_string()), "{call:?}");
+        assert_eq!((at(40), at(300)), (words.clone(), words), "{call:?}");
     }
 }
 

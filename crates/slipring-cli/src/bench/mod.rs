@@ -21,6 +21,7 @@ use runs::Memory;
 
 /// Measure slipring on this machine: streams and round trips of fixed-size messages
 #[derive(clap::Args)]
+#[command(subcommand_value_name = "WHAT")]
 pub(crate) struct Args {
     #[command(subcommand)]
     what: Option<What>,
