@@ -195,7 +195,7 @@ fn a_process_that_forks_while_it_is_parked_is_woken_all_the_same() {
             let said = parent.answer().unwrap();
             assert_eq!(
                 said,
-                ["Some(Forked) Some(Forked) Some(Forked) Some(Forked)"]
+                [r#"Some("Forked") Some("Forked") Some("Forked") Some("Forked")"#]
             );
             for tx in &mut producers {
                 tx.ok(&format!("push {round} 1"));

@@ -13,7 +13,7 @@ use slipring_tests::eventually;
 use slipring_tests::room::PATIENCE;
 
 use crate::ends::Reader;
-use crate::party::{Line, Party, Said, maker, spell, verdict};
+use crate::party::{Line, Party, Said, maker, spell, variant, verdict};
 use crate::say;
 
 /// The process id of the child, or 0 in the child.
@@ -190,7 +190,7 @@ pub(crate) fn parked(line: &Line<'_>, rounds: u64) -> Said {
                     // SAFETY: this process has one thread, which drops neither; the memory is its own.
                     let copy = unsafe { &mut *copy };
                     for tried in [copy.try_pop().map(|_| ()), copy.arm().map(|_| ())] {
-                        said += &format!("{:?} ", tried.err());
+                        said += &format!("{:?} ", tried.err().as_ref().map(variant));
                     }
                     // SAFETY: likewise, and nothing of the child uses it any more.
                     unsafe { std::ptr::drop_in_place(copy) };

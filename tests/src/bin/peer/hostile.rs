@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use slipring::Error;
 
-use crate::party::{Line, Party, Said};
+use crate::party::{Line, Party, Said, variant};
 use crate::{is_told, next_line, say};
 
 /// On a machine that does something else as well.
@@ -78,7 +78,7 @@ pub(crate) fn endure(party: &mut Party, line: &Line<'_>) -> Said {
             }
             Err(_) if stopping => return Ok(toll.said()),
             Err(error) => {
-                let shown = format!("{error:?}");
+                let shown = variant(&error);
                 let kind = shown.split(|c: char| !c.is_alphanumeric()).next();
                 toll.errors.extend(kind.map(str::to_owned));
             }

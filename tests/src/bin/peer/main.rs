@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! ok   \t word \t word ...          done; what there is to say
-//! err  \t {:?} \t text              slipring's error, as a programmer and as a user sees it
+//! err  \t variant \t text           slipring's error, as a programmer and as a user sees it
 //! ```
 //!
 //! A line is a verb, its words, and options `key=value`. Anything that a test does not expect (a torn

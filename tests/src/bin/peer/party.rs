@@ -165,6 +165,23 @@ fn dressed<K: Kind>(mut builder: Builder<K>, line: &Line<'_>) -> Builder<K> {
     }
 }
 
+/// The error's variant, as a programmer writes it: `Debug` of an error is its sentence.
+pub(crate) fn variant(error: &Error) -> String {
+    macro_rules! named {
+        ($($name:ident)*) => {
+            match error {
+                Error::Disconnected(end) => format!("Disconnected({end:?})"),
+                Error::Lagged(lost) => format!("Lagged({lost})"),
+                $(Error::$name { .. } => stringify!($name).to_owned(),)*
+                other => panic!("name the variant of this error here: {other}"),
+            }
+        };
+    }
+    named!(
+        Full Empty TimedOut Overwritten Ahead Stride TooManyReaders TooLarge Forked Corrupt NotAChannel Version Kind Schema WhenFull Geometry Truncated Misaligned Capacity MaxRecord Consumers Metadata BadName NotFound Replaced AlreadyExists NoDirectory UnsafeDirectory Permission NoSpace FileSystem NotMounted NoPool RoleTaken Sealed NotSealable Recovering InUse NotRemoved NeedsProc NoPipes NotPassable InSet NoSet NotHandedOver BadDescriptor Os
+    )
+}
+
 /// An answer as a line.
 pub(crate) fn spell(said: &Said) -> String {
     let clean = |text: &str| text.replace(['\t', '\n'], " ");
@@ -174,7 +191,7 @@ pub(crate) fn spell(said: &Said) -> String {
             .fold("ok".to_owned(), |line, word| line + "\t" + &clean(word)),
         Err(error) => format!(
             "err\t{}\t{}",
-            clean(&format!("{error:?}")),
+            clean(&variant(error)),
             clean(&error.to_string())
         ),
     }

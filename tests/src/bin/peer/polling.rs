@@ -24,7 +24,7 @@ use rustix::io::Errno;
 use slipring::{Error, Readiness};
 
 use crate::ends::{Reader, Writer};
-use crate::party::{Line, Party, Said};
+use crate::party::{Line, Party, Said, variant};
 use crate::rounds;
 use crate::waiting::{linger, pin};
 
@@ -179,7 +179,7 @@ pub(crate) fn obey(party: &mut Party, line: &Line<'_>) -> Said {
             loop {
                 match pop(party.rx(), &mut polls) {
                     Ok(number) => numbers.push(number.to_string()),
-                    Err(error) => return Ok([numbers, vec![format!("{error:?}")]].concat()),
+                    Err(error) => return Ok([numbers, vec![variant(&error)]].concat()),
                 }
             }
         }

@@ -8,7 +8,7 @@ use slipring::Error;
 use slipring::inspect::{self, SeatState};
 use slipring_tests::Barrier;
 
-use crate::party::{Line, Said, maker, name};
+use crate::party::{Line, Said, maker, name, variant};
 use crate::say;
 
 /// How often each outcome was seen.
@@ -21,16 +21,15 @@ impl Outcomes {
     }
 
     fn error(&mut self, error: &Error) {
-        let debug = format!("{error:?}");
+        let variant = variant(error);
         match error {
             Error::RoleTaken { .. }
             | Error::AlreadyExists { .. }
             | Error::NotFound { .. }
             | Error::InUse { .. } => {
-                let end = debug.find(' ').unwrap_or(debug.len());
-                self.add(&debug[..end]);
+                self.add(&variant);
             }
-            _ => self.add(&debug),
+            _ => self.add(&format!("{variant}: {error}")),
         }
     }
 

@@ -63,6 +63,12 @@ pub(crate) fn obey(party: &mut Party, line: &Line<'_>) -> Said {
                 .map_or(String::new(), |words| words.replace(':', "="));
             mount(line.word(1), line.word(2), &options, 0);
         }
+        "read-only" => mount(
+            "tmpfs",
+            line.word(1),
+            "",
+            libc::MS_REMOUNT | libc::MS_RDONLY,
+        ),
         "fill" => return Ok(vec![fill(line.word(1)).to_string()]),
         "grow" => {
             let refused = grow(line.word(1), line.number(2), line.word(3));
