@@ -423,13 +423,17 @@ fn what_is_not_there_is_not_found() {
     for line in ["open ticks", "create ticks", "list"] {
         peer.refused(
             line,
-            "UnsafeDirectory",
-            &[file.to_str().unwrap(), "no directory"],
+            "Directory",
+            &[
+                file.to_str().unwrap(),
+                "Not a directory",
+                "set SLIPRING_DIR",
+            ],
         );
     }
     if !is_root() {
         // Only root may write into a directory without a write bit.
         peer.ok("dir /");
-        peer.refused("create ticks", "Permission", &["no permission"]);
+        peer.refused("create ticks", "Directory", &["SLIPRING_DIR"]);
     }
 }

@@ -86,7 +86,7 @@ fn by_default_another_user_is_refused() {
     if is_root() {
         peer.refused("create ticks", "AlreadyExists", &["ticks"]);
         // In a directory where it may not write it makes nothing.
-        peer.refused("create other", "Permission", &["no permission"]);
+        peer.refused("create other", "Directory", &["SLIPRING_DIR"]);
         before.are_those_of(&room, "the channel of another");
     } else {
         for name in ["ticks", "@market"] {
@@ -369,4 +369,53 @@ fn groups_are_inherited() {
             }
         }
     }
+}
+
+/// Without /dev/shm, with a file in its place, or with a read-only one, the error says to set SLIPRING_DIR.
+#[test]
+fn unusable_shm_names_slipring_dir() {
+    if !is_root() {
+        // Nobody else can take /dev/shm away; refusals.rs has the directories that are no such.
+        return;
+    }
+    let default = format!("/dev/shm/slipring-{}", rustix::process::geteuid().as_raw());
+    let refused = |peer: &mut Peer, said: &str| {
+        for line in ["create ticks", "producer ticks", "consumer market/ticks"] {
+            peer.refused(line, "Directory", &[&default, said, "set SLIPRING_DIR"]);
+        }
+    };
+    let room = room();
+    let mut peer = room.peer();
+    peer.ok("private");
+    peer.ok("mount tmpfs /dev");
+    peer.ok("dir");
+    refused(&mut peer, "No such file or directory");
+    fs::write(peer.sees(Path::new("/dev/shm")), "a file").unwrap();
+    refused(&mut peer, "Not a directory");
+    let mut peer = room.peer();
+    peer.ok("private");
+    peer.ok("mount tmpfs /dev/shm");
+    peer.ok("dir");
+    peer.ok("read-only /dev/shm");
+    refused(&mut peer, "Read-only file system");
+    // With the default directory and a channel in it, which may be looked at and no more.
+    peer.ok("mount tmpfs /dev/shm");
+    // By another process: its mappings end with it.
+    let mut maker = room.peer();
+    maker.ok(&format!("join {}", peer.pid()));
+    maker.ok("dir");
+    maker.ok("create ticks");
+    maker.kill();
+    peer.ok("read-only /dev/shm");
+    for line in [
+        "create other",
+        "open ticks",
+        "producer ticks",
+        "remove ticks",
+    ] {
+        let words = [&default, "Read-only file system", "set SLIPRING_DIR"];
+        peer.refused(line, "Directory", &words);
+    }
+    peer.ok("stat ticks");
+    assert_eq!(peer.ok("list"), ["ticks"]);
 }

@@ -67,7 +67,7 @@ pub struct SeatToken(pub(crate) Seat, pub(crate) Seek);
 /// `Schema`, `WhenFull` or (with [`exact`](Self::exact)) `Geometry` for a channel that is another; it is not
 /// touched. Other sizes are no error: what exists wins, and `differences` of the channel and its handles says so.
 ///
-/// By a *name*: `BadName`; `NoDirectory`, `UnsafeDirectory` or `Permission` for where it lies, `NotFound`,
+/// By a *name*: `BadName`; `NoDirectory`, `Directory`, `UnsafeDirectory` or `Permission` for where it lies, `NotFound`,
 /// `AlreadyExists`.
 ///
 /// *Taking a role*: `RoleTaken`, or of `broadcast`'s consumers `TooManyReaders`; `Recovering` after the

@@ -237,6 +237,18 @@ pub enum Error {
         /// The directory.
         dir: Detail<Path>,
     },
+    /// The directory for named channels cannot be made, opened or written: there is no /dev/shm, its file system
+    /// is read-only, or the directory is another user's.
+    #[error(
+        "cannot {what}: {source}; set SLIPRING_DIR to a directory in which you may make files (in memory, on a \
+         tmpfs, if there is one)"
+    )]
+    Directory {
+        /// What was attempted, with the path.
+        what: Detail<str>,
+        /// What the system said.
+        source: Detail<io::Error>,
+    },
     /// The default directory for named channels belongs to somebody else or is open to others.
     #[error(
         "{dir} is not safe for named channels: {found}; expected a directory of yours with mode 0700 (or set SLIPRING_DIR)"
@@ -518,11 +530,27 @@ impl Error {
         use rustix::io::Errno;
         let what = what.to_string().into();
         match errno {
-            Errno::ACCESS | Errno::PERM | Errno::ROFS => Error::Permission { what },
+            Errno::ACCESS | Errno::PERM => Error::Permission { what },
             _ => Error::Os {
                 what,
                 source: io::Error::from(errno).into(),
             },
+        }
+    }
+
+    /// For a call that needs the directory for named channels to be there and writable.
+    pub(crate) fn directory(what: impl fmt::Display, errno: rustix::io::Errno) -> Error {
+        Error::Directory {
+            what: what.to_string().into(),
+            source: io::Error::from(errno).into(),
+        }
+    }
+
+    /// As [`os`](Self::os), for a call on something of a named channel: a read-only file system is `Directory`.
+    pub(crate) fn named(what: impl fmt::Display, errno: rustix::io::Errno) -> Error {
+        match errno {
+            rustix::io::Errno::ROFS => Error::directory(what, errno),
+            errno => Error::os(what, errno),
         }
     }
 

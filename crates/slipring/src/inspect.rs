@@ -126,7 +126,7 @@ impl Stat {
 }
 
 /// The names of all channels in the directory for named channels, sorted. What is half made or half removed
-/// is left out. `NoDirectory`, `UnsafeDirectory`, `Permission`, `Os` for the directory itself.
+/// is left out. `NoDirectory`, `Directory`, `UnsafeDirectory`, `Permission`, `Os` for the directory itself.
 ///
 /// ```no_run
 /// use slipring::inspect;

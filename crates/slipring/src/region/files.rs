@@ -116,7 +116,10 @@ pub(crate) fn base(make: bool) -> Result<OwnedFd, Error> {
     if default && make {
         match rustix::fs::mkdir(&dir, Mode::RWXU) {
             Ok(()) | Err(Errno::EXIST) => {}
-            Err(errno) => return Err(Error::os(format_args!("make {}", dir.display()), errno)),
+            Err(errno) => {
+                let what = format_args!("make the directory {}", dir.display());
+                return Err(Error::directory(what, errno));
+            }
         }
     }
     let follow = if default {
@@ -130,8 +133,14 @@ pub(crate) fn base(make: bool) -> Result<OwnedFd, Error> {
     };
     let refuse = |errno| match errno {
         Errno::NOENT => Error::NoDirectory { dir: path(&dir) },
-        Errno::NOTDIR | Errno::LOOP => unsafe_directory(&dir, "it is no directory".into()),
-        errno => Error::os(format_args!("open {}", dir.display()), errno),
+        // Something else has the name. (If nothing has, /dev/shm is no directory.)
+        Errno::NOTDIR | Errno::LOOP if default && rustix::fs::lstat(&dir).is_ok() => {
+            unsafe_directory(&dir, "it is no directory".into())
+        }
+        errno => {
+            let what = format_args!("open the directory {}", dir.display());
+            Error::directory(what, errno)
+        }
     };
     let fd = match open(OFlags::RDONLY) {
         Err(Errno::ACCESS) if default => {
@@ -223,7 +232,10 @@ fn make_domain(base: &OwnedFd, domain: &str, mode: u32) -> Result<(), Error> {
         if let Err(errno) = named {
             let _ = rustix::fs::unlinkat(base, &fresh.name, AtFlags::REMOVEDIR);
             if errno != Errno::EXIST {
-                return Err(Error::os(format_args!("make the domain {domain}"), errno));
+                return Err(Error::named(
+                    format_args!("make the domain {domain}"),
+                    errno,
+                ));
             }
         }
     }
@@ -241,12 +253,13 @@ impl FreshDir {
     /// Makes one in `parent`; `None` if another creator swept it in the instant before it was locked.
     pub(super) fn make(parent: &OwnedFd) -> Result<Option<FreshDir>, Error> {
         let name = temporary(BUILDING);
-        rustix::fs::mkdirat(parent, &name, Mode::RWXU).map_err(|errno| match errno {
-            Errno::NOSPC => Error::space("a directory for the channel", 0, errno),
-            errno => {
-                let base = directory().0;
-                let what = format!("make the directory {name} in {}", base.display());
-                Error::os(what, errno)
+        rustix::fs::mkdirat(parent, &name, Mode::RWXU).map_err(|errno| {
+            let base = directory().0;
+            let what = format!("make the directory {name} in {}", base.display());
+            match errno {
+                Errno::NOSPC => Error::space("a directory for the channel", 0, errno),
+                Errno::ACCESS | Errno::PERM | Errno::ROFS => Error::directory(what, errno),
+                errno => Error::os(what, errno),
             }
         })?;
         // Only what a sweeper does means "again": anything else would fail for ever.
@@ -415,7 +428,7 @@ pub(super) fn open_part(
                 what: shown().display().to_string().into(),
                 found: None,
             },
-            errno => Error::os(format_args!("open {}", shown().display()), errno),
+            errno => Error::named(format_args!("open {}", shown().display()), errno),
         })?;
     regular(&file, part, name)?;
     Ok(file)

@@ -126,7 +126,7 @@ fn build(name: &Name, parent: &OwnedFd, plan: &Plan) -> Result<Option<Region>, E
         let region = Region::format(control, data, Some(files), pages, plan)?;
         let fail = |errno| {
             let what = format!("name the channel {}", shown(name).display());
-            Error::os(what, errno)
+            Error::named(what, errno)
         };
         // Only now: while it is built nobody else can put anything in a part's place.
         open_to(&dir, plan.mode).map_err(fail)?;
@@ -257,7 +257,7 @@ fn unlink(place: &Place) -> Result<(), Error> {
     let (topic, old) = (place.name.topic(), temporary(REMOVING));
     rename(topic, &old).map_err(|errno| match errno {
         Errno::NOENT => place.name.not_found(),
-        errno => Error::os(format_args!("remove {}", place.shown().display()), errno),
+        errno => Error::named(format_args!("remove {}", place.shown().display()), errno),
     })?;
     let left = place.shown().with_file_name(&old);
     match discard(&place.parent, &old, &place.dir) {
