@@ -192,7 +192,11 @@ fn unused_descriptors_may_be_closed() {
     ] {
         let done = shell(&place, script);
         let said = common::text(&done.stderr);
-        assert_eq!((done.status.code(), said.as_str()), (Some(0), ""), "{script}");
+        assert_eq!(
+            (done.status.code(), said.as_str()),
+            (Some(0), ""),
+            "{script}"
+        );
     }
 }
 

@@ -433,7 +433,10 @@ fn help_fits_the_terminal() {
     let verbs = "demo send recv create ls stat tail rm hugepages bench";
     let mut calls: Vec<Vec<&str>> = verbs.split(' ').map(|verb| vec![verb]).collect();
     calls.extend([vec![], vec!["bench", "wake"], vec!["bench", "scarce"]]);
-    for (call, flag) in calls.iter().flat_map(|call| [(call, "--help"), (call, "-h")]) {
+    for (call, flag) in calls
+        .iter()
+        .flat_map(|call| [(call, "--help"), (call, "-h")])
+    {
         let at = |columns: usize| {
             let mut command = place.command(call);
             command.arg(flag).env("COLUMNS", columns.to_string());

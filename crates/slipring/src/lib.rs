@@ -41,6 +41,15 @@
 //! [`differences`](Channel::differences) tells who asked for others; to ask for another kind, payload, or
 //! [`WhenFull`](broadcast::WhenFull) is an error.
 //!
+//! # Containers
+//! The default directory is `/dev/shm/slipring-UID`, of the process's own user id. A user of the host and root in a
+//! container have different ids, so they look in different directories even if they share `/dev/shm`. Set
+//! `SLIPRING_DIR` to one directory for both.
+//!
+//! # Real-time priorities
+//! Do not use [`Wait::Yield`] in threads under `SCHED_FIFO` or `SCHED_RR`. Such a thread yields only to threads of its
+//! own priority, so a peer of lower priority on the same processor never runs. Use `Wait::Sleep` with `spin_for` zero.
+//!
 //! # Features
 //! None by default. `stream`: consumers as `futures_core::Stream`s. `tokio`: that, and `on_tokio`, by which
 //! a handle's futures are woken by tokio's event loop, in place of the helper thread.
