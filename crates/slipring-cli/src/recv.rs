@@ -93,8 +93,7 @@ fn pass_on(rx: &mut Consumer, output: &mut Output, signals: &Signals) -> Result<
     })();
     match written {
         Ok(()) => records.release(),
-        // Not dropped: dropping releases.
-        Err(_) => std::mem::forget(records),
+        Err(_) => records.keep(),
     }
     written.map(|()| passed as u64)
 }

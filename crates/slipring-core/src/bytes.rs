@@ -41,6 +41,7 @@
 //! # Source
 //! Ring as in `spsc`; the slack instead of a wrap marker is ours.
 
+use core::mem::ManuallyDrop;
 use core::ops::{Deref, DerefMut};
 
 use crate::cursor::{Reader, Words, Writer};
@@ -369,6 +370,7 @@ impl<'m> Consumer<'m> {
         let end = self.reader.at();
         Ok(Records {
             consumer: self,
+            last: end,
             end,
             count: 0,
             max,
@@ -382,7 +384,11 @@ impl<'m> Consumer<'m> {
         let record = self.try_read()?;
         let len = record.len();
         match out.get_mut(..len) {
-            Some(out) => out.copy_from_slice(&record),
+            Some(out) => {
+                out.copy_from_slice(&record);
+                // By name: a drop would not, in a destructor that a panic runs.
+                record.release();
+            }
             None => {
                 record.keep();
                 return Err(Error::TooLarge {
@@ -467,17 +473,27 @@ impl<'m> Consumer<'m> {
     }
 }
 
-/// A record read in place. Dropping it releases it. A kill while it is held does not: the successor reads it
-/// again.
+/// A record read in place. Dropping it releases it; [`keep`](Self::keep) does not. Nor does a kill while it
+/// is held, nor a drop while the thread is panicking (with the feature `std`): the next read sees it again,
+/// or the successor's.
+///
+/// An early return by `?` is a drop like any other: where the record is to be read again after an error,
+/// `if let Err(error) = handle(&record) { record.keep(); return Err(error) }`.
 pub struct Record<'c, 'm> {
     consumer: &'c mut Consumer<'m>,
     len: usize,
 }
 
 impl Record<'_, '_> {
-    /// Releases the record: the same as dropping it.
+    /// Releases the record: the same as dropping it, but also while panicking.
     #[inline]
-    pub fn release(self) {}
+    pub fn release(self) {
+        let mut guard = ManuallyDrop::new(self);
+        if guard.consumer.reader.ours() {
+            let size = record_size(guard.len as u64);
+            guard.consumer.release(size, 1);
+        }
+    }
 
     /// Leaves the record where it is, to be read again.
     #[inline]
@@ -503,16 +519,39 @@ impl Deref for Record<'_, '_> {
 impl Drop for Record<'_, '_> {
     #[inline]
     fn drop(&mut self) {
-        if self.consumer.reader.ours() {
+        if self.consumer.reader.drop_releases() {
             self.consumer.release(record_size(self.len as u64), 1);
         }
     }
 }
 
 /// A run of records read in place, one after another, released together when this is dropped:
-/// those that were returned, and no others.
+/// those that were returned, and no others. [`keep_last`](Self::keep_last) releases all of them but the last
+/// one, [`keep`](Self::keep) none. A kill while it is held releases none, nor does a drop while the thread is
+/// panicking (with the feature `std`): the next read sees them again, or the successor's.
+///
+/// An early return by `?` is a drop like any other, and releases the record that failed, too. A loop that may
+/// fail keeps that one:
+///
+/// ```
+/// fn handle_all(
+///     mut batch: slipring_core::bytes::Records<'_, '_>,
+///     handle: fn(&[u8]) -> Result<(), std::io::Error>,
+/// ) -> Result<(), Box<dyn std::error::Error>> {
+///     while let Some(record) = batch.next()? {
+///         if let Err(error) = handle(record) {
+///             batch.keep_last(); // it is read again, and those behind it
+///             return Err(error.into());
+///         }
+///     }
+///     Ok(())
+/// }
+/// # let _ = handle_all;
+/// ```
 pub struct Records<'c, 'm> {
     consumer: &'c mut Consumer<'m>,
+    /// Where the record begins that was returned last.
+    last: u64,
     end: u64,
     count: u64,
     max: usize,
@@ -528,23 +567,52 @@ impl Records<'_, '_> {
             return Ok(None);
         }
         let (start, len) = (self.end, self.consumer.length(self.end)?);
+        self.last = start;
         self.end += record_size(len as u64);
         self.count += 1;
         // SAFETY: `length` found the record within what is committed; not written until released.
         Ok(Some(unsafe { self.consumer.area.payload(start, len) }))
     }
 
-    /// Releases the records that were returned: the same as dropping the batch.
+    /// Releases the records that were returned: the same as dropping the batch, but also while panicking.
     #[inline]
-    pub fn release(self) {}
+    pub fn release(self) {
+        let mut guard = ManuallyDrop::new(self);
+        let end = guard.end;
+        let count = guard.count;
+        guard.release_to(end, count);
+    }
+
+    /// Releases the records that were returned, but not the last one: the next read sees that again.
+    #[inline]
+    pub fn keep_last(self) {
+        let mut guard = ManuallyDrop::new(self);
+        let end = guard.last;
+        let count = guard.count.saturating_sub(1);
+        guard.release_to(end, count);
+    }
+
+    /// Releases nothing: the next read sees all of the records again.
+    #[inline]
+    pub fn keep(self) {
+        core::mem::forget(self);
+    }
+
+    /// Releases the first `count` records, which end at `end`.
+    #[inline]
+    fn release_to(&mut self, end: u64, count: u64) {
+        if count > 0 && self.consumer.reader.ours() {
+            self.consumer
+                .release(end - self.consumer.reader.at(), count);
+        }
+    }
 }
 
 impl Drop for Records<'_, '_> {
     #[inline]
     fn drop(&mut self) {
-        if self.count > 0 && self.consumer.reader.ours() {
-            self.consumer
-                .release(self.end - self.consumer.reader.at(), self.count);
+        if self.count > 0 && self.consumer.reader.drop_releases() {
+            self.release_to(self.end, self.count);
         }
     }
 }

@@ -59,6 +59,15 @@ pub(crate) fn committed(
     Ok(found)
 }
 
+/// Returns `true` if this thread is unwinding. Costs a load of a word that nobody writes without a panic.
+#[inline]
+fn panicking() -> bool {
+    #[cfg(feature = "std")]
+    return std::thread::panicking();
+    #[cfg(not(feature = "std"))]
+    return false;
+}
+
 /// The words that both ends share, and how positions count.
 pub(crate) struct Words<'m> {
     pub(crate) tail: &'m AtomicU64,
@@ -353,6 +362,14 @@ impl<'m> Reader<'m> {
     #[inline]
     pub(crate) fn ours(&self) -> bool {
         self.limit.alive()
+    }
+
+    /// Returns `true` if a guard that goes out of scope releases its messages: not in a forked copy, nor
+    /// while its thread is panicking, also where the panic is older than the guard. The code that was to
+    /// read them may have read some: nobody knows which, so all stay to be read again, as after a kill.
+    #[inline]
+    pub(crate) fn drop_releases(&self) -> bool {
+        self.ours() && !panicking()
     }
 
     /// Up to where it is known to be committed, without a look at the writer's position.

@@ -20,7 +20,13 @@
 //! | `spsc`, `bytes`, `broadcast` | the protocols |
 //!
 //! Each imports only from those above it; the protocols do not know each other.
+//!
+//! The feature `std` adds one thing: a guard that a panic drops releases nothing. Without it no code
+//! here can ask whether its thread is panicking, and such a guard releases what any other would.
 #![no_std]
+
+#[cfg(feature = "std")]
+extern crate std;
 
 #[doc(hidden)]
 pub use zerocopy;

@@ -18,6 +18,8 @@
 //! # Source
 //! Lamport's ring, with private copies of the peer's position.
 
+use core::mem::ManuallyDrop;
+
 pub use crate::cursor::Look;
 use crate::cursor::{Reader, Words, Writer};
 use crate::error::{Error, PushError};
@@ -436,8 +438,30 @@ impl<'m, T: Copy> Consumer<'m, T> {
     }
 }
 
-/// Messages read in place. Dropping it releases them all. A kill while it is held releases none: the
-/// successor reads them again.
+/// Messages read in place. Dropping it releases them all; [`release`](Self::release) the first few;
+/// [`keep`](Self::keep) none. A kill while it is held releases none, nor does a drop while the thread is
+/// panicking (with the feature `std`): the next read sees them again, or the successor's.
+///
+/// `Result`'s `?` drops it as the end of a loop does, and nothing can tell the two apart: a loop that may
+/// leave early says itself how many messages it has dealt with, and the rest stays to be read again.
+///
+/// ```
+/// use slipring_core::spsc::Messages;
+///
+/// fn handle_all(batch: Messages<'_, '_, u64>) -> Result<(), std::num::TryFromIntError> {
+///     let handled = batch.iter().try_fold(0, |done, value| {
+///         u32::try_from(*value).map(|_| done + 1).map_err(|error| (done, error))
+///     });
+///     match handled {
+///         Ok(_) => Ok(()), // dropped: all are released
+///         Err((done, error)) => {
+///             batch.release(done); // the one that failed is read again, and those behind it
+///             Err(error)
+///         }
+///     }
+/// }
+/// # let _ = handle_all;
+/// ```
 pub struct Messages<'c, 'm, T: Copy> {
     consumer: &'c mut Consumer<'m, T>,
     count: usize,
@@ -474,25 +498,34 @@ impl<T: Copy> Messages<'_, '_, T> {
         front.iter().chain(back)
     }
 
-    /// Releases the first `count` messages and leaves the rest to be read again.
+    /// Releases the first `count` messages and leaves the rest to be read again; also while panicking.
     ///
     /// # Panics
-    /// If `count` is more than `len`, as for a slice.
+    /// If `count` is more than `len`, as for a slice; then nothing is released.
     #[inline]
-    pub fn release(mut self, count: usize) {
+    pub fn release(self, count: usize) {
         assert!(
             count <= self.count,
             "release of {count} messages of {}",
             self.count
         );
-        self.count = count;
+        let mut guard = ManuallyDrop::new(self);
+        if count > 0 && guard.consumer.reader.ours() {
+            guard.consumer.release(count);
+        }
+    }
+
+    /// Releases nothing: the next read sees all of the messages again.
+    #[inline]
+    pub fn keep(self) {
+        core::mem::forget(self);
     }
 }
 
 impl<T: Copy> Drop for Messages<'_, '_, T> {
     #[inline]
     fn drop(&mut self) {
-        if self.count > 0 && self.consumer.reader.ours() {
+        if self.count > 0 && self.consumer.reader.drop_releases() {
             self.consumer.release(self.count);
         }
     }

@@ -565,7 +565,7 @@ impl<T: Payload> Consumer<T> {
     }
 
     /// Up to `max` messages in place: at least one, or an error; `Overwritten` where the producer does not
-    /// wait for readers. Dropping the guard releases them.
+    /// wait for readers. Dropping the guard releases them, also by an early `?`: see [`Messages`].
     #[inline]
     pub fn try_read(&mut self, max: usize) -> Result<Messages<'_, 'static, T>, Error> {
         Ok(self.core.try_read(max)?)

@@ -380,7 +380,8 @@ impl Consumer {
         }
     }
 
-    /// A run of up to `max` records, read in place one after another and released together.
+    /// A run of up to `max` records, read in place one after another and released together, also by an early
+    /// `?`: see [`Records`].
     #[inline]
     pub fn try_read_batch(&mut self, max: usize) -> Result<Records<'_, 'static>, Error> {
         Ok(self.core.try_read_batch(max)?)

@@ -456,7 +456,8 @@ impl<T: Payload> Consumer<T> {
         }
     }
 
-    /// Up to `max` messages in place: at least one, or an error. Dropping the guard releases them.
+    /// Up to `max` messages in place: at least one, or an error. Dropping the guard
+    /// releases them, also by an early `?`: see [`Messages`].
     #[inline]
     pub fn try_read(&mut self, max: usize) -> Result<Messages<'_, 'static, T>, Error> {
         Ok(self.core.try_read(max)?)

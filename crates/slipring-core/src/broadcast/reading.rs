@@ -1,6 +1,6 @@
 //! The consumers of a `broadcast` channel. See the head of `broadcast.rs`.
 
-use core::mem::MaybeUninit;
+use core::mem::{ManuallyDrop, MaybeUninit};
 
 use super::{Look, Ring, Seek, Store, first, newest, oldest, overtaken, whole};
 use crate::cursor::{Reader, Words};
@@ -383,8 +383,13 @@ fn gate_error(found: u64, expected: u64) -> Error {
     })
 }
 
-/// Messages read in place. Dropping it releases them all. So does a kill while it is held: nobody comes after
-/// a consumer that would read its messages.
+/// Messages read in place. Dropping it releases them all; [`release`](Self::release) the first few;
+/// [`keep`](Self::keep) none. A drop while the thread is panicking releases none either (with the feature
+/// `std`): the next read sees them again. A kill while it is held releases all: nobody comes after a
+/// consumer that would read its messages.
+///
+/// An early return by `?` is a drop like any other. A loop that may fail counts what it has dealt with, and
+/// calls [`release`](Self::release): see the example at [`spsc::Messages`](crate::spsc::Messages).
 pub struct Messages<'c, 'm, T: Copy> {
     consumer: &'c mut Consumer<'m, T>,
     count: usize,
@@ -432,25 +437,34 @@ impl<T: Copy> Messages<'_, '_, T> {
         })
     }
 
-    /// Releases the first `count` messages and leaves the rest to be read again.
+    /// Releases the first `count` messages and leaves the rest to be read again; also while panicking.
     ///
     /// # Panics
-    /// If `count` is more than `len`, as for a slice.
+    /// If `count` is more than `len`, as for a slice; then nothing is released.
     #[inline]
-    pub fn release(mut self, count: usize) {
+    pub fn release(self, count: usize) {
         assert!(
             count <= self.count,
             "release of {count} messages of {}",
             self.count
         );
-        self.count = count;
+        let mut guard = ManuallyDrop::new(self);
+        if count > 0 && guard.consumer.reader.ours() {
+            guard.consumer.release(count);
+        }
+    }
+
+    /// Releases nothing: the next read sees all of the messages again.
+    #[inline]
+    pub fn keep(self) {
+        core::mem::forget(self);
     }
 }
 
 impl<T: Copy> Drop for Messages<'_, '_, T> {
     #[inline]
     fn drop(&mut self) {
-        if self.count > 0 && self.consumer.reader.ours() {
+        if self.count > 0 && self.consumer.reader.drop_releases() {
             self.consumer.release(self.count);
         }
     }

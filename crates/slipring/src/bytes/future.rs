@@ -126,7 +126,15 @@ impl Consumer {
         waiting::stream(|cx| {
             let ready =
                 waiting::poll_ready(&mut self.core, &mut self.seat, cx, core::Consumer::ensure);
-            ready.map(|there| there.and_then(|()| Ok(self.core.try_read()?.to_vec())))
+            ready.map(|there| {
+                there.and_then(|()| {
+                    let record = self.core.try_read()?;
+                    let copy = record.to_vec();
+                    // By name: a drop would not, in a destructor that a panic runs.
+                    record.release();
+                    Ok(copy)
+                })
+            })
         })
     }
 

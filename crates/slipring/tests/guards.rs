@@ -1,0 +1,178 @@
+//! What becomes of the messages that a guard holds: all, some or none of them are released.
+//! (No call here waits, so that a message that was released by mistake is an error and not a hang.)
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+use slipring::{broadcast, bytes, spsc};
+
+/// Runs `body`, which panics, without a report on standard error.
+fn panics(body: impl FnOnce()) {
+    let panicked = catch_unwind(AssertUnwindSafe(body));
+    assert!(panicked.is_err_and(|payload| payload.is::<&str>()));
+}
+
+fn panic_now() -> ! {
+    resume_unwind(Box::new("on purpose"));
+}
+
+/// A destructor that a panic runs.
+struct AtDrop<F: FnMut()>(F);
+
+impl<F: FnMut()> Drop for AtDrop<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
+
+fn spsc_of_ten() -> (spsc::Producer<u64>, spsc::Consumer<u64>) {
+    let (mut tx, rx) = spsc::channel(16).unwrap();
+    tx.push_iter(0..10).unwrap();
+    (tx, rx)
+}
+
+fn broadcast_of_ten() -> (broadcast::Producer<u64>, broadcast::Consumer<u64>) {
+    let (mut tx, rx) = broadcast::Builder::new(16).channel_pair().unwrap();
+    tx.push_iter(0..10).unwrap();
+    (tx, rx)
+}
+
+fn bytes_of_ten() -> (bytes::Producer, bytes::Consumer) {
+    let (mut tx, rx) = bytes::channel(1024).unwrap();
+    for number in 0..10_u8 {
+        tx.push(&[number]).unwrap();
+    }
+    (tx, rx)
+}
+
+fn rest_of_bytes(rx: &mut bytes::Consumer) -> Vec<u8> {
+    let mut rest = Vec::new();
+    let mut out = [0];
+    while rx.try_pop(&mut out).is_ok() {
+        rest.push(out[0]);
+    }
+    rest
+}
+
+#[test]
+fn panic_in_a_guard_releases_nothing() {
+    let (_tx, mut rx) = spsc_of_ten();
+    panics(|| {
+        let messages = rx.try_read(10).unwrap();
+        assert_eq!(messages.iter().take(3).sum::<u64>(), 3);
+        panic_now();
+    });
+    assert!(rx.try_read(10).unwrap().iter().copied().eq(0..10));
+    assert!(rx.is_empty().unwrap(), "a normal drop releases all");
+
+    let (_tx, mut rx) = broadcast_of_ten();
+    panics(|| {
+        let _messages = rx.try_read(10).unwrap();
+        panic_now();
+    });
+    assert!(rx.try_read(10).unwrap().iter().copied().eq(0..10));
+    assert!(rx.is_empty().unwrap());
+
+    let (_tx, mut rx) = bytes_of_ten();
+    panics(|| {
+        let _record = rx.try_read().unwrap();
+        panic_now();
+    });
+    panics(|| {
+        let mut records = rx.try_read_batch(10).unwrap();
+        assert_eq!(records.next().unwrap(), Some([0].as_slice()));
+        assert_eq!(records.next().unwrap(), Some([1].as_slice()));
+        panic_now();
+    });
+    assert_eq!(rest_of_bytes(&mut rx), Vec::from_iter(0..10));
+}
+
+/// The consumer goes with the panic: its successor reads the messages again.
+#[test]
+fn successor_of_a_panic_reads_again() {
+    let channel = spsc::Builder::<u64>::new(16).memfd().unwrap();
+    let mut tx = channel.producer().unwrap();
+    tx.push_iter(0..10).unwrap();
+    let mut rx = channel.consumer().unwrap();
+    panics(move || {
+        let _messages = rx.try_read(10).unwrap();
+        panic_now();
+    });
+    let mut rx = channel.consumer().unwrap();
+    assert!(rx.try_read(10).unwrap().iter().copied().eq(0..10));
+}
+
+/// A guard that is made while the thread panics already is treated alike; calls that copy, or name what
+/// they release, work as ever.
+#[test]
+fn destructor_in_a_panic_releases_by_name() {
+    let (_tx, mut rx) = spsc_of_ten();
+    panics(|| {
+        let _end = AtDrop(|| {
+            drop(rx.try_read(10).unwrap());
+            rx.try_read(10).unwrap().release(2);
+            assert_eq!(rx.try_pop().unwrap(), 2);
+        });
+        panic_now();
+    });
+    assert_eq!(rx.try_pop().unwrap(), 3);
+
+    let (_tx, mut rx) = broadcast_of_ten();
+    panics(|| {
+        let _end = AtDrop(|| {
+            drop(rx.try_read(10).unwrap());
+            rx.try_read(10).unwrap().release(2);
+            assert_eq!(rx.try_pop().unwrap(), 2);
+        });
+        panic_now();
+    });
+    assert_eq!(rx.try_pop().unwrap(), 3);
+
+    let (_tx, mut rx) = bytes_of_ten();
+    panics(|| {
+        let _end = AtDrop(|| {
+            drop(rx.try_read().unwrap());
+            rx.try_read().unwrap().release();
+            let mut records = rx.try_read_batch(10).unwrap();
+            records.next().unwrap();
+            records.release();
+            assert_eq!(rx.try_pop(&mut [0]).unwrap(), 1);
+        });
+        panic_now();
+    });
+    assert_eq!(rest_of_bytes(&mut rx), Vec::from_iter(3..10));
+}
+
+#[test]
+fn release_and_keep_leave_the_rest() {
+    let (_tx, mut rx) = spsc_of_ten();
+    rx.try_read(10).unwrap().keep();
+    rx.try_read(10).unwrap().release(4);
+    rx.try_read(10).unwrap().release(0);
+    assert!(rx.try_read(10).unwrap().iter().copied().eq(4..10));
+
+    let (_tx, mut rx) = broadcast_of_ten();
+    rx.try_read(10).unwrap().keep();
+    rx.try_read(10).unwrap().release(4);
+    rx.try_read(10).unwrap().release(0);
+    assert!(rx.try_read(10).unwrap().iter().copied().eq(4..10));
+
+    let (_tx, mut rx) = bytes_of_ten();
+    rx.try_read().unwrap().keep();
+    let mut records = rx.try_read_batch(10).unwrap();
+    records.next().unwrap();
+    records.keep();
+    rx.try_read_batch(10).unwrap().keep_last();
+    let mut records = rx.try_read_batch(10).unwrap();
+    (0..4).for_each(|_| assert!(records.next().unwrap().is_some()));
+    records.keep_last();
+    assert_eq!(rest_of_bytes(&mut rx), Vec::from_iter(3..10));
+}
+
+/// `release` of more than there is panics, as a slice does, and so releases nothing.
+#[test]
+fn release_of_too_many_keeps_all() {
+    let (_tx, mut rx) = spsc_of_ten();
+    assert!(catch_unwind(AssertUnwindSafe(|| rx.try_read(5).unwrap().release(6))).is_err());
+    assert!(rx.try_read(10).unwrap().iter().copied().eq(0..10));
+}
