@@ -307,6 +307,15 @@ fn spin<C: Waits>(
     until: Until,
     done: &mut impl FnMut(&mut C, &Seat) -> Result<bool, Error>,
 ) -> Result<Waited, Error> {
+    if seat.spin.polls() {
+        for _ in 0..spin::QUICK {
+            if done(core, seat)? {
+                seat.spin.found_quickly();
+                return Ok(Waited::Done);
+            }
+            std::hint::spin_loop();
+        }
+    }
     let deadline = match until {
         Until::Forever => None,
         Until::At(deadline) => Some(deadline),
@@ -315,7 +324,7 @@ fn spin<C: Waits>(
     // Copied out and back: `done` borrows the seat.
     let mut spin = seat.spin;
     let mut checked = None;
-    let found = spin.poll_until(
+    let found = spin.poll_on(
         core,
         deadline,
         peer_wakes_up,

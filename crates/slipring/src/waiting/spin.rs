@@ -42,7 +42,7 @@ const YIELDS: u32 = 2;
 /// What the system calls of a sleep and a wake-up cost, as far as a yield saves them.
 const SYSTEM_CALLS: Duration = Duration::from_micros(5);
 /// Attempts before the first look at the clock.
-const QUICK: u32 = 16;
+pub(super) const QUICK: u32 = 16;
 /// Attempts between two looks at the clock, which costs as much as several of them.
 pub(super) const ATTEMPTS: u32 = 64;
 
@@ -101,12 +101,38 @@ impl Spin {
     /// Calls `attempt` until it returns `true` or an error, or until polling further would not pay. Returns `true`
     /// if the last attempt succeeded, and `false` if the caller should sleep.
     pub fn poll<E>(&mut self, mut attempt: impl FnMut() -> Result<bool, E>) -> Result<bool, E> {
-        self.poll_until(&mut (), None, false, |()| attempt(), |(), _| Ok(()))
+        if self.polls() {
+            for _ in 0..QUICK {
+                if attempt()? {
+                    self.found_quickly();
+                    return Ok(true);
+                }
+                std::hint::spin_loop();
+            }
+        }
+        self.poll_on(&mut (), None, false, |()| attempt(), |(), _| Ok(()))
     }
 
-    /// As [`poll`](Self::poll), for a caller that has time until `deadline`. `peer_wakes_up` says that the caller
-    /// woke its peer since its last wait. Now and then calls `look_after` with the time.
-    pub(crate) fn poll_until<C, E>(
+    /// Returns `true` if polling pays. The caller then makes [`QUICK`] attempts before [`poll_on`](Self::poll_on): a
+    /// busy peer answers within a few, and looking at the clock, or storing what they gained, would only delay it.
+    #[inline]
+    pub(crate) fn polls(&self) -> bool {
+        self.polls.open() && !self.at_most.is_zero()
+    }
+
+    /// One of the [`QUICK`] attempts found something.
+    #[inline]
+    pub(crate) fn found_quickly(&mut self) {
+        if !self.polls.full {
+            self.polls.enter(nanos(self.at_most), nanos(self.at_most));
+        }
+    }
+
+    /// As [`poll`](Self::poll) after the first attempts, for a caller that has time until `deadline`. `peer_wakes_up`
+    /// says that the caller woke its peer since its last wait. Now and then calls `look_after` with the time.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn poll_on<C, E>(
         &mut self,
         caller: &mut C,
         deadline: Option<Instant>,
@@ -114,55 +140,68 @@ impl Spin {
         mut attempt: impl FnMut(&mut C) -> Result<bool, E>,
         mut look_after: impl FnMut(&mut C, Instant) -> Result<(), E>,
     ) -> Result<bool, E> {
-        let window = match peer_wakes_up {
-            true => self.at_most.saturating_mul(LONGER),
-            false => self.at_most,
-        };
-        if window.is_zero() {
+        if self.at_most.is_zero() {
             return Ok(false);
         }
         if self.polls.open() {
-            let worth = nanos(window);
-            // A busy peer answers within a few attempts. The clock would only delay the caller.
-            if poll(QUICK, || attempt(caller))? {
-                self.polls.enter(worth, worth);
-                return Ok(true);
-            }
+            let window = match peer_wakes_up {
+                true => self.at_most.saturating_mul(LONGER),
+                false => self.at_most,
+            };
             let began = Instant::now();
-            let mut found = false;
-            let mut took = Duration::ZERO;
-            let mut hurried = false;
-            while !found && took < window && !hurried {
-                found = poll(ATTEMPTS, || attempt(caller))?;
+            loop {
+                for _ in 0..ATTEMPTS {
+                    if attempt(caller)? {
+                        self.polled(true, began, window);
+                        return Ok(true);
+                    }
+                    std::hint::spin_loop();
+                }
                 let now = Instant::now();
-                took = now - began;
-                hurried = deadline.is_some_and(|deadline| now >= deadline);
-                if !found {
-                    look_after(caller, now)?;
+                look_after(caller, now)?;
+                // The haste of one caller says nothing about polls.
+                if deadline.is_some_and(|deadline| now >= deadline) {
+                    return Ok(false);
+                }
+                if now - began >= window {
+                    break;
                 }
             }
-            // The haste of one caller says nothing about polls.
-            if hurried && !found {
-                return Ok(false);
-            }
-            let saved = if found { worth } else { 0 };
-            self.polls.enter(saved - nanos(took), worth);
-            if found {
-                return Ok(true);
-            }
+            self.polled(false, began, window);
         }
+        self.give_way(&mut || attempt(caller))
+    }
+
+    /// Enters a poll that took from `began` until now.
+    fn polled(&mut self, found: bool, began: Instant, window: Duration) {
+        let worth = nanos(window);
+        let saved = if found { worth } else { 0 };
+        self.polls.enter(saved - nanos(began.elapsed()), worth);
+    }
+
+    /// Lets other threads of this processor run, then attempts.
+    #[cold]
+    fn give_way<E>(&mut self, attempt: &mut dyn FnMut() -> Result<bool, E>) -> Result<bool, E> {
         if !self.yields.open() {
             return Ok(false);
         }
         let began = Instant::now();
-        let found = give_way(|| attempt(caller))?;
-        let (took, short) = (began.elapsed(), self.at_most.saturating_mul(SHORT));
-        let gain = match found && took < short {
+        let mut found = false;
+        for _ in 0..YIELDS {
+            thread::yield_now();
+            found = attempt()?;
+            if found {
+                break;
+            }
+        }
+        let took = began.elapsed();
+        let timely = found && took < self.at_most.saturating_mul(SHORT);
+        let gain = match timely {
             true => nanos(SYSTEM_CALLS),
             false => -nanos(took),
         };
         self.yields.enter(gain, nanos(SYSTEM_CALLS));
-        if found && took < short {
+        if timely {
             self.polls.missed();
         }
         Ok(found)
@@ -178,39 +217,17 @@ impl Spin {
     }
 }
 
-/// Makes so many attempts, unless one succeeds.
-fn poll<E>(attempts: u32, mut attempt: impl FnMut() -> Result<bool, E>) -> Result<bool, E> {
-    for _ in 0..attempts {
-        if attempt()? {
-            return Ok(true);
-        }
-        std::hint::spin_loop();
-    }
-    Ok(false)
-}
-
-/// Lets other threads of this processor run, then attempts.
-fn give_way<E>(mut attempt: impl FnMut() -> Result<bool, E>) -> Result<bool, E> {
-    for _ in 0..YIELDS {
-        thread::yield_now();
-        if attempt()? {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
 fn nanos(time: Duration) -> i64 {
-    // Halved, so that a sum of two does not overflow.
-    i64::try_from(time.as_nanos())
-        .unwrap_or(i64::MAX)
-        .min(i64::MAX / 2)
+    // Far from overflow, whatever an account adds and multiplies.
+    i64::try_from(time.as_nanos()).map_or(1 << 56, |nanos| nanos.min(1 << 56))
 }
 
 /// What a way of waiting gained and lost, in nanoseconds.
 #[derive(Clone, Copy, Debug)]
 struct Account {
     balance: i64,
+    /// The balance cannot grow.
+    full: bool,
     /// Short waits to pass before the next trial; 0 while the way is in use.
     rest: u32,
     /// How often the account was overdrawn lately.
@@ -228,6 +245,7 @@ impl Account {
     const fn new() -> Account {
         Account {
             balance: 0,
+            full: false,
             rest: 0,
             overdrawn: 0,
         }
@@ -241,6 +259,7 @@ impl Account {
     fn enter(&mut self, gain: i64, worth: i64) {
         let balance = self.balance.saturating_add(gain);
         self.balance = balance.clamp(0, Account::SAVED * worth);
+        self.full = balance >= Account::SAVED * worth && self.overdrawn == 0;
         if balance < 0 {
             let debt = balance.unsigned_abs() / (4 * worth.unsigned_abs()).max(1);
             let rest = debt.clamp(1, 1 << Account::LONGEST) << self.overdrawn;
@@ -347,7 +366,7 @@ mod tests {
         assert_eq!(spin.poll(|| Err(7)), Err(7));
         let deadline = Some(Instant::now());
         assert_eq!(
-            spin.poll_until(
+            spin.poll_on(
                 &mut (),
                 deadline,
                 true,
