@@ -42,7 +42,7 @@ fi
 
 failed=0
 for case in wake:ASYMMETRIC wake:FENCED wake:MIXED wake:SET pipe:ASYMMETRIC pipe:FENCED \
-    pipe:OVERLOOKED; do
+    pipe:OVERLOOKED pipe:LATE; do
     errors=$(check "${case%:*}" "${case#*:}" 0)
     echo "${case/:/ }: $errors errors"
     [ "$errors" = 0 ] || failed=1
@@ -51,7 +51,7 @@ done
 parts=0
 for case in wake:ASYMMETRIC:{2,3,4,5,7,8,9} wake:FENCED:{1,3,4,5,7,8} wake:MIXED:{3,4,5,6,7,8} \
     wake:SET:4 pipe:ASYMMETRIC:{1,2,3,4,5,6,7,8,9,10,11,12,13} \
-    pipe:OVERLOOKED:{14,15,16,17,18}; do
+    pipe:OVERLOOKED:{14,15,16,17,18} pipe:LATE:{3,4,10,11,19,20,21,22,23}; do
     IFS=: read -r model variant part <<<"$case"
     errors=$(check "$model" "$variant" "$part")
     if [ "$errors" = 0 ]; then

@@ -2,11 +2,15 @@
  * which sleeps now on its doorbell, now on its pipe, as it likes; and publishers, each killed at any
  * step, or leaving before it is done, with a successor or, at last, with none.
  *
- *   spin -search -DVARIANT=ASYMMETRIC pipe.pml      (or FENCED, OVERLOOKED; a million states, with
+ *   spin -search -DVARIANT=ASYMMETRIC pipe.pml      (or FENCED, OVERLOOKED, LATE; a million states, with
  *                                                    -DKILLS=2 six)
  *
  * OVERLOOKED is ASYMMETRIC with a barrier that reaches nobody, and with a second look, later than the store
  * that was under way: slipring/src/waiting/again.rs.
+ *
+ * LATE is ASYMMETRIC with a publisher that opens the pipe when it first rings there, if it has a descriptor left,
+ * and does not ring unasked as it arrives; and with the vigil of slipring/src/waiting/again.rs, kept while the
+ * pipe was not open when the sleeper had a look.
  *
  * The store buffer, the kills and the bounded sleep on the doorbell are those of wake.pml. A poll has no
  * bound: it ends by a byte, or when the pipe hangs up, because its last writer went. So a wake that is
@@ -22,12 +26,15 @@
  * barrier on the sleeper's side), 12 (who is told of an end, and goes on, does not ring for whoever came
  * before the bit was set), 13 (it does so only if that one is there still), 14 (no second look), 15 (what
  * it compares with is read after the first), 16 (none for who polls for a successor), 17 (it does not wait for who
- * is arming), 18 (what it compares with is not renewed where the bit stands). verify/spin.sh runs all of
+ * is arming), 18 (what it compares with is not renewed where the bit stands); of the vigil, 19 (none is kept), 20 (it
+ * does not look for a bit that was taken), 21 (nor for an end), 22 (none is kept while nobody sits opposite), 23
+ * (the pipe counts as open as soon as somebody sits there). verify/spin.sh runs all of
  * them and wants each to fail.
  */
 #define ASYMMETRIC 1
 #define FENCED 2
 #define OVERLOOKED 3
+#define LATE 4
 #ifndef VARIANT
 #define VARIANT ASYMMETRIC
 #endif
@@ -59,6 +66,7 @@ bool arrived;               /* it has rung */
 bool over;                  /* nobody will come any more */
 byte kills;
 bool kill;
+byte fails;                 /* how often it had no descriptor left */
 
 /* The sleeper's: its own writing end, and the generations that it knows to be dead, and was told of. */
 bool plugged;
@@ -100,7 +108,18 @@ inline wake() {
 #endif
         if
         :: atomic { by == DOORBELL -> asleep = false } /* FUTEX_WAKE */
+#if VARIANT == LATE
+        :: by == PIPE ->
+            if
+            :: writer -> skip
+            :: !writer -> writer = true                /* opened, */
+            :: atomic { !writer && fails < 1 -> fails++ }; goto unopened_
+            fi;
+            ring();
+unopened_:  by = DOORBELL                              /* or not, without a descriptor */
+#else
         :: atomic { by == PIPE -> by = DOORBELL; ring() }
+#endif
         fi
     :: else
     fi
@@ -113,6 +132,31 @@ inline look_again() {
     skip
 #endif
 }
+
+/* The vigil: kept, once or twice with the bit gone; deaths up to which generation are no news. And the generation
+ * of which the sleeper knows that it had not opened the pipe. */
+bool vigil, taken;
+byte known, unopened;
+
+#if VARIANT == LATE
+#define POLLS (waiting && face == PIPE)
+#define ENDED (generation > known && !(held && lock))
+
+active proctype watcher() {
+end: do
+     :: atomic { vigil && !arming && filled -> vigil = false }
+#if WITHOUT != 20
+     :: atomic { vigil && !arming && !filled && !POLLS && !taken -> taken = true }
+     :: atomic { vigil && !arming && !filled && !POLLS && taken ->
+            vigil = false; filled = true; written = true }
+     :: atomic { vigil && !arming && POLLS && taken -> taken = false }
+#endif
+#if WITHOUT != 21
+     :: atomic { vigil && !arming && !filled && ENDED -> vigil = false; filled = true; written = true }
+#endif
+     od
+}
+#endif
 
 #if VARIANT == OVERLOOKED
 active proctype helper() {
@@ -136,12 +180,16 @@ active proctype publisher() {
 again:
     {
         lock = true;
+#if VARIANT != LATE
         writer = true;
+#endif
         atomic { generation++; held = true; arrived = false };
         wake();
 #if WITHOUT != 5
         asleep = false;
+#if VARIANT != LATE
         ring();
+#endif
 #endif
         atomic { arrived = true; next = tail };
         do
@@ -159,7 +207,7 @@ again:
         atomic { drain(); held = false };
         wake();
         lock = false;
-        atomic { writer = false; hung = true }
+        atomic { hung = hung || writer; writer = false }
     } unless { kill };
     if
     :: kill ->                                         /* the kernel tidies up, in either order */
@@ -220,17 +268,51 @@ inline attempt() {
     fi
 }
 
+/* `plug_late`: whether the publisher has the pipe open, says the kernel. If not, the vigil is kept. */
+inline plug_late() {
+    suspect = (held && generation != dead -> generation : 0);
+    if
+    :: suspect == 0 -> known = generation              /* (no atomic: a successor may have come) */
+    :: else -> known = suspect - 1
+    fi;
+#if WITHOUT == 23
+    plugged = (suspect == 0);
+    opened = !plugged;
+#else
+    if
+    :: suspect != 0 && unopened != suspect -> plugged = false;
+        atomic { if :: writer -> opened = true :: else -> unopened = suspect fi }
+    :: else
+    fi;
+    plugged = !opened;
+#endif
+    atomic {
+        taken = false;
+#if WITHOUT == 22
+        vigil = !opened && suspect != 0;
+#elif WITHOUT != 19
+        vigil = !opened;
+#endif
+        opened = false;
+        suspect = 0
+    }
+}
+
 /* `ask`: empties the pipe, and asks for a byte. For a second look, if that is wanted. */
 inline ask(second) {
     if
     :: waiting -> notice_death()
     :: else
     fi;
+#if VARIANT != LATE
     plug();
-#if WITHOUT != 17
-    arming = (VARIANT == OVERLOOKED);
 #endif
-#if WITHOUT != 1 && WITHOUT != 2
+#if WITHOUT != 17
+    arming = (VARIANT == OVERLOOKED || VARIANT == LATE);
+#endif
+#if VARIANT == LATE
+    atomic { if :: filled -> filled = false; unopened = 0 :: else fi };
+#elif WITHOUT != 1 && WITHOUT != 2
     filled = false;
 #endif
     if
@@ -242,13 +324,13 @@ inline ask(second) {
         waiting = true;
         face = PIPE;
 #endif
-#if VARIANT == ASYMMETRIC && WITHOUT != 11
+#if (VARIANT == ASYMMETRIC || VARIANT == LATE) && WITHOUT != 11
         d_step { drain() };                            /* membarrier */
 #endif
 #if WITHOUT != 15
         if :: second -> look_again() :: else fi;
 #endif
-#if WITHOUT != 8
+#if WITHOUT != 8 && VARIANT != LATE
         plug()
 #else
         skip
@@ -262,7 +344,9 @@ inline ask(second) {
 #if WITHOUT == 2
     filled = false;
 #endif
-#if WITHOUT != 8 && WITHOUT != 9
+#if VARIANT == LATE
+    plug_late()
+#elif WITHOUT != 8 && WITHOUT != 9
     do
     :: atomic { held && generation != dead -> plugged = false };
         if
@@ -292,6 +376,7 @@ inline poll() {
 
 active proctype sleeper() {
     byte suspect, ended, found;
+    bool opened;
     plugged = true;
     do
     :: attempt();
@@ -317,9 +402,9 @@ look:   if
             fi
         :: found == 0 ->
             if
-            :: atomic { rung = false; face = DOORBELL };
+            :: atomic { rung = false; vigil = false; face = DOORBELL };
                 waiting = true;
-#if VARIANT == ASYMMETRIC && WITHOUT != 11
+#if (VARIANT == ASYMMETRIC || VARIANT == LATE) && WITHOUT != 11
                 d_step { drain() };
 #endif
                 bounded = (VARIANT == OVERLOOKED);
@@ -346,7 +431,7 @@ look:   if
 #if WITHOUT != 3
                 attempt();
                 if
-                :: found > 0 -> waiting = false; goto look
+                :: found > 0 -> atomic { vigil = false; waiting = false }; goto look
                 :: else
                 fi;
 #endif

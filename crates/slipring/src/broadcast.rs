@@ -401,7 +401,8 @@ impl<T: Payload> Producer<T> {
     /// The descriptor by which an event loop (epoll, mio, libuv) waits for room, in place of a blocking
     /// call. It is this handle's alone, the same one each time, and *readable* when there is news; watch
     /// it level-triggered, [`arm`](Self::arm) before each poll, and leave reading it to `arm` (example:
-    /// [`Readiness`]). Made at the first call: `NoPipes` for borrowed memory.
+    /// [`Readiness`]). Made at the first call: `NoPipes` for borrowed memory,
+    /// `TooManyFiles` at the [limit](crate#descriptors) of descriptors.
     ///
     /// It tells of what consumers do; and since no consumer's death is seen by it, it is also readable every
     /// few milliseconds (`check_every`) while it is armed: then `arm` finds out, and has a dead one not waited
@@ -686,7 +687,8 @@ impl<T: Payload> Consumer<T> {
     /// The descriptor by which an event loop (epoll, mio, libuv) waits for a message, in place of a
     /// blocking call. It is this handle's alone, the same one each time, and *readable* when there is
     /// news; watch it level-triggered, [`arm`](Self::arm) before each poll, and leave reading it to
-    /// `arm` (example: [`Readiness`]). Made at the first call: `NoPipes` for borrowed memory.
+    /// `arm` (example: [`Readiness`]). Made at the first call: `NoPipes` for borrowed memory,
+    /// `TooManyFiles` at the [limit](crate#descriptors) of descriptors.
     pub fn as_fd(&self) -> Result<BorrowedFd<'_>, Error> {
         waiting::descriptor(&self.seat)
     }
@@ -694,6 +696,9 @@ impl<T: Payload> Consumer<T> {
     /// Says whether there is a message; if there is none, the descriptor becomes readable when the
     /// producer commits one, arrives, leaves, or dies (then it is also hung up). To be called before each
     /// poll: it takes away what made the descriptor readable last time.
+    ///
+    /// The death of a named channel's producer that has never rung this consumer is told by the helper thread, up to 16
+    /// times `check_every` later, and without a hang-up; `Os` where no helper thread can be started.
     ///
     /// `Disconnected` as for `try_pop`, of a producer that died as well; the descriptor then becomes readable
     /// when the next one comes. (Not `Lagged`: that is news, so `Ready`, and the next call tells.) `InSet`

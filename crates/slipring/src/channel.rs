@@ -12,7 +12,7 @@ use slipring_core::{Schema, bytes};
 
 use crate::error::{Error, SchemaMismatch};
 use crate::name::Name;
-use crate::region::{Borrowed, HugePages, Pages, Plan, Region};
+use crate::region::{Borrowed, HugePages, Pages, Passed, Plan, Region};
 use crate::seat::{Role, Seat};
 use crate::waiting::{Wait, Waiting};
 
@@ -315,15 +315,14 @@ impl<K: Kind> Builder<K> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn memfd(&self) -> Result<Channel<K>, Error> {
-        let region = Region::memfd(&self.plan()?)?;
-        self.channel(region)
+        self.passed(Region::memfd(&self.plan()?)?)
     }
 
     /// The channel in the [`descriptors`](Channel::descriptors) that another process passed, in their
     /// order. Anything but memfds sealed against resizing, and a pipe a seat, is `BadDescriptor`. Needs
     /// /proc (`NeedsProc`). Other [errors](Self#errors): of opening.
     pub fn from_fds(&self, descriptors: Vec<OwnedFd>) -> Result<Channel<K>, Error> {
-        self.channel(Region::from_fds(descriptors)?)
+        self.passed(Region::from_fds(descriptors)?)
     }
 
     /// The bytes that the control part of such a channel takes.
@@ -407,6 +406,12 @@ impl<K: Kind> Builder<K> {
         }
     }
 
+    fn passed(&self, (region, passed): (Region, Arc<Passed>)) -> Result<Channel<K>, Error> {
+        let mut channel = self.channel(region)?;
+        channel.passed = Some(passed);
+        Ok(channel)
+    }
+
     /// Checks that a region is what this builder speaks of.
     fn channel(&self, region: Region) -> Result<Channel<K>, Error> {
         let header = &region.header;
@@ -444,6 +449,7 @@ impl<K: Kind> Builder<K> {
             region: Arc::new(region),
             asked: self.geometry,
             ephemeral: self.ephemeral,
+            passed: None,
             patience: self.patience,
             waiting: self.waiting,
             seek: self.seek,
@@ -546,6 +552,8 @@ pub struct Channel<K> {
     /// What the builder asked for.
     asked: Geometry,
     ephemeral: bool,
+    /// What only a channel in memfds has: the descriptors to be passed.
+    passed: Option<Arc<Passed>>,
     patience: Duration,
     waiting: Waiting,
     seek: Seek,
@@ -554,8 +562,12 @@ pub struct Channel<K> {
 
 impl<K> Clone for Channel<K> {
     fn clone(&self) -> Self {
-        let region = self.region.clone();
-        Channel { region, ..*self }
+        let (region, passed) = (self.region.clone(), self.passed.clone());
+        Channel {
+            region,
+            passed,
+            ..*self
+        }
     }
 }
 
@@ -632,7 +644,10 @@ impl<K: Kind> Channel<K> {
     /// the data part's, and a pipe for each seat, the producer's first. They are close-on-exec. None
     /// for a channel that is found by its name, or that is this process's alone.
     pub fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
-        self.region.descriptors()
+        match &self.passed {
+            Some(passed) => self.region.descriptors(passed),
+            None => Vec::new(),
+        }
     }
 
     /// What everybody may know of the channel: see [`crate::inspect`].

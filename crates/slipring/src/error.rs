@@ -387,6 +387,15 @@ pub enum Error {
         /// What it should be.
         expected: &'static str,
     },
+    /// This process, or the whole machine, has as many files open as it may; nothing was lost.
+    #[error("cannot {what}: {}", too_many(*limit))]
+    TooManyFiles {
+        /// What was attempted, with the path.
+        what: Detail<str>,
+        /// How many descriptors this process may have (`RLIMIT_NOFILE`, the soft one); nothing if it is the machine that
+        /// has no more.
+        limit: Option<u64>,
+    },
     /// Any other refusal of the operating system.
     #[error("cannot {what}: {source}")]
     Os {
@@ -515,6 +524,20 @@ fn first_word(found: Option<u64>) -> String {
     }
 }
 
+fn too_many(limit: Option<u64>) -> String {
+    match limit {
+        Some(limit) => format!(
+            "this process has all {limit} file descriptors open that it may have (RLIMIT_NOFILE); raise the limit \
+             (`ulimit -n`, `LimitNOFILE=` of systemd, setrlimit), or drop handles"
+        ),
+        None => {
+            "the machine has as many files open as it may have; raise fs.file-max (sysctl), or \
+                 end programs that hold many"
+                .into()
+        }
+    }
+}
+
 fn nearest(found: u64, min: u64, max: u64) -> String {
     match found.checked_next_power_of_two() {
         Some(next) if next != found && next >= min && next <= max => {
@@ -531,6 +554,13 @@ impl Error {
         let what = what.to_string().into();
         match errno {
             Errno::ACCESS | Errno::PERM => Error::Permission { what },
+            Errno::MFILE => {
+                let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+                // Nothing is infinity, which is not what was hit.
+                let limit = Some(limit.unwrap_or(u64::MAX));
+                Error::TooManyFiles { what, limit }
+            }
+            Errno::NFILE => Error::TooManyFiles { what, limit: None },
             _ => Error::Os {
                 what,
                 source: io::Error::from(errno).into(),

@@ -104,7 +104,9 @@ pub fn receive<K: Kind>(socket: impl AsFd, builder: &Builder<K>) -> Result<Chann
             }
         }
         if received.flags.contains(ReturnFlags::CTRUNC) {
-            return Err(refused("more descriptors than this process may open"));
+            return Err(refused(
+                "more descriptors than this process may open (RLIMIT_NOFILE; raise it, `ulimit -n`)",
+            ));
         }
         if received.bytes == 0 {
             return Err(refused("the end of the connection"));

@@ -27,7 +27,9 @@
 //! more: Linux may overlook the processor of a publisher whose news the arming must not miss
 //! ([`slipring_core::wait`]). Once a second it asks whether the names of the channels still lead to them on whose
 //! descriptors and futures somebody waits: some 10 µs, and one more for each of them. So it is started by the first
-//! future that waits, or by the first `arm` that finds nothing in memory that other processes may share. Calls that block never need it, nor does a [`WaitSet`].
+//! future that waits, or by the first `arm` that finds nothing in memory that other processes may share. It looks as
+//! well for the death of a named `broadcast` channel's producer that has not rung yet. Calls that block never need it,
+//! nor does a [`WaitSet`] of up to 127 channels.
 //!
 //! It takes no signals but for its own faults (a waker is the program's code), and has the affinity and the
 //! scheduling of the thread that started it. A waker that blocks keeps it from looking. A program that must
@@ -49,6 +51,14 @@
 //! # Real-time priorities
 //! Do not use [`Wait::Yield`] in threads under `SCHED_FIFO` or `SCHED_RR`. Such a thread yields only to threads of its
 //! own priority, so a peer of lower priority on the same processor never runs. Use `Wait::Sleep` with `spin_for` zero.
+//!
+//! # Descriptors
+//! A resting handle holds 3 descriptors at most, whatever its channel: the control file, the directory, its peer's
+//! pipe. (On the heap it holds none; the producer of a `broadcast` channel in memfds one for each consumer seat.) An
+//! armed one (`as_fd`, `arm`, a future that has waited, a [`WaitSet`] of more than 127, a blocking call that has waited
+//! for a second) holds 3 more at most, and the helper thread has 2. So `ulimit -n 1024` has room for 200 to 250 armed
+//! channels. At the limit calls fail with [`Error::TooManyFiles`], and lose nothing. The exact figures are in
+//! `docs/guarantees.md`.
 //!
 //! # Features
 //! None by default. `stream`: consumers as `futures_core::Stream`s. `tokio`: that, and `on_tokio`, by which

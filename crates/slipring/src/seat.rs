@@ -11,6 +11,7 @@
 //!    its place: start again.
 //! 4. Open the other seat's pipe, to be held open for as long as this seat: its hang-up is how the other
 //!    side's event loop learns of our death. Not earlier: who only wants a seat would hide its holder's.
+//!    (The producer of a named `broadcast` channel opens those of its consumers when it first rings there.)
 //! 5. Map one page through the description and close it: the mapping keeps the lock, no number in
 //!    the descriptor table is left for others to inherit or to close. On file systems that may not
 //!    keep the lock then (overlayfs does not), keep the descriptor instead (a forked child closes it).
@@ -28,9 +29,9 @@ use std::time::{Duration, Instant};
 
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 use slipring_core::broadcast;
-use slipring_core::layout::{Geometry, Kind, LINE, PAGE, RolePage, SEATS, SeatLine};
+use slipring_core::layout::{Bell, Geometry, Kind, LINE, PAGE, RolePage, SEATS, SeatLine};
 use slipring_core::seat::{Peer, State};
-use slipring_core::wait::{ALWAYS, Ringer, Sleeper};
+use slipring_core::wait::{ALWAYS, Os, Ringer, Sleeper};
 use slipring_core::{End, Lease};
 
 use crate::channel::Difference;
@@ -277,7 +278,8 @@ impl Seat {
             return Err(Busy::Gone);
         }
         // Before anybody can see that the seat is held: from then on the pipe's hang-up means a death.
-        for (place, other) in opposite(region, number).enumerate() {
+        let early = opposite(region, number).filter(|_| os.opens_early());
+        for (place, other) in early.enumerate() {
             let pipe = Unforked::open_within(&no_fork, || region.pipe(other, pipes::WRITE))?;
             os.hold_open(place, pipe);
         }
@@ -374,13 +376,25 @@ impl Seat {
     /// for somebody to come.
     pub(crate) fn settle(&mut self) {
         self.aborted = false;
-        self.ringer().arrive();
+        if self.region.opens_late(self.role) {
+            // Who polls, and was asked for by a predecessor that did not live to ring, is hung up or is looked after
+            // (`again.rs`). So nobody's pipe is opened unasked.
+            self.ringer().wake();
+            self.parker.os.wake(&self.bell_opposite().doorbell);
+        } else {
+            self.ringer().arrive();
+        }
+    }
+
+    /// The bell by which the other side is woken.
+    fn bell_opposite(&self) -> &'static Bell {
+        self.region.control().bell(self.role == Role::Producer)
     }
 
     /// How the handle wakes the other end.
     pub(crate) fn ringer(&self) -> Ringer<'static> {
         let os = on_loan(&self.parker.os);
-        let bell = self.region.control().bell(self.role == Role::Producer);
+        let bell = self.bell_opposite();
         let sleepers = self.region.side(self.role.other());
         Ringer::new(bell, sleepers, &self.page().counters, os.fenced(), os)
     }

@@ -333,7 +333,8 @@ impl<T: Payload> Producer<T> {
     /// The descriptor by which an event loop (epoll, mio, libuv) waits for room, in place of a blocking
     /// call. It is this handle's alone, the same one each time, and *readable* when there is news; watch
     /// it level-triggered, [`arm`](Self::arm) before each poll, and leave reading it to `arm` (example:
-    /// [`Readiness`]). Made at the first call: `NoPipes` for borrowed memory.
+    /// [`Readiness`]). Made at the first call: `NoPipes` for borrowed memory,
+    /// `TooManyFiles` at the [limit](crate#descriptors) of descriptors.
     pub fn as_fd(&self) -> Result<BorrowedFd<'_>, Error> {
         waiting::descriptor(&self.seat)
     }
@@ -536,7 +537,8 @@ impl<T: Payload> Consumer<T> {
     /// The descriptor by which an event loop (epoll, mio, libuv) waits for a message, in place of a
     /// blocking call. It is this handle's alone, the same one each time, and *readable* when there is
     /// news; watch it level-triggered, [`arm`](Self::arm) before each poll, and leave reading it to
-    /// `arm` (example: [`Readiness`]). Made at the first call: `NoPipes` for borrowed memory.
+    /// `arm` (example: [`Readiness`]). Made at the first call: `NoPipes` for borrowed memory,
+    /// `TooManyFiles` at the [limit](crate#descriptors) of descriptors.
     pub fn as_fd(&self) -> Result<BorrowedFd<'_>, Error> {
         waiting::descriptor(&self.seat)
     }

@@ -27,21 +27,35 @@ pub(crate) struct Place {
     pub(crate) name: Name,
     /// The channel's directory.
     pub(super) dir: OwnedFd,
-    /// The directory that it lies in: the base, or a domain.
-    pub(super) parent: OwnedFd,
+    /// The directory that it lies in, the base or a domain: device and inode. It is found again by `..`, so that no
+    /// handle keeps a descriptor of it.
+    parent: (u64, u64),
     /// The control file by its path, as it was when the channel was opened.
     control: PathBuf,
 }
 
 impl Place {
-    pub(super) fn new(name: &Name, dir: OwnedFd, parent: OwnedFd) -> Place {
+    /// The directory `dir` of the channel, which lies in `parent`.
+    pub(super) fn new(name: &Name, dir: OwnedFd, parent: &OwnedFd) -> Result<Place, Error> {
+        let stat = rustix::fs::fstat(parent)
+            .map_err(|errno| Error::os("look at the channels' directory", errno))?;
         let control = shown(name).join(CONTROL);
-        Place {
+        Ok(Place {
             name: name.clone(),
             dir,
-            parent,
+            parent: (stat.st_dev, stat.st_ino),
             // The process may change its directory, or SLIPRING_DIR.
             control: std::path::absolute(&control).unwrap_or(control),
+        })
+    }
+
+    /// The directory that the channel lies in: `NotFound` if the channel was moved out of it.
+    pub(super) fn parent(&self) -> Result<OwnedFd, Error> {
+        let parent = open_at(&self.dir, "..")
+            .map_err(|errno| Error::os("open the channels' directory", errno))?;
+        match rustix::fs::fstat(&parent) {
+            Ok(stat) if (stat.st_dev, stat.st_ino) == self.parent => Ok(parent),
+            _ => Err(self.name.not_found()),
         }
     }
 
@@ -62,7 +76,7 @@ impl Place {
         }
         // The path may mean something else in this process by now (`chroot`); the directory stays what it was.
         let below = format!("{}/{CONTROL}", self.name.topic());
-        let by_directory = rustix::fs::statat(&self.parent, &below, AtFlags::SYMLINK_NOFOLLOW);
+        let by_directory = self.beside(&below);
         // Above the file, the channel's directory, and the domain's.
         let above = 2 + usize::from(self.name.domain().is_some());
         let base = self.control.ancestors().nth(above);
@@ -89,7 +103,20 @@ impl Place {
     /// Whether the name still leads to this directory: it may have been removed and remade
     /// since we opened it.
     pub(crate) fn still(&self) -> bool {
-        leads_to(&self.parent, self.name.topic(), &self.dir)
+        match (self.beside(self.name.topic()), rustix::fs::fstat(&self.dir)) {
+            (Ok(there), Ok(ours)) => same_file(&there, &ours),
+            _ => false,
+        }
+    }
+
+    /// Looks at a path in the directory that the channel lies in: `NOENT` if the channel was moved out of it. By
+    /// paths alone, so that it needs no free descriptor.
+    fn beside(&self, path: &str) -> Result<Stat, Errno> {
+        let parent = rustix::fs::statat(&self.dir, "..", AtFlags::empty())?;
+        if (parent.st_dev, parent.st_ino) != self.parent {
+            return Err(Errno::NOENT);
+        }
+        rustix::fs::statat(&self.dir, format!("../{path}"), AtFlags::SYMLINK_NOFOLLOW)
     }
 
     /// And whether the control file there is still this one, whose locks we know.

@@ -8,8 +8,8 @@ use std::ptr::NonNull;
 use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 
+use super::HugePages;
 use super::space::{self, refuse_absurd};
-use super::{Files, HugePages};
 use crate::error::Error;
 
 /// A mapped stretch of memory; unmapped when dropped, unless it is the caller's.
@@ -146,12 +146,16 @@ pub(crate) fn file_len(file: &OwnedFd, shown: &Path) -> Result<usize, Error> {
 }
 
 /// Refuses a channel whose two parts are one file: payloads would lie over the header.
-pub(super) fn refuse_one_file(files: &Files, shown: &Path) -> Result<(), Error> {
+pub(super) fn refuse_one_file(
+    control: &OwnedFd,
+    data: &OwnedFd,
+    shown: &Path,
+) -> Result<(), Error> {
     let look = |file: &OwnedFd| {
         rustix::fs::fstat(file)
             .map_err(|errno| Error::os(format_args!("look at {}", shown.display()), errno))
     };
-    let (control, data) = (look(&files.control)?, look(&files.data)?);
+    let (control, data) = (look(control)?, look(data)?);
     if (control.st_dev, control.st_ino) == (data.st_dev, data.st_ino) {
         return Err(Error::BadDescriptor {
             part: "data",

@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::sync::Arc;
 
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::io::Errno;
@@ -10,7 +11,7 @@ use slipring_core::layout::MOST_SEATS;
 
 use super::map::Mapping;
 use super::space::backed;
-use super::{Files, HugePages, Plan, Region, huge, pipes};
+use super::{Files, HugePages, Passed, Plan, Region, huge, pipes};
 use crate::error::Error;
 
 /// Against a peer that resizes the file under us. Holes can still be punched: then what was there
@@ -18,8 +19,8 @@ use crate::error::Error;
 const SEALS: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW);
 
 impl Region {
-    /// A fresh channel in two memfds.
-    pub(crate) fn memfd(plan: &Plan) -> Result<Region, Error> {
+    /// A fresh channel in two memfds, and what its `Channel` needs to pass it on.
+    pub(crate) fn memfd(plan: &Plan) -> Result<(Region, Arc<Passed>), Error> {
         let (control_file, control) = create(
             "slipring-control",
             plan.geometry.control_len(),
@@ -29,27 +30,28 @@ impl Region {
         let ((data_file, data), pages) = huge::with_fallback(plan.huge, |size| {
             create("slipring-data", size.round(needed), size)
         })?;
+        let passed = Arc::new(Passed {
+            data: data_file,
+            pipes: pipes::anonymous(plan.geometry.seats())?,
+        });
         let files = Files {
             control: control_file,
-            data: data_file,
             place: None,
-            pipes: pipes::anonymous(plan.geometry.seats())?,
+            passed: Arc::downgrade(&passed),
         };
         let region = Region::format(control, data, Some(files), pages, plan)?;
-        if plan.sealed
-            && let Some(files) = &region.files
-        {
+        if plan.sealed {
             // After our own mapping was made, which stays writable. Those that come later are refused,
             // and so are `write`, `mprotect` and the punching of holes.
-            rustix::fs::fcntl_add_seals(&files.data, SealFlags::FUTURE_WRITE)
+            rustix::fs::fcntl_add_seals(&passed.data, SealFlags::FUTURE_WRITE)
                 .map_err(|errno| Error::os("seal the data part against writing", errno))?;
         }
-        Ok(region)
+        Ok((region, passed))
     }
 
     /// The channel in descriptors that somebody passed: two memfds that nobody can resize any more,
     /// and a pipe for each seat; whatever else they are is refused.
-    pub(crate) fn from_fds(descriptors: Vec<OwnedFd>) -> Result<Region, Error> {
+    pub(crate) fn from_fds(descriptors: Vec<OwnedFd>) -> Result<(Region, Arc<Passed>), Error> {
         let mut descriptors = descriptors.into_iter();
         let mut next = |part| descriptors.next().ok_or_else(|| bad(part, "missing"));
         let (control, data) = (next("control")?, next("data")?);
@@ -66,19 +68,18 @@ impl Region {
         // Descriptions of our own: what was passed shares its sender's, and with it all locks. Of the pipes
         // each handle opens its own; what is kept here only reads, since a writer hides every hang-up.
         let (control, data) = (fresh_description(&control)?, fresh_description(&data)?);
-        let read = |pipe: &OwnedFd| pipes::reopened(pipe.as_fd(), pipes::READ);
+        let read = |pipe: &OwnedFd| pipes::reopened(pipe.as_fd(), pipes::READ).map(Arc::new);
         let pipes = pipes.iter().map(read).collect::<Result<_, _>>()?;
+        let passed = Arc::new(Passed { data, pipes });
         let files = Files {
             control,
-            data,
             place: None,
-            pipes,
+            passed: Arc::downgrade(&passed),
         };
-        let region = Region::attach(files, Path::new("(passed)"), true)?;
-        let found = region.files.as_ref().map_or(0, |files| files.pipes.len());
-        match found.cmp(&region.geometry().seats()) {
+        let region = Region::attach(files, &passed.data, Path::new("(passed)"), true)?;
+        match passed.pipes.len().cmp(&region.geometry().seats()) {
             Ordering::Less => Err(bad("pipe", "missing")),
-            Ordering::Equal => Ok(region),
+            Ordering::Equal => Ok((region, passed)),
             Ordering::Greater => Err(bad("pipe", "one too many")),
         }
     }

@@ -19,7 +19,7 @@ mod space;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use slipring_core::layout::{Control, Geometry, Header, Identity, METADATA, SeatWords, Side};
 use slipring_core::{Schema, layout};
@@ -66,20 +66,32 @@ pub(crate) struct Region {
 pub(crate) struct Files {
     /// The *watch* description: it asks about locks and never takes one.
     pub(crate) control: OwnedFd,
-    pub(crate) data: OwnedFd,
     /// Where a named channel has its name; nothing for a passed one.
     pub(crate) place: Option<Place>,
-    /// A passed channel's pipes, one a seat; none for a named one, which has them in its directory.
-    pub(crate) pipes: Vec<OwnedFd>,
+    /// What a passed channel's `Channel` can pass on; nothing for a named one, which opens all by its directory.
+    pub(crate) passed: Weak<Passed>,
+}
+
+/// The descriptors of a passed channel that only its `Channel` needs. They are closed with its last clone; each
+/// handle keeps the pipe of its own seat.
+pub(crate) struct Passed {
+    pub(crate) data: OwnedFd,
+    /// One a seat.
+    pub(crate) pipes: Vec<Arc<OwnedFd>>,
 }
 
 impl Region {
     /// The channel in two files that somebody made. Its header is validated against what the files
     /// really have before the data part is mapped: no more of that than the channel needs. Not `writable`,
     /// it can only be looked at: no role of it can be taken.
-    fn attach(files: Files, shown: &Path, writable: bool) -> Result<Region, Error> {
-        let pages = Pages::of(files.data.as_fd());
-        map::refuse_one_file(&files, shown)?;
+    fn attach(
+        files: Files,
+        data_file: &OwnedFd,
+        shown: &Path,
+        writable: bool,
+    ) -> Result<Region, Error> {
+        let pages = Pages::of(data_file.as_fd());
+        map::refuse_one_file(&files.control, data_file, shown)?;
         let control_len = map::file_len(&files.control, shown)?.min(MAX_CONTROL);
         let control = map::existing(
             &files.control,
@@ -87,14 +99,14 @@ impl Region {
             writable,
             &shown.join("control"),
         )?;
-        let data_len = map::file_len(&files.data, shown)?;
+        let data_len = map::file_len(data_file, shown)?;
         let header = view(&control)?.read(data_len as u64)?;
         let needed = pages
             .got
             .round(header.geometry.data_len() as usize)
             .min(data_len);
-        let writable = writable && !memfd::is_sealed(&files.data);
-        let data = map::existing(&files.data, needed, writable, &shown.join("data"))?;
+        let writable = writable && !memfd::is_sealed(data_file);
+        let data = map::existing(data_file, needed, writable, &shown.join("data"))?;
         Ok(Region {
             control,
             data,
@@ -237,15 +249,10 @@ impl Region {
         }
     }
 
-    pub(crate) fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
-        match &self.files {
-            Some(files) if files.place.is_none() => [&files.control, &files.data]
-                .into_iter()
-                .chain(&files.pipes)
-                .map(AsFd::as_fd)
-                .collect(),
-            _ => Vec::new(),
-        }
+    pub(crate) fn descriptors<'r>(&'r self, passed: &'r Passed) -> Vec<BorrowedFd<'r>> {
+        let control = self.files.iter().map(|files| files.control.as_fd());
+        let pipes = passed.pipes.iter().map(|pipe| pipe.as_fd());
+        control.chain([passed.data.as_fd()]).chain(pipes).collect()
     }
 }
 

@@ -7,6 +7,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
+use std::sync::Weak;
 
 use rustix::fs::{AtFlags, FlockOperation, OFlags, RenameFlags};
 use rustix::io::Errno;
@@ -59,15 +60,15 @@ impl Region {
             let data = open_data(dir, name, &control, access)?;
             Ok((control, data))
         })?;
-        let place = Place::new(name, dir, parent);
+        let place = Place::new(name, dir, &parent)?;
         let shown = place.shown();
         let files = Files {
             control: control_file,
-            data: data_file,
             place: Some(place),
-            pipes: Vec::new(),
+            passed: Weak::new(),
         };
-        Region::attach(files, &shown, access == OFlags::RDWR).map_err(|error| error.about(&shown))
+        Region::attach(files, &data_file, &shown, access == OFlags::RDWR)
+            .map_err(|error| error.about(&shown))
     }
 
     /// Removes a named channel that nobody holds a seat of.
@@ -157,7 +158,7 @@ fn fill(name: &Name, parent: &OwnedFd, dir: &OwnedFd, plan: &Plan) -> Result<Fil
     let (control_file, control) =
         create_part(dir, CONTROL, plan.geometry.control_len(), plan.mode)?;
     let needed = plan.geometry.data_len() as usize;
-    let ((data_file, data), pages) = huge::with_fallback(plan.huge, |size| match size {
+    let ((_, data), pages) = huge::with_fallback(plan.huge, |size| match size {
         HugePages::Off => create_part(dir, DATA, needed, plan.mode),
         size => create_huge(dir, size, needed, plan.mode),
     })?;
@@ -166,16 +167,12 @@ fn fill(name: &Name, parent: &OwnedFd, dir: &OwnedFd, plan: &Plan) -> Result<Fil
     let dir = dir
         .try_clone()
         .map_err(|error| fail(Errno::from_io_error(&error).unwrap_or(Errno::IO)))?;
-    let parent = parent
-        .try_clone()
-        .map_err(|error| fail(Errno::from_io_error(&error).unwrap_or(Errno::IO)))?;
-    let place = Place::new(name, dir, parent);
+    let place = Place::new(name, dir, parent)?;
     Ok((
         Files {
             control: control_file,
-            data: data_file,
             place: Some(place),
-            pipes: Vec::new(),
+            passed: Weak::new(),
         },
         control,
         data,
@@ -250,9 +247,10 @@ fn unlink(place: &Place) -> Result<(), Error> {
         Foreign::Unknown(errno) => Error::os(format_args!("look into {}", at.display()), errno),
     };
     Parts::of_channel(&place.dir).map_err(|foreign| refuse(foreign, place.shown()))?;
+    let parent = place.parent()?;
     let rename = |from: &str, to: &str| {
         let noreplace = RenameFlags::NOREPLACE;
-        rustix::fs::renameat_with(&place.parent, from, &place.parent, to, noreplace)
+        rustix::fs::renameat_with(&parent, from, &parent, to, noreplace)
     };
     let (topic, old) = (place.name.topic(), temporary(REMOVING));
     rename(topic, &old).map_err(|errno| match errno {
@@ -260,7 +258,7 @@ fn unlink(place: &Place) -> Result<(), Error> {
         errno => Error::named(format_args!("remove {}", place.shown().display()), errno),
     })?;
     let left = place.shown().with_file_name(&old);
-    match discard(&place.parent, &old, &place.dir) {
+    match discard(&parent, &old, &place.dir) {
         // Somebody put something there since we looked. Nothing is removed yet.
         Err(Foreign::Holds(found)) => Err(Error::NotRemoved {
             dir: path(match rename(&old, topic) {
@@ -288,7 +286,7 @@ pub(crate) fn remove(name: &Name) -> Result<(), Error> {
     let regular = |stat: &rustix::fs::Stat| {
         rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::RegularFile
     };
-    let place = Place::new(name, dir, parent);
+    let place = Place::new(name, dir, &parent)?;
     match control {
         Ok(stat) if regular(&stat) => remove_place(&place, || true),
         Ok(_) | Err(Errno::NOENT) if place.still() => unlink(&place),

@@ -1,7 +1,8 @@
 //! Pipes: one for each seat, by which an event loop learns that its channel has something to tell.
 //!
 //! Whoever sits in a seat reads its pipe; whoever sits opposite writes it, and holds it open for writing
-//! for as long as it lives, so that the kernel hangs the pipe up when it dies. Each opens a description
+//! for as long as it lives, so that the kernel hangs the pipe up when it dies. (The producer of a named
+//! `broadcast` channel opens the pipe of a consumer when it first writes there.) Each opens a description
 //! of its own: no stranger can make it block.
 //!
 //! | region | where the pipes are |
@@ -12,16 +13,17 @@
 //! | borrowed | none |
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
-use slipring_core::layout::MOST_SEATS;
+use slipring_core::layout::{Kind, MOST_SEATS};
 
 use super::{Region, files};
 use crate::error::Error;
 use crate::name::Name;
+use crate::seat::Role;
 
 /// For a reader: nobody's write fails for want of one while it is open.
 pub(crate) const READ: OFlags = OFlags::RDONLY;
@@ -93,18 +95,40 @@ pub(crate) fn ring(pipe: BorrowedFd<'_>) {
 
 /// Takes out what was written: from now on the pipe is not readable until somebody writes again. (A
 /// stranger who writes faster than we read leaves it readable: better than to keep us here.)
-pub(crate) fn drain(pipe: BorrowedFd<'_>) {
+///
+/// Returns `true` if anything was written.
+pub(crate) fn drain(pipe: BorrowedFd<'_>) -> bool {
     let mut bytes = [0; 1024];
+    let mut found = false;
     for _ in 0..64 {
         match rustix::io::read(pipe, &mut bytes) {
-            Ok(1024) | Err(Errno::INTR) => {}
+            Ok(1024) => found = true,
+            Err(Errno::INTR) => {}
             // Empty; or hung up, with nothing left.
-            _ => return,
+            read => return found || read.is_ok_and(|read| read > 0),
         }
     }
+    found
 }
 
 impl Region {
+    /// Returns `true` if whoever holds seat `holder` opens the pipes opposite only when it first writes them. So does
+    /// the producer of a named `broadcast` channel, which may have 63 pipes opposite. (A passed channel's producer
+    /// must hold its pipes in any case: no name leads to them.)
+    pub(crate) fn opens_late(&self, holder: Role) -> bool {
+        let named = self
+            .files
+            .as_ref()
+            .is_some_and(|files| files.place.is_some());
+        named && self.geometry().kind == Kind::Broadcast && holder == Role::Producer
+    }
+
+    /// The passed pipe of `seat`, for the handle that sits there: it outlives the `Channel` by that.
+    pub(crate) fn passed_pipe(&self, seat: usize) -> Option<Arc<OwnedFd>> {
+        let passed = self.files.as_ref()?.passed.upgrade()?;
+        passed.pipes.get(seat).cloned()
+    }
+
     /// A description of our own of the pipe of `seat`.
     pub(crate) fn pipe(&self, seat: usize, access: OFlags) -> Result<OwnedFd, Error> {
         let fail = |errno| Error::os("open the channel's pipe", errno);
@@ -117,7 +141,8 @@ impl Region {
             // Without it since the channel is gone: then that is what to say.
             return pipe.or_else(|error| self.check_name().and(Err(error)));
         }
-        let pipe = files.pipes.get(seat).ok_or(Error::NoPipes)?;
+        let passed = files.passed.upgrade().ok_or(Error::NoPipes)?;
+        let pipe = passed.pipes.get(seat).ok_or(Error::NoPipes)?;
         reopened(pipe.as_fd(), access)
     }
 }
@@ -168,11 +193,11 @@ pub(super) fn create(dir: &OwnedFd, seats: usize, mode: u32) -> Result<(), Error
 
 /// The pipes of a new channel without a name. (Their writing ends are opened by those who write.) As
 /// with a memfd, whoever was given one may open it, another user too.
-pub(super) fn anonymous(seats: usize) -> Result<Vec<OwnedFd>, Error> {
+pub(super) fn anonymous(seats: usize) -> Result<Vec<Arc<OwnedFd>>, Error> {
     let pipe = |_| {
         let (pipe, _) = rustix::pipe::pipe_with(PipeFlags::NONBLOCK | PipeFlags::CLOEXEC)?;
         rustix::fs::fchmod(&pipe, Mode::from_raw_mode(0o666))?;
-        Ok(pipe)
+        Ok(Arc::new(pipe))
     };
     let made: Result<_, Errno> = (0..seats).map(pipe).collect();
     made.map_err(|errno| Error::os("make the channel's pipes", errno))

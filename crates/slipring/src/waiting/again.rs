@@ -5,34 +5,68 @@
 //! the other side is not where it was when the caller looked. Then the helper makes the descriptor readable, as the
 //! other side should have. So it is readable when there is something, and only then. Arming costs one system
 //! call for many handles, as long as the helper's timer runs.
+//!
+//! # The vigil
+//! Where the other side opens a pipe only when it first writes there, no hang-up tells of its death before
+//! (`pipe.rs`, *Opened late*). As long as such a handle polls, the helper comes back: after `check_every`, then half
+//! as often each time, down to a sixteenth. It makes the descriptor readable when the other side has ended, or
+//! has taken the bit and written no byte (since it was killed in between, or had no descriptor left to open the pipe).
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use slipring_core::wait::{Asked, SEEN_WITHIN};
 
-use super::Parker;
 use super::reactor::Reactor;
+use super::{LONGEST, Parker};
+use crate::error::Error;
 
 /// How long after it was armed a handle is looked at again.
 pub(super) const AFTER: Duration = Duration::from_nanos(SEEN_WITHIN);
 /// How long after it could not ring the helper tries again.
 const RETRY: Duration = Duration::from_millis(10);
+/// A vigil becomes so many times rarer, and no more.
+const RAREST: u32 = 16;
 
-/// The second look at one handle.
+/// What the helper is to do for one handle.
 #[derive(Default)]
 pub(crate) struct Again {
-    /// Nothing if none is due.
-    due: Mutex<Option<Due>>,
+    asked: Mutex<AskedFor>,
     reactor: OnceLock<Arc<Reactor>>,
+}
+
+#[derive(Default)]
+struct AskedFor {
+    /// The second look; nothing if none is due.
+    due: Option<Due>,
+    vigil: Option<Vigil>,
+    /// Whether the helper knows of either.
+    listed: bool,
 }
 
 struct Due {
     at: Instant,
     /// Where the other side was before the handle's own look.
     since: u64,
-    /// Whether the helper knows.
-    listed: bool,
+}
+
+struct Vigil {
+    at: Instant,
+    every: Duration,
+    rarest: Duration,
+    /// The generation of the peer up to which ends are no news.
+    known: u64,
+    /// Whether the last look found the bit taken, and no byte.
+    taken: bool,
+}
+
+impl AskedFor {
+    /// When the helper is to look next.
+    fn next(&self) -> Option<Instant> {
+        let due = self.due.as_ref().map(|due| due.at);
+        let vigil = self.vigil.as_ref().map(|vigil| vigil.at);
+        due.into_iter().chain(vigil).min()
+    }
 }
 
 /// Empties the pipe, and sees to it that the bit stands, by `ask`; and notes if somebody may have overlooked that.
@@ -41,14 +75,13 @@ struct Due {
 /// The helper looks before all of that, or after it: in between it would take what is just being armed for what was
 /// overlooked, and its byte would come after the emptying.
 pub(super) fn asking(parker: &Parker, ask: impl FnOnce() -> Option<Asked>) -> bool {
-    let mut due = parker.again.due();
+    let mut again = parker.again.asked();
     let asked = ask();
     let since = parker.position();
     if asked.is_some_and(|asked| parker.sleeper.unsure(asked)) {
         let at = Instant::now() + AFTER;
-        let listed = due.as_ref().is_some_and(|due| due.listed);
-        *due = Some(Due { at, since, listed });
-    } else if let Some(due) = &mut *due {
+        again.due = Some(Due { at, since });
+    } else if let Some(due) = &mut again.due {
         // Its caller is about to look at all that came before.
         due.since = since;
     }
@@ -56,62 +89,131 @@ pub(super) fn asking(parker: &Parker, ask: impl FnOnce() -> Option<Asked>) -> bo
 }
 
 /// Has the helper look again at a handle, if that is owed. `false` if there is no helper to be had: then the time is
-/// over, and the caller is to look.
-pub(super) fn look(parker: &Arc<Parker>) -> bool {
+/// over, and the caller is to look. Fails if there is none for a vigil: a poll might never end.
+pub(super) fn look(parker: &Arc<Parker>) -> Result<bool, Error> {
     let again = &parker.again;
-    match &mut *again.due() {
-        Some(due) if !due.listed => due.listed = true,
-        _ => return true,
+    let (at, new, vigil) = {
+        let mut asked = again.asked();
+        let Some(at) = asked.next() else {
+            return Ok(true);
+        };
+        let new = !std::mem::replace(&mut asked.listed, true);
+        (at, new, asked.vigil.is_some())
+    };
+    let listed = again.list(parker, at, new);
+    let Err(error) = listed else {
+        return Ok(true);
+    };
+    again.forget();
+    if new {
+        again.asked().listed = false;
     }
-    let listed = again.list(parker);
-    if !listed {
-        again.forget();
-        std::thread::sleep(AFTER);
+    if vigil {
+        return Err(error);
     }
-    listed
+    std::thread::sleep(AFTER);
+    Ok(false)
 }
 
-/// The helper's look; when it is to come back for another.
-pub(super) fn looked(parker: &Parker, now: Instant) -> Option<Instant> {
+/// The helper's look; when it is to come back for another. `made` is some moment of the past.
+pub(super) fn looked(parker: &Parker, now: Instant, made: Instant) -> Option<Instant> {
     // Kept while it rings: who leaves waits for that, and nobody else's pipe is written.
-    let mut due = parker.again.due();
-    let current = due.as_mut()?;
-    if current.at > now {
-        return Some(current.at);
-    }
-    let overlooked = parker.sleeper.polls() && parker.position() != current.since;
+    let mut again = parker.again.asked();
+    look_for_overlooked(&mut again, parker, now);
+    keep_watch(&mut again, parker, now, made);
+    let next = again.next();
+    again.listed = next.is_some();
+    next
+}
+
+fn look_for_overlooked(again: &mut AskedFor, parker: &Parker, now: Instant) {
+    let Some(due) = again.due.as_mut().filter(|due| due.at <= now) else {
+        return;
+    };
+    let overlooked = parker.sleeper.polls() && parker.position() != due.since;
     if overlooked && parker.ring().is_err() {
         // No descriptor to be had just now.
-        current.at = now + RETRY;
-        return Some(current.at);
+        due.at = now + RETRY;
+        return;
     }
-    *due = None;
-    None
+    again.due = None;
+}
+
+fn keep_watch(again: &mut AskedFor, parker: &Parker, now: Instant, made: Instant) {
+    let Some(vigil) = again.vigil.as_mut().filter(|vigil| vigil.at <= now) else {
+        return;
+    };
+    if parker.readable() {
+        // Whoever polls will come back.
+        again.vigil = None;
+        return;
+    }
+    // Who took the bit a moment ago is about to write.
+    let taken = !parker.sleeper.polls();
+    if (taken && vigil.taken) || parker.peer_ended(vigil.known) {
+        if parker.ring().is_err() {
+            vigil.at = now + RETRY;
+        } else {
+            again.vigil = None;
+        }
+        return;
+    }
+    vigil.taken = taken;
+    vigil.every = vigil.every.saturating_mul(2).min(vigil.rarest);
+    // All that are as rare come at one time.
+    let every = vigil.every.as_nanos().clamp(1, u64::MAX.into());
+    let into = now.saturating_duration_since(made).as_nanos() % every;
+    vigil.at = now + Duration::from_nanos((every - into) as u64);
 }
 
 impl Again {
     /// Whether somebody may have overlooked the bit, and nobody has looked since.
     pub(super) fn owed(&self) -> bool {
-        self.due().is_some()
+        self.asked().due.is_some()
+    }
+
+    /// Whether no hang-up would tell of the peer's death.
+    pub(super) fn vigilant(&self) -> bool {
+        self.asked().vigil.is_some()
+    }
+
+    /// From now on the helper, once it is asked to, looks for the death of the peer, if that is of a generation above
+    /// `known`; with nothing, no more.
+    pub(super) fn keep_vigil(&self, known: Option<u64>, every: Duration) {
+        let every = every.max(AFTER);
+        self.asked().vigil = known.map(|known| Vigil {
+            // A time too far for the clock is a day.
+            at: Instant::now() + every.min(LONGEST),
+            every,
+            rarest: every.saturating_mul(RAREST).min(LONGEST),
+            known,
+            taken: false,
+        });
+    }
+
+    /// The handle has looked itself, as late as the helper would have.
+    pub(super) fn looked(&self) {
+        self.asked().due = None;
     }
 
     /// Nobody looks any more.
     pub(super) fn forget(&self) {
-        *self.due() = None;
+        let mut asked = self.asked();
+        (asked.due, asked.vigil) = (None, None);
     }
 
-    fn list(&self, parker: &Arc<Parker>) -> bool {
+    fn list(&self, parker: &Arc<Parker>, at: Instant, new: bool) -> Result<(), Error> {
         let reactor = match self.reactor.get() {
             Some(reactor) => reactor,
-            None => match Reactor::current() {
-                Ok(reactor) => self.reactor.get_or_init(|| reactor),
-                Err(_) => return false,
-            },
+            None => {
+                let reactor = Reactor::current()?;
+                self.reactor.get_or_init(|| reactor)
+            }
         };
-        reactor.look_again(Arc::downgrade(parker))
+        reactor.look_again(new.then(|| Arc::downgrade(parker)), at)
     }
 
-    fn due(&self) -> MutexGuard<'_, Option<Due>> {
-        self.due.lock().unwrap_or_else(PoisonError::into_inner)
+    fn asked(&self) -> MutexGuard<'_, AskedFor> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

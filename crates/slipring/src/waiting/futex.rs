@@ -13,6 +13,7 @@ use slipring_core::wait::{Os, Reach};
 use crate::clock;
 use crate::fork::Unforked;
 use crate::region::{Region, pipes};
+use crate::seat::Role;
 
 /// Set to anything but `0`, this environment variable makes every handle of this process fence at each
 /// publish and sleep without a barrier: for kernels that have none, and for tests.
@@ -39,6 +40,12 @@ enum Barriers {
 enum Pipes {
     /// Open for as long as the seat is held, and no longer: when its last writer is gone, a pipe hangs up.
     Open(Vec<OnceLock<Unforked>>),
+    /// The same, but opened when they are first written (`Region::opens_late`): with the number of the first.
+    Late {
+        region: Arc<Region>,
+        first: usize,
+        open: Vec<OnceLock<Unforked>>,
+    },
     /// In this process alone, where nobody dies: made when the other side first asks for it. With the
     /// number of the first.
     Private(Arc<pipes::Private>, usize),
@@ -49,8 +56,14 @@ impl Kernel {
     /// What fits a region, for a handle that wakes the seats `others`: barriers reach only processes of this
     /// kernel. To be made before any lock is taken: registering takes milliseconds in a process of many
     /// threads, and looks at the environment, which has a lock of its own.
-    pub(crate) fn of(region: &Region, others: Range<usize>) -> Kernel {
+    pub(crate) fn of(region: &Arc<Region>, others: Range<usize>) -> Kernel {
+        let late = region.opens_late(Role::of_seat(others.start).other());
         let pipes = match (&region.files, &region.private) {
+            (Some(_), _) if late => Pipes::Late {
+                region: region.clone(),
+                first: others.start,
+                open: others.map(|_| OnceLock::new()).collect(),
+            },
             (Some(_), _) => Pipes::Open(others.map(|_| OnceLock::new()).collect()),
             (None, Some(private)) => Pipes::Private(private.clone(), others.start),
             (None, None) => Pipes::None,
@@ -75,6 +88,11 @@ impl Kernel {
         if let Pipes::Open(places) = &self.pipes {
             let _ = places[seat].set(pipe);
         }
+    }
+
+    /// Returns `true` if the pipes of the other side are to be held open from before the seat is held.
+    pub(crate) fn opens_early(&self) -> bool {
+        matches!(self.pipes, Pipes::Open(_))
     }
 
     /// Whether handles must fence at each publish.
@@ -124,6 +142,21 @@ impl Os for Kernel {
     fn signal(&self, seat: usize) {
         match &self.pipes {
             Pipes::Open(open) => {
+                if let Some(pipe) = open[seat].get().and_then(Unforked::get) {
+                    pipes::ring(pipe);
+                }
+            }
+            Pipes::Late {
+                region,
+                first,
+                open,
+            } => {
+                if open[seat].get().is_none() {
+                    // Without a free descriptor there is no byte: whoever polls has somebody look for that, as long as
+                    // the pipe is not open here (`again.rs`).
+                    let pipe = Unforked::open(|| region.pipe(first + seat, pipes::WRITE));
+                    let _ = pipe.map(|pipe| open[seat].set(pipe));
+                }
                 if let Some(pipe) = open[seat].get().and_then(Unforked::get) {
                     pipes::ring(pipe);
                 }

@@ -133,11 +133,11 @@ fn wait<C: Waits>(
     ask(core, seat)?;
     // What was published before the other side was asked.
     let mut found = done(core, seat)?;
-    if !found && !again::look(&seat.parker) {
+    if !found && !again::look(&seat.parker)? {
         found = done(core, seat)?;
     }
     if found {
-        seat.parker.sleeper.disarm();
+        seat.parker.disarm();
         return Poll::Ready(Ok(()));
     }
     name_check::watch(&seat.parker);

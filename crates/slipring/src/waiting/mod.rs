@@ -4,8 +4,8 @@
 //! It polls for a while if that pays (`spin.rs`), then sleeps until the other side rings (`slipring_core::wait`). Every few
 //! milliseconds it looks whether the other end's holder is still alive, and whether something came
 //! whose publisher was killed before it could ring; after a second in vain it sleeps on its pipe, which
-//! tells of both (that of a producer which waits for many does not, so it goes on looking). Once a second it
-//! asks whether the channel's name still leads to it (`name_check.rs`).
+//! tells of both (that of a producer which waits for many does not, so it goes on looking; nor does one that the peer
+//! has not opened yet). Once a second it asks whether the channel's name still leads to it (`name_check.rs`).
 
 mod again;
 mod futex;
@@ -454,7 +454,7 @@ fn rest<C: Waits>(
     seat.parker.occupy();
     // What the set that the handle is in may have asked for meanwhile, by its own face. (See `Armed`.)
     if seat.ours() {
-        seat.parker.sleeper.disarm();
+        seat.parker.disarm();
     }
     let _armed = Armed(seat);
     match ask(core, seat) {
@@ -476,11 +476,28 @@ fn rest<C: Waits>(
         if began.elapsed() < again::AFTER {
             return Ok(Some(Waited::InVain));
         }
-        seat.parker.again.forget();
+        seat.parker.again.looked();
     }
-    pipe::poll(seat, until.left(Instant::now(), QUIET))?;
-    let done = done(core, seat)?;
-    Ok(Some(if done { Waited::Done } else { Waited::InVain }))
+    let (mut left, mut checked) = (QUIET, Instant::now());
+    loop {
+        // No hang-up tells of the death of a peer that has not opened the pipe yet: it is asked for, as on the doorbell.
+        let bounded = seat.parker.again.vigilant();
+        let at_most = match bounded {
+            true => left.min(seat.waiting.check_every),
+            false => left,
+        };
+        let began = Instant::now();
+        let told = pipe::poll(seat, until.left(began, at_most))?;
+        if done(core, seat)? {
+            return Ok(Some(Waited::Done));
+        }
+        let now = Instant::now();
+        left = left.saturating_sub(now - began);
+        if told || !bounded || left.is_zero() || until.passed(now) || !seat.parker.sleeper.polls() {
+            return Ok(Some(Waited::InVain));
+        }
+        look_after(core, seat, now, &mut checked)?;
+    }
 }
 
 /// Gives a sign of life, and looks for one of the peer's, every so often; and looks at the channel's name.
@@ -505,7 +522,7 @@ impl Drop for Armed<'_> {
     fn drop(&mut self) {
         // A signal's handler may have forked: the bit is the parent's.
         if self.0.ours() {
-            self.0.parker.sleeper.disarm();
+            self.0.parker.disarm();
             self.0.parker.vacate();
         }
     }

@@ -14,6 +14,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use slipring_core::broadcast;
 use slipring_core::layout::Kind;
+use slipring_core::seat::State;
 use slipring_core::wait::{Asked, Face, Sleeper};
 
 use super::again::Again;
@@ -41,13 +42,17 @@ pub(crate) struct Parker {
     pub(crate) history: AtomicU64,
     /// The descriptor by which an event loop is woken.
     pub(super) polled: Polled,
-    /// The generation of a peer that has closed its pipe, and holds its lock.
+    /// Whether the peer opens this seat's pipe only when it first writes there: until then no hang-up tells of its
+    /// death, and the pipe is plugged.
+    pub(super) late: bool,
+    /// The generation of a peer that has closed its pipe, or not opened it yet, and holds its lock.
     hung: AtomicU64,
     /// How many looks found it so.
     looks: AtomicU32,
     link: Mutex<Link>,
     pub(super) again: Again,
     pub(super) name: NameCheck,
+    check_every: Duration,
     /// Behind an `Arc`, which does not claim what it points to for itself when it is moved.
     pub(crate) os: Arc<Kernel>,
 }
@@ -74,6 +79,8 @@ impl Parker {
         // Where many sit opposite, no hang-up tells of a death. (In private memory nobody dies.)
         let many = role == Role::Producer && geometry.kind == Kind::Broadcast;
         let recheck = (many && region.files.is_some()).then_some(check_every);
+        let passed = region.passed_pipe(number);
+        let late = region.opens_late(role.other());
         let name = NameCheck::new(region.named());
         let parker = Parker {
             region,
@@ -81,12 +88,14 @@ impl Parker {
             number,
             sleeper,
             history: AtomicU64::new(0),
-            polled: Polled::new(recheck),
+            polled: Polled::new(recheck, passed),
+            late,
             hung: AtomicU64::new(0),
             looks: AtomicU32::new(0),
             link: Mutex::default(),
             again: Again::default(),
             name,
+            check_every,
             os,
         };
         parker.name.begin(parker.position());
@@ -104,9 +113,12 @@ impl Parker {
             private.write(self.number);
             return Ok(());
         }
+        if self.polled.ring() {
+            return Ok(());
+        }
         // The pipe of a channel whose directory is gone is found by our own end of it.
-        let pipe = Unforked::open(|| self.region.pipe(self.number, pipes::WRITE))
-            .or_else(|_| Unforked::open(|| self.polled.writer()))?;
+        let open = || self.polled.open(&self.region, self.number, pipes::WRITE);
+        let pipe = Unforked::open(open).or_else(|_| Unforked::open(|| self.polled.writer()))?;
         pipe.get().into_iter().for_each(pipes::ring);
         Ok(())
     }
@@ -128,14 +140,79 @@ impl Parker {
         let again = self.hung.swap(generation, Ordering::Relaxed) == generation;
         let looks = match again {
             true => self.looks.load(Ordering::Relaxed),
+            // One that opens late has not hung up.
+            false if self.late => DYING,
             false => 0,
         };
         self.looks.store(looks.saturating_add(1), Ordering::Relaxed);
     }
 
+    /// Empties the pipe. Whoever wrote there may hold it open from now on.
+    pub(super) fn drain(&self) {
+        if self.polled.drain() && self.late {
+            // Relaxed: as above. No generation that sits is 0.
+            self.hung.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// Sees to it that whoever polls this seat's pipe is told of a death, where the peer opens the pipe late: by its
+    /// hang-up if the peer, of generation `present`, has opened it; else by the helper, which looks for the death of a
+    /// generation above `known`.
+    ///
+    /// The kernel says which: while nobody else has it open for writing, a pipe without its plug is hung up. If that
+    /// was another writer than the peer, the hang-up comes when that one is gone, and whoever polls looks again.
+    pub(super) fn plug_late(&self, present: Option<u64>, known: u64) -> Result<(), Error> {
+        let opened = match present {
+            Some(generation) if !self.hung(generation) => {
+                let hung = self.hung_up()?;
+                if hung {
+                    self.set_hung(generation);
+                }
+                !hung
+            }
+            _ => false,
+        };
+        self.plug(!opened)?;
+        self.again
+            .keep_vigil((!opened).then_some(known), self.check_every);
+        Ok(())
+    }
+
+    /// Whether the pipe says that there is something to be looked at.
+    pub(super) fn readable(&self) -> bool {
+        let Ok(pipe) = self.descriptor() else {
+            return false;
+        };
+        let mut polled = [PollFd::from_borrowed_fd(pipe, PollFlags::IN)];
+        poll(&mut polled, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
+    }
+
+    /// Returns `true` if a peer of a generation above `known` has left or died: it may not have lived to ring. Of a
+    /// peer that cannot be asked about, `false`; if its words are impossible, `true`: the handle's next call says so.
+    pub(super) fn peer_ended(&self, known: u64) -> bool {
+        let seat = self.role.other().seats(self.region.geometry()).start;
+        let line = self.region.control().seat(seat);
+        let Ok(life) = line.life() else {
+            return true;
+        };
+        if life.generation <= known || life.state != State::Held {
+            return life.generation > known;
+        }
+        // The word, the lock, the word again.
+        matches!(self.region.held(seat), Ok(Some(false)))
+            && line.life().is_ok_and(|again| again == life)
+    }
+
+    /// Takes back what was asked for.
+    pub(super) fn disarm(&self) {
+        self.again.keep_vigil(None, self.check_every);
+        self.sleeper.disarm();
+    }
+
     /// The handle uses the words itself, until it vacates them.
     pub(crate) fn occupy(&self) {
         self.link().occupied = true;
+        self.again.keep_vigil(None, self.check_every);
     }
 
     /// The handle is done with the words.
@@ -183,7 +260,7 @@ impl Parker {
         let mut link = self.link();
         link.set = None;
         if !link.occupied {
-            self.sleeper.disarm();
+            self.disarm();
         }
     }
 
@@ -194,7 +271,7 @@ impl Parker {
         // done. (A handle that polls its own descriptor is not in a set.)
         if face == Face::Pipe {
             self.descriptor().ok()?;
-            self.polled.drain();
+            self.drain();
         }
         if link.occupied {
             return None;
@@ -206,7 +283,7 @@ impl Parker {
     pub(super) fn disarm_for_set(&self) {
         let link = self.link();
         if !link.occupied {
-            self.sleeper.disarm();
+            self.disarm();
         }
     }
 

@@ -12,17 +12,24 @@
 //! end itself, the *plug*. Whoever arrives rings, so the next arming pulls the plug; arming looks for
 //! somebody opposite once more after it asked for the byte, since that ring may have gone before.
 //!
+//! # Opened late
+//! The producer of a named `broadcast` channel may have 63 pipes opposite, and opens each when it first rings there
+//! (`Region::opens_late`). Until then nothing hangs up when it dies. So whoever arms keeps the plug in, and has the
+//! helper thread keep a *vigil* (`again.rs`): the helper makes the descriptor readable when the producer has left or
+//! died, or has taken the bit and not rung. No word says which of the two it is, the kernel does: arming pulls the
+//! plug of a pipe in which a byte was, and if that does not hang it up, the producer has it open (`plug_late`).
+//!
 //! # Many opposite
 //! A producer that waits for the slowest of many has no pipe that one of them alone holds open, and so no
 //! hang-up. Its descriptor is an epoll over its pipe and a timer, which is set when it is armed: so it is
 //! polled again after `check_every`, and asks the kernel.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, epoll};
-use rustix::fs::Timespec;
+use rustix::fs::{OFlags, Timespec};
 use rustix::io::Errno;
 use slipring_core::Error as Core;
 use slipring_core::seat::Life;
@@ -77,6 +84,8 @@ pub(crate) struct Polled {
     recheck: Option<Duration>,
     /// A writing end of our own: see the head of this file.
     plug: Mutex<Option<Unforked>>,
+    /// The seat's pipe, if it was passed to this process.
+    passed: Option<Arc<OwnedFd>>,
 }
 
 /// What there is to poll.
@@ -111,24 +120,51 @@ impl Ends {
 }
 
 impl Polled {
-    /// Of a seat that is to be polled again in any case, so long after it was armed.
-    pub(super) fn new(recheck: Option<Duration>) -> Polled {
+    /// Of a seat that is to be polled again in any case, `recheck` after it was armed; its pipe, if it was passed.
+    pub(super) fn new(recheck: Option<Duration>, passed: Option<Arc<OwnedFd>>) -> Polled {
         Polled {
             recheck,
+            passed,
             ..Polled::default()
         }
     }
 
-    /// Empties the pipe; from now on it is to be polled again after a while, if that is so.
-    pub(super) fn drain(&self) {
+    /// A description of our own of the seat's pipe.
+    pub(super) fn open(
+        &self,
+        region: &Region,
+        seat: usize,
+        access: OFlags,
+    ) -> Result<OwnedFd, Error> {
+        match &self.passed {
+            Some(pipe) => pipes::reopened(pipe.as_fd(), access),
+            None => region.pipe(seat, access),
+        }
+    }
+
+    /// Empties the pipe, and returns `true` if something was in it; from now on it is to be polled again after a
+    /// while, if that is so.
+    pub(super) fn drain(&self) -> bool {
         let Some(ends) = self.read.get() else {
-            return;
+            return false;
         };
-        pipes::drain(ends.pipe.as_fd());
+        let found = pipes::drain(ends.pipe.as_fd());
         if let Some((timer, _)) = &ends.timed {
             // Setting it takes back what it told. It fails for no time that a clock knows.
             let _ = timer::set(timer.as_fd(), self.recheck.unwrap_or_default());
         }
+        found
+    }
+
+    /// Makes the pipe readable by a writing end that is open already: `false` if there is none.
+    pub(super) fn ring(&self) -> bool {
+        if let (Some(_), Some(ends)) = (self.recheck, self.read.get()) {
+            pipes::ring(ends.pipe.as_fd());
+            return true;
+        }
+        let plug = self.lock();
+        let plug = plug.as_ref().and_then(Unforked::get);
+        plug.inspect(|plug| pipes::ring(*plug)).is_some()
     }
 
     /// The descriptor to be polled, which stays the same.
@@ -139,9 +175,14 @@ impl Polled {
         let mut plug = self.lock();
         // Another thread may have been first, and may have pulled the plug since.
         if self.read.get().is_none() {
-            let ends = Ends::new(region.pipe(seat, pipes::READ)?, self.recheck)?;
+            // One whose hang-up tells nobody anything is its own plug.
+            let access = match self.recheck {
+                Some(_) => pipes::WRITE,
+                None => pipes::READ,
+            };
+            let ends = Ends::new(self.open(region, seat, access)?, self.recheck)?;
             // Plugged from the first: nobody may ever have written.
-            Self::plug_in(&mut plug, region, seat, true)?;
+            self.plug_in(&mut plug, region, seat, true)?;
             let _ = self.read.set(ends);
         }
         self.read.get().map(Ends::polled).ok_or(Error::NoPipes)
@@ -154,18 +195,22 @@ impl Polled {
     }
 
     pub(super) fn plug(&self, region: &Region, seat: usize, wanted: bool) -> Result<(), Error> {
-        Self::plug_in(&mut self.lock(), region, seat, wanted)
+        self.plug_in(&mut self.lock(), region, seat, wanted)
     }
 
     fn plug_in(
+        &self,
         plug: &mut Option<Unforked>,
         region: &Region,
         seat: usize,
         wanted: bool,
     ) -> Result<(), Error> {
         // A pipe of private memory never hangs up: both its ends are the region's.
-        match (wanted && region.private.is_none(), plug.is_some()) {
-            (true, false) => *plug = Some(Unforked::open(|| region.pipe(seat, pipes::WRITE))?),
+        let wanted = wanted && region.private.is_none() && self.recheck.is_none();
+        match (wanted, plug.is_some()) {
+            (true, false) => {
+                *plug = Some(Unforked::open(|| self.open(region, seat, pipes::WRITE))?);
+            }
             (false, true) => *plug = None,
             _ => {}
         }
@@ -205,12 +250,12 @@ pub(crate) fn arm<C: Waits>(
         Err(Core::Full | Core::Empty) => {
             ask(core, seat)?;
             let mut found = attempt(core);
-            if matches!(found, Err(Core::Full | Core::Empty)) && !again::look(&seat.parker) {
+            if matches!(found, Err(Core::Full | Core::Empty)) && !again::look(&seat.parker)? {
                 found = attempt(core);
             }
             match found {
                 Ok(()) => {
-                    seat.parker.sleeper.disarm();
+                    seat.parker.disarm();
                     return Ok(Readiness::Ready);
                 }
                 Err(Core::Full | Core::Empty) => {
@@ -222,7 +267,7 @@ pub(crate) fn arm<C: Waits>(
                     if !super::found(attempt(core))? {
                         return Err(renamed);
                     }
-                    seat.parker.sleeper.disarm();
+                    seat.parker.disarm();
                     return Ok(Readiness::Ready);
                 }
                 Err(error) => error,
@@ -237,7 +282,7 @@ pub(crate) fn arm<C: Waits>(
         // it left is news. (Nor is the end kept back if this fails.)
         let _ = ask(core, seat).and_then(|()| {
             // Who has come may have published something, too, and overlooked the bit.
-            again::look(&seat.parker);
+            again::look(&seat.parker)?;
             match followed(core)? {
                 true => seat.parker.ring(),
                 false => Ok(()),
@@ -255,30 +300,44 @@ pub(super) fn ask<C: Waits>(core: &mut C, seat: &Seat) -> Result<(), Error> {
         // Asked for already, and not answered: there is nothing, or nobody who could answer any more.
         notice_death(core, seat)?;
     }
-    plug(core, seat)?;
+    if !seat.parker.late {
+        plug(core, seat)?;
+    }
     // Also if the bit still stands: the byte of the waker that cleared the last one may have come after
     // that was armed, and would keep the event loop awake. And before the bit is looked at: a byte that
     // answers this bit, and that we take, has cleared it by then.
     let asked = again::asking(&seat.parker, || {
-        seat.parker.polled.drain();
+        seat.parker.drain();
         let armed = seat.parker.sleeper.armed();
         (!armed).then(|| seat.parker.sleeper.arm(Face::Pipe))
     });
     if asked {
         seat.count_park();
-        // Whoever arrived before the bit was set.
-        plug(core, seat)?;
     }
-    hung_up(core, seat)
+    if !seat.parker.late {
+        if asked {
+            // Whoever arrived before the bit was set.
+            plug(core, seat)?;
+        }
+        return hung_up(core, seat);
+    }
+    let present = suspect(core)?.map(|peer| peer.generation);
+    // Nothing more is told of who sits there, if that one is known to be gone.
+    let known = match present {
+        Some(generation) => generation - 1,
+        None => seat.peer_line().life()?.generation,
+    };
+    seat.parker.plug_late(present, known)
 }
 
-/// Waits until the pipe has something to tell, for at most so long. May return at any time.
-pub(super) fn poll(seat: &Seat, at_most: Duration) -> Result<(), Error> {
+/// Waits until the pipe has something to tell, for at most so long, and returns `true` if it has. May return at any
+/// time.
+pub(super) fn poll(seat: &Seat, at_most: Duration) -> Result<bool, Error> {
     let mut polled = [PollFd::from_borrowed_fd(descriptor(seat)?, PollFlags::IN)];
     // No time that the kernel does not know is asked for. Whatever it says: the caller looks.
     let at_most = Timespec::try_from(at_most).unwrap_or_default();
-    let _ = rustix::event::poll(&mut polled, Some(&at_most));
-    Ok(())
+    let polled = rustix::event::poll(&mut polled, Some(&at_most));
+    Ok(polled.is_ok_and(|ready| ready > 0))
 }
 
 /// A pipe that hung up belongs to a dead peer, whose lock the kernel frees a moment later: waits for that.

@@ -50,8 +50,17 @@ pub(super) struct Reactor {
     handles: Mutex<Handles>,
     /// Set as long as somebody is to be looked at again.
     timer: Unforked,
-    again: Mutex<Vec<Weak<Parker>>>,
+    again: Mutex<Listed>,
     names: Mutex<Names>,
+    made: Instant,
+}
+
+/// Who is to be looked at again.
+#[derive(Default)]
+struct Listed {
+    parkers: Vec<Weak<Parker>>,
+    /// For when the timer is set; nothing while the helper is looking.
+    at: Option<Instant>,
 }
 
 /// The handles whose channels' names are looked at.
@@ -113,6 +122,7 @@ impl Reactor {
             timer,
             again: Mutex::default(),
             names: Mutex::default(),
+            made: Instant::now(),
         });
         let helper = reactor.clone();
         let builder = thread::Builder::new()
@@ -165,16 +175,22 @@ impl Reactor {
         }
     }
 
-    /// Has the helper look again at a handle, [`again::AFTER`] from now. Whether it will.
-    pub(super) fn look_again(&self, parker: Weak<Parker>) -> bool {
+    /// Has the helper look again `at` some moment: at those that it knows of, and at `parker`.
+    pub(super) fn look_again(
+        &self,
+        parker: Option<Weak<Parker>>,
+        at: Instant,
+    ) -> Result<(), Error> {
         let mut again = lock(&self.again);
-        again.push(parker);
-        // Who is not alone is there for the timer that the first one has set, or is being looked at.
-        let set = again.len() > 1 || self.set_timer(again::AFTER);
-        if !set {
-            again.pop();
+        // For many handles that are armed at about one time the timer is set once.
+        if again.at.is_none_or(|set| at < set) {
+            if !self.set_timer(at.saturating_duration_since(Instant::now())) {
+                return Err(Error::os("set the helper thread's timer", Errno::IO));
+            }
+            again.at = Some(at);
         }
-        set
+        again.parkers.extend(parker);
+        Ok(())
     }
 
     /// Has the helper look at the name of a handle's channel, once a second.
@@ -184,8 +200,8 @@ impl Reactor {
         if names.at.is_none() {
             names.at = Some(Instant::now() + name_check::EVERY);
             drop(names);
-            // It may sleep without end. (If it cannot be woken, it looks when it wakes.)
-            self.set_timer(Duration::ZERO);
+            // It may sleep without end, or for longer. (If it cannot be woken, it looks when it wakes.)
+            let _ = self.look_again(None, Instant::now());
         }
     }
 
@@ -222,29 +238,30 @@ impl Reactor {
             let _ = rustix::io::read(timer, &mut [0; 8]);
         }
         loop {
-            let listed = mem::take(&mut *lock(&self.again));
+            let listed = {
+                let mut again = lock(&self.again);
+                again.at = None;
+                mem::take(&mut again.parkers)
+            };
             let now = Instant::now();
             let mut next = None;
             // Whoever is dropped here, as the last of its owners, is so while no lock is held.
             let left = listed.into_iter().filter(|parker| {
                 let at = parker
                     .upgrade()
-                    .and_then(|parker| again::looked(&parker, now));
+                    .and_then(|parker| again::looked(&parker, now, self.made));
                 next = [next, at].into_iter().flatten().min();
                 at.is_some()
             });
             let left = left.collect::<Vec<_>>();
             let mut again = lock(&self.again);
-            // Those who came meanwhile have set the timer.
-            let after = match again.is_empty() {
-                true => Duration::MAX,
-                false => again::AFTER,
-            };
-            let after = next.map(|at| at.saturating_duration_since(now).min(after));
-            again.extend(left);
-            let Some(after) = after else {
+            again.parkers.extend(left);
+            let Some(at) = next.filter(|at| again.at.is_none_or(|set| *at < set)) else {
+                // Nobody; or the timer is set, by those who came meanwhile.
                 return;
             };
+            again.at = Some(at);
+            let after = at.saturating_duration_since(Instant::now());
             if self.set_timer(after) {
                 return;
             }

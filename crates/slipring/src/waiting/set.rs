@@ -43,10 +43,10 @@
 //! Beyond 127, or where `futex_waitv` is missing (before Linux 5.16): one epoll over the handles' pipes,
 //! at a cost that does not grow, and without any such look, but for one a millisecond after a channel was
 //! asked, and, where `membarrier` is refused, one each millisecond until all publishers fence
-//! (`slipring_core::wait`): a death hangs the pipe up. It goes back to
-//! `futex_waitv` at 63. A pipe takes up to three descriptors for each entry, which stay open for as long as
-//! its handle does, also if the set was refused one more; borrowed memory has none, so there the 128th
-//! channel is refused (`NoPipes`).
+//! (`slipring_core::wait`): a death hangs the pipe up. (That of a named `broadcast` channel's producer which has not
+//! rung yet is told by the [helper thread](crate#the-helper-thread).) It goes back to `futex_waitv` at 63. A pipe
+//! takes up to three [descriptors](crate#descriptors) for each entry, which stay open for as long as its handle does, also
+//! if the set was refused one more; borrowed memory has none, so there the 128th channel is refused (`NoPipes`).
 //!
 //! # Why no wake is lost
 //! A set asks to be woken by the same bit that the handle's own sleep would use, and looks once more

@@ -16,7 +16,7 @@ use slipring_core::{Corrupt, End};
 use super::{Ask, Event, Key};
 use crate::error::Error;
 use crate::seat::{Role, repair_members};
-use crate::waiting::again::AFTER;
+use crate::waiting::again::{self, AFTER};
 use crate::waiting::{CHECK_EVERY, Parker};
 
 /// One entry. The words are on loan from the region that `parker` keeps.
@@ -110,9 +110,9 @@ impl Entry {
         }
     }
 
-    /// Whether many sit opposite, of whose deaths no hang-up tells.
-    pub(super) fn many(&self) -> bool {
-        self.words.peer.is_none()
+    /// Whether a death opposite is told by a byte, not by a hang-up: where many sit there, or one that opens late.
+    pub(super) fn told_by_bytes(&self) -> bool {
+        self.words.peer.is_none() || self.parker.late
     }
 
     /// What this side sleeps on.
@@ -272,6 +272,11 @@ impl Entry {
         if face == Face::Pipe {
             // Whoever arrived before the bit was set.
             self.plug()?;
+            if self.parker.late && (asked.is_none() || again::look(&self.parker).is_err()) {
+                // Nobody polls; or there is no helper, and the set looks itself.
+                self.parker.again.forget();
+                self.hung = if asked.is_none() { 0 } else { u64::MAX };
+            }
         }
         Ok(true)
     }
@@ -314,6 +319,12 @@ impl Entry {
         let present =
             life.is_ok_and(|life| life.state == State::Held && life.generation > self.told);
         let generation = life.map_or(0, |life| life.generation);
+        if self.parker.late {
+            (self.hung_up, self.hung) = (false, 0);
+            return self
+                .parker
+                .plug_late(present.then_some(generation), self.told);
+        }
         if std::mem::take(&mut self.hung_up) {
             let hung = present && self.parker.hung_up()?;
             self.hung = if hung { generation } else { 0 };

@@ -373,7 +373,7 @@ impl State {
             if let Some(entry) = self.entries.get_mut(&key) {
                 entry.armed = None;
                 entry.hung_up |= hung_up;
-                entry.ask |= hung_up || entry.many();
+                entry.ask |= hung_up || entry.told_by_bytes();
                 self.attend(key);
             }
         }
