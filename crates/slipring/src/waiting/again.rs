@@ -42,6 +42,8 @@ struct AskedFor {
     vigil: Option<Vigil>,
     /// Whether the helper knows of either.
     listed: bool,
+    /// Whether the handle has left: its pipe is somebody else's.
+    left: bool,
 }
 
 struct Due {
@@ -194,6 +196,20 @@ impl Again {
     /// The handle has looked itself, as late as the helper would have.
     pub(super) fn looked(&self) {
         self.asked().due = None;
+    }
+
+    /// The handle leaves: nobody looks any more, and when this returns nobody rings.
+    pub(super) fn leave(&self) {
+        let mut asked = self.asked();
+        (asked.due, asked.vigil, asked.left) = (None, None, true);
+    }
+
+    /// Does something that must not be done once the handle has left, which waits for it.
+    pub(super) fn unless_left(&self, act: impl FnOnce()) {
+        let asked = self.asked();
+        if !asked.left {
+            act();
+        }
     }
 
     /// Nobody looks any more.

@@ -146,7 +146,7 @@ fn wait<C: Waits>(
         if !done(core, seat)? {
             return Poll::Ready(Err(renamed));
         }
-        seat.parker.sleeper.disarm();
+        seat.parker.disarm();
         return Poll::Ready(Ok(()));
     }
     seat.driver.rest(&seat.parker, cx)?;

@@ -101,10 +101,12 @@ impl Parker {
         if !self.sleeper.polls() || self.check_name(Instant::now()).is_ok() {
             return;
         }
-        // The handle looks for itself when it is armed next.
-        self.name.due.store(0, Ordering::Relaxed);
-        // Without a descriptor to be had: again in a second.
-        let _ = self.ring();
+        self.again.unless_left(|| {
+            // The handle looks for itself when it is armed next.
+            self.name.due.store(0, Ordering::Relaxed);
+            // Without a descriptor to be had: again in a second.
+            let _ = self.ring();
+        });
     }
 }
 

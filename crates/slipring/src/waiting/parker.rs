@@ -231,7 +231,7 @@ impl Parker {
 
     /// The handle leaves: when this returns, no set knows of it, and nobody looks after its bit.
     pub(crate) fn leave(&self) {
-        self.again.forget();
+        self.again.leave();
         let set = self.link().set.take();
         if let Some((set, key)) = set
             && let Some(set) = set.upgrade()
