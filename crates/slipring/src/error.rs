@@ -570,9 +570,13 @@ impl Error {
 
     /// For a call that needs the directory for named channels to be there and writable.
     pub(crate) fn directory(what: impl fmt::Display, errno: rustix::io::Errno) -> Error {
-        Error::Directory {
-            what: what.to_string().into(),
-            source: io::Error::from(errno).into(),
+        match errno {
+            // Another directory would not help.
+            rustix::io::Errno::MFILE | rustix::io::Errno::NFILE => Error::os(what, errno),
+            errno => Error::Directory {
+                what: what.to_string().into(),
+                source: io::Error::from(errno).into(),
+            },
         }
     }
 

@@ -178,7 +178,7 @@ pub(crate) fn variant(error: &Error) -> String {
         };
     }
     named!(
-        Full Empty TimedOut Overwritten Ahead Stride TooManyReaders TooLarge Forked Corrupt NotAChannel Version Kind Schema WhenFull Geometry Truncated Misaligned Capacity MaxRecord Consumers Metadata BadName NotFound Replaced AlreadyExists NoDirectory UnsafeDirectory Directory Permission NoSpace FileSystem NotMounted NoPool RoleTaken Sealed NotSealable Recovering InUse NotRemoved NeedsProc NoPipes NotPassable InSet NoSet NotHandedOver BadDescriptor Os
+        Full Empty TimedOut Overwritten Ahead Stride TooManyReaders TooLarge Forked Corrupt NotAChannel Version Kind Schema WhenFull Geometry Truncated Misaligned Capacity MaxRecord Consumers Metadata BadName NotFound Replaced AlreadyExists NoDirectory UnsafeDirectory Directory Permission NoSpace FileSystem NotMounted NoPool RoleTaken TooManyFiles Sealed NotSealable Recovering InUse NotRemoved NeedsProc NoPipes NotPassable InSet NoSet NotHandedOver BadDescriptor Os
     )
 }
 
