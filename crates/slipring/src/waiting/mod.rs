@@ -172,28 +172,32 @@ pub(crate) fn wait<C: Waits>(
 ) -> Result<(), Error> {
     seat.count_wait();
     let mut done = |core: &mut C, _: &Seat| found(attempt(core));
-    let waited = wait_until(core, seat, until, &mut done);
-    last_look(core, seat, waited, done)
+    match wait_until(core, seat, until, &mut done) {
+        Ok(()) => Ok(()),
+        Err(error) => last_look(core, seat, error, &mut done),
+    }
 }
 
 /// What came while the name of the channel was found to lead elsewhere comes first. A wait too short for any look
 /// at the name makes up for it.
+#[cold]
+#[inline(never)]
 fn last_look<C: Waits>(
     core: &mut C,
     seat: &Seat,
-    waited: Result<(), Error>,
-    mut done: impl FnMut(&mut C, &Seat) -> Result<bool, Error>,
+    error: Error,
+    done: &mut dyn FnMut(&mut C, &Seat) -> Result<bool, Error>,
 ) -> Result<(), Error> {
-    let waited = match waited {
-        Err(Error::TimedOut) => {
-            let looked = seat.parker.check_name_in_time(Instant::now());
-            looked.and(Err(Error::TimedOut))
-        }
-        waited => waited,
+    let error = match error {
+        Error::TimedOut => match seat.parker.check_name_in_time(Instant::now()) {
+            Ok(()) => return Err(Error::TimedOut),
+            Err(error) => error,
+        },
+        error => error,
     };
-    match waited {
-        Err(Error::NotFound { .. } | Error::Replaced { .. }) if done(core, seat)? => Ok(()),
-        waited => waited,
+    match error {
+        Error::NotFound { .. } | Error::Replaced { .. } if done(core, seat)? => Ok(()),
+        error => Err(error),
     }
 }
 
@@ -218,8 +222,10 @@ pub(crate) fn wait_for_peer<C: Waits>(
     if let Some(peer) = core.other() {
         peer.acknowledge();
     }
-    let waited = wait_until(core, seat, until, present);
-    last_look(core, seat, waited, present)
+    match wait_until(core, seat, until, present) {
+        Ok(()) => Ok(()),
+        Err(error) => last_look(core, seat, error, &mut present),
+    }
 }
 
 /// Whether somebody sits opposite whose end this handle has not been told of.
@@ -542,13 +548,13 @@ mod tests {
         let (core, seat) = rx.parts();
         let gone = || {
             let (name, dir) = ("x".into(), crate::error::path("/"));
-            Err(Error::Replaced { name, dir })
+            Error::Replaced { name, dir }
         };
-        let mut look = |waited| last_look(core, seat, waited, |core, _| found(core.ensure()));
+        let mut look = |error| last_look(core, seat, error, &mut |core, _| found(core.ensure()));
         assert!(matches!(look(gone()), Err(Error::Replaced { .. })));
         tx.push(7).unwrap();
         assert!(look(gone()).is_ok());
-        assert!(matches!(look(Err(Error::TimedOut)), Err(Error::TimedOut)));
+        assert!(matches!(look(Error::TimedOut), Err(Error::TimedOut)));
     }
 
     /// What the set had asked for by its doorbell, a publisher would ring there.
