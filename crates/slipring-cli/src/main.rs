@@ -16,6 +16,7 @@ mod output;
 mod progress;
 mod recv;
 mod rm;
+mod role;
 mod send;
 mod shape;
 mod signals;

@@ -9,6 +9,7 @@ use slipring::{End, Error, bytes::Consumer};
 use crate::exit::Failure;
 use crate::output::{BATCH, Format, Output};
 use crate::progress::Progress;
+use crate::role::Role;
 use crate::shape::Shape;
 use crate::signals::{Signals, TICK};
 
@@ -33,6 +34,8 @@ pub(crate) struct Args {
     #[arg(long)]
     remove: bool,
     #[command(flatten)]
+    role: Role,
+    #[command(flatten)]
     shape: Shape,
 }
 
@@ -47,7 +50,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     if args.remove {
         builder = builder.ephemeral();
     }
-    let mut rx = builder.consumer(&args.name)?;
+    let mut rx = args.role.take(&signals, || builder.consumer(&args.name))?;
     args.shape.tell(&args.name, &rx.differences());
     match recv(&mut rx, format, &signals) {
         // Dropping the consumer acknowledges the end, now that all is written; and then removes the channel.

@@ -14,6 +14,7 @@ use slipring::{Error, bytes::Producer};
 
 use crate::exit::Failure;
 use crate::progress::Progress;
+use crate::role::Role;
 use crate::shape::Shape;
 use crate::signals::{Signals, TICK};
 
@@ -25,12 +26,15 @@ pub(crate) struct Args {
     /// The channel: `topic` or `domain/topic`; made if it does not exist
     name: String,
     #[command(flatten)]
+    role: Role,
+    #[command(flatten)]
     shape: Shape,
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let signals = Signals::catch()?;
-    let mut tx = args.shape.builder().producer(&args.name)?;
+    let builder = args.shape.builder();
+    let mut tx = args.role.take(&signals, || builder.producer(&args.name))?;
     args.shape.tell(&args.name, &tx.differences());
     let chunk = args.shape.chunk().min(tx.max_record());
     match send(&mut tx, chunk, &signals) {

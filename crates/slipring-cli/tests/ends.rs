@@ -63,12 +63,12 @@ fn a_role_is_taken_once() {
     let place = Place::new();
     let _send = place.send_open(&["x"]);
     place.until_seat("x", "producer", "held", 1);
-    let second = place.run(&["send", "x"]);
+    let second = place.run(&["send", "x", "--wait", "0"]);
     assert_eq!(second.status.code(), Some(5));
     assert!(common::text(&second.stderr).contains("the producer of this channel is taken"));
     let _recv = place.recv_piped(&["x"]);
     place.until_seat("x", "consumer", "held", 1);
-    let second = place.run(&["recv", "x"]);
+    let second = place.run(&["recv", "x", "--wait", "0.05"]);
     assert_eq!(second.status.code(), Some(5));
     // The live pair was not disturbed.
     place.until_seat("x", "producer", "held", 1);
@@ -244,4 +244,20 @@ fn full_socket_lets_go() {
     });
     recv.signal(Signal::TERM);
     assert_eq!(recv.code(), Some(143));
+}
+
+/// Whoever comes at once after a killed sender gets its role, however long the kernel takes to free it.
+#[test]
+fn killed_holders_refuse_nobody() {
+    let place = Place::new();
+    let mut send = place.send_open(&["x"]);
+    for generation in 1..=20 {
+        place.until_seat("x", "producer", "held", generation);
+        send.signal(Signal::KILL);
+        // Not waited for before the next one starts.
+        let next = place.send_open(&["x", "--wait", "60"]);
+        let mut killed = std::mem::replace(&mut send, next);
+        assert_eq!(killed.code(), None);
+    }
+    place.until_seat("x", "producer", "held", 21);
 }
