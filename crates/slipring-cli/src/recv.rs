@@ -30,6 +30,9 @@ pub(crate) struct Args {
     /// Write the length before each record, as u32 little-endian
     #[arg(long, group = "format")]
     framed: bool,
+    /// Go on with the next sender, until a signal; each end is told on standard error
+    #[arg(long)]
+    follow: bool,
     /// Remove the channel at the end, unless somebody else has come to use it
     #[arg(long)]
     remove: bool,
@@ -52,7 +55,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     }
     let mut rx = args.role.take(&signals, || builder.consumer(&args.name))?;
     args.shape.tell(&args.name, &rx.differences());
-    match recv(&mut rx, format, &signals) {
+    match recv(&mut rx, format, args.follow, &signals) {
         // Dropping the consumer acknowledges the end, now that all is written; and then removes the channel.
         Ok(End::Finished) => Ok(()),
         Ok(end) => Err(Failure::Ended(end)),
@@ -63,14 +66,28 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     }
 }
 
-fn recv(rx: &mut Consumer, format: Format, signals: &Signals) -> Result<End, Failure> {
+fn recv(
+    rx: &mut Consumer,
+    format: Format,
+    follow: bool,
+    signals: &Signals,
+) -> Result<End, Failure> {
     let bar = Progress::bytes("recv", None);
     let mut output = Output::stdout(format);
     loop {
         signals.check()?;
-        match rx.read_timeout(TICK) {
-            Ok(first) => first.keep(),
+        match rx.read_timeout(TICK).map(|first| first.keep()) {
+            Ok(()) => {}
             Err(Error::TimedOut) => continue,
+            Err(Error::Disconnected(end)) if follow => {
+                let ended = Failure::Ended(end);
+                bar.say(&format!("{ended}; waiting for the next one"));
+                // Takes note of this end. What a sender left that came and went meanwhile, the next read finds.
+                match rx.wait_for_producer(TICK) {
+                    Ok(()) | Err(Error::TimedOut) => continue,
+                    Err(error) => return Err(error.into()),
+                }
+            }
             Err(Error::Disconnected(end)) => return Ok(end),
             Err(error) => return Err(error.into()),
         }

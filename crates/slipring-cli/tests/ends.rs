@@ -4,7 +4,7 @@
 mod common;
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{BufRead, Read, Write};
 
 use common::Place;
 use rustix::process::Signal;
@@ -260,4 +260,39 @@ fn killed_holders_refuse_nobody() {
         assert_eq!(killed.code(), None);
     }
     place.until_seat("x", "producer", "held", 21);
+}
+
+/// `--follow` outlasts its senders, however they end, and says each end; a signal ends it.
+#[test]
+fn followers_outlast_their_senders() {
+    let place = Place::new();
+    let (copy, input) = (place.file("copy"), place.file("input"));
+    let mut recv = place.recv(&["x", "--follow"], &copy);
+    place.until_seat("x", "consumer", "held", 1);
+    fs::write(&input, "one,").unwrap();
+    assert_eq!(place.send(&["x"], &input).code(), Some(0));
+    let mut killed = place.send_open(&["x"]);
+    killed.0.stdin.as_mut().unwrap().write_all(b"two,").unwrap();
+    place.until_messages("x", "consumer", 2);
+    killed.signal(Signal::KILL);
+    assert_eq!(killed.code(), None);
+    let mut said = std::io::BufReader::new(recv.0.stderr.take().unwrap()).lines();
+    // The third comes when the death was told, so that each end is told.
+    let mut told = said
+        .by_ref()
+        .take(2)
+        .map(Result::unwrap)
+        .collect::<Vec<_>>();
+    fs::write(&input, "three").unwrap();
+    assert_eq!(place.send(&["x"], &input).code(), Some(0));
+    told.push(said.next().unwrap().unwrap());
+    recv.signal(Signal::TERM);
+    assert_eq!(recv.code(), Some(143));
+    assert_eq!(fs::read(&copy).unwrap(), b"one,two,three");
+    assert_eq!(
+        told[0],
+        "slipring: the sender finished; waiting for the next one"
+    );
+    assert!(told[1].starts_with("slipring: the sender died"), "{told:?}");
+    assert_eq!(told[2], told[0]);
 }
