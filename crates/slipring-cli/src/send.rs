@@ -51,9 +51,10 @@ fn send(tx: &mut Producer, chunk: usize, signals: &Signals) -> Result<(), Failur
     let input = Input::stdin();
     let bar = Progress::bytes("send", input.total);
     after_unread_end(tx, signals, &bar)?;
+    let mut told = false;
     loop {
         input.wait(tx, signals)?;
-        room(tx, chunk, signals, &bar)?;
+        room(tx, chunk, signals, &bar, &mut told)?;
         let mut space = tx.try_reserve(chunk)?;
         match rustix::io::read(rustix::stdio::stdin(), &mut space[..]) {
             Ok(0) => return Ok(()),
@@ -84,13 +85,24 @@ fn after_unread_end(tx: &Producer, signals: &Signals, bar: &Progress) -> Result<
     Ok(())
 }
 
-/// Waits until a whole chunk can be reserved: for space, and if need be for a receiver.
-fn room(tx: &mut Producer, chunk: usize, signals: &Signals, bar: &Progress) -> Result<(), Failure> {
+/// Waits until a whole chunk can be reserved: for space, and if need be for a receiver, which it tells once.
+fn room(
+    tx: &mut Producer,
+    chunk: usize,
+    signals: &Signals,
+    bar: &Progress,
+    told: &mut bool,
+) -> Result<(), Failure> {
     loop {
         signals.check()?;
         match tx.reserve_timeout(chunk, TICK) {
             Ok(_discarded) => return Ok(()),
-            Err(Error::TimedOut) => {}
+            Err(Error::TimedOut) => {
+                if !*told && tx.is_disconnected()? {
+                    *told = true;
+                    bar.say("the channel is full, and nobody reads it yet; waiting for a receiver");
+                }
+            }
             Err(Error::Disconnected(end)) => {
                 bar.say(&format!(
                     "the channel is full, and its receiver {end}; waiting for the next one"

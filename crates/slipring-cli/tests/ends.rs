@@ -296,3 +296,47 @@ fn followers_outlast_their_senders() {
     assert!(told[1].starts_with("slipring: the sender died"), "{told:?}");
     assert_eq!(told[2], told[0]);
 }
+
+/// A sender that fills the channel before a receiver has come says once that it waits for one.
+#[test]
+fn lonely_senders_say_so_once() {
+    let place = Place::new();
+    let (input, copy) = (place.file("input"), place.file("copy"));
+    fs::write(&input, common::noise(4 << 20, 9)).unwrap();
+    let mut send = place.send(&["x"], &input);
+    let mut said = std::io::BufReader::new(send.0.stderr.take().unwrap()).lines();
+    assert_eq!(
+        said.next().unwrap().unwrap(),
+        "slipring: the channel is full, and nobody reads it yet; waiting for a receiver"
+    );
+    assert_eq!(place.recv(&["x"], &copy).code(), Some(0));
+    assert_eq!(send.code(), Some(0));
+    assert_eq!(said.count(), 0);
+    assert!(fs::read(&copy).unwrap() == fs::read(&input).unwrap());
+}
+
+/// A receiver that is merely slow is not taken for none.
+#[test]
+fn slow_receivers_count_as_receivers() {
+    let place = Place::new();
+    let input = place.file("input");
+    let mut recv = place.recv_piped(&["x"]);
+    place.until_seat("x", "consumer", "held", 1);
+    fs::write(&input, common::noise(4 << 20, 10)).unwrap();
+    let mut send = place.send(&["x"], &input);
+    // It has waited in vain, and waits anew.
+    common::until("the sender has waited twice", || {
+        place.stat("x").is_some_and(|stat| {
+            stat["len"].as_u64() > Some(400 << 10) && stat["producer"]["parks"].as_u64() > Some(8)
+        })
+    });
+    let mut copy = Vec::new();
+    recv.0
+        .stdout
+        .take()
+        .unwrap()
+        .read_to_end(&mut copy)
+        .unwrap();
+    assert!(copy == fs::read(&input).unwrap());
+    assert_eq!((send.code(), send.stderr()), (Some(0), String::new()));
+}
