@@ -1,4 +1,4 @@
-//! Progress on standard error, where that is a terminal; silence where it is not.
+//! Progress on standard error, where that is a terminal that the answer does not go to; silence elsewhere.
 
 use std::io::IsTerminal;
 
@@ -12,7 +12,24 @@ pub(crate) fn wanted() -> bool {
     std::io::stderr().is_terminal()
 }
 
+/// Whether standard output is the terminal that a bar would be on: each would overwrite the other.
+fn shared() -> bool {
+    let terminal = |stat: rustix::fs::Stat| (stat.st_dev, stat.st_ino, stat.st_rdev);
+    let [stdout, stderr] = [rustix::stdio::stdout(), rustix::stdio::stderr()]
+        .map(|descriptor| rustix::fs::fstat(descriptor).ok().map(terminal));
+    std::io::stdout().is_terminal() && stdout == stderr
+}
+
 impl Progress {
+    /// As [`bytes`](Progress::bytes), for a verb that writes to standard output meanwhile: no bar if that is
+    /// the same terminal.
+    pub(crate) fn beside_output(verb: &'static str) -> Progress {
+        match shared() {
+            true => Progress(None),
+            false => Progress::bytes(verb, None),
+        }
+    }
+
     /// Bytes: a bar if their number is known, a count if not.
     pub(crate) fn bytes(verb: &'static str, total: Option<u64>) -> Progress {
         let template = match total {

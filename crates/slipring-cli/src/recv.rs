@@ -72,7 +72,7 @@ fn recv(
     follow: bool,
     signals: &Signals,
 ) -> Result<End, Failure> {
-    let bar = Progress::bytes("recv", None);
+    let bar = Progress::beside_output("recv");
     let mut output = Output::stdout(format);
     loop {
         signals.check()?;

@@ -12,13 +12,21 @@ use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
 
 /// All that a command says on standard error, a terminal; it succeeds.
 fn on_a_terminal(command: &mut Command) -> String {
+    show(command, false)
+}
+
+/// As [`on_a_terminal`], with what it writes to standard output, if that goes to the same terminal.
+fn show(command: &mut Command, output: bool) -> String {
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
     let terminal = openpt(flags).unwrap();
     unlockpt(&terminal).unwrap();
     let stderr = ioctl_tiocgptpeer(&terminal, flags).unwrap();
+    if output {
+        command.stdout(stderr.try_clone().unwrap());
+    }
     let mut running = Running::start(command.env("TERM", "xterm").stderr(stderr));
     // Ours is closed, so the terminal's end comes with the last process that has it.
-    command.stderr(Stdio::null());
+    command.stdout(Stdio::null()).stderr(Stdio::null());
     let (mut terminal, mut said) = (File::from(terminal), Vec::new());
     let end = terminal.read_to_end(&mut said).unwrap_err();
     assert_eq!(
@@ -64,4 +72,20 @@ fn where_nobody_sees_it_no_bar_is_drawn() {
     let output = place.run(&DEMO);
     assert!(output.status.success());
     assert_eq!(text(&output.stderr), "");
+}
+
+/// A receiver draws no bar where its records go to the same terminal, and one where they go elsewhere.
+#[test]
+fn records_are_not_mixed_with_bars() {
+    let place = Place::new();
+    let input = place.file("input");
+    fs::write(&input, "all that was sent").unwrap();
+    assert_eq!(place.send(&["x"], &input).code(), Some(0));
+    assert_eq!(
+        show(&mut place.command(&["recv", "x"]), true),
+        "all that was sent"
+    );
+    assert_eq!(place.send(&["x"], &input).code(), Some(0));
+    let said = on_a_terminal(&mut place.command(&["recv", "x"]));
+    assert!(said.contains("recv 17 B"), "{said}");
 }
