@@ -9,7 +9,6 @@ use rustix::io::Errno;
 use rustix::net::{SendFlags, send};
 
 use crate::exit::Failure;
-use crate::send::tick;
 use crate::signals::Signals;
 
 /// Records at least so long are written from where they lie.
@@ -138,12 +137,7 @@ impl Output {
                 Ok(count) => bytes = &bytes[count..],
                 Err(Errno::INTR) => signals.check()?,
                 Err(Errno::AGAIN) => {
-                    signals.check()?;
-                    let mut fds = [PollFd::from_borrowed_fd(self.fd(), PollFlags::OUT)];
-                    match poll(&mut fds, Some(&tick())) {
-                        Ok(_) | Err(Errno::INTR) => {}
-                        Err(errno) => return Err(Failure::io("wait for standard output", errno)),
-                    }
+                    signals.wait(self.fd(), PollFlags::OUT, "standard output")?;
                 }
                 Err(Errno::PIPE) => return Err(Failure::BrokenPipe),
                 Err(errno) => return Err(Failure::io("write to standard output", errno)),

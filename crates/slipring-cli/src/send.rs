@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::PollFlags;
 use rustix::fs::FileType;
 use rustix::io::Errno;
 use slipring::{Error, bytes::Producer};
@@ -155,29 +155,10 @@ impl Input {
         if self.ready {
             return signals.check();
         }
-        loop {
-            signals.check()?;
-            let mut fds = [PollFd::from_borrowed_fd(
-                rustix::stdio::stdin(),
-                PollFlags::IN,
-            )];
-            match poll(&mut fds, Some(&tick())) {
-                Ok(0) => {
-                    tx.heartbeat();
-                    tx.check_name()?;
-                }
-                Err(Errno::INTR) => {}
-                Ok(_) => return Ok(()),
-                Err(errno) => return Err(Failure::io("wait for standard input", errno)),
-            }
+        while !signals.wait(rustix::stdio::stdin(), PollFlags::IN, "standard input")? {
+            tx.heartbeat();
+            tx.check_name()?;
         }
-    }
-}
-
-/// [`TICK`], as `poll` wants it.
-pub(crate) fn tick() -> Timespec {
-    Timespec {
-        tv_sec: 0,
-        tv_nsec: TICK.subsec_nanos().into(),
+        Ok(())
     }
 }

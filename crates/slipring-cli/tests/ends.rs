@@ -7,6 +7,7 @@ use std::fs;
 use std::io::{BufRead, Read, Write};
 
 use common::Place;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Signal;
 
 /// Sends a word, ends the sender by the signal, and returns both exit codes and what arrived.
@@ -235,12 +236,17 @@ fn full_socket_lets_go() {
     let _send = place.send(&["x"], &input);
     let (_unread, output) = std::os::unix::net::UnixStream::pair().unwrap();
     let output = std::os::fd::OwnedFd::from(output);
+    let ours = output.try_clone().unwrap();
     let mut recv = common::Running::start(place.command(&["recv", "x"]).stdout(output));
     place.until_seat("x", "consumer", "held", 1);
     common::until("the channel is full", || {
         place
             .stat("x")
             .is_some_and(|stat| stat["len"].as_u64() > Some(400 << 10))
+    });
+    common::until("the socket is full", || {
+        let mut fds = [PollFd::new(&ours, PollFlags::OUT)];
+        poll(&mut fds, Some(&Timespec::default())).unwrap() == 0
     });
     recv.signal(Signal::TERM);
     assert_eq!(recv.code(), Some(143));
