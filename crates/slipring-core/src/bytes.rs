@@ -41,6 +41,7 @@
 //! # Source
 //! Ring as in `spsc`; the slack instead of a wrap marker is ours.
 
+use core::fmt;
 use core::mem::ManuallyDrop;
 use core::ops::{Deref, DerefMut};
 
@@ -123,6 +124,15 @@ pub struct Producer<'m> {
     writer: Writer<'m>,
     area: Area<'m>,
     messages: Count<'m>,
+}
+
+impl fmt::Debug for Producer<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Producer")
+            .field("position", &self.writer.at())
+            .field("capacity", &self.area.ring())
+            .finish_non_exhaustive()
+    }
 }
 
 impl<'m> Producer<'m> {
@@ -272,6 +282,15 @@ pub struct Reservation<'p, 'm> {
     len: usize,
 }
 
+impl fmt::Debug for Reservation<'_, '_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reservation")
+            .field("len", &self.len)
+            .field("position", &self.producer.writer.at())
+            .finish_non_exhaustive()
+    }
+}
+
 impl Reservation<'_, '_> {
     /// Publishes the record with the first `len` bytes, and gives up the rest of the space.
     ///
@@ -334,6 +353,15 @@ pub struct Consumer<'m> {
     messages: Count<'m>,
     /// The size of the record that was released last.
     last: u64,
+}
+
+impl fmt::Debug for Consumer<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Consumer")
+            .field("position", &self.reader.at())
+            .field("capacity", &self.area.ring())
+            .finish_non_exhaustive()
+    }
 }
 
 impl<'m> Consumer<'m> {
@@ -484,6 +512,15 @@ pub struct Record<'c, 'm> {
     len: usize,
 }
 
+impl fmt::Debug for Record<'_, '_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Record")
+            .field("len", &self.len)
+            .field("position", &self.consumer.reader.at())
+            .finish_non_exhaustive()
+    }
+}
+
 impl Record<'_, '_> {
     /// Releases the record: the same as dropping it, but also while panicking.
     #[inline]
@@ -555,6 +592,16 @@ pub struct Records<'c, 'm> {
     end: u64,
     count: u64,
     max: usize,
+}
+
+impl fmt::Debug for Records<'_, '_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Records")
+            .field("returned", &self.count)
+            .field("max", &self.max)
+            .field("position", &self.consumer.reader.at())
+            .finish_non_exhaustive()
+    }
 }
 
 impl Records<'_, '_> {

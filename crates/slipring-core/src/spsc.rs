@@ -18,6 +18,7 @@
 //! # Source
 //! Lamport's ring, with private copies of the peer's position.
 
+use core::fmt;
 use core::mem::ManuallyDrop;
 
 pub use crate::cursor::Look;
@@ -71,6 +72,15 @@ impl<'m, T> Ring<'m, T> {
 pub struct Producer<'m, T> {
     writer: Writer<'m>,
     slots: Slots<'m, T>,
+}
+
+impl<T> fmt::Debug for Producer<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Producer")
+            .field("position", &self.writer.at())
+            .field("capacity", &self.slots.capacity())
+            .finish_non_exhaustive()
+    }
 }
 
 impl<'m, T: Copy> Producer<'m, T> {
@@ -230,6 +240,15 @@ pub struct Reservation<'p, 'm, T> {
     count: usize,
 }
 
+impl<T> fmt::Debug for Reservation<'_, '_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reservation")
+            .field("len", &self.count)
+            .field("position", &self.producer.writer.at())
+            .finish_non_exhaustive()
+    }
+}
+
 impl<T: Copy> Reservation<'_, '_, T> {
     /// How many slots are reserved.
     #[inline]
@@ -299,6 +318,15 @@ impl<T: Copy> Reservation<'_, '_, T> {
 pub struct Consumer<'m, T> {
     reader: Reader<'m>,
     slots: Slots<'m, T>,
+}
+
+impl<T> fmt::Debug for Consumer<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Consumer")
+            .field("position", &self.reader.at())
+            .field("capacity", &self.slots.capacity())
+            .finish_non_exhaustive()
+    }
 }
 
 impl<'m, T: Copy> Consumer<'m, T> {
@@ -465,6 +493,15 @@ impl<'m, T: Copy> Consumer<'m, T> {
 pub struct Messages<'c, 'm, T: Copy> {
     consumer: &'c mut Consumer<'m, T>,
     count: usize,
+}
+
+impl<T: Copy> fmt::Debug for Messages<'_, '_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Messages")
+            .field("len", &self.count)
+            .field("position", &self.consumer.reader.at())
+            .finish_non_exhaustive()
+    }
 }
 
 impl<T: Copy> Messages<'_, '_, T> {

@@ -45,6 +45,7 @@
 #[deny(unsafe_code)]
 mod future;
 
+use std::fmt;
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::os::fd::BorrowedFd;
@@ -69,6 +70,12 @@ use crate::waiting::{self, Ask, Readiness, Until, Wait};
 
 /// The kind: one producer, each consumer sees all, fixed-size payloads.
 pub struct Broadcast<T>(PhantomData<fn() -> T>);
+
+impl<T> fmt::Debug for Broadcast<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Broadcast")
+    }
+}
 
 /// How a `broadcast` channel of `T` is to be made.
 pub type Builder<T> = channel::Builder<Broadcast<T>>;
@@ -233,6 +240,16 @@ pub struct Producer<T: Payload> {
     core: core::Producer<'static, T>,
     // After `core`, which points into what `seat` keeps alive.
     seat: Seat,
+}
+
+/// The seat, and where the handle stands; no payload.
+impl<T: Payload> fmt::Debug for Producer<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Producer")
+            .field("core", &self.core)
+            .field("seat", &self.seat.number)
+            .finish_non_exhaustive()
+    }
 }
 
 impl<T: Payload> Producer<T> {
@@ -458,6 +475,16 @@ pub struct Consumer<T: Payload> {
     core: core::Consumer<'static, T>,
     // After `core`, which points into what `seat` keeps alive.
     seat: Seat,
+}
+
+/// The seat, and where the handle stands; no payload.
+impl<T: Payload> fmt::Debug for Consumer<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Consumer")
+            .field("core", &self.core)
+            .field("seat", &self.seat.number)
+            .finish_non_exhaustive()
+    }
 }
 
 impl<T: Payload> Consumer<T> {

@@ -25,6 +25,7 @@
 #[deny(unsafe_code)]
 mod future;
 
+use std::fmt;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
@@ -41,6 +42,7 @@ use crate::waiting::set::{AnyConsumer, AnyProducer, sealed::Watched};
 use crate::waiting::{self, Ask, Readiness, Until, Wait};
 
 /// The kind: one producer, one consumer, records of varying size.
+#[derive(Debug)]
 pub struct Bytes(());
 
 /// How a `bytes` channel is to be made.
@@ -145,6 +147,16 @@ pub struct Producer {
     core: core::Producer<'static>,
     // After `core`, which points into what `seat` keeps alive.
     seat: Seat,
+}
+
+/// The seat, and where the handle stands; no payload.
+impl fmt::Debug for Producer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Producer")
+            .field("core", &self.core)
+            .field("seat", &self.seat.number)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Producer {
@@ -341,6 +353,16 @@ pub struct Consumer {
     core: core::Consumer<'static>,
     // After `core`, which points into what `seat` keeps alive.
     seat: Seat,
+}
+
+/// The seat, and where the handle stands; no payload.
+impl fmt::Debug for Consumer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Consumer")
+            .field("core", &self.core)
+            .field("seat", &self.seat.number)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Consumer {

@@ -1,5 +1,6 @@
 //! What all kinds share: the builder, and the channel as memory that roles are taken of.
 
+use std::fmt;
 use std::marker::PhantomData;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -91,6 +92,21 @@ pub struct Builder<K> {
     /// Where a consumer of `broadcast` begins.
     pub(crate) seek: Seek,
     kind: PhantomData<fn() -> K>,
+}
+
+impl<K> fmt::Debug for Builder<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("geometry", &self.geometry)
+            .field("huge", &self.huge)
+            .field("mode", &format_args!("{:#o}", self.mode))
+            .field("exact", &self.exact)
+            .field("sealed", &self.sealed)
+            .field("ephemeral", &self.ephemeral)
+            .field("patience", &self.patience)
+            .field("seek", &self.seek)
+            .finish_non_exhaustive()
+    }
 }
 
 // By hand: a derive would ask that the kind, which is only a name, can be cloned.
@@ -558,6 +574,17 @@ pub struct Channel<K> {
     waiting: Waiting,
     seek: Seek,
     kind: PhantomData<fn() -> K>,
+}
+
+impl<K> fmt::Debug for Channel<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Channel")
+            .field("geometry", &self.region.geometry())
+            .field("ephemeral", &self.ephemeral)
+            .field("patience", &self.patience)
+            .field("seek", &self.seek)
+            .finish_non_exhaustive()
+    }
 }
 
 impl<K> Clone for Channel<K> {

@@ -39,6 +39,7 @@
 #[deny(unsafe_code)]
 mod future;
 
+use std::fmt;
 use std::marker::PhantomData;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
@@ -59,6 +60,12 @@ use crate::waiting::{self, Ask, Readiness, Until, Wait};
 
 /// The kind: one producer, one consumer, fixed-size payloads.
 pub struct Spsc<T>(PhantomData<fn() -> T>);
+
+impl<T> fmt::Debug for Spsc<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Spsc")
+    }
+}
 
 /// How an `spsc` channel of `T` is to be made.
 pub type Builder<T> = channel::Builder<Spsc<T>>;
@@ -152,6 +159,16 @@ pub struct Producer<T: Payload> {
     core: core::Producer<'static, T>,
     // After `core`, which points into what `seat` keeps alive.
     seat: Seat,
+}
+
+/// The seat, and where the handle stands; no payload.
+impl<T: Payload> fmt::Debug for Producer<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Producer")
+            .field("core", &self.core)
+            .field("seat", &self.seat.number)
+            .finish_non_exhaustive()
+    }
 }
 
 impl<T: Payload> Producer<T> {
@@ -388,6 +405,16 @@ pub struct Consumer<T: Payload> {
     core: core::Consumer<'static, T>,
     // After `core`, which points into what `seat` keeps alive.
     seat: Seat,
+}
+
+/// The seat, and where the handle stands; no payload.
+impl<T: Payload> fmt::Debug for Consumer<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Consumer")
+            .field("core", &self.core)
+            .field("seat", &self.seat.number)
+            .finish_non_exhaustive()
+    }
 }
 
 #[cfg(test)]

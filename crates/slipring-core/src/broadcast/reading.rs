@@ -1,5 +1,6 @@
 //! The consumers of a `broadcast` channel. See the head of `broadcast.rs`.
 
+use core::fmt;
 use core::mem::{ManuallyDrop, MaybeUninit};
 
 use super::{Look, Ring, Seek, Store, first, newest, oldest, overtaken, whole};
@@ -75,6 +76,17 @@ pub struct Consumer<'m, T> {
     stride: u64,
     /// Which of them.
     index: u64,
+}
+
+impl<T> fmt::Debug for Consumer<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Consumer")
+            .field("position", &self.reader.at())
+            .field("capacity", &self.seat.capacity)
+            .field("stride", &self.stride)
+            .field("index", &self.index)
+            .finish_non_exhaustive()
+    }
 }
 
 impl<'m, T: Copy> Consumer<'m, T> {
@@ -393,6 +405,16 @@ fn gate_error(found: u64, expected: u64) -> Error {
 pub struct Messages<'c, 'm, T: Copy> {
     consumer: &'c mut Consumer<'m, T>,
     count: usize,
+}
+
+impl<T: Copy> fmt::Debug for Messages<'_, '_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Messages")
+            .field("len", &self.count)
+            .field("position", &self.consumer.reader.at())
+            .field("stride", &self.consumer.stride)
+            .finish_non_exhaustive()
+    }
 }
 
 impl<T: Copy> Messages<'_, '_, T> {

@@ -21,6 +21,8 @@
 //! processor moves a store to before the fence, which is so for plain ones, too; and bytes that raced
 //! are not handed out.
 
+use core::fmt;
+
 use super::{Seek, first, newest, oldest, overtaken, whole};
 use crate::error::{Corrupt, Error};
 use crate::mem::Watched;
@@ -38,6 +40,14 @@ pub struct Watcher<'m> {
     slots: Watched<'m>,
     peer: Peer<'m>,
     at: u64,
+}
+
+impl fmt::Debug for Watcher<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watcher")
+            .field("position", &self.at)
+            .finish_non_exhaustive()
+    }
 }
 
 impl<'m> Watcher<'m> {

@@ -1,5 +1,7 @@
 //! The producer of a `broadcast` channel. See the head of `broadcast.rs`.
 
+use core::fmt;
+
 use super::{Look, Ring, Store, first, slowest, stretch};
 use crate::error::Error;
 use crate::layout::Side;
@@ -25,6 +27,14 @@ pub struct Producer<'m, T> {
     slip: Slip,
     /// Who held us back when we last looked, and where it stood.
     held_by: Option<(usize, u64)>,
+}
+
+impl<T> fmt::Debug for Producer<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Producer")
+            .field("position", &self.at)
+            .finish_non_exhaustive()
+    }
 }
 
 impl<'m, T: Copy> Producer<'m, T> {
@@ -331,6 +341,15 @@ impl<'m, T: Copy> Producer<'m, T> {
 pub struct Reservation<'p, 'm, T> {
     producer: &'p mut Producer<'m, T>,
     count: usize,
+}
+
+impl<T> fmt::Debug for Reservation<'_, '_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reservation")
+            .field("len", &self.count)
+            .field("position", &self.producer.at)
+            .finish_non_exhaustive()
+    }
 }
 
 impl<T: Copy> Reservation<'_, '_, T> {

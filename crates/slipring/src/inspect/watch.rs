@@ -5,6 +5,7 @@
 //! was too slow for it learns by `Lagged`, as from a channel that overwrites. How messages come whole all
 //! the same: [`slipring_core::broadcast::Watcher`].
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
@@ -50,6 +51,14 @@ pub struct Watch {
     // After `core`, which points into both.
     _notes: Arc<SeatLine>,
     region: Region,
+}
+
+impl fmt::Debug for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watch")
+            .field("core", &self.core)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A copied message.

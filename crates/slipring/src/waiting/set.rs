@@ -61,6 +61,7 @@ mod entry;
 mod sleep;
 mod state;
 
+use std::fmt;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -123,9 +124,21 @@ pub struct Ask {
 /// Many channels, and the one who waits for them. See [the module](self).
 pub struct WaitSet(Members);
 
+impl fmt::Debug for WaitSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WaitSet").finish_non_exhaustive()
+    }
+}
+
 /// The channels of a [`WaitSet`], to be changed from any thread, also while the set's owner waits.
 #[derive(Clone)]
 pub struct Members(Arc<Shared>);
+
+impl fmt::Debug for Members {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Members").finish_non_exhaustive()
+    }
+}
 
 /// What a set, its members and the parkers in it share.
 pub(crate) struct Shared {
