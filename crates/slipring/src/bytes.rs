@@ -212,6 +212,8 @@ impl Producer {
 
     /// Appends all records, waiting as often as it must; publishes whenever the room it found is
     /// used up. On an error, `Err((written, why))`: the record after those is the one that failed.
+    /// That one has been taken from the iterator, since only a record tells how much room it needs. Who must not
+    /// lose it calls [`try_push_iter`](Self::try_push_iter) with an iterator that can be peeked.
     pub fn push_iter<'a, I>(&mut self, payloads: I) -> Result<usize, (usize, Error)>
     where
         I: IntoIterator<Item = &'a [u8]>,

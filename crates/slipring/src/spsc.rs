@@ -299,14 +299,18 @@ impl<T: Payload> Producer<T> {
 
     /// Appends all of the iterator's values, waiting as often as it must; publishes whenever the
     /// room it found is used up. On an error, `Err((written, why))`.
+    /// No value is taken before there is room for it: pass `&mut iterator`, and after an error it goes on with
+    /// the first value that was not appended. So an iterator whose `size_hint` does not tell that it has ended
+    /// (a `filter`, say) may wait for room that it does not need; one that tells so does not.
     pub fn push_iter<I: IntoIterator<Item = T>>(
         &mut self,
         values: I,
     ) -> Result<usize, (usize, Error)> {
-        let mut values = values.into_iter().peekable();
+        // Fused: once it has ended, its size hint says so.
+        let mut values = values.into_iter().fuse();
         let mut written = 0;
-        // No room is waited for that nobody wants.
-        while values.peek().is_some() {
+        // Room comes first: a value that was taken could not be given back.
+        while values.size_hint().1 != Some(0) {
             self.ensure(1, Until::Forever)
                 .map_err(|error| (written, error))?;
             let count = self.core.try_push_iter(&mut values);

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use slipring::{Borrowed, End, Error, bytes, spsc};
+use slipring::{Borrowed, End, Error, broadcast, bytes, spsc};
 
 const SHORT: Duration = Duration::from_millis(20);
 
@@ -27,6 +27,45 @@ fn push_iter_to_nobody_says_how_many_were_appended() {
         matches!(error, Error::Disconnected(End::Finished)),
         "{error}"
     );
+}
+
+/// A full ring whose consumer is gone: what was not appended is still the iterator's, whatever it knows of its
+/// own length.
+#[test]
+fn a_failed_push_iter_takes_nothing_more() {
+    let (mut tx, rx) = spsc::channel::<u64>(4).unwrap();
+    drop(rx);
+    let mut values = 0..10;
+    let (written, error) = tx.push_iter(values.by_ref()).unwrap_err();
+    assert!(matches!(error, Error::Disconnected(_)), "{error}");
+    assert_eq!((written, values.next()), (4, Some(4)));
+    let mut odd = (0..10).filter(|value| value % 2 == 1);
+    assert_eq!(tx.push_iter(odd.by_ref()).unwrap_err().0, 0);
+    assert_eq!(odd.next(), Some(1));
+}
+
+/// Of a lossless `broadcast` channel, whose producer waits for its slowest consumer.
+#[test]
+fn push_iter_of_broadcast_waits_before_taking() {
+    let channel = broadcast::Builder::<u64>::new(2).heap().unwrap();
+    let mut tx = channel.producer().unwrap();
+    let mut rx = channel.consumer().unwrap();
+    let (started, full) = std::sync::mpsc::channel();
+    let left = std::thread::spawn(move || {
+        let mut taken = 0;
+        let mut values = (0..3_u64).inspect(|_| {
+            taken += 1;
+            started.send(taken).unwrap();
+        });
+        tx.push_iter(values.by_ref()).unwrap()
+    });
+    // The third is taken only once there is room for it, and there is none before the first is read.
+    assert_eq!((full.recv().unwrap(), full.recv().unwrap()), (1, 2));
+    let early = full.recv_timeout(SHORT);
+    assert!(early.is_err(), "{early:?}");
+    assert_eq!(rx.pop().unwrap(), 0);
+    assert_eq!(full.recv().unwrap(), 3);
+    assert_eq!(left.join().unwrap(), 3);
 }
 
 #[test]
