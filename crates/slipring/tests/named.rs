@@ -370,7 +370,7 @@ fn other_sizes_are_told() {
 /// Nobody who comes later finds it.
 #[track_caller]
 fn gone<K: Kind>(builder: &slipring::Builder<K>, name: &str) {
-    not_found(&builder.open(name).err().expect("a channel"), name);
+    not_found(&builder.open(name).expect_err("a channel"), name);
 }
 
 /// The last one who leaves takes the channel along, if nothing is unread.
