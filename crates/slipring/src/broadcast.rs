@@ -220,13 +220,12 @@ fn place(seat: &Seat, gate: &'static AtomicU64) -> core::Seat<'static> {
     }
 }
 
-/// What a consumer starts out knowing of the producer: nothing, unless it begins behind all that the last one
-/// sent. (What the last holder of this seat knew is another's.)
+/// Returns what a consumer starts out knowing of the producer: the ends before the last one, if it begins behind all
+/// that was sent. The last end is news to it, or it would wait for a message of a producer that has left. (What the
+/// last holder of this seat knew is another's.)
 fn peer(seat: &Seat, seek: Seek) -> Result<Peer<'static>, Error> {
     let life = seat.peer_line().life()?;
-    let over = life.end().is_some() || !seat.peer_held()?;
     let known = match seek {
-        Seek::Newest if over => life.generation,
         Seek::Newest => life.generation.saturating_sub(1),
         Seek::Oldest | Seek::To(_) => 0,
     };

@@ -376,15 +376,33 @@ fn an_end_is_told_to_every_reader_and_to_those_that_join_at_the_oldest() {
     }
 }
 
+/// Whoever joins behind all that was sent finds nothing, and would wait for ever: it is told, each time it asks,
+/// that the producer left. It may then wait for the next one.
 #[test]
-fn one_that_joins_behind_an_end_waits_for_the_next_producer() {
+fn late_joiners_are_told_the_end() {
     let builder = Builder::<u64>::new(8).join(Seek::Newest);
     let channel = builder.heap().unwrap();
     let mut tx = channel.producer().unwrap();
     tx.push(1).unwrap();
     drop(tx);
+    let finished = |error| matches!(error, Error::Disconnected(slipring::End::Finished));
     let mut rx = channel.consumer().unwrap();
-    assert!(matches!(rx.try_pop(), Err(Error::Empty)));
+    assert!(finished(rx.try_pop().unwrap_err()));
+    assert!(finished(rx.pop().unwrap_err()));
+    assert!(finished(rx.arm().unwrap_err()));
+    assert!(finished(rx.pop().unwrap_err()));
+    let nobody = rx.wait_for_producer(Duration::ZERO).unwrap_err();
+    assert!(matches!(nobody, Error::TimedOut));
+    let mut set = slipring::WaitSet::new().unwrap();
+    let mut late = channel.consumer().unwrap();
+    set.watch(&late).unwrap();
+    assert!(
+        set.wait()
+            .unwrap()
+            .iter()
+            .any(|event| event.ended.is_some())
+    );
+    assert!(finished(late.pop().unwrap_err()));
     channel.producer().unwrap().push(2).unwrap();
     assert_eq!(rx.pop().unwrap(), 2);
     assert!(matches!(
