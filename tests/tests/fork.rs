@@ -54,6 +54,26 @@ fn a_forked_producer_refuses_even_its_first_push() {
     }
 }
 
+/// Where `MADV_WIPEONFORK` is refused, a fork handler zeroes the leases.
+#[test]
+fn a_forked_child_is_inert_unwiped() {
+    for kind in KINDS {
+        let room = room();
+        let (mut tx, mut rx) = (room.peer(), room.peer());
+        tx.ok("unwiped");
+        rx.ok("unwiped");
+        tx.ok(&format!("producer ticks {kind}"));
+        rx.ok(&format!("consumer ticks {kind}"));
+        tx.ok("push 0 5");
+        let before = room.contents();
+        is_forked(&tx.ok("fork try-push 5"));
+        is_forked(&rx.ok("fork try-pop"));
+        before.are_those_of(&room, "the child wrote into the channel");
+        tx.ok("push 5 5");
+        assert_eq!(rx.numbers("drain"), (0..10).collect::<Vec<_>>());
+    }
+}
+
 #[test]
 fn a_batch_that_forks_in_its_iterator_is_appended_by_the_parent_alone() {
     for kind in KINDS {

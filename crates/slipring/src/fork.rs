@@ -1,7 +1,7 @@
 //! What a fork must not break: seats are not inherited, and handles in the child are inert.
 //!
-//! Three means. A *lease page* is a private page that the kernel wipes in a forked child, so that
-//! the figure on it by which a handle may run unasked is zero there. And a mutex, taken by every
+//! Three means. A *lease page* is a private page that the kernel wipes in a forked child (or, where it refuses,
+//! a handler of ours, before `fork` returns there), so that the figure on it by which a handle may run unasked is zero there. And a mutex, taken by every
 //! fork (through `pthread_atfork`) and by whoever takes a seat, so that no child is born between
 //! the moment a descriptor holds a seat's lock and the moment it is closed. And a list of the
 //! descriptors whose last copy must go with their process, since somebody watches for their hang-up: the
@@ -32,6 +32,14 @@ struct Kept(UnsafeCell<Vec<RawFd>>);
 unsafe impl Sync for Kept {}
 
 static KEPT: Kept = Kept(UnsafeCell::new(Vec::new()));
+
+/// The leases that the kernel would not wipe: a forked child's handler does.
+struct Unwiped(UnsafeCell<Vec<NonNull<Lease>>>);
+
+// SAFETY: touched only while `MUTEX` is held.
+unsafe impl Sync for Unwiped {}
+
+static UNWIPED: Unwiped = Unwiped(UnsafeCell::new(Vec::new()));
 /// How many forks lie between this process and the program's start.
 static FORKS: AtomicU64 = AtomicU64::new(0);
 static REGISTERED: AtomicBool = AtomicBool::new(false);
@@ -78,6 +86,13 @@ unsafe extern "C" fn in_the_child() {
         unsafe { libc::close(*fd) };
     }
     kept.clear();
+    // SAFETY: under the mutex, as above.
+    let unwiped = unsafe { &*UNWIPED.0.get() };
+    for lease in unwiped {
+        // SAFETY: this process's copy of a page that is taken off the list before it is unmapped. Zeros are a
+        // valid Lease, and no other thread is here that could look at it.
+        unsafe { lease.write_bytes(0, 1) };
+    }
     // SAFETY: held since `lock`.
     unsafe { unlock() };
 }
@@ -161,7 +176,11 @@ impl Drop for NoFork {
 const LEASE: usize = 1984;
 
 /// A page of this process alone that a forked child finds full of zeros, with one lease on it.
-pub(crate) struct LeasePage(NonNull<Lease>);
+pub(crate) struct LeasePage {
+    lease: NonNull<Lease>,
+    /// Whether the kernel wipes it; if not, it is on the list of those that `in_the_child` does.
+    wiped: bool,
+}
 
 // SAFETY: the page belongs to one handle; the lease's words are atomics.
 unsafe impl Send for LeasePage {}
@@ -169,6 +188,7 @@ unsafe impl Send for LeasePage {}
 unsafe impl Sync for LeasePage {}
 
 impl LeasePage {
+    /// Not to be called (nor dropped) while a `NoFork` of this thread lives.
     pub(crate) fn new() -> Result<LeasePage, Error> {
         let len = rustix::param::page_size();
         let fail = |errno| Error::space("map a lease page", len as u64, errno);
@@ -184,14 +204,19 @@ impl LeasePage {
         }
         .map_err(fail)?;
         // SAFETY: the mapping just made, whole. In the child it will read as zeros: a valid Lease.
-        let wiped = unsafe { rustix::mm::madvise(page, len, Advice::LinuxWipeOnFork) };
+        let wiped = unsafe { rustix::mm::madvise(page, len, Advice::LinuxWipeOnFork) }.is_ok();
         // SAFETY: LEASE lies in the page.
         let lease = unsafe { page.byte_add(LEASE) };
-        let page = LeasePage(NonNull::new(lease.cast()).unwrap_or(NonNull::dangling()));
-        wiped.map_err(fail)?;
+        let lease = NonNull::new(lease.cast::<Lease>()).unwrap_or(NonNull::dangling());
         // SAFETY: mapped writable, 64-byte aligned, and nobody else knows it yet.
-        unsafe { page.0.write(Lease::new()) };
-        Ok(page)
+        unsafe { lease.write(Lease::new()) };
+        if !wiped {
+            let _no_fork = NoFork::begin();
+            // SAFETY: under the mutex.
+            let unwiped = unsafe { &mut *UNWIPED.0.get() };
+            unwiped.push(lease);
+        }
+        Ok(LeasePage { lease, wiped })
     }
 
     /// The lease, for the handle that this page was made for.
@@ -199,7 +224,7 @@ impl LeasePage {
     /// # Safety
     /// Called once, and what it returns is not used after the page is dropped.
     pub(crate) unsafe fn lease(&self) -> &'static mut Lease {
-        let mut lease = self.0;
+        let mut lease = self.lease;
         // SAFETY: zeros, 64-byte aligned, are a valid Lease; the caller promises the rest.
         unsafe { lease.as_mut() }
     }
@@ -207,14 +232,20 @@ impl LeasePage {
     /// Whether this is the process that made the handle, not a forked child.
     pub(crate) fn alive(&self) -> bool {
         // SAFETY: mapped until drop, and made of atomics, so a shared look is always fine.
-        unsafe { self.0.as_ref() }.alive()
+        unsafe { self.lease.as_ref() }.alive()
     }
 }
 
 impl Drop for LeasePage {
     fn drop(&mut self) {
+        if !self.wiped {
+            let _no_fork = NoFork::begin();
+            // SAFETY: under the mutex.
+            let unwiped = unsafe { &mut *UNWIPED.0.get() };
+            unwiped.retain(|lease| *lease != self.lease);
+        }
         // SAFETY: the lease lies so far behind the start of the page that `new` mapped.
-        let page = unsafe { self.0.byte_sub(LEASE) };
+        let page = unsafe { self.lease.byte_sub(LEASE) };
         // SAFETY: that page; a forked child has its own copy of the mapping.
         let _ = unsafe { rustix::mm::munmap(page.as_ptr().cast(), rustix::param::page_size()) };
     }

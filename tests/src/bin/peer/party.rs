@@ -353,6 +353,7 @@ impl Party {
             .map(|()| vec![]),
             "stream-produce" => self.stream_produce(line),
             "stream-consume" => self.stream_consume(line),
+            "unwiped" => forks::unwiped(),
             "fork" => forks::fork(self, text.split_once(' ').unwrap().1),
             "fork-iterator" => {
                 let numbers = line.number(1)..line.number(1) + line.number(2);
