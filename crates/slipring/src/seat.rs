@@ -108,6 +108,8 @@ pub(crate) struct Seat {
     woken: u64,
     /// By which the handle's futures are woken.
     pub(crate) driver: Driver,
+    /// How many polls of its futures in a row were ready.
+    pub(crate) ready_polls: u32,
     /// By which the handle waits.
     pub(crate) parker: Arc<Parker>,
 }
@@ -199,6 +201,7 @@ impl Seat {
                         spin: Spin::new(Duration::ZERO),
                         woken: 0,
                         driver: Driver::default(),
+                        ready_polls: 0,
                         parker: Arc::new(Parker::new(
                             region.clone(),
                             number,

@@ -668,3 +668,26 @@ mod streams {
         streams::a_stream_ends_with_its_producer(&Threads);
     }
 }
+
+/// A task that always finds a message, beside another on the same thread.
+#[test]
+fn a_hot_channel_lets_others_run() {
+    let (mut tx, mut rx) = spsc::channel::<u64>(1024).unwrap();
+    tx.push_iter(0..1024).unwrap();
+    let popped = std::cell::Cell::new(0);
+    let hot = async {
+        for number in 0..1024 {
+            assert_eq!(rx.pop_async().await.unwrap(), number);
+            popped.set(number + 1);
+        }
+    };
+    let mut hot = std::pin::pin!(hot);
+    let mut turns = Vec::new();
+    executor::block_on(std::future::poll_fn(|cx| {
+        let polled = std::future::Future::poll(hot.as_mut(), cx);
+        // The other task.
+        turns.push(popped.get());
+        polled
+    }));
+    assert_eq!(turns, (1..=8).map(|turn| turn * 128).collect::<Vec<_>>());
+}

@@ -15,7 +15,8 @@ impl<T: Payload> Producer<T> {
     /// Does not block its thread; but where no [helper thread](crate#the-helper-thread) can be started a poll
     /// takes a little over 1 ms (and fails, with `Os`, unless tokio drives it), and up to 10 ms while the
     /// kernel frees what a peer held that has just died. One that finds room is ready at its first poll, so a
-    /// task whose consumer is always faster never yields by itself.
+    /// task whose consumer is always faster goes on;
+    /// every 128 such polls in a row, one lets other tasks run first: it wakes its task and is pending.
     ///
     /// ```
     /// use slipring::broadcast;
@@ -80,7 +81,8 @@ impl<T: Payload> Consumer<T> {
     /// Does not block its thread; but where no [helper thread](crate#the-helper-thread) can be started a poll
     /// takes a little over 1 ms (and fails, with `Os`, unless tokio drives it), and up to 10 ms while the
     /// kernel frees what a peer held that has just died. One that finds a message is ready at its first poll,
-    /// so a task whose producer is always faster never yields by itself.
+    /// so a task whose producer is always faster goes on;
+    /// every 128 such polls in a row, one lets other tasks run first: it wakes its task and is pending.
     pub async fn pop_async(&mut self) -> Result<T, Error> {
         self.message().await?;
         self.try_pop()

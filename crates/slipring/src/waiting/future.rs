@@ -30,7 +30,19 @@ pub(crate) enum Driver {
     Tokio(Box<OnTokio>),
 }
 
+/// After so many polls of one handle that were ready at once, the next one lets other tasks run: as many as tokio allows.
+const READY_POLLS: u32 = 128;
+
 impl Driver {
+    /// Whether nobody else sees to it that a task leaves the thread to others.
+    fn counts_turns(&self) -> bool {
+        match self {
+            Driver::Unasked | Driver::Helper(_) => true,
+            #[cfg(feature = "tokio")]
+            Driver::Tokio(_) => false,
+        }
+    }
+
     /// Before the descriptor is armed: what it said until now is forgotten.
     fn forget(&mut self, _cx: &mut Context<'_>) -> Result<(), Error> {
         match self {
@@ -97,7 +109,12 @@ fn poll_until<C: Waits>(
     cx: &mut Context<'_>,
     mut done: impl FnMut(&mut C, &Seat) -> Result<bool, Error>,
 ) -> Poll<Result<(), Error>> {
-    // A task that always finds something must leave the thread to others at times: tokio counts.
+    // A task that always finds something must leave the thread to others at times: tokio counts, or else we do.
+    if seat.driver.counts_turns() && seat.ready_polls >= READY_POLLS {
+        seat.ready_polls = 0;
+        cx.waker().wake_by_ref();
+        return Poll::Pending;
+    }
     #[cfg(feature = "tokio")]
     let turn = match seat.driver {
         Driver::Tokio(_) => Some(std::task::ready!(::tokio::task::coop::poll_proceed(cx))),
@@ -107,6 +124,10 @@ fn poll_until<C: Waits>(
         Ok(true) => Poll::Ready(Ok(())),
         Ok(false) => wait(core, seat, cx, done),
         Err(error) => Poll::Ready(Err(error)),
+    };
+    seat.ready_polls = match polled {
+        Poll::Ready(_) => seat.ready_polls.saturating_add(1),
+        Poll::Pending => 0,
     };
     #[cfg(feature = "tokio")]
     if let Some(turn) = turn
