@@ -66,7 +66,7 @@ fn row(name: &str, stat: &Stat) -> Vec<String> {
         name.to_string(),
         stat.geometry.kind.name().to_string(),
         figure(stat.geometry.capacity) + unit,
-        figure(stat.len) + unit,
+        stat::unread(stat).map_or("-".into(), |unread| figure(unread) + unit),
     ];
     let seats = |role| stat.seats.iter().filter(move |seat| seat.role == role);
     row.extend(seats(Role::Producer).map(seat));

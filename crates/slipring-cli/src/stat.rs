@@ -51,6 +51,7 @@ pub(crate) fn as_json(name: &str, stat: &Stat) -> Value {
         "kind": stat.geometry.kind.name(),
         "capacity": stat.geometry.capacity,
         "len": stat.len,
+        "unread": unread(stat),
         "slot_size": stat.geometry.slot_size,
         "schema": {
             "name": stat.schema_name,
@@ -89,7 +90,7 @@ pub(crate) fn as_json(name: &str, stat: &Stat) -> Value {
         }
         about["index"] = seat.index.into();
         about["waited_for"] = seat.member.into();
-        about["lag"] = stat.lag(seat).into();
+        about["lag"] = lag(stat, seat).into();
         about["lagged"] = seat.lagged.into();
         if let Some(consumers) = out["consumers"].as_array_mut() {
             consumers.push(about);
@@ -147,9 +148,15 @@ fn as_text(name: &str, stat: &Stat) -> String {
         ("kind", stat.geometry.kind.name().to_string()),
         ("capacity", figure(stat.geometry.capacity) + unit),
         largest,
-        (what_is_there(stat), figure(stat.len) + unit),
+        (
+            "unread",
+            unread(stat).map_or("-".into(), |unread| figure(unread) + unit),
+        ),
     ];
     if is_broadcast(stat) {
+        if stat.geometry.when_full == WhenFull::Overwrite {
+            facts.push(("in the ring", figure(stat.len) + unit));
+        }
         facts.push(("when full", when_full(stat).to_string()));
         facts.push(("consumers", consumers(stat)));
     }
@@ -198,11 +205,26 @@ fn as_text(name: &str, stat: &Stat) -> String {
     )
 }
 
-fn what_is_there(stat: &Stat) -> &'static str {
-    match stat.geometry.when_full {
-        WhenFull::Wait => "unread",
-        WhenFull::Overwrite => "in the ring",
+/// Returns how much is unread, in slots or bytes. A ring that overwrites also holds messages that every consumer
+/// has read; so there only what the slowest held consumer can still read counts. `None` if none is held.
+pub(crate) fn unread(stat: &Stat) -> Option<u64> {
+    if stat.geometry.when_full == WhenFull::Wait {
+        return Some(stat.len);
     }
+    let held = |seat: &&SeatStat| seat.role == Role::Consumer && seat.state == SeatState::Held;
+    let held = stat.seats.iter().filter(held);
+    held.map(|seat| stat.lag(seat).min(stat.len)).max()
+}
+
+/// Returns how far a consumer is behind. `None` once it left, unless it died and the producer still waits for it.
+fn lag(stat: &Stat, seat: &SeatStat) -> Option<u64> {
+    let waited_for = seat.member && stat.geometry.when_full == WhenFull::Wait;
+    let behind = match seat.state {
+        SeatState::Held => true,
+        SeatState::Died => waited_for,
+        _ => false,
+    };
+    behind.then(|| stat.lag(seat))
 }
 
 fn when_full(stat: &Stat) -> &'static str {
@@ -247,11 +269,7 @@ fn seat_row(stat: &Stat, seat: &SeatStat) -> Vec<String> {
         (true, Role::Producer) => row.extend(["-", "-"].map(String::from)),
         (true, Role::Consumer) => {
             row[0] = format!("consumer {}", seat.index);
-            // Who left is no longer behind.
-            row.push(match seat.state {
-                SeatState::Held | SeatState::Died => stat.lag(seat).to_string(),
-                _ => "-".to_string(),
-            });
+            row.push(lag(stat, seat).map_or("-".into(), |lag| lag.to_string()));
             row.push(seat.lagged.to_string());
         }
     }

@@ -391,6 +391,79 @@ fn stat_tells_what_a_consumer_lost_and_leaves_out_seats_that_nobody_took() {
     );
 }
 
+/// What consumers have read is not unread, though an overwriting ring still holds it; and nobody reads for a dead one.
+#[test]
+fn unread_is_what_consumers_can_read() {
+    let place = Place::new();
+    let mut producer = End::start(&place, "producer", WhenFull::Overwrite);
+    let figures = || {
+        let listed = json(&place.run(&["ls", "--json"]))[0].clone();
+        assert_eq!(listed["unread"], place.stat("x").unwrap()["unread"]);
+        (listed["unread"].as_u64(), listed["len"].as_u64().unwrap())
+    };
+    let listed = || {
+        let listed = text(&place.run(&["ls"]).stdout);
+        let row = listed.lines().nth(1).unwrap();
+        row.split("  ")
+            .map(str::trim)
+            .filter(|cell| !cell.is_empty())
+            .nth(3)
+            .unwrap()
+            .to_string()
+    };
+    producer.tell("push 3");
+    assert_eq!((figures(), listed()), ((None, 3), "-".into()));
+    let mut consumer = End::start(&place, "consumer", WhenFull::Overwrite);
+    assert_eq!((figures(), listed()), ((Some(3), 3), "3 slots".into()));
+    consumer.tell("pop 3");
+    assert_eq!((figures(), listed()), ((Some(0), 3), "0 slots".into()));
+    producer.tell("push 2");
+    assert_eq!((figures(), listed()), ((Some(2), 5), "2 slots".into()));
+    producer.tell("push 20");
+    let (unread, len) = figures();
+    assert_eq!((unread, len <= 8), (Some(len), true));
+    consumer.0.signal(Signal::KILL);
+    consumer.0.code();
+    assert_eq!((figures(), listed()), ((None, len), "-".into()));
+}
+
+/// Its lag matters only where the producer still waits for it.
+#[test]
+fn a_dead_consumers_lag_is_told() {
+    for (when_full, lag) in [(WhenFull::Wait, Some(3)), (WhenFull::Overwrite, None)] {
+        let place = Place::new();
+        let mut producer = End::start(&place, "producer", when_full);
+        let mut consumer = End::start(&place, "consumer", when_full);
+        producer.tell("push 3");
+        let told = || {
+            let stat = place.stat("x").unwrap();
+            let about = stat["consumers"][0].clone();
+            let shown = text(&place.run(&["stat", "x"]).stdout);
+            let lines: Vec<Vec<_>> = shown
+                .lines()
+                .map(|line| line.split_whitespace().collect())
+                .collect();
+            let head = lines.iter().position(|line| line.contains(&"LAG")).unwrap();
+            let row = lines[head..]
+                .iter()
+                .find(|line| line[..].starts_with(&["consumer", "0"]));
+            // Counted from the right: only there each cell is one word.
+            let back = lines[head].iter().rev().position(|cell| *cell == "LAG");
+            let cell = row.unwrap().iter().rev().nth(back.unwrap()).unwrap();
+            assert!(about.get("lag").is_some());
+            (
+                about["state"].as_str().unwrap().to_string(),
+                about["lag"].as_u64(),
+                cell.parse::<u64>().ok(),
+            )
+        };
+        assert_eq!(told(), ("held".into(), Some(3), Some(3)));
+        consumer.0.signal(Signal::KILL);
+        consumer.0.code();
+        assert_eq!(told(), ("died".into(), lag, lag));
+    }
+}
+
 #[test]
 fn how_the_producer_left_is_told() {
     for (how, code, words) in [("abort", 3, "it aborted"), ("", 4, "it died")] {
