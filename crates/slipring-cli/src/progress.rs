@@ -1,8 +1,11 @@
 //! Progress on standard error, where that is a terminal that the answer does not go to; silence elsewhere.
 
+use std::fmt::Write;
 use std::io::IsTerminal;
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressState, ProgressStyle};
+
+use crate::text;
 
 /// A bar, or nothing.
 pub(crate) struct Progress(Option<ProgressBar>);
@@ -33,25 +36,21 @@ impl Progress {
     /// Bytes: a bar if their number is known, a count if not.
     pub(crate) fn bytes(verb: &'static str, total: Option<u64>) -> Progress {
         let template = match total {
-            Some(_) => "{msg} {bytes}/{total_bytes} [{wide_bar}] {bytes_per_sec} {eta}",
-            None => "{msg} {bytes} {bytes_per_sec} {elapsed}",
+            Some(_) => "{msg} {bytes}/{total_bytes} [{wide_bar}] {byte_rate} {eta}",
+            None => "{msg} {bytes} {byte_rate} {elapsed}",
         };
         Progress::new(verb, total, template)
     }
 
-    /// Messages; a width asks indicatif for so many decimals of a rate.
+    /// Messages of a known number.
     pub(crate) fn messages(what: &'static str, total: u64) -> Progress {
-        let template = "{msg} {human_pos}/{human_len} [{wide_bar}] {per_sec:0}";
+        let template = "{msg} {human_pos}/{human_len} [{wide_bar}] {rate}";
         Progress::new(what, Some(total), template)
     }
 
     /// Messages that nobody knows the number of.
     pub(crate) fn counted(what: &'static str) -> Progress {
-        Progress::new(
-            what,
-            None,
-            "{msg} {human_pos} messages {per_sec:0} {elapsed}",
-        )
+        Progress::new(what, None, "{msg} {human_pos} messages {rate} {elapsed}")
     }
 
     fn new(what: &'static str, total: Option<u64>, template: &str) -> Progress {
@@ -64,6 +63,12 @@ impl Progress {
         };
         let style = ProgressStyle::with_template(template)
             .unwrap_or_else(|_| ProgressStyle::default_bar())
+            .with_key("rate", |state: &ProgressState, out: &mut dyn Write| {
+                write_rate(state, out, |rate| HumanCount(rate).to_string());
+            })
+            .with_key("byte_rate", |state: &ProgressState, out: &mut dyn Write| {
+                write_rate(state, out, |rate| HumanBytes(rate).to_string());
+            })
             .progress_chars("=> ");
         bar.set_style(style);
         bar.set_message(what);
@@ -75,6 +80,13 @@ impl Progress {
     pub(crate) fn add(&self, amount: u64) {
         if let Some(bar) = &self.0 {
             bar.inc(amount);
+        }
+    }
+
+    /// Starts the bar's clock anew.
+    pub(crate) fn restart(&self) {
+        if let Some(bar) = &self.0 {
+            bar.reset_elapsed();
         }
     }
 
@@ -92,6 +104,15 @@ impl Progress {
             None => crate::exit::complain(what),
         }
     }
+}
+
+/// Writes what the bar says is done per second, once that can be told.
+fn write_rate(state: &ProgressState, out: &mut dyn Write, show: impl FnOnce(u64) -> String) {
+    let measured = text::rate(state.pos() as f64, state.elapsed());
+    let rate = measured.map(|_| state.per_sec());
+    let shown = text::rate_or_too_short(rate, |rate| show(rate as u64) + "/s");
+    // A bar that cannot be drawn stops nothing.
+    let _ = out.write_str(&shown);
 }
 
 impl Drop for Progress {

@@ -52,7 +52,7 @@ pub(crate) struct Args {
     /// One JSON object a line: `number`, and the bytes in hexadecimal; with --count: the figures
     #[arg(long)]
     json: bool,
-    /// Only count, and say at the end how many messages came, how many were lost, and how fast
+    /// Only count; say at the end how many messages came and were lost, and the rate since the first came
     #[arg(long)]
     count: bool,
 }
@@ -75,7 +75,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         output: Output::stdout(Format::Raw),
         line: String::new(),
         bar: args.count.then(|| Progress::counted("tail")),
-        began: Instant::now(),
+        began: None,
         seen: 0,
         lost: 0,
         untold: 0,
@@ -90,7 +90,8 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     tail.tell_lost();
     if args.count {
         drop(tail.bar.take());
-        text::answer(tail.figures(args.json))?;
+        let elapsed = tail.began.map_or(Duration::ZERO, |began| began.elapsed());
+        text::answer(tail.figures(elapsed, args.json))?;
     }
     match ended {
         Ok(None | Some(End::Finished)) => Ok(()),
@@ -109,7 +110,8 @@ struct Tail {
     output: Output,
     line: String,
     bar: Option<Progress>,
-    began: Instant,
+    /// When the first message came.
+    began: Option<Instant>,
     seen: u64,
     lost: u64,
     /// Lost, and not told of yet.
@@ -152,6 +154,10 @@ impl Tail {
     }
 
     fn show(&mut self, message: Message<'_>, signals: &Signals) -> Result<(), Failure> {
+        if self.began.is_none() {
+            self.began = Some(Instant::now());
+            self.bar.iter().for_each(Progress::restart);
+        }
         self.seen += 1;
         if self.seen.is_multiple_of(LOOK) {
             self.tick();
@@ -192,9 +198,9 @@ impl Tail {
         self.told = Some(Instant::now());
     }
 
-    fn figures(&self, as_json: bool) -> String {
-        let seconds = self.began.elapsed().as_secs_f64();
-        let rate = self.seen as f64 / seconds.max(1e-9);
+    fn figures(&self, elapsed: Duration, as_json: bool) -> String {
+        let seconds = elapsed.as_secs_f64();
+        let rate = text::rate(self.seen as f64, elapsed);
         if as_json {
             let figures = json!({
                 "messages": self.seen,
@@ -205,10 +211,10 @@ impl Tail {
             return format!("{figures:#}");
         }
         format!(
-            "{} messages, {} lost, in {seconds:.3} s: {} a second",
+            "{} messages, {} lost, in {seconds:.3} s: {}",
             text::count(self.seen),
             text::count(self.lost),
-            text::count(rate as u64),
+            text::rate_or_too_short(rate, |rate| text::count(rate as u64) + " a second"),
         )
     }
 }

@@ -139,6 +139,21 @@ pub(crate) fn count(number: u64) -> String {
     out
 }
 
+/// A shorter run says more about the clock and the first wake-up than about the messages.
+const SHORTEST: Duration = Duration::from_millis(1);
+/// What stands in place of a rate that could not be measured.
+pub(crate) const TOO_SHORT: &str = "too short";
+
+/// Returns the amount per second, or `None` if the run was too short to time (below a millisecond).
+pub(crate) fn rate(amount: f64, elapsed: Duration) -> Option<f64> {
+    (elapsed >= SHORTEST).then(|| amount / elapsed.as_secs_f64())
+}
+
+/// A rate as `show` writes it, or `too short`.
+pub(crate) fn rate_or_too_short(rate: Option<f64>, show: impl FnOnce(f64) -> String) -> String {
+    rate.map_or_else(|| TOO_SHORT.to_string(), show)
+}
+
 /// Nanoseconds as people read them.
 pub(crate) fn nanoseconds(ns: u64) -> String {
     match ns {
@@ -177,6 +192,16 @@ mod tests {
         assert_eq!(bytes(1500), "1.5 KiB");
         assert_eq!(count(1_234_567), "1 234 567");
         assert_eq!(count(12), "12");
+    }
+
+    #[test]
+    fn short_runs_have_no_rate() {
+        let shown = |micros| {
+            let rate = rate(5000.0, Duration::from_micros(micros));
+            rate_or_too_short(rate, |rate| count(rate as u64))
+        };
+        assert_eq!([0, 1, 999].map(shown), [TOO_SHORT; 3]);
+        assert_eq!([1000, 2_000_000].map(shown), ["5 000 000", "2 500"]);
     }
 
     #[test]

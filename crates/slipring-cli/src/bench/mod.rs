@@ -69,9 +69,9 @@ fn size(text: &str) -> Result<usize, String> {
 struct Case {
     size: usize,
     memory: Memory,
-    /// Messages a second: one at a time, and in place.
-    one: f64,
-    in_place: f64,
+    /// Messages a second: one at a time, and in place. `None` of a run too short to time.
+    one: Option<f64>,
+    in_place: Option<f64>,
     round_trip: Histogram<u64>,
 }
 
@@ -117,14 +117,14 @@ fn case(size: usize, memory: Memory, bytes: usize) -> Result<Case, Failure> {
 fn case_of<const N: usize>(memory: Memory, bytes: usize) -> Result<Case, Failure> {
     let size = 8 * N;
     let count = (bytes as u64 / size as u64).clamp(1, MOST);
-    let stream = |in_place| -> Result<f64, Failure> {
+    let stream = |in_place| -> Result<Option<f64>, Failure> {
         let mut times = Vec::new();
         for _ in 0..RUNS {
             times.push(runs::stream::<N>(memory, in_place, count)?);
         }
         times.sort_unstable();
         let median = times.get(RUNS / 2).copied().unwrap_or(Duration::MAX);
-        Ok(count as f64 / median.as_secs_f64().max(1e-9))
+        Ok(text::rate(count as f64, median))
     };
     Ok(Case {
         size,
@@ -164,8 +164,10 @@ fn as_text(cases: &[Case]) -> String {
     ];
     let mut rows = vec![head.map(String::from).to_vec()];
     for case in cases {
-        let millions = |rate: f64| format!("{:.1}", rate / 1e6);
-        let gigabytes = |rate: f64| format!("{:.1}", rate * case.size as f64 / 1e9);
+        let scaled =
+            |rate, scale: f64| text::rate_or_too_short(rate, |rate| format!("{:.1}", rate * scale));
+        let millions = |rate| scaled(rate, 1e-6);
+        let gigabytes = |rate| scaled(rate, case.size as f64 / 1e9);
         let mut row = vec![
             case.size.to_string(),
             case.memory.name().to_string(),
@@ -189,4 +191,27 @@ fn as_text(cases: &[Case]) -> String {
         text::table(&rows, &[0, 2, 3, 4, 5, 6, 7, 8]),
         runs::BATCH,
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Three runs of a few messages each are over before a clock can tell.
+    #[test]
+    fn short_runs_tell_no_rates() {
+        let case = Case {
+            size: 8,
+            memory: Memory::Heap,
+            one: text::rate(9.0, Duration::from_micros(999)),
+            in_place: text::rate(2e6, Duration::from_secs(1)),
+            round_trip: runs::histogram().unwrap_or_else(|_| unreachable!()),
+        };
+        let told = as_json(&case);
+        assert_eq!(told["one_at_a_time_per_s"], Value::Null);
+        assert_eq!(told["in_place_per_s"], 2e6);
+        let shown = as_text(&[case]);
+        let row = "    8  heap    too short  too short       2.0   0.0";
+        assert!(shown.contains(row), "{shown}");
+    }
 }

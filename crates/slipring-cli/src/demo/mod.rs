@@ -162,8 +162,8 @@ impl Calls {
         }
     }
 
-    fn as_json(self, seconds: f64) -> Value {
-        let mut out = json!({ "system_calls_per_s": self.per_s(seconds) });
+    fn as_json(self, elapsed: Duration) -> Value {
+        let mut out = json!({ "system_calls_per_s": self.per_s(elapsed) });
         if let Some((parks, wakes)) = self.counted {
             out["parks"] = parks.into();
             out["wakes"] = wakes.into();
@@ -171,18 +171,18 @@ impl Calls {
         out
     }
 
-    fn per_s(self, seconds: f64) -> f64 {
-        self.all as f64 / seconds.max(1e-9)
+    fn per_s(self, elapsed: Duration) -> Option<f64> {
+        text::rate(self.all as f64, elapsed)
     }
 }
 
 impl Outcome {
-    fn messages_per_s(&self) -> f64 {
-        self.messages as f64 / self.elapsed.as_secs_f64().max(1e-9)
+    fn messages_per_s(&self) -> Option<f64> {
+        text::rate(self.messages as f64, self.elapsed)
     }
 
-    fn mb_per_s(&self) -> f64 {
-        self.bytes as f64 / 1e6 / self.elapsed.as_secs_f64().max(1e-9)
+    fn mb_per_s(&self) -> Option<f64> {
+        text::rate(self.bytes as f64 / 1e6, self.elapsed)
     }
 
     fn as_json(&self) -> Value {
@@ -190,8 +190,8 @@ impl Outcome {
             "seconds": self.elapsed.as_secs_f64(),
             "messages_per_s": self.messages_per_s(),
             "mb_per_s": self.mb_per_s(),
-            "writer": self.writer.as_json(self.elapsed.as_secs_f64()),
-            "reader": self.reader.as_json(self.elapsed.as_secs_f64()),
+            "writer": self.writer.as_json(self.elapsed),
+            "reader": self.reader.as_json(self.elapsed),
         })
     }
 }
@@ -381,8 +381,8 @@ impl Tally {
     }
 }
 
-fn ratio(ours: &Outcome, sockets: &Outcome) -> f64 {
-    ours.messages_per_s() / sockets.messages_per_s().max(1e-9)
+fn ratio(ours: &Outcome, sockets: &Outcome) -> Option<f64> {
+    Some(ours.messages_per_s()? / sockets.messages_per_s()?)
 }
 
 fn as_json(args: &Args, ring: usize, ours: &Outcome, sockets: &Outcome) -> Value {
@@ -402,14 +402,15 @@ fn as_json(args: &Args, ring: usize, ours: &Outcome, sockets: &Outcome) -> Value
 
 fn as_text(args: &Args, ring: usize, ours: &Outcome, sockets: &Outcome) -> String {
     let head = ["", "messages/s", "MB/s", "seconds", "system calls/s"].map(String::from);
+    let rate = |rate| text::rate_or_too_short(rate, |rate| text::count(rate as u64));
     let row = |name: &str, outcome: &Outcome| {
         vec![
             name.to_string(),
-            text::count(outcome.messages_per_s() as u64),
-            text::count(outcome.mb_per_s() as u64),
+            rate(outcome.messages_per_s()),
+            rate(outcome.mb_per_s()),
             format!("{:.3}", outcome.elapsed.as_secs_f64()),
             [outcome.writer, outcome.reader]
-                .map(|calls| text::count(calls.per_s(outcome.elapsed.as_secs_f64()) as u64))
+                .map(|calls| rate(calls.per_s(outcome.elapsed)))
                 .join(" + "),
         ]
     };
@@ -419,7 +420,7 @@ fn as_text(args: &Args, ring: usize, ours: &Outcome, sockets: &Outcome) -> Strin
         row("SOCK_SEQPACKET", sockets),
     ];
     format!(
-        "{} messages of 0 to {} ({} in all) from one process to another, ring {}, check: {}, wait: {}\n\n{}(system calls: writer + reader)\n\n{:.1} times SOCK_SEQPACKET\n",
+        "{} messages of 0 to {} ({} in all) from one process to another, ring {}, check: {}, wait: {}\n\n{}(system calls: writer + reader)\n\n{}\n",
         text::count(args.messages),
         text::bytes(args.max_size.into()),
         text::bytes(ours.bytes),
@@ -427,6 +428,59 @@ fn as_text(args: &Args, ring: usize, ours: &Outcome, sockets: &Outcome) -> Strin
         args.check.name(),
         args.wait.name(),
         text::table(&rows, &[1, 2, 3, 4]),
-        ratio(ours, sockets),
+        ratio(ours, sockets).map_or(
+            "too short to compare with SOCK_SEQPACKET".to_string(),
+            |ratio| format!("{ratio:.1} times SOCK_SEQPACKET")
+        ),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(clap::Parser)]
+    struct Command {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    /// One message takes as long as the clock does: no rate of it means anything.
+    #[test]
+    fn short_demos_tell_no_rates() {
+        let args = Command::parse_from(["demo"]).args;
+        let took = |micros| Outcome {
+            elapsed: Duration::from_micros(micros),
+            bytes: 1 << 20,
+            messages: 1,
+            writer: Calls::each(1),
+            reader: Calls::each(1),
+        };
+        let shown = as_text(&args, 64, &took(999), &took(2000));
+        assert!(
+            shown.contains(
+                "slipring         too short  too short    0.001  too short + too short\n"
+            ),
+            "{shown}"
+        );
+        assert!(
+            shown.contains("SOCK_SEQPACKET         500        524    0.002"),
+            "{shown}"
+        );
+        assert!(
+            shown.ends_with("too short to compare with SOCK_SEQPACKET\n"),
+            "{shown}"
+        );
+        let told = as_json(&args, 64, &took(2000), &took(999));
+        assert_eq!(told["slipring"]["messages_per_s"], 500.0);
+        for rate in [
+            "/seqpacket/messages_per_s",
+            "/seqpacket/mb_per_s",
+            "/seqpacket/reader/system_calls_per_s",
+            "/ratio",
+        ] {
+            assert_eq!(told.pointer(rate), Some(&Value::Null), "{rate}");
+        }
+    }
 }
