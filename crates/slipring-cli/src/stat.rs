@@ -177,31 +177,31 @@ fn as_text(name: &str, stat: &Stat) -> String {
     if let Some(page_size) = page_size(name) {
         facts.push(("pages", text::bytes(page_size)));
     }
-    let facts: Vec<_> = facts
-        .into_iter()
-        .map(|(what, fact)| vec![what.to_string(), fact])
-        .collect();
-    let (sixth, seventh) = match is_broadcast(stat) {
-        true => ("LAG", Some("LAGGED")),
-        false => ("MESSAGES", None),
-    };
-    let head = [
-        "SEAT",
-        "STATE",
-        "PID",
-        "GENERATION",
-        "SEEN",
-        "POSITION",
-        sixth,
+    format!("{}\n{}", text::facts(&facts), seats(stat))
+}
+
+/// The seats' holders, then their figures: one table of both is wider than a terminal.
+fn seats(stat: &Stat) -> String {
+    let mut holders = vec![
+        ["SEAT", "STATE", "PID", "GENERATION", "SEEN"]
+            .map(String::from)
+            .to_vec(),
     ];
-    let head = head.into_iter().chain(seventh).chain(["PARKS", "WAKES"]);
-    let mut seats = vec![head.map(String::from).collect()];
-    seats.extend(ever_held(stat).map(|seat| seat_row(stat, seat)));
-    let right = [2, 3, 4, 5, 6, 7, 8, 9];
+    let behind = if is_broadcast(stat) {
+        &["LAG", "LAGGED"][..]
+    } else {
+        &["MESSAGES"]
+    };
+    let head = [&["SEAT", "POSITION"], behind, &["PARKS", "WAKES"]].concat();
+    let mut figures: Vec<Vec<_>> = vec![head.into_iter().map(String::from).collect()];
+    for seat in ever_held(stat) {
+        holders.push(holder(stat, seat));
+        figures.push(seat_figures(stat, seat));
+    }
     format!(
         "{}\n{}",
-        text::table(&facts, &[]),
-        text::table(&seats, &right)
+        text::table(&holders, &[2, 3, 4]),
+        text::table(&figures, &[1, 2, 3, 4, 5])
     )
 }
 
@@ -251,24 +251,33 @@ fn held_back(stat: &Stat, seat: &SeatStat) -> String {
     )
 }
 
-fn seat_row(stat: &Stat, seat: &SeatStat) -> Vec<String> {
+fn seat_name(stat: &Stat, seat: &SeatStat) -> String {
+    match seat.role {
+        Role::Consumer if is_broadcast(stat) => format!("consumer {}", seat.index),
+        role => role.name().to_string(),
+    }
+}
+
+fn holder(stat: &Stat, seat: &SeatStat) -> Vec<String> {
     let seen = match seat.heartbeat_age {
         Some(age) if seat.state != SeatState::Never => format!("{} ago", text::nanoseconds(age)),
         _ => "-".to_string(),
     };
-    let mut row = vec![
-        seat.role.name().to_string(),
+    vec![
+        seat_name(stat, seat),
         seat.state.name().to_string(),
         seat.pid.to_string(),
         seat.generation.to_string(),
         seen,
-        seat.position.to_string(),
-    ];
+    ]
+}
+
+fn seat_figures(stat: &Stat, seat: &SeatStat) -> Vec<String> {
+    let mut row = vec![seat_name(stat, seat), seat.position.to_string()];
     match (is_broadcast(stat), seat.role) {
         (false, _) => row.push(seat.messages.to_string()),
         (true, Role::Producer) => row.extend(["-", "-"].map(String::from)),
         (true, Role::Consumer) => {
-            row[0] = format!("consumer {}", seat.index);
             row.push(lag(stat, seat).map_or("-".into(), |lag| lag.to_string()));
             row.push(seat.lagged.to_string());
         }

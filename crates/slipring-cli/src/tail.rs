@@ -17,8 +17,8 @@ use crate::progress::Progress;
 use crate::signals::{Signals, TICK};
 use crate::text;
 
-/// So many bytes of a payload are shown on one line.
-const SHORT: usize = 32;
+/// So many bytes of a payload are shown on one line: with number and length they fit 80 columns.
+const SHORT: usize = 24;
 /// How often it says at most what it lost, and how far it is.
 const SECOND: Duration = Duration::from_secs(1);
 /// After so many messages it looks at its clock.
@@ -190,7 +190,7 @@ impl Tail {
             return;
         }
         let (now, all) = (text::count(untold), text::count(self.lost));
-        let words = format!("{now} messages were given up before they were seen; {all} in all");
+        let words = format!("{now} messages were lost unseen; {all} in all");
         match &self.bar {
             Some(bar) => bar.say(&words),
             None => complain(words),

@@ -50,6 +50,42 @@ pub(crate) fn table(rows: &[Vec<String>], right: &[usize]) -> String {
     out
 }
 
+/// The longest line that people's tables are given.
+const WIDTH: usize = 80;
+
+/// Facts as lines of `what  fact`. A long fact goes on below its beginning: cut at spaces, after a `/`, and within
+/// a word only if that is too long for a line.
+pub(crate) fn facts(facts: &[(&str, String)]) -> String {
+    let lengths = facts.iter().map(|(what, _)| what.chars().count());
+    let space = WIDTH - 2 - lengths.max().unwrap_or(0);
+    let mut rows = Vec::new();
+    for (what, fact) in facts {
+        let mut what = *what;
+        for line in wrapped(fact, space) {
+            rows.push(vec![what.to_string(), line]);
+            what = "";
+        }
+    }
+    table(&rows, &[])
+}
+
+/// Lines of at most `space` characters. Of the text only the spaces at which it was cut are missing.
+fn wrapped(text: &str, space: usize) -> Vec<String> {
+    let mut rest: Vec<char> = text.chars().collect();
+    let mut lines = Vec::new();
+    while rest.len() > space {
+        // A space may be the first that no longer fits; a slash has to fit.
+        let at_space = rest[..=space].iter().rposition(|c| *c == ' ');
+        let at_slash = rest[..space].iter().rposition(|c| *c == '/');
+        let end = at_space.max(at_slash.map(|at| at + 1));
+        let next = rest.split_off(end.filter(|end| *end > 0).unwrap_or(space));
+        lines.push(rest.iter().collect());
+        rest = next.into_iter().skip_while(|c| *c == ' ').collect();
+    }
+    lines.push(rest.iter().collect());
+    lines
+}
+
 /// A number of bytes on the command line: `4096`, `64K`, `1M`, `2G` (powers of 1024).
 pub(crate) fn parse_bytes(text: &str) -> Result<usize, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
@@ -202,6 +238,25 @@ mod tests {
         };
         assert_eq!([0, 1, 999].map(shown), [TOO_SHORT; 3]);
         assert_eq!([1000, 2_000_000].map(shown), ["5 000 000", "2 500"]);
+    }
+
+    #[test]
+    fn long_facts_are_wrapped() {
+        assert_eq!(wrapped("", 4), [""]);
+        assert_eq!(wrapped("ab cd", 5), ["ab cd"]);
+        assert_eq!(wrapped("ab cd ef", 5), ["ab cd", "ef"]);
+        assert_eq!(wrapped("ab/cdef", 4), ["ab/", "cdef"]);
+        assert_eq!(wrapped("abc/defg", 4), ["abc/", "defg"]);
+        assert_eq!(wrapped("abcdefghi j", 4), ["abcd", "efgh", "i j"]);
+        assert_eq!(wrapped("       x", 4), ["    ", "x"]);
+        let long = ("name", "x".repeat(74) + "/" + &"y".repeat(74));
+        let lines = format!(
+            "name  {}/\n      {1}\nb     c\n",
+            "x".repeat(73),
+            "y".repeat(74)
+        );
+        let facts = facts(&[("name", long.1[1..].to_string()), ("b", "c".to_string())]);
+        assert_eq!(facts, lines);
     }
 
     #[test]

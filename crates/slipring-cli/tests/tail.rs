@@ -93,7 +93,13 @@ fn an_end() {
         "wait" => WhenFull::Wait,
         _ => WhenFull::Overwrite,
     };
-    let builder = Builder::<Tick>::new(8).consumers(2).when_full(when_full);
+    // A crowd takes all seats that a channel can have.
+    let (name, consumers) = match role.as_str() {
+        "crowd" => (long_name(), 63),
+        _ => ("x".to_string(), 2),
+    };
+    let builder = Builder::<Tick>::new(8);
+    let builder = builder.consumers(consumers).when_full(when_full);
     let mut out = std::io::stdout();
     let mut done = |number: u64| {
         writeln!(out, "done {number}").unwrap();
@@ -101,8 +107,11 @@ fn an_end() {
     };
     let orders = std::io::stdin().lines().map(Result::unwrap);
     let number = |order: &str| order.split(' ').nth(1).unwrap().parse::<u64>().unwrap();
-    if role == "producer" {
-        let mut tx = builder.producer("x").unwrap();
+    if role != "consumer" {
+        let mut tx = builder.producer(&name).unwrap();
+        let readers = if role == "crowd" { consumers } else { 0 };
+        let join = |_| builder.clone().join(Seek::Oldest).consumer(&name).unwrap();
+        let _readers: Vec<_> = (0..readers).map(join).collect();
         done(0);
         for order in orders {
             match order.split(' ').next().unwrap() {
@@ -134,6 +143,11 @@ fn an_end() {
             done(rx.position());
         }
     }
+}
+
+/// The longest of names: of two parts.
+fn long_name() -> String {
+    ["a", "b"].map(|part| part.repeat(64)).join("/")
 }
 
 const BOTH: [WhenFull; 2] = [WhenFull::Wait, WhenFull::Overwrite];
@@ -206,10 +220,7 @@ fn what_was_overwritten_is_counted_exactly() {
         assert_eq!(output.status.code(), Some(0));
         assert_eq!(numbers(&text(&output.stdout)), (13..20).collect::<Vec<_>>());
         let said = text(&output.stderr);
-        assert_eq!(
-            said,
-            "slipring: 13 messages were given up before they were seen; 13 in all\n"
-        );
+        assert_eq!(said, "slipring: 13 messages were lost unseen; 13 in all\n");
         let output = place.run(&["tail", "x", "--from", "0", "-n", "7", "--count", "--json"]);
         let figures = json(&output);
         assert_eq!(
@@ -230,8 +241,8 @@ fn a_line_has_the_number_and_the_first_bytes() {
         producer.tell("push 3");
         let shown = place.run(&["tail", "x", "--oldest", "-n", "2"]);
         let lines = concat!(
-            "         0  0000000000000000000000000000000001000000000000000200000000000000.. 168 bytes\n",
-            "         1  0100000000000000010000000000000000000000000000000300000000000000.. 168 bytes\n",
+            "         0  000000000000000000000000000000000100000000000000.. 168 bytes\n",
+            "         1  010000000000000001000000000000000000000000000000.. 168 bytes\n",
         );
         assert_eq!(
             (text(&shown.stdout).as_str(), text(&shown.stderr)),
@@ -287,7 +298,7 @@ fn counted_messages_are_told_in_one_line() {
         }
         assert_eq!(
             text(&output.stderr),
-            "slipring: 13 messages were given up before they were seen; 13 in all\n"
+            "slipring: 13 messages were lost unseen; 13 in all\n"
         );
     }
 }
@@ -471,6 +482,36 @@ fn unread_is_what_consumers_can_read() {
     consumer.0.signal(Signal::KILL);
     consumer.0.code();
     assert_eq!((figures(), listed()), ((None, len), "-".into()));
+}
+
+/// The longest name, all the seats that there can be, and who holds back.
+#[test]
+fn people_see_eighty_columns() {
+    for when_full in BOTH {
+        let place = Place::new();
+        let name = long_name();
+        let mut crowd = End::start(&place, "crowd", when_full);
+        match when_full {
+            WhenFull::Wait => crowd.tell("fill"),
+            WhenFull::Overwrite => crowd.tell("push 12345"),
+        };
+        let stat = text(&place.run(&["stat", &name]).stdout);
+        let rows = |first: &str| stat.lines().filter(|line| line.starts_with(first)).count();
+        assert_eq!((rows("consumer "), rows("SEAT ")), (2 * 63, 2), "{stat}");
+        assert!(stat.contains(&("a".repeat(64) + "/\n")), "{stat}");
+        let held_back = stat.contains("held back");
+        assert_eq!(held_back, when_full == WhenFull::Wait, "{stat}");
+        let mut shown = vec![stat];
+        for more in [&[][..], &["--hex"], &["--count"]] {
+            let args = [&["tail", &name, "--from", "0", "-n", "1"], more].concat();
+            let output = place.run(&args);
+            assert!(output.status.success(), "{output:?}");
+            shown.extend([output.stdout, output.stderr].map(|said| text(&said)));
+        }
+        for line in shown.iter().flat_map(|shown| shown.lines()) {
+            assert!(line.chars().count() <= 80, "{line}");
+        }
+    }
 }
 
 /// Its lag matters only where the producer still waits for it.
