@@ -103,9 +103,14 @@ fn story<K: Kind>(builder: Builder<K>, options: &str, push: impl Fn(&mut K::Prod
     }
 }
 
-fn broadcasts() -> [broadcast::Builder<Message>; 2] {
+/// Either policy, and what a peer must ask for.
+fn broadcasts() -> [(broadcast::Builder<Message>, &'static str); 2] {
     let builder = broadcast::Builder::new(64).consumers(1);
-    [WhenFull::Wait, WhenFull::Overwrite].map(|full| builder.clone().when_full(full))
+    [
+        (WhenFull::Wait, "kind=broadcast"),
+        (WhenFull::Overwrite, "kind=broadcast full=overwrite"),
+    ]
+    .map(|(full, options)| (builder.clone().when_full(full), options))
 }
 
 #[test]
@@ -117,8 +122,8 @@ fn who_was_handed_a_sealed_channel_reads_and_cannot_write() {
     story(bytes::Builder::new(4096), "kind=bytes", |tx, number| {
         tx.push(&record(number)).unwrap();
     });
-    for builder in broadcasts() {
-        story(builder, "kind=broadcast", |tx, number| {
+    for (builder, options) in broadcasts() {
+        story(builder, options, |tx, number| {
             tx.push(message(number)).unwrap();
         });
     }
@@ -139,5 +144,7 @@ fn only_memfds_are_sealed() {
     }
     refused(spsc::Builder::<u64>::new(8));
     refused(bytes::Builder::new(4096));
-    broadcasts().into_iter().for_each(refused);
+    broadcasts()
+        .into_iter()
+        .for_each(|(builder, _)| refused(builder));
 }
