@@ -22,11 +22,11 @@ use crate::exit::Failure;
 pub(crate) enum Waiting {
     /// Poll without end
     Spin,
-    /// Poll for 50 us, then sleep until woken
+    /// Poll for 50 us if that pays, then sleep until woken
     Sleep,
-    /// Poll for 50 us, then wait in an event loop (epoll, by way of mio) on the handle's descriptor
+    /// Poll for 50 us if that pays, then wait in an event loop (epoll, by way of mio) on the handle's descriptor
     Fd,
-    /// Poll for 50 us, then await the handle's future, under tokio
+    /// Poll for 50 us if that pays, then await the handle's future, under tokio
     Async,
 }
 

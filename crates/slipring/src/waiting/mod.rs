@@ -1,8 +1,8 @@
 //! How a blocked call waits: the one place through which every `push`, `pop`, `reserve` and `read`
 //! that is not a `try_` goes.
 //!
-//! It polls for a while if that pays (`spin.rs`), then sleeps until the other side rings (`slipring_core::wait`). Every few
-//! milliseconds it looks whether the other end's holder is still alive, and whether something came
+//! It polls for a while if that pays (`spin.rs`), then sleeps until the other side rings
+//! (`slipring_core::wait`). Every few milliseconds it looks whether the other end's holder is still alive, and whether something came
 //! whose publisher was killed before it could ring; after a second in vain it sleeps on its pipe, which
 //! tells of both (that of a producer which waits for many does not, so it goes on looking; nor does one that the peer
 //! has not opened yet). Once a second it asks whether the channel's name still leads to it (`name_check.rs`).

@@ -84,7 +84,8 @@ pub struct Spin {
 
 impl Spin {
     /// Polls for `at_most` before each sleep, as long as polls succeed. About the time that a sleep and a wake-up take
-    /// is a good choice. With zero, [`poll`](Self::poll) makes no attempt: the caller sleeps at once.
+    /// is a good choice; while a peer wakes up, the blocking calls poll up to 4 times as long. With zero,
+    /// [`poll`](Self::poll) makes no attempt: the caller sleeps at once.
     pub const fn new(at_most: Duration) -> Spin {
         Spin {
             at_most,
@@ -99,7 +100,7 @@ impl Spin {
     }
 
     /// Calls `attempt` until it returns `true` or an error, or until polling further would not pay. Returns `true`
-    /// if the last attempt succeeded, and `false` if the caller should sleep.
+    /// if the last attempt succeeded, and `false` if the caller should sleep. May yield the processor.
     pub fn poll<E>(&mut self, mut attempt: impl FnMut() -> Result<bool, E>) -> Result<bool, E> {
         if self.polls() {
             for _ in 0..QUICK {
@@ -226,7 +227,7 @@ fn nanos(time: Duration) -> i64 {
 #[derive(Clone, Copy, Debug)]
 struct Account {
     balance: i64,
-    /// The balance cannot grow.
+    /// The last use left nothing to gain, so that a quick success need not be entered.
     full: bool,
     /// Short waits to pass before the next trial; 0 while the way is in use.
     rest: u32,
@@ -237,7 +238,7 @@ struct Account {
 impl Account {
     /// A rest is doubled at most 10 times.
     const MOST: u32 = 10;
-    /// No rest is longer than 2^14 short waits, which is less than a second.
+    /// No rest is longer than 2^14 short waits: about a second, and 3 at most with the default of 50 µs.
     const LONGEST: u32 = 14;
     /// The account keeps savings of this many successes.
     const SAVED: i64 = 4;
