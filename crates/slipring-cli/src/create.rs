@@ -5,6 +5,7 @@ use serde_json::json;
 use slipring::{HugePages, Pages, bytes};
 
 use crate::exit::Failure;
+use crate::mode::Mode;
 use crate::text;
 
 /// Make a named `bytes` channel
@@ -28,8 +29,17 @@ pub(crate) struct Args {
     #[arg(long, value_parser = huge)]
     huge: Option<HugePages>,
     /// Up to 256 bytes for the channel's users
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", conflicts_with = "mark")]
     metadata: String,
+    /// Mark the channel for raw bytes, as `send --raw` does
+    #[arg(long, group = "mark")]
+    raw: bool,
+    /// Mark the channel for lines, as `send --lines` does
+    #[arg(long, group = "mark")]
+    lines: bool,
+    /// Mark the channel for frames, as `send --framed` does
+    #[arg(long, group = "mark")]
+    framed: bool,
     /// Print what was made as JSON
     #[arg(long)]
     json: bool,
@@ -52,10 +62,12 @@ pub(crate) fn huge(text: &str) -> Result<HugePages, String> {
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    let mark = Mode::asked(args.raw, args.lines, args.framed).map(Mode::mark);
+    let metadata = mark.as_deref().unwrap_or(&args.metadata);
     let mut builder = bytes::Builder::new(args.ring)
         .mode(args.mode)
         .huge_pages(args.huge.unwrap_or_default())
-        .metadata(args.metadata.as_bytes());
+        .metadata(metadata.as_bytes());
     if let Some(max_record) = args.max_record {
         builder = builder.max_record(max_record);
     }

@@ -7,11 +7,13 @@
 
 mod bench;
 mod create;
+mod cut;
 mod demo;
 mod exit;
 mod hugepages;
 mod inherited;
 mod ls;
+mod mode;
 mod output;
 mod progress;
 mod recv;

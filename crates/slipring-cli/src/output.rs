@@ -19,10 +19,8 @@ pub(crate) const BATCH: usize = 64 << 10;
 /// How records are told apart.
 #[derive(Clone, Copy)]
 pub(crate) enum Format {
-    /// Not at all.
-    Raw,
-    /// A newline after each.
-    Lines,
+    /// Not at all: only their bytes are written.
+    Bytes,
     /// The length before each, as u32 little-endian.
     Framed,
 }
@@ -115,9 +113,6 @@ impl Output {
         } else {
             self.flush(signals)?;
             self.write(record, signals)?;
-        }
-        if let Format::Lines = self.format {
-            self.pending.push(b'\n');
         }
         Ok(())
     }

@@ -4,9 +4,11 @@
 //! comes while it is stuck, the record stays in the channel for the next `recv`, which writes it
 //! anew from its start. The end of the stream is acknowledged last; from then on it is history.
 
-use slipring::{End, Error, bytes::Consumer};
+use slipring::bytes::{Channel, Consumer};
+use slipring::{End, Error};
 
 use crate::exit::Failure;
+use crate::mode::{self, Mode};
 use crate::output::{BATCH, Format, Output};
 use crate::progress::Progress;
 use crate::role::Role;
@@ -17,18 +19,23 @@ use crate::signals::{Signals, TICK};
 ///
 /// Exits with 0 only if the sender finished; see the codes in `slipring --help`. An end that an
 /// earlier recv has seen is history: this one waits for the next sender.
+///
+/// Without a flag, recv follows the channel's mark (see `slipring send --help`): it writes frames from a channel that
+/// is marked --framed, and the bytes as they are from any other. If recv makes the channel, its flag is the mark;
+/// without one the channel has no mark, and takes raw bytes and lines, but no frames. recv refuses --lines without
+/// that mark, and --framed if the mark is --raw or --lines.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// The channel: `topic` or `domain/topic`; made if it does not exist
     name: String,
-    /// Write the records as they are, one after another (the default)
-    #[arg(long, group = "format")]
+    /// Write the bytes as they are, from any channel; of frames only their bytes
+    #[arg(long, group = "mode")]
     raw: bool,
-    /// Write a newline after each record
-    #[arg(long, group = "format")]
+    /// Write lines as they were sent; refuse a channel that is not marked --lines
+    #[arg(long, group = "mode")]
     lines: bool,
-    /// Write the length before each record, as u32 little-endian
-    #[arg(long, group = "format")]
+    /// Write each record as a frame: its length as u32 little-endian, then its bytes
+    #[arg(long, group = "mode")]
     framed: bool,
     /// Go on with the next sender, until a signal; each end is told on standard error
     #[arg(long)]
@@ -44,16 +51,15 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let signals = Signals::catch()?;
-    let format = match (args.lines, args.framed) {
-        (true, _) => Format::Lines,
-        (_, true) => Format::Framed,
-        _ => Format::Raw,
-    };
+    let asked = Mode::asked(args.raw, args.lines, args.framed);
     let mut builder = args.shape.builder();
     if args.remove {
         builder = builder.ephemeral();
     }
-    let mut rx = args.role.take(&signals, || builder.consumer(&args.name))?;
+    let (mut rx, format) = args.role.take(&signals, || {
+        let check = |found| mode::to_write(&args.name, asked, found);
+        mode::take(&builder, asked, &args.name, check, Channel::consumer)
+    })?;
     args.shape.tell(&args.name, &rx.differences());
     match recv(&mut rx, format, args.follow, &signals) {
         // Dropping the consumer acknowledges the end, now that all is written; and then removes the channel.

@@ -24,18 +24,18 @@ impl Role {
     pub(crate) fn take<T>(
         &self,
         signals: &Signals,
-        mut take: impl FnMut() -> Result<T, Error>,
+        mut take: impl FnMut() -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         let begun = Instant::now();
         loop {
             match take() {
-                Err(Error::RoleTaken { .. } | Error::Recovering { .. })
+                Err(Failure::Slipring(Error::RoleTaken { .. } | Error::Recovering { .. }))
                     if begun.elapsed() < self.wait =>
                 {
                     signals.check()?;
                     std::thread::sleep(AGAIN.min(self.wait));
                 }
-                done => return Ok(done?),
+                done => return done,
             }
         }
     }

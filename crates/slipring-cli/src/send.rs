@@ -1,18 +1,24 @@
 //! `slipring send`: standard input into a channel, straight into its memory.
 //!
-//! Each `read(2)` goes into reserved space of the ring and is committed as one record. What was read
+//! Raw, each `read(2)` goes into reserved space of the ring and is committed as one record. What was read
 //! is in the channel before anything else happens, so nothing read is ever lost: without a receiver
 //! the sender waits for one, however often they come and go. End of input finishes the stream; a
 //! signal leaves it as *aborted*, after what was read.
+//!
+//! Lines and frames are cut out of a buffer (see [`cut`](crate::cut)). The same holds for them, but that a signal
+//! drops a frame of which only a part was read, and SIGKILL a line whose end was not read.
 
 use std::time::Duration;
 
 use rustix::event::PollFlags;
 use rustix::fs::FileType;
 use rustix::io::Errno;
-use slipring::{Error, bytes::Producer};
+use slipring::Error;
+use slipring::bytes::{Channel, Producer};
 
+use crate::cut::{Cutter, Rule};
 use crate::exit::Failure;
+use crate::mode::{self, Mode};
 use crate::progress::Progress;
 use crate::role::Role;
 use crate::shape::Shape;
@@ -21,10 +27,24 @@ use crate::signals::{Signals, TICK};
 /// Read standard input into a channel; its end closes the channel
 ///
 /// Beside `slipring recv NAME` it carries any file, whichever of the two starts first.
+///
+/// Whoever makes the channel (send, recv or create) marks it with its flag, --raw, --lines or --framed, and the mark
+/// stays. Give both ends the same flag, and either may come first. send refuses what the mark contradicts: --framed
+/// and the mark --framed need each other, and the mark --lines excludes --raw. Without a flag send sends lines to a
+/// channel that is marked --lines, and otherwise raw bytes. `slipring stat` shows the mark as metadata.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// The channel: `topic` or `domain/topic`; made if it does not exist
     name: String,
+    /// Send each piece as it was read (the default); recv writes the same bytes
+    #[arg(long, group = "mode")]
+    raw: bool,
+    /// Send each line as a record, with its newline; cut a line that is longer than the largest record
+    #[arg(long, group = "mode")]
+    lines: bool,
+    /// Read frames as recv --framed writes them, and send each as a record
+    #[arg(long, group = "mode")]
+    framed: bool,
     #[command(flatten)]
     role: Role,
     #[command(flatten)]
@@ -34,10 +54,20 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let signals = Signals::catch()?;
     let builder = args.shape.builder();
-    let mut tx = args.role.take(&signals, || builder.producer(&args.name))?;
+    let asked = Mode::asked(args.raw, args.lines, args.framed);
+    let mark = Some(asked.unwrap_or(Mode::Raw));
+    let (mut tx, mode) = args.role.take(&signals, || {
+        let check = |found| mode::to_send(&args.name, asked, found);
+        mode::take(&builder, mark, &args.name, check, Channel::producer)
+    })?;
     args.shape.tell(&args.name, &tx.differences());
-    let chunk = args.shape.chunk().min(tx.max_record());
-    match send(&mut tx, chunk, &signals) {
+    let max = tx.max_record();
+    let sent = match mode {
+        Mode::Raw => send(&mut tx, args.shape.chunk().min(max), &signals),
+        Mode::Lines => send_cut(&mut tx, Cutter::new(Rule::Lines, max), &signals),
+        Mode::Framed => send_cut(&mut tx, Cutter::new(Rule::Frames, max), &signals),
+    };
+    match sent {
         // Dropping the producer finishes the stream.
         Ok(()) => Ok(()),
         Err(failure) => {
@@ -60,6 +90,35 @@ fn send(tx: &mut Producer, chunk: usize, signals: &Signals) -> Result<(), Failur
             Ok(0) => return Ok(()),
             Ok(count) => {
                 space.commit(count);
+                bar.add(count as u64);
+            }
+            Err(Errno::INTR | Errno::AGAIN) => {}
+            Err(errno) => return Err(Failure::io("read standard input", errno)),
+        }
+    }
+}
+
+/// As `send`, but what is read goes through the cutter.
+fn send_cut(tx: &mut Producer, mut cutter: Cutter, signals: &Signals) -> Result<(), Failure> {
+    let sent = cut(tx, &mut cutter, signals);
+    // However it ended: what was read of the last line is sent.
+    cutter.push_rest(tx)?;
+    sent
+}
+
+fn cut(tx: &mut Producer, cutter: &mut Cutter, signals: &Signals) -> Result<(), Failure> {
+    let input = Input::stdin();
+    let bar = Progress::bytes("send", input.total);
+    after_unread_end(tx, signals, &bar)?;
+    let mut told = false;
+    loop {
+        input.wait(tx, signals)?;
+        room(tx, cutter.wanted(), signals, &bar, &mut told)?;
+        let free = tx.capacity() - tx.len()?;
+        match rustix::io::read(rustix::stdio::stdin(), cutter.space(free)) {
+            Ok(0) => return cutter.check_end(),
+            Ok(count) => {
+                cutter.push(tx, count)?;
                 bar.add(count as u64);
             }
             Err(Errno::INTR | Errno::AGAIN) => {}

@@ -72,7 +72,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
             (_, _, true) => Some(as_dump),
             _ => Some(as_line),
         },
-        output: Output::stdout(Format::Raw),
+        output: Output::stdout(Format::Bytes),
         line: String::new(),
         bar: args.count.then(|| Progress::counted("tail")),
         began: None,
