@@ -118,7 +118,7 @@ fn a_stop_of_either_side_loses_no_wake() {
 /// Killed while it has nothing to say, so that only its death can end the wait; and before the set knew
 /// the channel.
 #[test]
-fn a_producer_that_is_killed_is_told_of_once() {
+fn deaths_stand_until_noted_or_succeeded() {
     for idle in IDLE {
         let room = room();
         let mut writers: Vec<Peer> = (0..3).map(|_| room.peer()).collect();
@@ -130,13 +130,18 @@ fn a_producer_that_is_killed_is_told_of_once() {
         // On doorbells somebody must look; on pipes, nobody does.
         let check = if idle == 0 { "check=4" } else { "" };
         rx.ok(&format!("watch ticks 3 {idle} {check}"));
-        assert_eq!(rx.ok("watch-wait"), ["0=Died"]);
+        assert_eq!(rx.ok("watch-wait"), ["0=ready", "0=Died"]);
+        // Nobody but the set asked the kernel; what it found, the handle's next call tells, again and again.
+        told(&mut rx, 0);
+        rx.ok("watch-note 0");
         rx.tell("watch-wait");
         writers[1].kill();
-        assert_eq!(rx.answer().unwrap(), ["1=Died"]);
+        assert_eq!(rx.answer().unwrap(), ["1=ready", "1=Died"]);
+        told(&mut rx, 1);
+        rx.ok("watch-note 1");
         rx.tell("watch-wait");
         writers[2].ok("push 7 1");
-        assert_eq!(rx.answer().unwrap(), ["2=ready"], "each death once");
+        assert_eq!(rx.answer().unwrap(), ["2=ready"], "each death until then");
         assert_eq!(rx.ok("watch-pop 2"), ["7"]);
         // A successor's message is waited for, and its death told again.
         rx.tell("watch-wait");
@@ -147,10 +152,42 @@ fn a_producer_that_is_killed_is_told_of_once() {
         assert_eq!(rx.ok("watch-pop 1"), ["0"]);
         rx.tell("watch-wait");
         next.kill();
-        assert_eq!(rx.answer().unwrap(), ["1=Died"]);
+        assert_eq!(rx.answer().unwrap(), ["1=ready", "1=Died"]);
+        told(&mut rx, 1);
+        // Nobody took note of that one, but its successor sits there.
+        let mut last = room.peer();
+        last.ok("producer ticks-1 kind=u64 capacity=64");
         rx.tell("watch-wait");
         writers[2].ok("leave producer");
-        assert_eq!(rx.answer().unwrap(), ["2=Finished"]);
+        assert_eq!(rx.answer().unwrap(), ["2=ready", "2=Finished"]);
+    }
+}
+
+/// The handle is told of its producer's death by each call that does not wait, and the set by each wait.
+fn told(rx: &mut Peer, index: usize) {
+    for _ in 0..3 {
+        let told = rx.refused(&format!("watch-pop {index}"), "Disconnected", &["died"]);
+        assert_eq!(told.debug, "Disconnected(Died)");
+        assert_eq!(rx.ok("watch-wait"), [format!("{index}=ready")]);
+    }
+}
+
+/// A call that waits finds the death; then the handle is put into a set.
+#[test]
+fn deaths_told_before_watching_stand() {
+    for idle in IDLE {
+        let room = room();
+        let (mut tx, mut rx) = (room.peer(), room.peer());
+        tx.ok("producer ticks-0 kind=u64 capacity=64");
+        rx.ok(&format!("watch ticks 1 {idle} check=4"));
+        rx.ok("watch-out 0");
+        tx.kill();
+        for _ in 0..2 {
+            rx.refused("watch-pop-waiting 0", "Disconnected", &["died"]);
+        }
+        rx.ok("watch-in 0");
+        assert_eq!(rx.ok("watch-wait"), ["0=ready", "0=Died"]);
+        told(&mut rx, 0);
     }
 }
 

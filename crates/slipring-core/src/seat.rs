@@ -21,7 +21,7 @@
 
 use crate::error::{Corrupt, End};
 use crate::layout::SeatLine;
-use crate::sync::{Ordering, fence};
+use crate::sync::{AtomicU64, Ordering, fence};
 
 /// How often a word that keeps changing is looked at again: nobody sits down so often.
 const PATIENCE: u32 = 1000;
@@ -187,6 +187,38 @@ pub struct News {
     end: End,
 }
 
+/// What a handle, and a thread that waits on the handle's behalf, tell each other of the peer. It lies in memory of
+/// their own, not in the channel's.
+#[derive(Debug, Default)]
+pub struct Findings {
+    /// The generation that either of them found dead, by its lock.
+    dead: AtomicU64,
+    /// The generation whose end the handle was told of last.
+    told: AtomicU64,
+}
+
+impl Findings {
+    /// Notes that this generation is dead. Only that generation's lock may say so, and only between two looks at its
+    /// `life`: see the head of this file.
+    pub fn died(&self, generation: u64) {
+        // Release: pairs with the acquire in `is_dead`; whoever takes this generation for dead sees all that it committed.
+        // The latest one counts, whoever comes first.
+        self.dead.fetch_max(generation, Ordering::Release);
+    }
+
+    /// Returns `true` if this generation was found dead.
+    pub fn is_dead(&self, generation: u64) -> bool {
+        // Acquire: pairs with the release in `died`.
+        self.dead.load(Ordering::Acquire) == generation
+    }
+
+    /// Returns the generation whose end the handle was told of last.
+    pub fn told(&self) -> u64 {
+        // Relaxed: nothing is read on its strength.
+        self.told.load(Ordering::Relaxed)
+    }
+}
+
 /// What one handle knows of the handle at the other end.
 pub struct Peer<'m> {
     line: &'m SeatLine,
@@ -198,8 +230,11 @@ pub struct Peer<'m> {
     told: u64,
     /// The generation that was found dead, by its lock.
     dead: u64,
-    /// The `life` word that, last time, told of no end at all: while it stays there is none.
+    /// The `life` word that, last time, told of no end at all: while it stays there is none, unless its generation is
+    /// found dead.
     quiet: u64,
+    /// Shared with whoever waits on this handle's behalf; nothing if nobody may.
+    findings: Option<&'m Findings>,
 }
 
 impl<'m> Peer<'m> {
@@ -214,6 +249,7 @@ impl<'m> Peer<'m> {
             told: 0,
             dead: 0,
             quiet: 0,
+            findings: None,
         }
     }
 
@@ -243,13 +279,21 @@ impl<'m> Peer<'m> {
             told: 0,
             dead: 0,
             quiet: 0,
+            findings: None,
         })
+    }
+
+    /// From now on a death that either finds is known to both, and what this handle is told is known there.
+    #[must_use]
+    pub fn sharing(mut self, findings: &'m Findings) -> Peer<'m> {
+        self.findings = Some(findings);
+        self
     }
 
     /// The peer's `life`, if it may be that it died without anybody having noticed yet.
     pub fn suspect(&self) -> Result<Option<Life>, Corrupt> {
         let life = self.line.life()?;
-        let unknown = life.generation > self.known && life.generation != self.dead;
+        let unknown = life.generation > self.known && !self.is_dead(life.generation);
         Ok((life.state == State::Held && unknown).then_some(life))
     }
 
@@ -257,6 +301,15 @@ impl<'m> Peer<'m> {
     pub fn died(&mut self, suspect: Life) {
         self.dead = suspect.generation;
         self.quiet = 0;
+        if let Some(findings) = self.findings {
+            findings.died(suspect.generation);
+        }
+    }
+
+    /// Returns `true` if this generation was found dead.
+    #[inline]
+    fn is_dead(&self, generation: u64) -> bool {
+        self.dead == generation || self.findings.is_some_and(|found| found.is_dead(generation))
     }
 
     /// The latest generation whose end is no news to this handle.
@@ -267,7 +320,7 @@ impl<'m> Peer<'m> {
     /// Whether a peer is seated whose end this handle has not been told of.
     pub fn present(&self) -> Result<bool, Corrupt> {
         let life = self.line.life()?;
-        let alive = life.generation > self.known && life.generation != self.dead;
+        let alive = life.generation > self.known && !self.is_dead(life.generation);
         Ok(life.state == State::Held && alive)
     }
 
@@ -277,13 +330,15 @@ impl<'m> Peer<'m> {
         Ok(self.line.life()?.generation > self.told)
     }
 
-    /// Whether the peer's `life` is the one that told of no end: then there is still none. Asked at
-    /// every poll that found nothing, so this is all that a round trip pays for ends.
+    /// Whether the peer's `life` is the one that told of no end: then there is still none, unless somebody else found
+    /// its holder dead. Asked at every poll that found nothing, so this is all that a round trip pays for ends.
     #[inline]
     pub(crate) fn quiet(&self) -> bool {
         // Relaxed: the same word as before, and nothing is read on its strength.
         let word = self.line.life.load(Ordering::Relaxed);
-        word == self.quiet && word != 0
+        // Relaxed: `end` asks again, with an acquire.
+        let died = |found: &Findings| found.dead.load(Ordering::Relaxed) == word >> 8;
+        word == self.quiet && word != 0 && !self.findings.is_some_and(died)
     }
 
     /// The end that this handle is to be told of, its ring being at `position` and empty (full).
@@ -311,7 +366,7 @@ impl<'m> Peer<'m> {
             return Ok(Some(News { generation, end }));
         }
         let end = match life.end() {
-            None if life.state == State::Held && life.generation == self.dead => Some(End::Died),
+            None if life.state == State::Held && self.is_dead(life.generation) => Some(End::Died),
             end => end,
         };
         // An end that the ring has passed is never told any more: positions only grow.
@@ -351,6 +406,10 @@ impl<'m> Peer<'m> {
     /// From now on this handle was told of that end.
     pub fn tell(&mut self, news: News) -> End {
         self.told = news.generation;
+        if let Some(findings) = self.findings {
+            // Relaxed: nothing is read on its strength.
+            findings.told.store(self.told, Ordering::Relaxed);
+        }
         news.end
     }
 

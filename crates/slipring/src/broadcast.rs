@@ -494,8 +494,8 @@ impl<T: Payload> Consumer<T> {
     /// Takes the oldest message that this consumer has not had: `Empty` if there is none, `Lagged(n)` if
     /// the producer overwrote it and others (then this goes on at the oldest plus an eighth of the ring),
     /// `Disconnected` if there is none and the producer left. Never waits; enters the kernel only to wake
-    /// a producer that sleeps; so it cannot tell that a producer *died*: the waiting calls can, and
-    /// [`is_disconnected`](Self::is_disconnected).
+    /// a producer that sleeps; so it cannot find out that a producer *died*: the waiting calls can,
+    /// [`is_disconnected`](Self::is_disconnected), and a [`WaitSet`](crate::WaitSet). What they found, it tells.
     #[inline]
     #[doc(alias = "recv")]
     pub fn try_pop(&mut self) -> Result<T, Error> {
@@ -709,7 +709,8 @@ impl<T: Payload> Consumer<T> {
 
     /// Takes note of the end that a `Disconnected` told of, and waits until a producer is there, for
     /// at most `timeout` (`TimedOut`). One that came, published and left before this call is not there: `try_` what
-    /// it may have left first.
+    /// it may have left first. A [`WaitSet`](crate::WaitSet) that the handle is in no longer reports an end that it
+    /// took note of.
     pub fn wait_for_producer(&mut self, timeout: Duration) -> Result<(), Error> {
         waiting::wait_for_peer(&mut self.core, &mut self.seat, Until::after(timeout))
     }

@@ -285,7 +285,8 @@ impl Producer {
         Ok(!waiting::present(&mut self.core, &self.seat)?)
     }
 
-    /// Waits until a consumer is there, for at most `timeout` (`TimedOut`).
+    /// Takes note of the end that a `Disconnected` told of, and waits until a consumer is there, for at most `timeout`
+    /// (`TimedOut`). A [`WaitSet`](crate::WaitSet) that the handle is in no longer reports an end that it took note of.
     pub fn wait_for_consumer(&mut self, timeout: Duration) -> Result<(), Error> {
         waiting::notice_death(&mut self.core, &self.seat)?;
         waiting::wait_for_peer(&mut self.core, &mut self.seat, Until::after(timeout))
@@ -370,8 +371,9 @@ impl fmt::Debug for Consumer {
 impl Consumer {
     /// The oldest record in place: `Empty` if there is none, `Disconnected` if there is none and the
     /// producer left. Dropping it releases it. Never waits; enters the kernel only
-    /// to wake a producer that sleeps (when it is released); so it cannot
-    /// tell that a producer *died*: the waiting calls can.
+    /// to wake a producer that sleeps (when it is released); so it cannot find out
+    /// that a producer *died*: the waiting calls can, [`is_disconnected`](Self::is_disconnected), and a
+    /// [`WaitSet`](crate::WaitSet). What they found, it tells.
     #[inline]
     #[doc(alias = "recv")]
     pub fn try_read(&mut self) -> Result<Record<'_, 'static>, Error> {
@@ -471,7 +473,8 @@ impl Consumer {
 
     /// Takes note of the end that a `Disconnected` told of, and waits until a producer is there, for
     /// at most `timeout` (`TimedOut`). One that came, published and left before this call is not there: `try_` what
-    /// it may have left first.
+    /// it may have left first. A [`WaitSet`](crate::WaitSet) that the handle is in no longer reports an end that it
+    /// took note of.
     pub fn wait_for_producer(&mut self, timeout: Duration) -> Result<(), Error> {
         waiting::notice_death(&mut self.core, &self.seat)?;
         waiting::wait_for_peer(&mut self.core, &mut self.seat, Until::after(timeout))

@@ -331,6 +331,7 @@ impl Seat {
 
     /// What this seat's handle starts out knowing of the other end.
     pub(crate) fn peer(&self) -> Result<Peer<'static>, Error> {
+        let findings = &on_loan(&self.parker).findings;
         let peer = match self.role {
             Role::Consumer => Peer::producer(self.peer_line(), self.line()),
             Role::Producer => {
@@ -338,8 +339,8 @@ impl Seat {
                 Peer::consumer(self.peer_line(), alive)?
             }
         };
-        self.parker.history.store(peer.known(), Ordering::Relaxed);
-        Ok(peer)
+        self.parker.set_history(peer.known());
+        Ok(peer.sharing(findings))
     }
 
     /// What a set needs to wait for `room` units of the ring, or for a message if that is nothing.
@@ -600,12 +601,13 @@ fn sleeper<'m>(region: &Region, number: usize, os: &'m Kernel) -> Sleeper<'m> {
     )
 }
 
-/// The lifetime is a loan, as that of the control part: a handle's words are dropped before its seat.
-fn on_loan(os: &Arc<Kernel>) -> &'static Kernel {
+/// The lifetime is a loan, as that of the control part: a handle's words are dropped before its seat. `owned` is the
+/// seat's parker, or a part of that.
+fn on_loan<T>(owned: &Arc<T>) -> &'static T {
     // SAFETY: what the `Arc` points to stays where it is, and lives until the seat and the sets that
     // it is in have dropped its parker; what borrows it (the parker's sleeper, and the core handle
     // beside the seat) is not used after.
-    unsafe { &*Arc::as_ptr(os) }
+    unsafe { &*Arc::as_ptr(owned) }
 }
 
 /// Repairs what the last holder left, and becomes the next generation.

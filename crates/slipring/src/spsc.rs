@@ -345,7 +345,8 @@ impl<T: Payload> Producer<T> {
         Ok(!waiting::present(&mut self.core, &self.seat)?)
     }
 
-    /// Waits until a consumer is there, for at most `timeout` (`TimedOut`).
+    /// Takes note of the end that a `Disconnected` told of, and waits until a consumer is there, for at most `timeout`
+    /// (`TimedOut`). A [`WaitSet`](crate::WaitSet) that the handle is in no longer reports an end that it took note of.
     pub fn wait_for_consumer(&mut self, timeout: Duration) -> Result<(), Error> {
         waiting::notice_death(&mut self.core, &self.seat)?;
         waiting::wait_for_peer(&mut self.core, &mut self.seat, Until::after(timeout))
@@ -431,8 +432,9 @@ impl<T: Payload> Consumer<T> {
 impl<T: Payload> Consumer<T> {
     /// Takes the oldest message: `Empty` if there is none, `Disconnected` if there is none and the
     /// producer left. Never waits; enters the kernel only to wake a
-    /// producer that sleeps; so it cannot tell that a producer
-    /// *died*: the waiting calls can, and [`is_disconnected`](Self::is_disconnected).
+    /// producer that sleeps; so it cannot find out that a producer
+    /// *died*: the waiting calls can, [`is_disconnected`](Self::is_disconnected), and a
+    /// [`WaitSet`](crate::WaitSet). What they found, it tells.
     #[inline]
     #[doc(alias = "recv")]
     pub fn try_pop(&mut self) -> Result<T, Error> {
@@ -559,7 +561,8 @@ impl<T: Payload> Consumer<T> {
 
     /// Takes note of the end that a `Disconnected` told of, and waits until a producer is there, for
     /// at most `timeout` (`TimedOut`). One that came, published and left before this call is not there: `try_` what
-    /// it may have left first.
+    /// it may have left first. A [`WaitSet`](crate::WaitSet) that the handle is in no longer reports an end that it
+    /// took note of.
     pub fn wait_for_producer(&mut self, timeout: Duration) -> Result<(), Error> {
         waiting::notice_death(&mut self.core, &self.seat)?;
         waiting::wait_for_peer(&mut self.core, &mut self.seat, Until::after(timeout))

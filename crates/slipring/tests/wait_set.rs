@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 use slipring::set::{Key, Members};
-use slipring::{End, Error, Wait, WaitSet, bytes, inspect, spsc};
+use slipring::{End, Error, Wait, WaitSet, broadcast, bytes, inspect, spsc};
 
 use memory::Memory;
 
@@ -144,14 +144,20 @@ fn channels_of_every_kind_are_waited_for_at_once() {
                 bed.quiet();
             }
             drop(turn);
-            // The other ends leave: two writers, two readers.
-            let mut ended = HashSet::new();
-            while ended.len() < 2 {
+            // The other ends leave: two writers, two readers. Each end is news once, and then stands.
+            let (mut news, mut ready) = (HashSet::new(), HashSet::new());
+            while ready.len() < 4 {
+                ready.clear();
                 for event in bed.set.wait().unwrap() {
-                    assert_eq!(event.ended, Some(End::Finished));
-                    assert!(ended.insert(event.key), "told once");
+                    assert!(event.ready);
+                    ready.insert(event.key);
+                    if event.ended.is_some() {
+                        assert_eq!(event.ended, Some(End::Finished));
+                        assert!(news.insert(event.key), "told once");
+                    }
                 }
             }
+            assert_eq!(news, HashSet::from(keys));
         });
     }
 }
@@ -191,9 +197,13 @@ fn passive_entries_are_told_of_when_others_wake() {
         // A timeout is something that ends a wait.
         let found = bed.set.wait_timeout(Duration::ZERO).unwrap();
         assert!(found.len() == 1 && found[0].key == passive && found[0].ready);
+        assert_eq!(b.pop().unwrap(), 3);
         drop(b_tx);
-        let found = bed.set.wait_timeout(Duration::ZERO).unwrap();
-        assert_eq!(found[0].ended, Some(End::Finished));
+        for news in [Some(End::Finished), None] {
+            let found = bed.set.wait_timeout(Duration::ZERO).unwrap();
+            assert!(found.len() == 1 && found[0].key == passive && found[0].ready);
+            assert_eq!(found[0].ended, news);
+        }
     }
 }
 
@@ -417,8 +427,17 @@ fn a_sleeping_owner_is_carried_over() {
     owner.join().unwrap();
 }
 
+/// Is told of the end, and takes note of it: it is history then, and the set waits for the next producer.
+#[track_caller]
+fn take_note(rx: &mut spsc::Consumer<u64>) {
+    assert!(matches!(rx.try_pop(), Err(Error::Disconnected(_))));
+    let nobody = rx.wait_for_producer(Duration::ZERO);
+    assert!(matches!(nobody, Err(Error::TimedOut)));
+}
+
+/// What each holder leaves behind, from its end to the next holder.
 #[test]
-fn an_end_is_told_once_for_each_holder() {
+fn ends_stand_until_noted_or_succeeded() {
     for mut bed in Bed::both() {
         let channel = builder(4).memfd().unwrap();
         let (mut tx, mut rx) = (channel.producer().unwrap(), channel.consumer().unwrap());
@@ -430,7 +449,11 @@ fn an_end_is_told_once_for_each_holder() {
         assert!(found[0].ready && found[0].ended == Some(End::Finished));
         assert_eq!(bed.ready(), [key], "what it committed is still there");
         assert_eq!(rx.try_pop().unwrap(), 1);
-        bed.quiet();
+        for _ in 0..3 {
+            assert_eq!(bed.ready(), [key], "and then the end");
+            assert!(matches!(rx.try_pop(), Err(Error::Disconnected(_))));
+        }
+        take_note(&mut rx);
         // A pipe without a writer is hung up, and must not keep the set awake: it sleeps here.
         let mut tx = None;
         let woken = wakes_by_itself(&mut bed, || {
@@ -442,24 +465,152 @@ fn an_end_is_told_once_for_each_holder() {
         bed.quiet();
         drop(tx);
         assert_eq!(bed.set.wait().unwrap()[0].ended, Some(End::Finished));
-        // One that was followed before anybody looked is told too, and then its successor's.
+        assert_eq!(bed.ready(), [key]);
+        // Its successor is there: nothing is left of that end, once the handle was told of it.
+        let mut tx = channel.producer().unwrap();
+        assert_eq!(bed.ready(), [key]);
+        let end = rx.try_pop();
+        assert!(matches!(end, Err(Error::Disconnected(End::Finished))));
         bed.quiet();
-        drop(channel.producer().unwrap());
+        tx.push(3).unwrap();
+        assert_eq!(bed.ready(), [key]);
+        assert_eq!(rx.try_pop().unwrap(), 3);
+        // One that was followed before anybody looked is told too, and then its successor's.
+        drop(tx);
         channel.producer().unwrap().abort();
         let found = bed.set.wait().unwrap();
         assert_eq!(found[0].ended, Some(End::Finished));
         let found = bed.set.wait().unwrap();
         assert_eq!(found[0].ended, Some(End::Aborted));
+        for end in [End::Finished, End::Aborted, End::Aborted] {
+            assert_eq!(bed.ready(), [key]);
+            assert!(matches!(rx.try_pop(), Err(Error::Disconnected(told)) if told == end));
+        }
+        take_note(&mut rx);
         bed.quiet();
-        // For a producer, whom its consumer leaves: not of those that left before it came.
-        drop(rx);
-        let tx = channel.producer().unwrap();
-        bed.set.watch_room(&tx, 1).unwrap();
-        let found = bed.set.wait().unwrap();
-        assert!(found[0].ready && found[0].ended.is_none());
+    }
+}
+
+/// Of a producer of one consumer: what earlier consumers left is no news to it.
+#[test]
+fn full_producers_are_told_ends() {
+    for mut bed in Bed::both() {
+        let channel = builder(1).memfd().unwrap();
+        drop(channel.consumer().unwrap());
+        let mut tx = channel.producer().unwrap();
+        tx.push(1).unwrap();
+        let key = bed.set.watch_room(&tx, 1).unwrap();
+        bed.quiet();
         channel.consumer().unwrap().abort();
         let found = bed.set.wait().unwrap();
-        assert_eq!(found[0].ended, Some(End::Aborted));
+        assert!(found[0].ready && found[0].ended == Some(End::Aborted));
+        for _ in 0..3 {
+            assert_eq!(bed.ready(), [key]);
+            let error = tx.try_push(2).unwrap_err().error;
+            assert!(matches!(error, Error::Disconnected(End::Aborted)));
+        }
+        let nobody = tx.wait_for_consumer(Duration::ZERO);
+        assert!(matches!(nobody, Err(Error::TimedOut)));
+        bed.quiet();
+        let mut rx = channel.consumer().unwrap();
+        bed.quiet();
+        let woken = wakes_by_itself(&mut bed, || assert_eq!(rx.pop().unwrap(), 1));
+        assert_eq!(woken, [key]);
+        tx.try_push(2).unwrap();
+        bed.quiet();
+    }
+}
+
+/// Told by the handle, twice, before the set knows it: the set reports what the handle would say again.
+#[test]
+fn ends_told_before_watching_stand() {
+    fn stands(bed: &mut Bed, key: Key) {
+        for news in [Some(End::Finished), None, None] {
+            let found = bed.set.wait_timeout(Duration::ZERO);
+            let found = found.expect("the end stands");
+            assert!(found.len() == 1 && found[0].key == key && found[0].ready);
+            assert_eq!(found[0].ended, news);
+        }
+        assert!(bed.set.unwatch(key));
+    }
+    let finished = |error: Error| matches!(error, Error::Disconnected(End::Finished));
+    for mut bed in Bed::both() {
+        let (tx, mut rx) = memfd(4);
+        drop(tx);
+        assert!(finished(rx.pop().unwrap_err()));
+        assert!(finished(rx.try_pop().unwrap_err()));
+        // Another handle, or the same in another set, is told as the first.
+        for _ in 0..2 {
+            let key = bed.set.watch(&rx).unwrap();
+            stands(&mut bed, key);
+            assert!(finished(rx.try_pop().unwrap_err()));
+        }
+        let (mut tx, rx) = heap(1);
+        tx.push(1).unwrap();
+        drop(rx);
+        assert!(finished(tx.push(2).unwrap_err().error));
+        assert!(finished(tx.push(2).unwrap_err().error));
+        let key = bed.set.watch_room(&tx, 1).unwrap();
+        stands(&mut bed, key);
+        let (tx, mut rx) = bytes::channel(64).unwrap();
+        drop(tx);
+        assert!(finished(rx.read().unwrap_err()));
+        assert!(finished(rx.try_read().unwrap_err()));
+        let key = bed.set.watch(&rx).unwrap();
+        stands(&mut bed, key);
+        let (mut tx, rx) = bytes::channel(64).unwrap();
+        while tx.try_push(&[0; 8]).is_ok() {}
+        drop(rx);
+        assert!(finished(tx.push(&[0; 8]).unwrap_err()));
+        assert!(finished(tx.try_push(&[0; 8]).unwrap_err()));
+        let key = bed.set.watch_room(&tx, 8).unwrap();
+        stands(&mut bed, key);
+        let (tx, mut rx) = broadcast::Builder::<u64>::new(4).channel_pair().unwrap();
+        drop(tx);
+        assert!(finished(rx.pop().unwrap_err()));
+        assert!(finished(rx.try_pop().unwrap_err()));
+        let key = bed.set.watch(&rx).unwrap();
+        stands(&mut bed, key);
+    }
+}
+
+/// As above, and told by the handle after the set knew it, between two waits.
+#[test]
+fn ends_told_between_waits_stand() {
+    for mut bed in Bed::both() {
+        let (tx, mut rx) = memfd(4);
+        let key = bed.set.watch(&rx).unwrap();
+        bed.quiet();
+        drop(tx);
+        for _ in 0..3 {
+            assert!(matches!(rx.try_pop(), Err(Error::Disconnected(_))));
+        }
+        let found = bed.set.wait_timeout(Duration::ZERO).unwrap();
+        assert!(found[0].ready && found[0].ended == Some(End::Finished));
+        assert_eq!(bed.ready(), [key]);
+    }
+}
+
+/// Rooms of many consumers: that some of them left is not an end.
+#[test]
+fn producers_of_many_have_no_end() {
+    for mut bed in Bed::both() {
+        let channel = broadcast::Builder::<u64>::new(2)
+            .consumers(2)
+            .check_every(FOR_EVER);
+        let channel = channel.memfd().unwrap();
+        let mut tx = channel.producer().unwrap();
+        let (gone, mut slow) = (channel.consumer().unwrap(), channel.consumer().unwrap());
+        let key = bed.set.watch_room(&tx, 1).unwrap();
+        tx.push(1).unwrap();
+        tx.push(2).unwrap();
+        bed.quiet();
+        drop(gone);
+        bed.quiet();
+        assert!(matches!(tx.try_push(3).unwrap_err().error, Error::Full));
+        bed.quiet();
+        assert_eq!(slow.pop().unwrap(), 1);
+        assert_eq!(bed.ready(), [key]);
     }
 }
 
@@ -583,10 +734,7 @@ fn an_idle_set_needs_next_to_no_processor() {
     }
     // Two producers are gone, two are there.
     tx.truncate(2);
-    let mut ended = 0;
-    while ended < 2 {
-        ended += bed.set.wait().unwrap().len();
-    }
+    rx[2..].iter_mut().for_each(take_note);
     bed.quiet();
     let before = cpu();
     let found = bed.set.wait_timeout(Duration::from_millis(500));

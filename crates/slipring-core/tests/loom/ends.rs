@@ -1,7 +1,10 @@
 //! Leaving: an end is told after all that came before it, once, and to those whom it concerns.
 
+use std::sync::Arc;
+
+use slipring_core::seat::{Findings, Peer};
 use slipring_core::sync::Ordering;
-use slipring_core::{End, Error};
+use slipring_core::{End, Error, Lease, spsc};
 
 use crate::{Memory, both, model, until};
 
@@ -96,6 +99,36 @@ fn end_that_nobody_was_told_of_is_no_history() {
         );
         memory.consumer.take(1).unwrap();
         memory.spsc_consumer(|mut rx| assert_eq!(rx.try_pop(), FINISHED));
+    });
+}
+
+/// Another thread finds the producer dead (the kernel has ordered what that committed before), and notes it for the
+/// handle.
+#[test]
+fn death_found_elsewhere_hides_no_message() {
+    model(|| {
+        let found = Arc::new(Findings::default());
+        let noted = found.clone();
+        both(
+            Memory::slots(2),
+            move |memory| {
+                memory.spsc_producer(|mut tx| tx.try_push(1).unwrap());
+                noted.died(1);
+            },
+            |memory| {
+                let peer = Peer::producer(&memory.producer, &memory.consumer).sharing(&found);
+                let (ring, mut lease) = (memory.spsc(memory.ringer(1)), Lease::new());
+                // SAFETY: the only consumer.
+                let mut rx = unsafe { spsc::Consumer::new(ring, peer, &mut lease) }.unwrap();
+                assert_eq!(until(|| rx.try_pop()), Ok(1));
+                assert_eq!(found.told(), 0);
+                for _ in 0..2 {
+                    let end = until(|| rx.try_pop());
+                    assert_eq!(end, Err(Error::Disconnected(End::Died)));
+                    assert_eq!(found.told(), 1);
+                }
+            },
+        );
     });
 }
 

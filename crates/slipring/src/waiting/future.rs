@@ -15,7 +15,7 @@ use slipring_core::Error as Core;
 use super::on_tokio::OnTokio;
 use super::pipe::ask;
 use super::reactor::Registration;
-use super::{Parker, Waits, again, found, name_check, present};
+use super::{Parker, Waits, again, found, name_check, present, take_note};
 use crate::error::Error;
 use crate::seat::Seat;
 
@@ -97,9 +97,7 @@ pub(crate) fn poll_peer<C: Waits>(
     if !seat.ours() {
         return Poll::Ready(Err(Error::Forked));
     }
-    if let Some(peer) = core.other() {
-        peer.acknowledge();
-    }
+    take_note(core, seat);
     poll_until(core, seat, cx, present)
 }
 

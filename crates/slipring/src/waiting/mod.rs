@@ -219,12 +219,19 @@ pub(crate) fn wait_for_peer<C: Waits>(
     if !seat.ours() {
         return Err(Error::Forked);
     }
-    if let Some(peer) = core.other() {
-        peer.acknowledge();
-    }
+    take_note(core, seat);
     match wait_until(core, seat, until, present) {
         Ok(()) => Ok(()),
         Err(error) => last_look(core, seat, error, &mut present),
+    }
+}
+
+/// The end that this handle was told of is history from now on: for a later consumer, and for the set that the handle
+/// is in.
+fn take_note<C: Waits>(core: &mut C, seat: &Seat) {
+    if let Some(peer) = core.other() {
+        peer.acknowledge();
+        seat.parker.set_history(peer.known());
     }
 }
 

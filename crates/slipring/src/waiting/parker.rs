@@ -14,7 +14,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use slipring_core::broadcast;
 use slipring_core::layout::Kind;
-use slipring_core::seat::State;
+use slipring_core::seat::{Findings, State};
 use slipring_core::wait::{Asked, Face, Sleeper};
 
 use super::again::Again;
@@ -38,8 +38,11 @@ pub(crate) struct Parker {
     pub(crate) number: usize,
     /// By which the handle is woken. It borrows, on loan, from `os` and `region`.
     pub(crate) sleeper: Sleeper<'static>,
-    /// The generation of the peer up to which ends were history when the handle was made.
-    pub(crate) history: AtomicU64,
+    /// The generation of the peer up to which ends are history: they were when the handle was made, or the handle
+    /// took note of them to wait for somebody else.
+    history: AtomicU64,
+    /// What the handle, and the set that it is in, know of the peer's end.
+    pub(crate) findings: Findings,
     /// The descriptor by which an event loop is woken.
     pub(super) polled: Polled,
     /// Whether the peer opens this seat's pipe only when it first writes there: until then no hang-up tells of its
@@ -88,6 +91,7 @@ impl Parker {
             number,
             sleeper,
             history: AtomicU64::new(0),
+            findings: Findings::default(),
             polled: Polled::new(recheck, passed),
             late,
             hung: AtomicU64::new(0),
@@ -100,6 +104,18 @@ impl Parker {
         };
         parker.name.begin(parker.position());
         parker
+    }
+
+    /// Ends of generations up to this one are history.
+    pub(crate) fn set_history(&self, known: u64) {
+        // Relaxed: nothing is read on its strength. The handle alone stores it.
+        self.history.store(known, Ordering::Relaxed);
+    }
+
+    /// The generation of the peer up to which ends are history.
+    pub(super) fn history(&self) -> u64 {
+        // Relaxed: as above.
+        self.history.load(Ordering::Relaxed)
     }
 
     /// What an event loop polls for this seat.

@@ -21,6 +21,8 @@
 //! let events = set.wait()?;
 //! assert_eq!((events[0].key, events[0].ended), (of_log, Some(slipring::End::Finished)));
 //! assert!(matches!(log.try_read(), Err(slipring::Error::Disconnected(_))));
+//! assert!(set.wait()?[0].ready);                  // the end stands
+//! set.unwatch(of_log);
 //! # drop(ticks_tx);
 //! # Ok::<(), slipring::Error>(())
 //! ```
@@ -28,11 +30,45 @@
 //! # What is reported
 //! *Ready* is a level: as long as a handle's next call has something to do or to say, each wait reports
 //! it again, at once. *Ended* is told once for the latest end that a look finds; what was committed before
-//! may still be there: read on until `Disconnected`. (As from a handle: the end of one who aborted or died
-//! is not told once somebody else sits there. An end that the handle told of before may be told again
-//! by the set that it is put into later.) *Overdue* is told once for each deadline.
+//! may still be there: read on until `Disconnected`. *Overdue* is told once for each deadline.
 //! *Renamed* is told once, when the name of a channel that has one leads elsewhere: each wait asks once a second.
 //! *Passive* entries wake nobody: they are looked at when something else ended a wait.
+//!
+//! # Ends
+//! An end stands until somebody else sits opposite. As long as it stands the handle's calls return `Disconnected`,
+//! and each wait reports the handle as ready. It makes no difference who was told before, or how often. A death that
+//! only the set found is told by the handle's `try_` calls as well.
+//!
+//! So a loop that keeps such a handle in its set does not sleep. Do one of two things with it:
+//! - take it out ([`unwatch`](WaitSet::unwatch), or drop it);
+//! - have it take note of the end, by `wait_for_producer` (or `wait_for_consumer`) with a timeout of zero. It says
+//!   `TimedOut`, and the set waits for whoever comes next.
+//!
+//! ```
+//! use slipring::{Error, WaitSet, spsc};
+//! use std::time::Duration;
+//!
+//! let channel = spsc::Builder::<u64>::new(64).heap()?;
+//! let mut rx = channel.consumer()?;
+//! let mut set = WaitSet::new()?;
+//! set.watch(&rx)?;
+//!
+//! drop(channel.producer()?);                      // comes, and finishes
+//! assert!(set.wait()?[0].ready);
+//! assert!(matches!(rx.try_pop(), Err(Error::Disconnected(_))));
+//! assert!(set.wait()?[0].ready);                  // still so
+//! assert!(matches!(rx.wait_for_producer(Duration::ZERO), Err(Error::TimedOut)));
+//! assert!(matches!(set.wait_timeout(Duration::ZERO), Err(Error::TimedOut)));
+//!
+//! channel.producer()?.push(7)?;                   // the next one
+//! assert!(set.wait()?[0].ready);
+//! assert_eq!(rx.try_pop()?, 7);
+//! # Ok::<(), Error>(())
+//! ```
+//!
+//! Once somebody else sits there, the end of one who aborted or died is history, and nobody is told of it any more. A
+//! *finished* end is told first, once, by the handle; until then it is ready. The producer of a `broadcast` channel has
+//! no such end: that some of its consumers left makes it ready only if there is room.
 //!
 //! # How it sleeps
 //! Up to 127 watched channels: one `futex_waitv` on all their doorbells, and on a word of the set's own.
@@ -84,10 +120,11 @@ pub struct Key(u64);
 pub struct Event {
     /// What `watch` returned.
     pub key: Key,
-    /// Whether there is a message (or the room that was asked for), or an error that the handle's next
+    /// Whether there is a message (or the room that was asked for), or an end or an error that the handle's next
     /// call returns.
     pub ready: bool,
-    /// How the other end's holder ended, if that is news.
+    /// How the other end's holder ended, if that is news to this set. The end itself stands: see
+    /// [the module](self#ends).
     pub ended: Option<End>,
     /// Whether its deadline passed.
     pub overdue: bool,

@@ -4,7 +4,9 @@
 //! |---|---|
 //! | `watch` NAME COUNT IDLE | takes the consumers of so many channels, and puts them in a set, with IDLE channels that nobody writes |
 //! | `watch-wait` | waits once; says `I=what` for each event: `ready`, or how the producer ended |
-//! | `watch-pop` I | says the number that is there |
+//! | `watch-pop` I, `watch-pop-waiting` I | says the number that is there; or waits for it |
+//! | `watch-out` I, `watch-in` I | takes the consumer out of the set, and puts it in again |
+//! | `watch-note` I | takes note of the end that it was told of, and waits no longer for the next producer |
 //! | `watch-stream` | for ever; writes to its output each number, with I in the highest byte, and `!I` for a producer that died |
 //! | `watch-answer` COUNT IDLE, `watch-ask` COUNT IDLE N | N messages there (`there-I`) and back (`back-I`), each on another channel (0: until a line comes); both wait by sets, and nothing else is in flight; says `more` when it has its seats, and the asker every thousand |
 //!
@@ -75,17 +77,21 @@ impl Watch {
 
     /// The one message that is in flight.
     fn next(&mut self) -> Result<(usize, u64), Error> {
-        let mut events = Vec::new();
-        while events.is_empty() {
-            events = self.set.wait()?;
-            let died = |event: &Event| event.ended == Some(End::Died);
-            assert!(!events.iter().any(died), "nobody was killed: {events:?}");
-            // Who answered the last message leaves.
-            events.retain(|event| event.ready);
+        let mut found = Vec::new();
+        while found.is_empty() {
+            for event in self.set.wait()? {
+                assert!(event.ready, "{event:?}");
+                let index = self.index(&event);
+                match self.channels[index].1.try_pop() {
+                    Ok(number) => found.push((index, number)),
+                    // Whoever answered the last message leaves.
+                    Err(Error::Disconnected(End::Finished)) => {}
+                    Err(error) => return Err(error),
+                }
+            }
         }
-        assert_eq!(events.len(), 1, "{events:?}");
-        let index = self.index(&events[0]);
-        Ok((index, self.channels[index].1.try_pop()?))
+        assert_eq!(found.len(), 1, "{found:?}");
+        Ok(found[0])
     }
 }
 
@@ -105,11 +111,38 @@ pub(crate) fn obey(party: &mut Party, line: &Line<'_>) -> Said {
             let (_, rx) = &mut watched(party).channels[line.number(1) as usize];
             Ok(vec![rx.try_pop()?.to_string()])
         }
+        "watch-pop-waiting" => {
+            let (_, rx) = &mut watched(party).channels[line.number(1) as usize];
+            Ok(vec![rx.pop()?.to_string()])
+        }
+        "watch-out" => {
+            let watch = watched(party);
+            let (key, _) = watch.channels[line.number(1) as usize];
+            assert!(watch.set.unwatch(key));
+            Ok(vec![])
+        }
+        "watch-in" => {
+            let watch = watched(party);
+            let (key, rx) = &mut watch.channels[line.number(1) as usize];
+            *key = watch.set.watch(rx)?;
+            Ok(vec![])
+        }
+        "watch-note" => {
+            let (_, rx) = &mut watched(party).channels[line.number(1) as usize];
+            take_note(rx);
+            Ok(vec![])
+        }
         "watch-stream" => stream(watched(party)),
         "watch-answer" => answer(line),
         "watch-ask" => ask(line),
         verb => panic!("no verb {verb}"),
     }
+}
+
+/// From now on the set waits for the next producer.
+fn take_note(rx: &mut spsc::Consumer<u64>) {
+    let nobody = rx.wait_for_producer(Duration::ZERO);
+    assert!(matches!(nobody, Err(Error::TimedOut)), "{nobody:?}");
 }
 
 fn wait(watch: &mut Watch) -> Said {
@@ -131,10 +164,16 @@ fn stream(watch: &mut Watch) -> Said {
         for event in watch.set.wait()? {
             let index = watch.index(&event);
             let rx = &mut watch.channels[index].1;
-            while let Ok(number) = rx.try_pop() {
-                log((index as u64) << 56 | number);
-            }
+            let last = loop {
+                match rx.try_pop() {
+                    Ok(number) => log((index as u64) << 56 | number),
+                    Err(error) => break error,
+                }
+            };
             if event.ended == Some(End::Died) {
+                // What the set found, the handle's next call tells.
+                assert!(matches!(last, Error::Disconnected(End::Died)), "{last}");
+                take_note(rx);
                 log(!(index as u64));
             }
         }

@@ -49,12 +49,20 @@ pub(super) struct Entry {
     words: Words,
 }
 
+/// What a look for the peer's end found.
+#[derive(Default)]
+struct Ending {
+    /// Whether an end stands: the handle's next call returns it, unless there is a message or room.
+    stands: bool,
+    /// The end that this set has not told of yet.
+    news: Option<End>,
+}
+
 /// The shared words of an entry.
 struct Words {
     tail: &'static AtomicU64,
     /// Ours, if we read; else the only reader's.
     head: &'static AtomicU64,
-    mine: &'static SeatLine,
     /// Whose end is news: nobody's, for a producer of many.
     peer: Option<(usize, &'static SeatLine)>,
     doorbell: &'static AtomicU32,
@@ -81,7 +89,6 @@ impl Entry {
         let words = Words {
             tail: position(first(Role::Producer)),
             head: position(reader),
-            mine: control.seat(parker.number),
             peer: (!many).then(|| (peer, control.seat(peer))),
             doorbell: &control.bell(parker.role == Role::Consumer).doorbell,
             capacity: geometry.capacity,
@@ -91,7 +98,7 @@ impl Entry {
             },
         };
         Entry {
-            told: parker.history.load(Ordering::Relaxed),
+            told: parker.history(),
             parker,
             passive,
             check_every,
@@ -127,15 +134,15 @@ impl Entry {
 
     /// What there is to report, which is then told.
     pub(super) fn news(&mut self, key: u64) -> Option<Event> {
-        let (ended, corrupt) = match self.ended() {
-            Ok(ended) => (ended, false),
-            Err(_) => (None, true),
+        let (end, corrupt) = match self.end() {
+            Ok(end) => (end, false),
+            Err(_) => (Ending::default(), true),
         };
         let event = Event {
             key: Key(key),
             // After the look for an end: what was committed before it is seen.
-            ready: corrupt || self.ready(),
-            ended,
+            ready: corrupt || end.stands || self.ready(),
+            ended: end.news,
             overdue: std::mem::take(&mut self.overdue),
             renamed: std::mem::take(&mut self.renamed),
         };
@@ -182,67 +189,72 @@ impl Entry {
             || self.words.capacity - used >= room
     }
 
-    /// The end of a peer that is news.
-    fn ended(&mut self) -> Result<Option<End>, Corrupt> {
+    /// Looks for an end of the peer, as the handle's next call does (`Peer::end` of the core): that sees the same
+    /// [`Findings`](slipring_core::seat::Findings).
+    fn end(&mut self) -> Result<Ending, Corrupt> {
         let Some((_, peer)) = self.words.peer else {
-            return self.look_after_members();
+            self.look_after_members();
+            return Ok(Ending::default());
         };
         let life = peer.life()?;
-        // A note of more ends than there were is a stranger's, or newer than this `life`.
-        let noted = self.acknowledged().min(life.generation);
-        let told = self.told.max(noted);
-        self.told = told;
-        // A finished end whose seat has a successor.
-        let last = peer.last_end.load(Ordering::Relaxed) >> 8;
-        if self.parker.role == Role::Consumer
-            && told < last
-            && last < life.generation
-            && peer.unread_end(self.words.mine)
-            && !self.passed(peer)
-        {
-            self.told = last;
-            return Ok(Some(End::Finished));
-        }
+        let history = self.parker.history();
+        self.told = self.told.max(history);
         let end = match life.end() {
             None if self.died(life)? => Some(End::Died),
             end => end,
-        };
-        let news = end.filter(|_| life.generation > told);
-        if news.is_some() {
-            self.told = life.generation;
         }
-        Ok(news)
+        .filter(|_| life.generation > history);
+        let last = self.last_end(peer, life);
+        let stands = end.is_some() || last.is_some_and(|(_, here)| here);
+        // An earlier end comes first, also if its successor has left by now.
+        let ends = [
+            last.map(|(generation, _)| (generation, End::Finished)),
+            end.map(|end| (life.generation, end)),
+        ];
+        let mut ends = ends.into_iter().flatten();
+        let news = ends.find(|(generation, _)| *generation > self.told);
+        if let Some((generation, _)) = news {
+            self.told = generation;
+        }
+        Ok(Ending {
+            stands,
+            news: news.map(|(_, end)| end),
+        })
     }
 
-    /// Whether the handle is past the place of a finished end, which it will then not be told of: it joined
-    /// behind it, or skipped it.
-    fn passed(&self, peer: &SeatLine) -> bool {
+    /// Returns the finished generation before this one, and whether the handle stands at its end, if the handle will
+    /// be told of that. (Not one that joined behind it, or skipped it.)
+    fn last_end(&self, peer: &SeatLine, life: Life) -> Option<(u64, bool)> {
+        if self.parker.role == Role::Producer {
+            return None;
+        }
+        let (last, there) = peer.finished()?;
+        // The handle tells of it once: what follows is its successor's.
+        let known = self.parker.history().max(self.parker.findings.told());
         // Relaxed, both: as in `ready`.
         let head = self.words.head.load(Ordering::Relaxed);
         let at = head.min(self.words.tail.load(Ordering::Relaxed));
-        peer.finished().is_some_and(|(_, there)| there < at)
+        let ahead = known < last && last < life.generation && at <= there;
+        ahead.then_some((last, at == there))
     }
 
     /// Has nobody wait for consumers that died, if there is a reason to ask.
-    fn look_after_members(&mut self) -> Result<Option<End>, Corrupt> {
+    fn look_after_members(&mut self) {
         if std::mem::take(&mut self.ask) {
             // What fails is tried again at the next look.
             let _ = repair_members(&self.parker.region, self.parker.number);
         }
-        Ok(None)
     }
 
-    /// The producer's ends that its consumer has taken note of.
-    fn acknowledged(&self) -> u64 {
-        match self.parker.role {
-            Role::Consumer => self.words.mine.acknowledged.load(Ordering::Relaxed),
-            Role::Producer => 0,
-        }
-    }
-
-    /// Whether the peer, which did not leave, is dead; asked of the kernel if there is a reason.
+    /// Returns `true` if the peer, which did not leave, is dead; asks the kernel if there is a reason.
     fn died(&mut self, life: Life) -> Result<bool, Corrupt> {
-        if life.state != State::Held || life.generation <= self.told || !self.ask {
+        if life.state != State::Held || life.generation <= self.parker.history() {
+            return Ok(false);
+        }
+        if self.parker.findings.is_dead(life.generation) {
+            return Ok(true);
+        }
+        if !self.ask {
             return Ok(false);
         }
         self.ask = false;
@@ -252,7 +264,11 @@ impl Entry {
         // The word, the lock, the word again: free, and the same generation, means dead. Who cannot be
         // asked about is alive.
         let free = matches!(self.parker.region.held(number), Ok(Some(false)));
-        Ok(free && peer.life()? == life)
+        let dead = free && peer.life()? == life;
+        if dead {
+            self.parker.findings.died(life.generation);
+        }
+        Ok(dead)
     }
 
     /// Asks to be woken by `face`, unless that stands already; then whoever calls must look once more.
@@ -316,8 +332,11 @@ impl Entry {
             return self.parker.plug(true);
         };
         let life = peer.life();
-        let present =
-            life.is_ok_and(|life| life.state == State::Held && life.generation > self.told);
+        let present = life.is_ok_and(|life| {
+            life.state == State::Held
+                && life.generation > self.told
+                && !self.parker.findings.is_dead(life.generation)
+        });
         let generation = life.map_or(0, |life| life.generation);
         if self.parker.late {
             (self.hung_up, self.hung) = (false, 0);
