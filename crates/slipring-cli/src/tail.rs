@@ -65,6 +65,10 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         (None, false) => Seek::Newest,
     };
     let mut watch = Watch::new(&args.name, seek)?;
+    if matches!(seek, Seek::Newest) {
+        // Without a producer it waits for the next one.
+        watch.skip_end()?;
+    }
     let mut tail = Tail {
         show: match (args.count, args.json, args.hex) {
             (true, ..) => None,

@@ -14,8 +14,9 @@ use std::time::Duration;
 
 use executor::block_on;
 use rustix::event::{PollFd, PollFlags, poll};
-use slipring::broadcast::{self, WhenFull};
-use slipring::{Error, Kind, Readiness, Wait, WaitSet, bytes, spsc};
+use slipring::broadcast::{self, Seek, WhenFull};
+use slipring::inspect::Watch;
+use slipring::{End, Error, Kind, Readiness, Wait, WaitSet, bytes, spsc};
 
 /// So long that one who is never told is a test that does not end.
 const FOR_EVER: Duration = Duration::from_secs(3600);
@@ -286,6 +287,42 @@ fn messages_come_first() {
     assert_eq!(rx.pop().unwrap(), 1);
     assert!(matches!(rx.pop(), Err(Error::Disconnected(_))));
     not_found(&rx.wait_for_producer(FOR_EVER).unwrap_err(), &name);
+}
+
+/// A watch that begins behind all that was sent is told the end, as a consumer is, at each call.
+#[test]
+fn late_watchers_are_told_ends() {
+    let domain = Domain::new("watched");
+    let name = domain.name("x");
+    let builder = broadcast::Builder::<u64>::new(4);
+    let mut tx = builder.producer(&name).unwrap();
+    tx.push(1).unwrap();
+    let mut early = Watch::new(&name, Seek::Newest).unwrap();
+    assert!(matches!(early.try_next(), Err(Error::Empty)));
+    // Its producer is there: nothing is skipped.
+    early.skip_end().unwrap();
+    drop(tx);
+    let mut late = Watch::new(&name, Seek::Newest).unwrap();
+    for watch in [&mut early, &mut late] {
+        for _ in 0..3 {
+            let end = watch.try_next().unwrap_err();
+            assert!(matches!(end, Error::Disconnected(End::Finished)), "{end}");
+        }
+        let end = watch.next_timeout(FOR_EVER).unwrap_err();
+        assert!(matches!(end, Error::Disconnected(End::Finished)), "{end}");
+        watch.skip_end().unwrap();
+        assert!(matches!(watch.try_next(), Err(Error::Empty)));
+    }
+    let mut tx = builder.producer(&name).unwrap();
+    tx.push(2).unwrap();
+    tx.abort();
+    for watch in [&mut early, &mut late] {
+        // Not before what it has sent.
+        watch.skip_end().unwrap();
+        assert_eq!(watch.try_next().unwrap().payload, 2_u64.to_le_bytes());
+        let end = watch.try_next().unwrap_err();
+        assert!(matches!(end, Error::Disconnected(End::Aborted)), "{end}");
+    }
 }
 
 /// Two who go on talking are left alone: each look finds that the other has moved.

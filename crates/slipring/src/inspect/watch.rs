@@ -7,7 +7,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use slipring_core::Error as Core;
@@ -49,7 +49,7 @@ pub struct Watch {
     /// How many naps it took since the last message.
     naps: u32,
     // After `core`, which points into both.
-    _notes: Arc<SeatLine>,
+    notes: Arc<SeatLine>,
     region: Region,
 }
 
@@ -68,6 +68,15 @@ pub struct Message<'w> {
     pub number: u64,
     /// Its bytes.
     pub payload: &'w [u8],
+}
+
+/// What is known of the producer if the ends of its generations up to `known` are history. It takes note of ends in
+/// `notes`, which live longer.
+fn producer(line: &'static SeatLine, notes: &Arc<SeatLine>, known: u64) -> Peer<'static> {
+    // Relaxed: read by this thread alone.
+    notes.acknowledged.store(known, Ordering::Relaxed);
+    // SAFETY: behind an `Arc` that lives beside the watch's `core` and is never given away, and made of atomics.
+    Peer::producer(line, unsafe { &*Arc::as_ptr(notes) })
 }
 
 impl Watch {
@@ -95,34 +104,28 @@ impl Watch {
         })?;
         let control = region.control();
         let (line, page) = (control.seat(0), control.role(&geometry, 0));
-        // As a consumer: behind all that the last producer sent, its end is history.
-        let life = line.life()?;
-        let over = life.end().is_some() || region.held(0)? == Some(false);
-        let notes = SeatLine::default();
+        // As a consumer: behind all that was sent only the last end is news.
         let known = match seek {
-            Seek::Newest if over => life.generation,
-            Seek::Newest => life.generation.saturating_sub(1),
+            Seek::Newest => line.life()?.generation.saturating_sub(1),
             Seek::Oldest | Seek::To(_) => 0,
         };
-        notes
-            .acknowledged
-            .store(known, std::sync::atomic::Ordering::Relaxed);
-        let notes = Arc::new(notes);
-        // SAFETY: behind an `Arc` that lives beside `core` and is never given away, and made of atomics.
-        let peer = Peer::producer(line, unsafe { &*Arc::as_ptr(&notes) });
+        let notes = Arc::new(SeatLine::default());
+        let peer = producer(line, &notes, known);
         let core = Watcher::new(&page.position.0, &page.gate.0, slots, peer, seek)?;
         Ok(Watch {
             core,
             payload: vec![0; geometry.slot_size as usize],
             naps: 0,
-            _notes: notes,
+            notes,
             region,
         })
     }
 
     /// Copies the next message: `Empty` if there is none now, `Lagged(n)` if it and others were
     /// given up to be overwritten before they were copied, n in all (the next call goes on behind them),
-    /// `Disconnected` if there is none and the producer left. That it *died* [`next_timeout`](Self::next_timeout) finds out.
+    /// `Disconnected` if there is none and the producer left, also before this watch began. That it *died*
+    /// [`next_timeout`](Self::next_timeout) finds out. Each call tells of an end until somebody else is the producer;
+    /// see [`skip_end`](Self::skip_end).
     pub fn try_next(&mut self) -> Result<Message<'_>, Error> {
         let number = self.core.try_next(&mut self.payload)?;
         Ok(self.message(number))
@@ -156,6 +159,21 @@ impl Watch {
             self.naps = self.naps.saturating_add(1);
             std::thread::sleep(left.min(nap));
         }
+    }
+
+    /// Takes the end of the last producer for history, so that the next calls wait for another producer. Does nothing if
+    /// that one is still there, or has sent something that this watch has not shown. Asks the kernel: one system call.
+    pub fn skip_end(&mut self) -> Result<(), Error> {
+        let control = self.region.control();
+        let (line, page) = (control.seat(0), control.role(self.region.geometry(), 0));
+        let life = line.life()?;
+        let over = life.end().is_some() || self.region.held(0)? == Some(false);
+        // Relaxed: behind `life`, which brings all that was sent before that end. (As the lock does, of one who died.)
+        let shown = page.position.0.load(Ordering::Relaxed) == self.core.position();
+        if over && shown && line.life()? == life {
+            *self.core.peer() = producer(line, &self.notes, life.generation);
+        }
+        Ok(())
     }
 
     fn message(&mut self, number: u64) -> Message<'_> {
