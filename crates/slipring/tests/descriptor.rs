@@ -3,9 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use slipring::{End, Error, Readiness, bytes, spsc};
+use slipring::{End, Error, Readiness, WaitSet, bytes, spsc};
 
 /// What a poll says now.
 fn now(fd: BorrowedFd<'_>) -> PollFlags {
@@ -104,6 +105,35 @@ fn an_end_is_told_once_and_then_the_descriptor_rests_until_somebody_comes() {
     tx.push(7).unwrap();
     assert_eq!(now(rx.as_fd().unwrap()), PollFlags::IN);
     assert_eq!(rx.pop().unwrap(), 7);
+}
+
+/// Told by another call before, or by arming itself, or by a set: it says so again.
+#[test]
+fn arming_tells_ends_again() {
+    fn finished(told: Result<Readiness, Error>) -> bool {
+        matches!(told, Err(Error::Disconnected(End::Finished)))
+    }
+    let mut set = WaitSet::new().unwrap();
+    for (tx, mut rx) in channels() {
+        drop(tx);
+        assert!(finished(rx.arm()) && finished(rx.arm()));
+        assert!(rx.pop().is_err() && finished(rx.arm()));
+        let key = set.watch(&rx).unwrap();
+        assert!(set.wait_timeout(Duration::ZERO).unwrap()[0].ready);
+        assert!(set.unwatch(key));
+        assert!(finished(rx.arm()) && finished(rx.arm()));
+        assert_eq!(now(rx.as_fd().unwrap()), PollFlags::empty());
+    }
+    for (mut tx, rx) in channels() {
+        (0..4).for_each(|value| tx.push(value).unwrap());
+        drop(rx);
+        assert!(tx.try_push(4).is_err() && finished(tx.arm(1)));
+        assert!(finished(tx.arm(1)));
+        let key = set.watch_room(&tx, 1).unwrap();
+        assert!(set.wait_timeout(Duration::ZERO).unwrap()[0].ready);
+        assert!(set.unwatch(key));
+        assert!(finished(tx.arm(1)) && finished(tx.arm(4)));
+    }
 }
 
 /// The byte of a waker that was slow: what it tells of was found before, and it comes after the next

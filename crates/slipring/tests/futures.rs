@@ -10,10 +10,11 @@ use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
 use std::{pin::pin, thread};
 
 use executor::{block_on, channels, fork, join_all, poll_once, polls_until, succeeded};
-use slipring::{End, Error, Wait, bytes, spsc};
+use slipring::{End, Error, Wait, WaitSet, bytes, spsc};
 
 const MESSAGES: u64 = 20_000;
 const AT_ONCE: Wait = Wait::Sleep {
@@ -314,6 +315,75 @@ fn an_end_wakes_whoever_waits() {
                 assert!(matches!(failed.error, Error::Disconnected(end) if end == expected));
             });
         }
+    }
+}
+
+/// Told by another call before, or by a future, or by a set: it says so again, at once.
+#[test]
+fn futures_tell_ends_again() {
+    fn finished<T>(told: Poll<Result<T, Error>>) -> bool {
+        matches!(told, Poll::Ready(Err(Error::Disconnected(End::Finished))))
+    }
+    let mut set = WaitSet::new().unwrap();
+    for (tx, mut rx) in channels(1) {
+        drop(tx);
+        assert!(finished(poll_once(rx.pop_async())) && finished(poll_once(rx.pop_async())));
+        assert!(rx.pop().is_err() && finished(poll_once(rx.pop_async())));
+        let key = set.watch(&rx).unwrap();
+        assert!(finished(poll_once(rx.pop_async())));
+        assert!(set.wait_timeout(Duration::ZERO).unwrap()[0].ready);
+        assert!(set.unwatch(key));
+        assert!(finished(poll_once(rx.pop_async())) && finished(poll_once(rx.pop_async())));
+    }
+    for (mut tx, rx) in channels(1) {
+        tx.push(1).unwrap();
+        drop(rx);
+        assert!(tx.try_push(2).is_err() && finished(poll_once(tx.reserve_async(1))));
+        assert!(finished(poll_once(tx.reserve_async(1))));
+        let key = set.watch_room(&tx, 1).unwrap();
+        assert!(set.wait_timeout(Duration::ZERO).unwrap()[0].ready);
+        assert!(set.unwatch(key));
+        assert!(finished(poll_once(tx.reserve_async(1))));
+    }
+}
+
+/// A future that notes the end has the set wait for the next producer.
+#[test]
+fn futures_take_note_for_sets() {
+    let (tx, mut rx) = spsc::channel::<u64>(1).unwrap();
+    let mut set = WaitSet::new().unwrap();
+    set.watch(&rx).unwrap();
+    drop(tx);
+    assert!(poll_once(rx.pop_async()).is_ready());
+    assert!(set.wait_timeout(Duration::ZERO).unwrap()[0].ready);
+    // It cannot wait in a set, but takes note.
+    let refused = poll_once(rx.wait_for_producer_async());
+    assert!(matches!(refused, Poll::Ready(Err(Error::InSet))));
+    let told = set.wait_timeout(Duration::ZERO);
+    assert!(matches!(told, Err(Error::TimedOut)), "{told:?}");
+}
+
+/// Only the set asks the kernel; what it found out, a future tells.
+#[test]
+fn futures_tell_deaths_found_by_sets() {
+    let builder = spsc::Builder::<u64>::new(4).check_every(Duration::from_secs(3600));
+    let channel = builder.memfd().unwrap();
+    let mut rx = channel.consumer().unwrap();
+    let child = fork(|| {
+        let _tx = channel.producer().unwrap();
+        rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL)
+            .unwrap();
+    });
+    assert!(!succeeded(child));
+    let mut set = WaitSet::new().unwrap();
+    set.watch(&rx).unwrap();
+    let found = set.wait_timeout(Duration::ZERO).unwrap();
+    assert!(found[0].ready && found[0].ended == Some(End::Died));
+    for _ in 0..2 {
+        let told = poll_once(rx.pop_async());
+        let died = matches!(told, Poll::Ready(Err(Error::Disconnected(End::Died))));
+        assert!(died, "{told:?}");
+        assert!(set.wait_timeout(Duration::ZERO).unwrap()[0].ready);
     }
 }
 
