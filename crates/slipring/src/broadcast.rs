@@ -385,14 +385,20 @@ impl<T: Payload> Producer<T> {
         &mut self,
         values: I,
     ) -> Result<usize, (usize, Error)> {
-        // Fused: once it has ended, its size hint says so.
-        let mut values = values.into_iter().fuse();
-        let mut written = 0;
+        let mut values = values.into_iter();
+        let (mut written, mut ended) = (0, false);
         // Room comes first: a value that was taken could not be given back.
-        while values.size_hint().1 != Some(0) {
+        while !ended && values.size_hint().1 != Some(0) {
             self.ensure(1, Until::Forever)
                 .map_err(|error| (written, error))?;
-            let count = self.core.try_push_iter(&mut values);
+            // Not `fuse`: it leaves an iterator that promises to stay at its end as it is, and such a one's size
+            // hint need not tell of the end.
+            let mut seen = std::iter::from_fn(|| {
+                let value = values.next();
+                ended = value.is_none();
+                value
+            });
+            let count = self.core.try_push_iter(&mut seen);
             written += count.map_err(|error| (written, error.into()))?;
         }
         Ok(written)

@@ -72,6 +72,41 @@ fn push_iter_of_broadcast_waits_before_taking() {
     assert_eq!(left.join().unwrap(), 3);
 }
 
+/// An iterator that stays at its end (`FusedIterator`), and whose size hint never tells that it is there.
+#[test]
+fn push_iter_ends_with_silent_iterators() {
+    let (done, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let words = || "1 2 3".split_whitespace();
+        let numbers = || words().map(|word| word.parse::<u64>().unwrap());
+        let (mut tx, mut rx) = spsc::channel(4).unwrap();
+        let pushed = tx.push_iter(numbers()).unwrap();
+        assert!(rx.try_read(4).unwrap().iter().copied().eq(1..=3));
+        let channel = broadcast::Builder::new(4).heap().unwrap();
+        let mut tx = channel.producer().unwrap();
+        let mut rx = channel.consumer().unwrap();
+        let broadcast = tx.push_iter(numbers()).unwrap();
+        assert!(rx.try_read(4).unwrap().iter().copied().eq(1..=3));
+        done.send([pushed, broadcast]).unwrap();
+    });
+    // A loop that does not end would hold the test up for good.
+    assert_eq!(told.recv_timeout(Duration::from_secs(60)), Ok([3, 3]));
+}
+
+/// An iterator that goes on behind its end is not asked again.
+#[test]
+fn push_iter_stops_at_the_first_end() {
+    let (mut tx, mut rx) = spsc::channel::<u64>(8).unwrap();
+    let mut calls = 0;
+    let values = std::iter::from_fn(|| {
+        calls += 1;
+        (calls % 3 != 0).then_some(calls)
+    });
+    assert_eq!(tx.push_iter(values).unwrap(), 2);
+    assert!(rx.try_read(8).unwrap().iter().copied().eq(1..=2));
+    assert_eq!(calls, 3);
+}
+
 #[test]
 fn nothing_wanted_is_not_waited_for() {
     let (_tx, mut rx) = spsc::channel::<u64>(4).unwrap();
