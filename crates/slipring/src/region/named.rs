@@ -26,6 +26,10 @@ use crate::lock;
 use crate::name::{Name, directory};
 use crate::seat::{Role, spent};
 
+/// The front of the name of a channel that was moved by mistake, and could not get its own again. It is a channel's
+/// name, so that `ls` shows it and `rm` takes it.
+const PUT_BACK: &str = "moved-";
+
 impl Region {
     /// Makes a new named channel; `AlreadyExists` if there is one, which is not touched.
     pub(crate) fn create(name: &Name, plan: &Plan) -> Result<Region, Error> {
@@ -248,15 +252,20 @@ fn unlink(place: &Place) -> Result<(), Error> {
     };
     Parts::of_channel(&place.dir).map_err(|foreign| refuse(foreign, place.shown()))?;
     let parent = place.parent()?;
-    let rename = |from: &str, to: &str| {
-        let noreplace = RenameFlags::NOREPLACE;
-        rustix::fs::renameat_with(&parent, from, &parent, to, noreplace)
-    };
+    let rename = |from: &str, to: &str| move_to(&parent, from, to);
     let (topic, old) = (place.name.topic(), temporary(REMOVING));
     rename(topic, &old).map_err(|errno| match errno {
         Errno::NOENT => place.name.not_found(),
         errno => Error::named(format_args!("remove {}", place.shown().display()), errno),
     })?;
+    if !leads_to(&parent, &old, &place.dir) {
+        // Somebody gave the name to another channel since we looked.
+        return match put_back(&parent, &old, topic) {
+            // Nothing is there: a creator has swept what we moved.
+            Err(Errno::NOENT) => Ok(()),
+            _ => Err(place.name.not_found()),
+        };
+    }
     let left = place.shown().with_file_name(&old);
     match discard(&parent, &old, &place.dir) {
         // Somebody put something there since we looked. Nothing is removed yet.
@@ -272,6 +281,20 @@ fn unlink(place: &Place) -> Result<(), Error> {
         }
         // The name is gone; a later creator sweeps.
         Ok(()) | Err(Foreign::Unknown(_)) => Ok(()),
+    }
+}
+
+/// Renames a directory, unless something has the new name.
+fn move_to(parent: &OwnedFd, from: &str, to: &str) -> Result<(), Errno> {
+    rustix::fs::renameat_with(parent, from, parent, to, RenameFlags::NOREPLACE)
+}
+
+/// Gives a channel that was moved by mistake its name again. If the name is taken by now, the channel gets one that
+/// nobody sweeps.
+fn put_back(parent: &OwnedFd, moved: &str, topic: &str) -> Result<(), Errno> {
+    match move_to(parent, moved, topic) {
+        Err(Errno::EXIST) => move_to(parent, moved, &temporary(PUT_BACK)),
+        moved => moved,
     }
 }
 
@@ -362,4 +385,87 @@ pub(crate) fn list() -> Result<Vec<Name>, Error> {
     }
     names.sort();
     Ok(names)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use rustix::fs::Mode;
+    use std::fs;
+    use std::path::Path;
+
+    /// A directory of one test, gone with it.
+    struct Dir(PathBuf);
+
+    impl Dir {
+        fn new(test: &str) -> Dir {
+            let path = format!("/dev/shm/slipring-{test}-{}", std::process::id());
+            fs::create_dir(&path).unwrap();
+            Dir(path.into())
+        }
+
+        fn open(&self) -> OwnedFd {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            rustix::fs::open(&self.0, flags, Mode::empty()).unwrap()
+        }
+    }
+
+    impl Drop for Dir {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    /// What looks like a channel that lost its control file.
+    fn channel(parent: &OwnedFd, topic: &str) -> OwnedFd {
+        rustix::fs::mkdirat(parent, topic, Mode::RWXU).unwrap();
+        let dir = open_at(parent, topic).unwrap();
+        pipes::create(&dir, 2, 0o600).unwrap();
+        dir
+    }
+
+    fn hidden(dir: &Path) -> Vec<String> {
+        let entries = fs::read_dir(dir).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.starts_with('.')).collect()
+    }
+
+    /// Two remove a channel without a control file, which has no locks to keep them apart. Between the later one's
+    /// look and its rename somebody makes a new channel of that name.
+    #[test]
+    fn a_channel_made_meanwhile_stays() {
+        let dir = Dir::new("made-meanwhile");
+        let parent = dir.open();
+        let name = Name::new("x").unwrap();
+        let place = Place::new(&name, channel(&parent, "x"), &parent).unwrap();
+        fs::rename(dir.0.join("x"), dir.0.join("elsewhere")).unwrap();
+        let live = channel(&parent, "x");
+        assert!(matches!(unlink(&place), Err(Error::NotFound { .. })));
+        assert!(leads_to(&parent, "x", &live));
+        assert_eq!(entries(&live).len(), 2);
+        assert_eq!(hidden(&dir.0), Vec::<String>::new());
+        // The right one goes.
+        let place = Place::new(&name, live, &parent).unwrap();
+        unlink(&place).unwrap();
+        assert!(!exists(&parent, "x"));
+    }
+
+    /// The name was taken a second time before the channel got it back.
+    #[test]
+    fn a_moved_channel_is_not_swept() {
+        let dir = Dir::new("moved");
+        let parent = dir.open();
+        let old = temporary(REMOVING);
+        let live = channel(&parent, &old);
+        channel(&parent, "x");
+        put_back(&parent, &old, "x").unwrap();
+        sweep(&parent);
+        let names = entries(&parent);
+        let moved = names.iter().find(|name| name.starts_with(PUT_BACK));
+        let moved = moved.unwrap();
+        assert!(Name::new(moved).is_ok());
+        assert!(leads_to(&parent, moved, &live));
+        assert_eq!(names.len(), 2, "{names:?}");
+    }
 }
