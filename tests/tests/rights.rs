@@ -371,6 +371,29 @@ fn groups_are_inherited() {
     }
 }
 
+/// Another user's creator is at work: it has made its directory, and nothing in it yet. A creator of the same user
+/// that died just then, under a umask that took its rights away, is swept after.
+#[test]
+fn others_new_directories_are_not_swept() {
+    if !is_root() {
+        return any_umask_leaves_directories_usable();
+    }
+    let room = room();
+    fs::set_permissions(room.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    let begun = |name: &str, user, mode| {
+        let dir = room.path().join(name);
+        fs::create_dir(&dir).unwrap();
+        fs::set_permissions(&dir, fs::Permissions::from_mode(mode)).unwrap();
+        chown(&dir, Some(user), Some(user)).unwrap();
+        dir
+    };
+    let others = begun(".new-0123456789abcdef", 0, 0o700);
+    let own = begun(".new-fedcba9876543210", STRANGER, 0o000);
+    stranger(&room, STRANGER).ok("create ticks");
+    assert!(others.exists());
+    assert!(!own.exists());
+}
+
 /// Without /dev/shm, with a file in its place, or with a read-only one, the error says to set SLIPRING_DIR.
 #[test]
 fn unusable_shm_names_slipring_dir() {

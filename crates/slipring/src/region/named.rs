@@ -343,12 +343,20 @@ fn sweep(parent: &OwnedFd) {
                     let _ = discard(parent, &name, &dir);
                 }
             }
-            // Its creator died before it had the right to open it: so it is empty, and else it stays.
-            Err(_) => {
+            // Its creator, this user, died before it had the right to open it: so it is empty, and else it stays.
+            Err(Errno::ACCESS) if is_own(parent, &name) => {
                 let _ = rustix::fs::unlinkat(parent, &name, AtFlags::REMOVEDIR);
             }
+            // Another user's: perhaps it is being made. Or it could not be asked for.
+            Err(_) => {}
         }
     }
+}
+
+/// Returns `true` if this user owns what has that name.
+fn is_own(parent: &OwnedFd, name: &str) -> bool {
+    rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)
+        .is_ok_and(|stat| stat.st_uid == rustix::process::geteuid().as_raw())
 }
 
 fn is_dir(parent: &OwnedFd, name: &str) -> bool {
