@@ -30,6 +30,8 @@ step cargo run --quiet --release --locked -p slipring-storm
 RUSTDOCFLAGS="-D warnings" step cargo doc --workspace --no-deps --locked --quiet
 RUSTDOCFLAGS="-D warnings" step cargo doc -p slipring --features tokio --no-deps --locked --quiet
 step cargo test --workspace --locked
+# As users without `std` have the core. (The workspace turns that feature on.)
+step cargo test -p slipring-core --locked --test guards
 # What stands behind features: streams and tokio. (The rest was run above.)
 step cargo test -p slipring --features tokio --locked --test futures --test on_tokio --test overlooked
 step cargo test -p slipring --features tokio --locked --doc

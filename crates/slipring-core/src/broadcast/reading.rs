@@ -465,12 +465,13 @@ impl<T: Copy> Messages<'_, '_, T> {
     /// If `count` is more than `len`, as for a slice; then nothing is released.
     #[inline]
     pub fn release(self, count: usize) {
-        assert!(
-            count <= self.count,
-            "release of {count} messages of {}",
-            self.count
-        );
+        // First: a guard that this panic dropped would release all, where `std` does not tell of the panic.
         let mut guard = ManuallyDrop::new(self);
+        assert!(
+            count <= guard.count,
+            "release of {count} messages of {}",
+            guard.count
+        );
         if count > 0 && guard.consumer.reader.ours() {
             guard.consumer.release(count);
         }
