@@ -381,10 +381,12 @@ impl<'m> Consumer<'m> {
     }
 
     /// The oldest record, in place: `Empty`, `Disconnected` (empty, and no producer), `Corrupt`.
-    #[inline]
+    // Always: with `begin_guard` it is just beyond what the compiler takes for small.
+    #[inline(always)]
     pub fn try_read(&mut self) -> Result<Record<'_, 'm>, Error> {
         self.ensure()?;
         let len = self.length(self.reader.at())?;
+        self.reader.begin_guard();
         Ok(Record {
             consumer: self,
             len,
@@ -392,10 +394,11 @@ impl<'m> Consumer<'m> {
     }
 
     /// Up to `max` records, in place: at least one, or an error.
-    #[inline]
+    #[inline(always)]
     pub fn try_read_batch(&mut self, max: usize) -> Result<Records<'_, 'm>, Error> {
         self.ensure()?;
         let end = self.reader.at();
+        self.reader.begin_guard();
         Ok(Records {
             consumer: self,
             last: end,
@@ -409,12 +412,16 @@ impl<'m> Consumer<'m> {
     /// `TooLarge` and stays.
     #[inline]
     pub fn try_pop(&mut self, out: &mut [u8]) -> Result<usize, Error> {
-        let record = self.try_read()?;
-        let len = record.len();
+        self.ensure()?;
+        let len = self.length(self.reader.at())?;
+        // It ends by name, and is never dropped: so without `begin_guard`.
+        let record = Record {
+            consumer: self,
+            len,
+        };
         match out.get_mut(..len) {
             Some(out) => {
                 out.copy_from_slice(&record);
-                // By name: a drop would not, in a destructor that a panic runs.
                 record.release();
             }
             None => {
@@ -502,8 +509,8 @@ impl<'m> Consumer<'m> {
 }
 
 /// A record read in place. Dropping it releases it; [`keep`](Self::keep) does not. Nor does a kill while it
-/// is held, nor a drop while the thread is panicking (with the feature `std`): the next read sees it again,
-/// or the successor's.
+/// is held, nor a drop by a panic that began while it was held (with the feature `std`): the next read sees it
+/// again, or the successor's.
 ///
 /// An early return by `?` is a drop like any other: where the record is to be read again after an error,
 /// `if let Err(error) = handle(&record) { record.keep(); return Err(error) }`.
@@ -564,8 +571,8 @@ impl Drop for Record<'_, '_> {
 
 /// A run of records read in place, one after another, released together when this is dropped:
 /// those that were returned, and no others. [`keep_last`](Self::keep_last) releases all of them but the last
-/// one, [`keep`](Self::keep) none. A kill while it is held releases none, nor does a drop while the thread is
-/// panicking (with the feature `std`): the next read sees them again, or the successor's.
+/// one, [`keep`](Self::keep) none. A kill while it is held releases none, nor does a drop by a panic that
+/// began while it was held (with the feature `std`): the next read sees them again, or the successor's.
 ///
 /// An early return by `?` is a drop like any other, and releases the record that failed, too. A loop that may
 /// fail keeps that one:

@@ -315,6 +315,8 @@ pub(crate) struct Reader<'m> {
     limit: &'m Lease,
     slip: Slip,
     hand_back: HandBack,
+    /// Whether the thread was panicking when the last guard was made.
+    panicked: bool,
     /// Wakes the writer.
     bell: Ringer<'m>,
     pub(crate) peer: Peer<'m>,
@@ -343,6 +345,7 @@ impl<'m> Reader<'m> {
         limit.set(at);
         Reader {
             hand_back: HandBack::new(words.writable),
+            panicked: false,
             words,
             at,
             limit,
@@ -364,12 +367,32 @@ impl<'m> Reader<'m> {
         self.limit.alive()
     }
 
-    /// Returns `true` if a guard that goes out of scope releases its messages: not in a forked copy, nor
-    /// while its thread is panicking, also where the panic is older than the guard. The code that was to
-    /// read them may have read some: nobody knows which, so all stay to be read again, as after a kill.
+    /// Notes whether the thread is panicking: to be called when a guard is made. (The note is not in the guard itself,
+    /// which so fits two registers. There is one guard at a time.)
+    #[inline]
+    pub(crate) fn begin_guard(&mut self) {
+        // Plain version: the assignment alone. A store costs more here than two looks.
+        if panicking() || self.panicked {
+            self.note_panic();
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn note_panic(&mut self) {
+        self.panicked = panicking();
+    }
+
+    /// Returns `true` if a guard that goes out of scope releases its messages: not in a forked copy, nor if its
+    /// thread began to panic since the guard was made. The code that was to read them may have read some: nobody
+    /// knows which, so all stay to be read again, as after a kill.
+    ///
+    /// A guard that was made during a panic is a destructor's, which drops it where it is done with it: there, too, a
+    /// loop that reads until nothing is left must come to its end. (So a second panic, caught within that destructor,
+    /// releases. `std`'s mutex sees no such one either.)
     #[inline]
     pub(crate) fn drop_releases(&self) -> bool {
-        self.ours() && !panicking()
+        self.ours() && (!panicking() || self.panicked)
     }
 
     /// Up to where it is known to be committed, without a look at the writer's position.

@@ -21,8 +21,9 @@
 //!
 //! Each imports only from those above it; the protocols do not know each other.
 //!
-//! The feature `std` adds one thing: a guard that a panic drops releases nothing. Without it no code
-//! here can ask whether its thread is panicking, and such a guard releases what any other would.
+//! The feature `std` adds one thing: a guard that is in hand when a panic begins, and that the panic drops, releases
+//! nothing. Without it no code here can ask whether its thread is panicking, and such a guard releases what any
+//! other would.
 #![no_std]
 
 #[cfg(feature = "std")]

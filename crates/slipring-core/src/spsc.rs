@@ -397,6 +397,7 @@ impl<'m, T: Copy> Consumer<'m, T> {
     #[inline]
     pub fn try_read(&mut self, max: usize) -> Result<Messages<'_, 'm, T>, Error> {
         let count = self.best_effort(max)?;
+        self.reader.begin_guard();
         Ok(Messages {
             consumer: self,
             count,
@@ -467,8 +468,8 @@ impl<'m, T: Copy> Consumer<'m, T> {
 }
 
 /// Messages read in place. Dropping it releases them all; [`release`](Self::release) the first few;
-/// [`keep`](Self::keep) none. A kill while it is held releases none, nor does a drop while the thread is
-/// panicking (with the feature `std`): the next read sees them again, or the successor's.
+/// [`keep`](Self::keep) none. A kill while it is held releases none, nor does a drop by a panic that
+/// began while it was held (with the feature `std`): the next read sees them again, or the successor's.
 ///
 /// `Result`'s `?` drops it as the end of a loop does, and nothing can tell the two apart: a loop that may
 /// leave early says itself how many messages it has dealt with, and the rest stays to be read again.

@@ -102,14 +102,80 @@ fn successor_of_a_panic_reads_again() {
     assert!(rx.try_read(10).unwrap().iter().copied().eq(0..10));
 }
 
-/// A guard that is made while the thread panics already is treated alike; calls that copy, or name what
-/// they release, work as ever.
+/// A destructor that reads until nothing is left comes to its end, though a panic runs it: its guards are younger
+/// than the panic.
+#[test]
+fn destructor_in_a_panic_drains() {
+    // More than there are: a loop that does not end would hold the test up for good.
+    let enough = 100;
+    let (_tx, mut rx) = spsc_of_ten();
+    let mut seen = Vec::new();
+    panics(|| {
+        let _end = AtDrop(|| {
+            while let Ok(messages) = rx.try_read(4)
+                && seen.len() < enough
+            {
+                seen.extend(messages.iter().copied());
+            }
+        });
+        panic_now();
+    });
+    assert_eq!(seen, Vec::from_iter(0..10));
+
+    let (_tx, mut rx) = broadcast_of_ten();
+    seen.clear();
+    panics(|| {
+        let _end = AtDrop(|| {
+            while let Ok(messages) = rx.try_read(4)
+                && seen.len() < enough
+            {
+                seen.extend(messages.iter().copied());
+            }
+        });
+        panic_now();
+    });
+    assert_eq!(seen, Vec::from_iter(0..10));
+
+    let (_tx, mut rx) = bytes_of_ten();
+    seen.clear();
+    panics(|| {
+        let _end = AtDrop(|| {
+            seen.push(u64::from(rx.try_read().unwrap()[0]));
+            while let Ok(mut records) = rx.try_read_batch(4)
+                && seen.len() < enough
+            {
+                while let Some(record) = records.next().unwrap() {
+                    seen.push(u64::from(record[0]));
+                }
+            }
+        });
+        panic_now();
+    });
+    assert_eq!(seen, Vec::from_iter(0..10));
+}
+
+/// The note that a guard was made during a panic is no later guard's.
+#[test]
+fn panic_after_a_draining_destructor_keeps() {
+    let (_tx, mut rx) = spsc_of_ten();
+    panics(|| {
+        let _end = AtDrop(|| rx.try_read(2).unwrap().keep());
+        panic_now();
+    });
+    panics(|| {
+        let _messages = rx.try_read(10).unwrap();
+        panic_now();
+    });
+    assert!(rx.try_read(10).unwrap().iter().copied().eq(0..10));
+}
+
+/// Calls that copy, or name what they release, work in a destructor that a panic runs.
 #[test]
 fn destructor_in_a_panic_releases_by_name() {
     let (_tx, mut rx) = spsc_of_ten();
     panics(|| {
         let _end = AtDrop(|| {
-            drop(rx.try_read(10).unwrap());
+            rx.try_read(10).unwrap().keep();
             rx.try_read(10).unwrap().release(2);
             assert_eq!(rx.try_pop().unwrap(), 2);
         });
@@ -120,7 +186,7 @@ fn destructor_in_a_panic_releases_by_name() {
     let (_tx, mut rx) = broadcast_of_ten();
     panics(|| {
         let _end = AtDrop(|| {
-            drop(rx.try_read(10).unwrap());
+            rx.try_read(10).unwrap().keep();
             rx.try_read(10).unwrap().release(2);
             assert_eq!(rx.try_pop().unwrap(), 2);
         });
@@ -131,7 +197,7 @@ fn destructor_in_a_panic_releases_by_name() {
     let (_tx, mut rx) = bytes_of_ten();
     panics(|| {
         let _end = AtDrop(|| {
-            drop(rx.try_read().unwrap());
+            rx.try_read().unwrap().keep();
             rx.try_read().unwrap().release();
             let mut records = rx.try_read_batch(10).unwrap();
             records.next().unwrap();

@@ -291,6 +291,7 @@ impl<'m, T: Copy> Consumer<'m, T> {
             self.ensure()?;
         }
         let count = max.min(self.known());
+        self.reader.begin_guard();
         Ok(Messages {
             consumer: self,
             count,
@@ -396,8 +397,8 @@ fn gate_error(found: u64, expected: u64) -> Error {
 }
 
 /// Messages read in place. Dropping it releases them all; [`release`](Self::release) the first few;
-/// [`keep`](Self::keep) none. A drop while the thread is panicking releases none either (with the feature
-/// `std`): the next read sees them again. A kill while it is held releases all: nobody comes after a
+/// [`keep`](Self::keep) none. A drop by a panic that began while it was held releases none either (with the
+/// feature `std`): the next read sees them again. A kill while it is held releases all: nobody comes after a
 /// consumer that would read its messages.
 ///
 /// An early return by `?` is a drop like any other. A loop that may fail counts what it has dealt with, and
