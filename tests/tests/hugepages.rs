@@ -169,6 +169,26 @@ fn huge_pages_are_had_or_it_is_said_why_not() {
     assert_eq!(files(&rx), 0);
     assert_eq!(pool().1, free, "every page is back");
     drop(rx);
+
+    // A mount with a limit: a channel may have all of it, and no more.
+    let small = room.path().join("small");
+    std::fs::create_dir(&small).unwrap();
+    let mut peer = room.peer();
+    peer.ok("private");
+    peer.ok(&format!(
+        "mount hugetlbfs {} pagesize:2M,size:4M",
+        small.display()
+    ));
+    peer.ok("create fits capacity=65536 huge=2m");
+    assert_eq!(peer.ok("pages"), ["2 MiB pages", "2 MiB pages", ""]);
+    assert_eq!(pool().1, free - 2, "4 MiB");
+    peer.ok("create more huge=2m");
+    let pages = peer.ok("pages");
+    assert_eq!(pages[1], "ordinary pages");
+    assert!(pages[2].contains("0 bytes are free there"), "{pages:?}");
+    peer.ok("remove fits");
+    peer.ok("remove more");
+    drop(peer);
     drop(restore);
     assert_eq!(pool().0, before);
 }

@@ -6,7 +6,8 @@
 //!   kernel answers a longer `ftruncate` with a signal. The free space is compared too, since a creation
 //!   that is refused halfway has held, for that time, what its neighbours needed.
 //! - *Step by step.* The pages are taken in steps, and the rest is asked for before each: who runs into a
-//!   neighbour that grows at that moment stops there, and gives all back at once.
+//!   neighbour that grows at that moment stops there, and gives all back at once. (Not on a hugetlbfs, where a
+//!   mapping sets all of its space aside, and what is free is told without it.)
 //! - *Populate first.* The kernel uses transparent huge pages only through a mapping; `fallocate` then backs
 //!   what that left, and answers `NOSPC` where `ftruncate` alone would let the first touch end in SIGBUS.
 //! - *Zeros* where there is no `fallocate`, if the file system is known to write in place.
@@ -18,6 +19,7 @@ use rustix::fs::{FallocateFlags, StatFs};
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
+use super::huge::HUGETLBFS_MAGIC;
 use super::map::Mapping;
 use crate::error::Error;
 
@@ -92,8 +94,9 @@ pub(super) fn backed(file: impl AsFd, len: usize) -> Result<Mapping, Refused> {
 fn fill(file: BorrowedFd<'_>, len: usize) -> Result<Mapping, Refused> {
     let mapping = Mapping::shared(file, len, true)?;
     mapping.wish_huge();
+    let set_aside = is_hugetlbfs(file);
     for start in (0..len).step_by(STEP) {
-        if start > 0 {
+        if start > 0 && !set_aside {
             refuse_full(file, len - start)?;
         }
         let end = len.min(start + STEP);
@@ -114,6 +117,10 @@ fn fill(file: BorrowedFd<'_>, len: usize) -> Result<Mapping, Refused> {
             allocated => return Ok(allocated.map(|()| mapping)?),
         }
     }
+}
+
+fn is_hugetlbfs(file: BorrowedFd<'_>) -> bool {
+    rustix::fs::fstatfs(file).is_ok_and(|stat| stat.f_type as u64 == HUGETLBFS_MAGIC)
 }
 
 /// What `fallocate` does, where there is none. `sync` has the file system (that of another machine, say)
