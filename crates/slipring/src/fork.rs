@@ -3,12 +3,13 @@
 //! Three means. A *lease page* is a private page that the kernel wipes in a forked child (or, where it refuses,
 //! a handler of ours, before `fork` returns there), so that the figure on it by which a handle may run unasked is zero there. And a mutex, taken by every
 //! fork (through `pthread_atfork`) and by whoever takes a seat, so that no child is born between
-//! the moment a descriptor holds a seat's lock and the moment it is closed. And a list of the
+//! the moment a descriptor holds a seat's lock and the moment it is closed. (Its holder takes no signals but faults: a
+//! handler might fork.) And a list of the
 //! descriptors whose last copy must go with their process, since somebody watches for their hang-up: the
 //! child closes them before `fork` returns there.
 
 use std::cell::UnsafeCell;
-use std::mem::ManuallyDrop;
+use std::mem::{ManuallyDrop, MaybeUninit};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -17,6 +18,7 @@ use rustix::mm::{Advice, MapFlags, ProtFlags};
 use slipring_core::Lease;
 
 use crate::error::Error;
+use crate::signals;
 
 struct ForkMutex(UnsafeCell<libc::pthread_mutex_t>);
 
@@ -24,6 +26,14 @@ struct ForkMutex(UnsafeCell<libc::pthread_mutex_t>);
 unsafe impl Sync for ForkMutex {}
 
 static MUTEX: ForkMutex = ForkMutex(UnsafeCell::new(libc::PTHREAD_MUTEX_INITIALIZER));
+
+/// The signals that the mutex's holder had blocked before it took it.
+struct Before(UnsafeCell<MaybeUninit<libc::sigset_t>>);
+
+// SAFETY: touched only while `MUTEX` is held.
+unsafe impl Sync for Before {}
+
+static BEFORE: Before = Before(UnsafeCell::new(MaybeUninit::uninit()));
 
 /// The descriptors that a forked child closes.
 struct Kept(UnsafeCell<Vec<RawFd>>);
@@ -66,13 +76,21 @@ unsafe extern "C" {
 }
 
 unsafe extern "C" fn lock() {
+    // First: a signal handler that forks would wait for the mutex, and so for the thread that it interrupted.
+    let before = signals::block();
     // SAFETY: a static, initialised mutex.
     unsafe { libc::pthread_mutex_lock(MUTEX.0.get()) };
+    // SAFETY: under the mutex.
+    unsafe { BEFORE.0.get().write(MaybeUninit::new(before)) };
 }
 
 unsafe extern "C" fn unlock() {
+    // SAFETY: under the mutex.
+    let before = unsafe { *BEFORE.0.get() };
     // SAFETY: called by the thread that holds the mutex: after `lock`, or after fork's prepare.
     unsafe { libc::pthread_mutex_unlock(MUTEX.0.get()) };
+    // SAFETY: `lock` has written it.
+    signals::restore(unsafe { before.assume_init_ref() });
 }
 
 unsafe extern "C" fn in_the_child() {
@@ -151,7 +169,7 @@ impl Drop for Unforked {
     }
 }
 
-/// While this lives, nobody forks (with `fork`; a raw `clone` is outside the promise).
+/// While this lives, nobody forks (with `fork`; a raw `clone` is outside the promise), and signals wait.
 pub(crate) struct NoFork(());
 
 impl NoFork {
@@ -248,5 +266,75 @@ impl Drop for LeasePage {
         let page = unsafe { self.lease.byte_sub(LEASE) };
         // SAFETY: that page; a forked child has its own copy of the mapping.
         let _ = unsafe { rustix::mm::munmap(page.as_ptr().cast(), rustix::param::page_size()) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicU32;
+
+    static TAKEN: AtomicU32 = AtomicU32::new(0);
+
+    extern "C" fn take(_: libc::c_int) {
+        TAKEN.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn taken_after_raise() -> u32 {
+        // SAFETY: to this thread, and there is a handler.
+        unsafe { libc::raise(libc::SIGUSR1) };
+        TAKEN.load(Ordering::Relaxed)
+    }
+
+    /// Whether this thread blocks the two user signals.
+    fn blocked() -> [bool; 2] {
+        let mut set = MaybeUninit::uninit();
+        // SAFETY: room for a set, which it fills; it changes nothing.
+        unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, std::ptr::null(), set.as_mut_ptr()) };
+        [libc::SIGUSR1, libc::SIGUSR2].map(|signal| {
+            // SAFETY: filled above.
+            unsafe { libc::sigismember(set.as_ptr(), signal) == 1 }
+        })
+    }
+
+    /// A handler might fork, and would then wait for the thread that it interrupted.
+    #[test]
+    fn signals_wait_while_forks_do() {
+        // SAFETY: a handler that does no more than one may.
+        unsafe { libc::signal(libc::SIGUSR1, take as *const () as libc::sighandler_t) };
+        let no_fork = NoFork::begin();
+        assert_eq!(taken_after_raise(), 0);
+        drop(no_fork);
+        assert_eq!(TAKEN.load(Ordering::Relaxed), 1);
+        // As `fork` calls the two.
+        // SAFETY: unlocked below, on this thread.
+        unsafe { lock() };
+        assert_eq!(taken_after_raise(), 1);
+        // SAFETY: locked above.
+        unsafe { unlock() };
+        assert_eq!(TAKEN.load(Ordering::Relaxed), 2);
+    }
+
+    /// After a fork, parent and child block what the parent did, and no more.
+    #[test]
+    fn forks_leave_signals_as_they_were() {
+        let before = signals::block();
+        let mut second = before;
+        // SAFETY: a set.
+        unsafe { libc::sigaddset(&raw mut second, libc::SIGUSR2) };
+        signals::restore(&second);
+        // SAFETY: the child does nothing that needs another thread.
+        let child = unsafe { libc::fork() };
+        let as_before = blocked() == [false, true];
+        if child == 0 {
+            // SAFETY: ends the child, past all that the parent's has to do at its end.
+            unsafe { libc::_exit(i32::from(!as_before)) };
+        }
+        let mut status = -1;
+        // SAFETY: our child, and room for its status.
+        unsafe { libc::waitpid(child, &raw mut status, 0) };
+        signals::restore(&before);
+        assert!(as_before);
+        assert_eq!(status, 0);
     }
 }

@@ -19,6 +19,15 @@ const FAULTS: [libc::c_int; 6] = [
 /// A thread that did so itself, as its first act, might be too late: a program may count on a signal being blocked
 /// in all of its threads, so that it waits for whoever asks for it.
 pub(crate) fn blocked<R>(work: impl FnOnce() -> R) -> R {
+    let before = block();
+    let done = work();
+    restore(&before);
+    done
+}
+
+/// Blocks all signals but faults for this thread, and returns those that were blocked before. A signal handler may
+/// call it.
+pub(crate) fn block() -> libc::sigset_t {
     let (mut most, mut before) = (MaybeUninit::uninit(), MaybeUninit::uninit());
     // SAFETY: room for a set, which it fills.
     unsafe { libc::sigfillset(most.as_mut_ptr()) };
@@ -29,8 +38,12 @@ pub(crate) fn blocked<R>(work: impl FnOnce() -> R) -> R {
     // SAFETY: a set, and room for one, which it fills. It cannot fail: the first argument is one of three. (Not
     // `SIG_SETMASK`: what the program has blocked stays so.)
     unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, most.as_ptr(), before.as_mut_ptr()) };
-    let done = work();
     // SAFETY: filled above.
-    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), null_mut()) };
-    done
+    unsafe { before.assume_init() }
+}
+
+/// Blocks these signals for this thread, and no others.
+pub(crate) fn restore(before: &libc::sigset_t) {
+    // SAFETY: a set.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, before, null_mut()) };
 }
