@@ -385,8 +385,13 @@ impl<'m> Sleeper<'m> {
 
     /// Whether what `arm` asked for was a byte in the pipe, and still stands.
     pub fn polls(&self) -> bool {
-        // Relaxed: a hint.
-        self.mine.face.load(Ordering::Relaxed) == Face::Pipe as u64 && self.armed()
+        self.on_pipe() && self.armed()
+    }
+
+    /// Returns `true` if the last `arm` asked for a byte in the pipe, whether or not that came.
+    pub fn on_pipe(&self) -> bool {
+        // Relaxed: the sleeper's own.
+        self.mine.face.load(Ordering::Relaxed) == Face::Pipe as u64
     }
 
     /// Takes back what `arm` asked for.

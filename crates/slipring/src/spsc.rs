@@ -429,6 +429,13 @@ impl<T: Payload> fmt::Debug for Consumer<T> {
 }
 
 #[cfg(test)]
+impl<T: Payload> Producer<T> {
+    pub(crate) fn parts(&mut self) -> (&mut core::Producer<'static, T>, &Seat) {
+        (&mut self.core, &self.seat)
+    }
+}
+
+#[cfg(test)]
 impl<T: Payload> Consumer<T> {
     pub(crate) fn parts(&mut self) -> (&mut core::Consumer<'static, T>, &Seat) {
         (&mut self.core, &self.seat)

@@ -586,4 +586,37 @@ mod tests {
         assert!(matches!(rested.unwrap(), Some(Waited::Done)));
         assert_eq!(rx.try_pop().unwrap(), 7);
     }
+
+    /// The owner of a set on pipes may look before the sleeper runs, and finds too little for the set.
+    #[test]
+    fn sets_leave_resters_their_byte() {
+        let channel = crate::spsc::Builder::<u64>::new(4).memfd().unwrap();
+        let (mut tx, mut rx) = (channel.producer().unwrap(), channel.consumer().unwrap());
+        tx.push_slice(&[7; 4]).unwrap();
+        let mut set = set::WaitSet::new().unwrap();
+        set.watch_room(&tx, 4).unwrap();
+        let idle = (0..127).map(|_| crate::spsc::channel::<u64>(1).unwrap());
+        let idle = idle.collect::<Vec<_>>();
+        for (_, rx) in &idle {
+            set.watch(rx).unwrap();
+        }
+        assert!(set.wait_timeout(Duration::ZERO).is_err());
+        let (core, seat) = tx.parts();
+        let rested = rest(core, seat, Until::Forever, &mut |_, seat| {
+            assert_eq!(rx.try_pop().unwrap(), 7);
+            let told = set.wait_timeout(Duration::ZERO);
+            assert!(matches!(told, Err(Error::TimedOut)), "{told:?}");
+            let pipe = descriptor(seat)?;
+            let rung = poll(
+                &mut [PollFd::new(&pipe, PollFlags::IN)],
+                Some(&Timespec::default()),
+            );
+            assert_eq!(rung, Ok(1));
+            Ok(true)
+        });
+        assert!(matches!(rested.unwrap(), Some(Waited::Done)));
+        // Once the handle is done, the set takes it.
+        assert!(set.wait_timeout(Duration::ZERO).is_err());
+        assert!(!tx.parts().1.parker.readable());
+    }
 }

@@ -283,11 +283,14 @@ impl Parker {
     /// Asks, for the set, to be woken, unless the handle uses the words.
     pub(super) fn arm_for_set(&self, face: Face) -> Option<Asked> {
         let link = self.link();
-        // Also if the handle has the words: a byte that nobody takes would keep the set awake until it is
-        // done. (A handle that polls its own descriptor is not in a set.)
         if face == Face::Pipe {
             self.descriptor().ok()?;
-            self.drain();
+            // Also if the handle has the words: a byte that nobody takes would keep the set awake until it is
+            // done. But not if it sleeps on that byte: the set may be the first to see it, and the handle takes it
+            // as soon as it runs. (A handle that polls its own descriptor is not in a set.)
+            if !(link.occupied && self.sleeper.on_pipe()) {
+                self.drain();
+            }
         }
         if link.occupied {
             return None;
