@@ -60,6 +60,7 @@ pub mod message;
 pub mod peer;
 pub mod place;
 pub mod room;
+pub mod sandbox;
 pub mod stranger;
 
 pub use barrier::{Barrier, counter};

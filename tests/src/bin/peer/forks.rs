@@ -46,7 +46,7 @@ fn wait(pid: i32) {
 pub(crate) fn unwiped() -> Said {
     let refused = libc::SECCOMP_RET_ERRNO | libc::EINVAL as u32;
     let wipe = libc::MADV_WIPEONFORK as u32;
-    crate::waiting::filter(libc::SYS_madvise, Some((2, wipe)), refused);
+    slipring_tests::sandbox::filter(libc::SYS_madvise, Some((2, wipe)), refused);
     Ok(vec![])
 }
 

@@ -242,10 +242,10 @@ pub(crate) fn obey(party: &mut Party, line: &Line<'_>) -> Said {
         "trap-rings" => {
             // A write of one byte is a ring; answers are longer.
             let kill = libc::SECCOMP_RET_KILL_PROCESS;
-            crate::waiting::filter(libc::SYS_write, Some((2, 1)), kill);
+            slipring_tests::sandbox::filter(libc::SYS_write, Some((2, 1)), kill);
             // Exactly this operation: one that is private to a process is the standard library's.
             let wake = libc::FUTEX_WAKE as u32;
-            crate::waiting::filter(libc::SYS_futex, Some((1, wake)), kill);
+            slipring_tests::sandbox::filter(libc::SYS_futex, Some((1, wake)), kill);
             match line.words.len() {
                 1 => Ok(vec![]),
                 _ => {
@@ -298,7 +298,7 @@ fn trap_drains() {
     let before = unsafe { libc::signal(libc::SIGSYS, handler as libc::sighandler_t) };
     assert_ne!(before, libc::SIG_ERR);
     // The library reads a pipe so many bytes at a time, and nothing else here does.
-    crate::waiting::filter(libc::SYS_read, Some((2, 1024)), libc::SECCOMP_RET_TRAP);
+    slipring_tests::sandbox::filter(libc::SYS_read, Some((2, 1024)), libc::SECCOMP_RET_TRAP);
 }
 
 fn fifo(path: &str) -> std::os::fd::OwnedFd {

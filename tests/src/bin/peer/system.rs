@@ -158,7 +158,7 @@ fn fill(path: &str) -> usize {
 
 /// From now on this system call is answered with this error.
 fn refuse(call: libc::c_long, errno: i32) {
-    crate::waiting::filter(call, None, libc::SECCOMP_RET_ERRNO | errno as u32);
+    slipring_tests::sandbox::filter(call, None, libc::SECCOMP_RET_ERRNO | errno as u32);
 }
 
 /// A neighbour that grows and shrinks: how often it found no room.

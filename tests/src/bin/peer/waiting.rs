@@ -25,49 +25,7 @@ pub(crate) fn fenced() {
 /// Refuses `membarrier` with EPERM, as a container's filter may.
 pub(crate) fn sandbox() {
     let refused = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;
-    filter(libc::SYS_membarrier, None, refused);
-}
-
-/// From now on this system call (if its argument of that index is that, where one is given) is answered so.
-pub(crate) fn filter(call: libc::c_long, argument: Option<(u32, u32)>, answer: u32) {
-    let statement = |code: u32, k: u32| libc::sock_filter {
-        code: code as u16,
-        jt: 0,
-        jf: 0,
-        k,
-    };
-    let jump = |k: u32, jt: u8, jf: u8| libc::sock_filter {
-        code: (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16,
-        jt,
-        jf,
-        k,
-    };
-    const LOAD: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
-    const ANSWER: u32 = libc::BPF_RET | libc::BPF_K;
-    // The system call's number is the first word; its arguments begin at byte 16, eight bytes each.
-    let mut filter = vec![statement(LOAD, 0)];
-    match argument {
-        None => filter.push(jump(call as u32, 0, 1)),
-        Some((index, value)) => filter.extend([
-            jump(call as u32, 0, 3),
-            statement(LOAD, 16 + 8 * index),
-            jump(value, 0, 1),
-        ]),
-    }
-    filter.extend([
-        statement(ANSWER, answer),
-        statement(ANSWER, libc::SECCOMP_RET_ALLOW),
-    ]);
-    let program = libc::sock_fprog {
-        len: filter.len() as u16,
-        filter: filter.as_mut_ptr(),
-    };
-    // SAFETY: a promise of this process about itself.
-    let promised = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
-    assert_eq!(promised, 0, "{}", std::io::Error::last_os_error());
-    // SAFETY: a filter that lives during the call, on this process alone.
-    let set = unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &program) };
-    assert_eq!(set, 0, "{}", std::io::Error::last_os_error());
+    slipring_tests::sandbox::filter(libc::SYS_membarrier, None, refused);
 }
 
 /// How often the producer of `name` found that its consumer had asked to be woken.

@@ -19,6 +19,9 @@ use crate::seat::{Role, repair_members};
 use crate::waiting::again::{self, AFTER};
 use crate::waiting::{CHECK_EVERY, Parker};
 
+/// In place of a generation: nobody but the set looks for the peer's death.
+const UNWATCHED: u64 = u64::MAX;
+
 /// One entry. The words are on loan from the region that `parker` keeps.
 pub(super) struct Entry {
     pub(super) parker: Arc<Parker>,
@@ -39,7 +42,7 @@ pub(super) struct Entry {
     told_renamed: bool,
     /// Whether its pipe was hung up.
     pub(super) hung_up: bool,
-    /// The generation of the peer that has hung up and lives: see `plug`.
+    /// The generation of the peer that has hung up and lives, see `plug`; or `UNWATCHED`.
     hung: u64,
     /// Ends of generations up to this one are no news.
     told: u64,
@@ -274,10 +277,15 @@ impl Entry {
     /// Asks to be woken by `face`, unless that stands already; then whoever calls must look once more.
     /// Whether it did.
     pub(super) fn arm(&mut self, face: Face) -> Result<bool, Error> {
+        let unwatched = self.hung == UNWATCHED;
         if face == Face::Pipe {
             self.plug()?;
         }
         if !self.rung() {
+            if face == Face::Pipe {
+                // `plug` has begun the watch for a death anew.
+                self.have_it_watched(unwatched);
+            }
             return Ok(false);
         }
         // Nothing if the handle sleeps by itself: it tells when it is done.
@@ -288,13 +296,25 @@ impl Entry {
         if face == Face::Pipe {
             // Whoever arrived before the bit was set.
             self.plug()?;
-            if self.parker.late && (asked.is_none() || again::look(&self.parker).is_err()) {
-                // Nobody polls; or there is no helper, and the set looks itself.
+            if asked.is_some() {
+                self.have_it_watched(false);
+            } else if self.parker.late {
+                // Nobody polls.
                 self.parker.again.forget();
-                self.hung = if asked.is_none() { 0 } else { u64::MAX };
             }
         }
         Ok(true)
+    }
+
+    /// Has the helper look for a death of which no hang-up would tell. If there is no helper, the set looks itself;
+    /// `unwatched` if that is known, so that nobody tries to start one at each look.
+    fn have_it_watched(&mut self, unwatched: bool) {
+        if !self.parker.late || !self.parker.again.vigilant() {
+            return;
+        }
+        if unwatched || again::look(&self.parker).is_err() {
+            self.hung = UNWATCHED;
+        }
     }
 
     /// Takes back what `arm` asked for.
