@@ -1,5 +1,5 @@
-//! A channel without a name, handed to a child process over a Unix socket that is its standard input.
-//! (Any connected Unix socket would do.)
+//! Hands a channel without a name to a child process, over a Unix socket that is the child's
+//! standard input. (Any connected Unix socket would do.)
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;

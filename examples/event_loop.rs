@@ -1,8 +1,9 @@
-//! An event loop (mio, which is epoll) over three channels and a timer: prices in an `spsc` and log lines
-//! in a `bytes` channel, each from a thread, and answers from a child process. It ends when all three have.
+//! Runs an event loop (mio, which is epoll) over three channels and a timer. One thread sends
+//! prices through an `spsc`, another sends log lines through a `bytes` channel, and a child process
+//! sends answers. The loop ends when all three have.
 //!
-//! The rule is the same for every channel: take what is there, `arm`, and leave it to the poll once `arm`
-//! has said `Armed`.
+//! The rule is the same for every channel: take the available messages, then `arm`. Once `arm` has
+//! returned `Armed`, leave the channel to the poll.
 
 use std::io::ErrorKind;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
@@ -17,7 +18,7 @@ use slipring::{End, Error, Readiness, bytes, handover, spsc};
 const PRICES: u64 = 200_000;
 const LINES: u64 = 1_000;
 const ANSWERS: u64 = 50_000;
-/// How often the timer rings.
+/// The interval of the timer.
 const EVERY: Duration = Duration::from_millis(5);
 
 type Failed = Box<dyn std::error::Error>;
@@ -60,10 +61,10 @@ fn main() -> Result<(), Failed> {
     Ok(())
 }
 
-/// Takes some of what is there, so that a busy channel leaves the others their turn, and arms.
+/// Takes some of the messages, so that a busy channel leaves the others their turn, and arms.
 type Take<'a> = &'a mut dyn FnMut() -> Result<Readiness, Error>;
 
-/// The event loop. Returns how often the timer rang, when every channel has ended.
+/// Runs the event loop until every channel has ended. Returns how often the timer rang.
 fn serve(descriptors: [RawFd; 3], channels: [Take<'_>; 3]) -> Result<u64, Failed> {
     let (mut poll, mut events) = (Poll::new()?, Events::with_capacity(8));
     for (number, fd) in descriptors.iter().enumerate() {
@@ -71,7 +72,7 @@ fn serve(descriptors: [RawFd; 3], channels: [Take<'_>; 3]) -> Result<u64, Failed
         poll.registry()
             .register(source, Token(number), Interest::READABLE)?;
     }
-    // Nothing is armed yet.
+    // No channel is armed yet.
     let (mut ready, mut ended) = ([true; 3], [false; 3]);
     let (mut next_tick, mut ticks) = (Instant::now() + EVERY, 0);
     while ended != [true; 3] {
@@ -88,7 +89,8 @@ fn serve(descriptors: [RawFd; 3], channels: [Take<'_>; 3]) -> Result<u64, Failed
                 }
             }
         }
-        // What was ready when it was armed makes no descriptor readable: no waiting then.
+        // A channel that was ready when it was armed makes no descriptor readable: the loop must
+        // not wait then.
         let busy = (0..3).any(|number| ready[number] && !ended[number]);
         let rest = match busy {
             true => Duration::ZERO,
@@ -101,9 +103,9 @@ fn serve(descriptors: [RawFd; 3], channels: [Take<'_>; 3]) -> Result<u64, Failed
         for event in &events {
             let Token(number) = event.token();
             ready[number] = true;
-            // mio tells of each change once (edge-triggered). A process that dies may hang up a moment
-            // before the kernel frees its seat, and `arm` not see its end yet: so this asks to be told
-            // again for as long as it is hung up.
+            // mio reports each change once (edge-triggered). A process that dies may hang up a
+            // moment before the kernel frees its seat, and `arm` may not see its end yet. So the
+            // loop registers the descriptor again for as long as it is hung up.
             if event.is_read_closed() {
                 let source = &mut SourceFd(&descriptors[number]);
                 poll.registry()
@@ -119,7 +121,7 @@ fn serve(descriptors: [RawFd; 3], channels: [Take<'_>; 3]) -> Result<u64, Failed
 }
 
 fn numbers(rx: &mut spsc::Consumer<u64>, seen: &mut u64) -> Result<Readiness, Error> {
-    match rx.try_read(256) {
+    match rx.try_read_batch(256) {
         Ok(batch) => {
             for number in batch.iter() {
                 assert_eq!(number, seen);
@@ -146,7 +148,7 @@ fn records(rx: &mut bytes::Consumer, seen: &mut u64) -> Result<Readiness, Error>
 
 fn send_prices(mut tx: spsc::Producer<u64>) -> Result<(), Error> {
     for price in 0..PRICES {
-        tx.push(price).map_err(Error::from)?;
+        tx.push(price)?;
     }
     Ok(())
 }
@@ -154,7 +156,7 @@ fn send_prices(mut tx: spsc::Producer<u64>) -> Result<(), Error> {
 fn send_lines(mut tx: bytes::Producer) -> Result<(), Error> {
     for number in 0..LINES {
         tx.push(format!("line {number}").as_bytes())?;
-        // A quiet channel now and then, for the timer's sake.
+        // The channel is quiet now and then, so that the timer gets its turn.
         if number % 100 == 0 {
             std::thread::sleep(EVERY);
         }

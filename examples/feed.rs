@@ -1,5 +1,5 @@
-//! Market data to three processes, one of them slow. The feed waits for nobody: the slow one is overtaken,
-//! learns how many ticks that has cost it, and goes on with recent ones.
+//! Sends market data to three processes, one of them slow. The feed does not wait for its readers:
+//! it overtakes the slow one, which learns how many ticks it lost and goes on with recent ones.
 
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};

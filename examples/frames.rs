@@ -1,11 +1,12 @@
-//! Camera frames of varying size, written and read in place: no copy but the one that fills the frame.
+//! Passes camera frames of varying size, written and read in place: the only copy is the one that
+//! fills the frame.
 
-use slipring::{Error, bytes};
+use slipring::{Error, SetupError, bytes};
 
 const FRAMES: u64 = 300;
 const LARGEST: usize = 1920 * 1080 * 3;
 
-fn main() -> Result<(), Error> {
+fn main() -> Result<(), SetupError> {
     let builder = bytes::Builder::new(32 << 20).max_record(LARGEST);
     let (mut tx, mut rx) = builder.channel_pair()?;
 
@@ -31,7 +32,7 @@ fn main() -> Result<(), Error> {
                 expected += 1;
             } // dropping `frame` releases it
             Err(Error::Disconnected(end)) => break end,
-            Err(error) => return Err(error),
+            Err(error) => return Err(error.into()),
         }
     };
     println!("{expected} frames, {} MiB; the camera {end}", bytes >> 20);

@@ -1,9 +1,9 @@
-//! Market ticks between two processes, by name. Start `send` and `recv` in two terminals, in any order;
-//! stop and restart either: nothing committed is lost.
+//! Passes market ticks between two processes, by name. Start `send` and `recv` in two terminals, in
+//! any order. Stop and restart either: nothing committed is lost.
 
 use std::time::Duration;
 
-use slipring::{End, Error, Payload, spsc};
+use slipring::{End, Error, Payload, SetupError, spsc};
 
 #[derive(Payload, Clone, Copy)]
 #[repr(C)]
@@ -13,7 +13,7 @@ struct Tick {
     ask: f64,
 }
 
-fn main() -> Result<(), Error> {
+fn main() -> Result<(), SetupError> {
     let builder = spsc::Builder::<Tick>::new(1024);
     match std::env::args().nth(1).as_deref() {
         Some("send") => send(builder.producer("example/ticks")?),
@@ -25,7 +25,7 @@ fn main() -> Result<(), Error> {
     }
 }
 
-fn send(mut tx: spsc::Producer<Tick>) -> Result<(), Error> {
+fn send(mut tx: spsc::Producer<Tick>) -> Result<(), SetupError> {
     // A restarted sender goes on where the last one stopped, even if that one was killed.
     let first = tx.position();
     for seq in first..first + 100_000 {
@@ -40,10 +40,10 @@ fn send(mut tx: spsc::Producer<Tick>) -> Result<(), Error> {
     Ok(())
 }
 
-fn recv(mut rx: spsc::Consumer<Tick>) -> Result<(), Error> {
+fn recv(mut rx: spsc::Consumer<Tick>) -> Result<(), SetupError> {
     let mut last = None;
     loop {
-        let error = match rx.read(256) {
+        let error = match rx.read_batch(256) {
             Ok(ticks) => {
                 for tick in ticks.iter() {
                     assert!(tick.bid < tick.ask);
@@ -61,7 +61,7 @@ fn recv(mut rx: spsc::Consumer<Tick>) -> Result<(), Error> {
                 println!("the sender {end}; waiting for the next");
                 rx.wait_for_producer(Duration::MAX)?;
             }
-            error => return Err(error),
+            error => return Err(error.into()),
         }
     }
     println!("received up to {last:?}");

@@ -1,5 +1,5 @@
-//! A tokio task that is fed by a plain thread, as by a market feed with a core of its own. The thread knows
-//! nothing of tokio, and makes a system call only when the task sleeps.
+//! Feeds a tokio task from a plain thread, as from a market feed with a core of its own. The thread
+//! knows nothing of tokio, and makes a system call only when the task sleeps.
 
 use slipring::{End, Error, spsc};
 
@@ -24,8 +24,8 @@ async fn sum(mut rx: spsc::Consumer<u64>) -> Result<u64, Error> {
     rx.on_tokio()?; // else a helper thread of slipring's wakes this task
     let mut sum = 0;
     loop {
-        // All that is there, in place.
-        match rx.read_async(256).await {
+        // This takes all available messages, in place.
+        match rx.read_batch_async(256).await {
             Ok(messages) => sum += messages.iter().sum::<u64>(),
             Err(Error::Disconnected(End::Finished)) => return Ok(sum),
             Err(error) => return Err(error),

@@ -1,16 +1,17 @@
-//! Broadcast: one writer, and readers that all see all. What is asked, and the loops around a
-//! contender's calls.
+//! Broadcast: one writer, and readers that all receive every message. This module holds the tasks,
+//! and the loops around a contender's calls.
 //!
 //! ```text
 //! core 0   the writer
 //! core 1   one thread, which polls all readers in turn, each for what it has, up to 256 messages
 //! ```
 //!
-//! So more readers than one share a core, whatever the machine has: what a writer meets is the same
-//! number of places to look at, and lines that one other core reads.
+//! Several readers therefore share a core, on any machine. The writer has the same number of places
+//! to look at, and one other core reads the lines.
 //!
-//! A reader knows which message must come next, and checks all of each. One that is told of a loss goes
-//! on behind it, and must arrive exactly at the end: received and lost are together what was sent.
+//! A reader knows the next message's number, and checks all of each message. A reader that lost
+//! messages goes on behind them, and must arrive exactly at the end: received and lost messages
+//! together are the sent ones.
 
 use crate::duel::{Alone, Run, Sample, duel, solo};
 use crate::message::BATCH;
@@ -19,56 +20,57 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering::*};
 use std::time::{Duration, Instant};
 
-/// Readers, where that is what varies.
+/// The numbers of readers, in the cases that vary them.
 pub const READERS: &[usize] = &[1, 2, 4, 16, 63];
-/// The two that are compared with each other.
+/// The two numbers of readers that are compared with each other.
 pub const FEW_AND_MANY: &[usize] = &[1, 63];
 
-/// One thing asked of a broadcast.
+/// One task for a broadcast contender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Fan {
-    /// What is timed.
+    /// The part of the run that is timed.
     pub way: Way,
-    /// What happens when the ring is full.
+    /// The writer's behaviour when the ring is full.
     pub flow: Flow,
-    /// Bytes a message.
+    /// The size of a message in bytes.
     pub size: usize,
-    /// How many read each message.
+    /// The number of readers of each message.
     pub readers: usize,
 }
 
-/// What is timed, and how messages are handed over.
+/// The part of a run that is timed, and the way in which messages are handed over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Way {
-    /// A stream, one at a time, until all readers have all.
+    /// A stream, one message at a time, until all readers have received all.
     One,
-    /// A stream, 256 at a time on both sides.
+    /// A stream, 256 messages at a time on both sides.
     Batch,
-    /// The writer alone: one at a time, beside readers that never read.
+    /// The writer alone: one message at a time, beside readers that never read.
     Idle,
-    /// The writer's part of one thread that writes 256 and has each reader take them.
+    /// One thread writes 256 messages and has each reader take them; only the writing is timed.
     Drained,
-    /// One thread: push, publish, pop.
+    /// One thread pushes, publishes and pops.
     Alone,
-    /// The same as que's own benchmark does it: always the same message, and nobody checks it.
+    /// The same as in que's own benchmark: always the same message, without a check.
     Bare,
-    /// A round trip, through two.
+    /// A round trip, through two channels.
     Trip,
 }
 
-/// What happens when the ring is full.
+/// The writer's behaviour when the ring is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Flow {
     /// The writer waits for the slowest reader.
     Wait,
-    /// It overwrites, but we hold it back half a ring before the slowest, so that nothing is lost.
+    /// The writer overwrites, but we hold it back half a ring before the slowest reader, so that
+    /// none is lost.
     Paced,
-    /// It overwrites, and writes as fast as it can.
+    /// The writer overwrites, and writes as fast as it can.
     Free,
 }
 
 impl Fan {
-    /// All of them.
+    /// Returns all tasks.
     pub fn every() -> Vec<Fan> {
         use {Flow::*, Way::*};
         let rows: [(Way, Flow, &[usize]); 9] = [
@@ -94,7 +96,7 @@ impl Fan {
         fans.flat_map(Fan::columns).collect()
     }
 
-    /// This one with each number of readers that is asked for.
+    /// Returns this task once for each of its numbers of readers.
     pub fn columns(self) -> impl Iterator<Item = Fan> {
         let counts = match (self.way, self.flow) {
             (Way::One | Way::Batch, Flow::Wait | Flow::Paced) => READERS,
@@ -104,12 +106,12 @@ impl Fan {
         counts.iter().map(move |&readers| Fan { readers, ..self })
     }
 
-    /// Whether the figure is a time.
+    /// Returns `true` if the figure is a time.
     pub fn is_time(self) -> bool {
         matches!(self.way, Way::Idle | Way::Drained | Way::Trip)
     }
 
-    /// Whether no message may be lost.
+    /// Returns `true` if no message may be lost.
     pub fn is_lossless(self) -> bool {
         self.flow != Flow::Free || matches!(self.way, Way::Alone | Way::Bare | Way::Trip)
     }
@@ -135,16 +137,16 @@ impl fmt::Display for Fan {
     }
 }
 
-/// Where a reader stands in a stretch.
+/// A reader's position in a range of messages.
 #[derive(Clone, Copy, Debug)]
 pub struct Place {
-    /// The message that must come next.
+    /// The number of the next message.
     pub next: u64,
-    /// Behind the last.
+    /// The number behind the last message.
     end: u64,
-    /// Nonzero if anything was wrong.
+    /// Nonzero if any message was wrong.
     pub bad: u64,
-    /// How many messages are lost.
+    /// The number of lost messages.
     pub lost: u64,
 }
 
@@ -158,28 +160,29 @@ impl Place {
         }
     }
 
-    /// All that are left.
+    /// Returns the range of messages that are left.
     pub fn all(&self) -> Range<u64> {
         self.next..self.end
     }
 
-    /// The next message came, and its check found this.
+    /// Records that the next message came, and the result of its check.
     #[inline(always)]
     pub fn took(&mut self, found: u64) {
         self.bad |= found;
         self.next += 1;
     }
 
-    /// So many messages will not come.
+    /// Records that `count` messages will not come.
     #[cold]
     pub fn lost(&mut self, count: u64) {
         self.lost += count;
         self.next += count;
-        // What was never sent cannot be lost.
+        // A message that was never sent cannot be lost.
         self.bad |= u64::from(self.next > self.end);
     }
 
-    /// Message `number` is here, says its first word; for contenders that do not tell their losses.
+    /// Records that message `number` came, by its first word; for contenders that do not report
+    /// losses.
     #[inline(always)]
     pub fn found(&mut self, number: u64) {
         if number != self.next {
@@ -197,13 +200,14 @@ impl Place {
     }
 }
 
-/// How a writer that waits for nobody is held back. One word, so that it costs all contenders alike.
+/// Holds back a writer that does not wait for readers. It is one word, so that it costs all
+/// contenders alike.
 struct Pace {
     slowest: Alone,
     ahead: u64,
 }
 
-/// Messages between two looks at the pace.
+/// The number of messages between two looks at the pace.
 const STEP: u64 = 64;
 
 impl Pace {
@@ -218,7 +222,7 @@ impl Pace {
         }
     }
 
-    /// Before message `seq` and those of one step are written.
+    /// Waits before the writer writes message `seq` and the others of one step.
     #[inline(always)]
     fn wait(&self, seq: u64) {
         if self.ahead < u64::MAX {
@@ -236,10 +240,10 @@ impl Pace {
     }
 }
 
-/// Has all readers take a range, in turn; says where they ended, together: anything wrong, and how
-/// many each lost on average.
+/// Has all readers take a range, in turn. Returns their results together: any error, and the
+/// average number of messages that each reader lost.
 ///
-/// `take` has a reader take what there is, up to [`BATCH`] messages.
+/// `take` has a reader take the available messages, up to [`BATCH`].
 #[inline(always)]
 fn pump<R>(
     readers: &mut [R],
@@ -275,11 +279,12 @@ fn pump<R>(
     sum
 }
 
-/// Does what `fan` asks with a contender's calls, but for [`Way::Bare`] and [`Way::Trip`].
+/// Does the task of `fan` with a contender's calls, except for [`Way::Bare`] and [`Way::Trip`].
 ///
-/// Of the calls, the first pair hands over one message, the second 256, or what there is; who takes says
-/// whether there may be more. The loops around them are made here, for each contender: passed as functions
-/// they were inlined into one contender's loop and not into another's, and that decided who won.
+/// The first pair of calls hands over one message. The second pair hands over 256, or the messages
+/// that are available; the taking call returns `true` if there may be more. The loops around the
+/// calls are made here, for each contender. When the calls were passed as functions, they were
+/// inlined into one contender's loop and not into another's, and that decided which one won.
 #[macro_export]
 macro_rules! to_all {
     ($fan:expr, $run:expr, $ends:expr, ($push:expr, $pop:expr), ($batches:expr, $drain:expr) $(,)?) => {
@@ -321,8 +326,9 @@ macro_rules! to_all {
     };
 }
 
-/// What [`to_all!`](crate::to_all) becomes. The ends are made where they are used. Of the calls, the first three
-/// send a range, take what there is, and do both by turns; the last two do so in batches.
+/// The expansion of [`to_all!`](crate::to_all). The ends are made where they are used. The first
+/// three calls send a range, take the available messages, and do both by turns; the last two do so
+/// in batches.
 pub fn run<T, R>(
     fan: Fan,
     run: &Run,
@@ -347,7 +353,7 @@ pub fn run<T, R>(
     }
 }
 
-/// The writer on one core, its readers on the other.
+/// Runs the writer on one core, and its readers on the other.
 fn stream<T, R>(
     fan: Fan,
     run: &Run,
@@ -383,7 +389,7 @@ fn stream<T, R>(
     }
 }
 
-/// What is left for the readers they take when the clock has stopped.
+/// Times the writer alone. The readers take the remaining messages after the clock has stopped.
 fn idle<T, R>(
     run: &Run,
     mut tx: T,
@@ -444,8 +450,9 @@ fn alone<T, R>(
     })
 }
 
-/// [`Way::Bare`], for two contenders: `pass` hands over the same message, checks what came if it is told to,
-/// and else shows it to nobody but the optimizer; zero if all was well.
+/// Runs [`Way::Bare`], for two contenders. `pass` hands over the same message and, if asked to,
+/// checks the one that came. Otherwise it shows the message only to the optimizer. It returns zero
+/// if all was well.
 pub fn bare(run: &Run, mut pass: impl FnMut(bool) -> u64) -> Sample {
     solo(run, |range| {
         let bad = range.skip(1).fold(0, |bad, _| bad | pass(false));
@@ -453,7 +460,7 @@ pub fn bare(run: &Run, mut pass: impl FnMut(bool) -> u64) -> Sample {
     })
 }
 
-/// Takes message `seq`, waiting for it; for round trips.
+/// Waits for message `seq` and takes it; for round trips.
 #[inline(always)]
 pub fn wait_for<R>(rx: &mut R, seq: u64, mut pop: impl FnMut(&mut R, &mut Place) -> bool) -> u64 {
     let mut place = Place::new(seq..seq + 1);
@@ -469,7 +476,7 @@ pub fn wait_for<R>(rx: &mut R, seq: u64, mut pop: impl FnMut(&mut R, &mut Place)
 mod tests {
     use super::*;
 
-    /// A reader that finds these in turn: a message's check, or a loss.
+    /// Returns the place of a reader that meets these in turn: a message's check, or a loss.
     fn read(range: Range<u64>, found: &[Result<u64, u64>]) -> Place {
         let mut left = [found.iter()];
         pump(

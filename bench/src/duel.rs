@@ -6,59 +6,59 @@
 //! ```
 //!
 //! The warm-up goes around the ring, so every page is backed and every cached index has been
-//! refreshed. It is drained before the clock starts, so the timed stretch begins
-//! and ends with an empty ring and counts exactly its own N messages.
+//! refreshed. It is drained before the clock starts, so the timed stretch begins and ends with an
+//! empty ring and counts exactly its own N messages.
 //!
-//! The gauge is a cache line handed to and fro for less than a millisecond. On a virtual machine
-//! two cores may be neighbours now and far apart a minute later, and every figure changes with
-//! that by a factor; so each sample says how far apart its cores were, before and after.
+//! The gauge passes a cache line to and fro for less than a millisecond. On a virtual machine two
+//! cores may be neighbours now and far apart a minute later, and every figure then changes by a
+//! factor. So each sample says how far apart its cores were, before and after.
 
 use std::io::Error;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::*};
 use std::time::{Duration, Instant};
 
-/// What one run is told.
+/// The parameters of one run.
 #[derive(Clone, Debug)]
 pub struct Run {
-    /// Slots in a ring of fixed-size messages.
+    /// The number of slots in a ring of fixed-size messages.
     pub capacity: usize,
-    /// Bytes in a ring of variable-size records.
+    /// The size in bytes of a ring of variable-size records.
     pub ring_bytes: usize,
-    /// Messages before the clock starts.
+    /// The number of messages before the clock starts.
     pub warm: u64,
-    /// Messages on the clock.
+    /// The number of messages on the clock.
     pub messages: u64,
     /// The producer's and the consumer's core.
     pub cores: (usize, usize),
-    /// Two processes, and not two threads.
+    /// `true` for two processes instead of two threads.
     pub processes: bool,
     /// A directory on shared memory, this run's own.
     pub dir: std::path::PathBuf,
 }
 
-/// What one run found.
+/// The result of one run.
 #[derive(Clone, Copy, Debug)]
 pub struct Sample {
     /// The timed stretch, on the consumer's clock.
     pub time: Duration,
     /// Nonzero if any word of any message was wrong.
     pub bad: u64,
-    /// How much of the stretch the less lucky thread was on its core, 0 to 1. Threads that spin
-    /// are always on it unless something else wanted the core.
+    /// The share of the stretch, 0 to 1, during which the less lucky thread was on its core.
+    /// Threads that spin are always on it unless something else wanted the core.
     pub on_core: f64,
-    /// Nanoseconds that a cache line took to the other core and back, before and after; nothing
-    /// where only one core was used.
+    /// The nanoseconds that a cache line took to the other core and back, before and after. `None`
+    /// if only one core was used.
     pub line: Option<(f64, f64)>,
     /// The part of the timed stretch that counts, if not all of it does.
     pub own: Option<Duration>,
-    /// How many messages a reader missed, if it may.
+    /// The number of messages that a reader missed, in cases that allow it.
     pub lost: u64,
 }
 
-/// Repeats an attempt until it gives `Some`: how every contender here waits.
+/// Repeats an attempt until it gives `Some`: every contender here waits so.
 ///
-/// A macro and not a function, because what some attempts return borrows the handle.
+/// This is a macro and not a function, because some attempts return a borrow of the handle.
 #[macro_export]
 macro_rules! spin {
     ($attempt:expr) => {
@@ -73,8 +73,8 @@ macro_rules! spin {
 
 /// Runs `produce` and `consume` against each other on the run's two cores.
 ///
-/// Each side is set up on its own thread (or in its own process) and gives back a loop over a
-/// range of sequence numbers; the consumer's loop returns what its checks found. Both handles live
+/// Each side is set up on its own thread (or in its own process) and gives back a loop over a range
+/// of sequence numbers. The consumer's loop returns the result of its checks. Both handles live
 /// until both sides are done.
 pub fn duel<P, C>(
     run: &Run,
@@ -106,7 +106,7 @@ where
     })
 }
 
-/// Where the two sides meet, in memory that both see.
+/// The words through which the two sides meet, in memory that both share.
 #[repr(C)]
 struct Meeting {
     ready: AtomicU32,
@@ -114,7 +114,7 @@ struct Meeting {
     done: AtomicU32,
     /// Nanoseconds of processor time that the producer spent on the timed stretch.
     producer_cpu: AtomicU64,
-    /// The gauge's line.
+    /// The cache line of the gauge.
     gauge: Alone,
 }
 
@@ -122,11 +122,12 @@ struct Meeting {
 #[repr(C, align(256))]
 pub struct Alone(pub AtomicU64);
 
-/// Round trips of one gauging: the fastest of so many rounds, of so many trips.
+/// The rounds of one gauging, of which the fastest counts, and the trips in each round.
 const GAUGE: (u64, u64) = (4, 250);
 
 impl Meeting {
-    /// In pages that a child shares, and that are never unmapped: the process ends with the run.
+    /// Makes a meeting in pages that a child shares. They are never unmapped: the process ends with
+    /// the run.
     fn new() -> &'static Meeting {
         let (size, rights) = (size_of::<Meeting>(), libc::PROT_READ | libc::PROT_WRITE);
         let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
@@ -143,7 +144,7 @@ impl Meeting {
         wait_for_both(&self.ready);
         self.answer_gauge(0);
         let mut before = thread_cpu();
-        // One call for both stretches, so that the loop is compiled once and in place.
+        // One call serves both stretches, so that the loop is compiled once and in place.
         for (stretch, range) in stretches(run) {
             if stretch == TIMED {
                 while self.go.load(Acquire) == 0 {
@@ -192,7 +193,8 @@ impl Meeting {
         }
     }
 
-    /// Nanoseconds a round trip of the gauge's line; `turn` counts the gaugings of a run.
+    /// Returns the nanoseconds of a round trip of the gauge's line; `turn` counts the gaugings of a
+    /// run.
     fn ask_gauge(&self, turn: u64) -> f64 {
         let (rounds, trips) = GAUGE;
         let mut fastest = f64::INFINITY;
@@ -221,12 +223,12 @@ impl Meeting {
     }
 }
 
-/// Which of a run's stretches is on the clock.
+/// The index of the stretch that is on the clock.
 const TIMED: usize = 1;
 
-/// The two stretches of a run: the warm-up, and the one on the clock.
+/// Returns the two stretches of a run: the warm-up, and the one on the clock.
 fn stretches(run: &Run) -> impl Iterator<Item = (usize, Range<u64>)> {
-    // Opaque, so that nobody makes two loops of it.
+    // Opaque, so that the compiler does not make two loops of it.
     let end = std::hint::black_box(run.warm + run.messages);
     [0..run.warm, run.warm..end].into_iter().enumerate()
 }
@@ -239,8 +241,8 @@ fn wait_for_both(point: &AtomicU32) {
     }
 }
 
-/// Becomes two processes; zero is the child, which does not outlive its parent. Called while this
-/// process has but one thread.
+/// Forks into two processes, and returns zero in the child, which does not outlive its parent. Call
+/// it only while this process has one thread.
 fn fork() -> libc::pid_t {
     // SAFETY: there is no other thread whose locks the child could inherit.
     let child = unsafe { libc::fork() };
@@ -252,7 +254,7 @@ fn fork() -> libc::pid_t {
     child
 }
 
-/// A [`duel`] between two handles that were made beforehand.
+/// Runs a [`duel`] between two handles that were made beforehand.
 pub fn stream<T: Send, R: Send>(
     run: &Run,
     (mut tx, mut rx): (T, R),
@@ -268,9 +270,9 @@ pub fn stream<T: Send, R: Send>(
 
 /// Sends a range one message at a time, as a loop for [`stream`].
 ///
-/// A macro, as the three that follow: what is passed to a function as `impl Fn` is inlined or not as
-/// it has few callers or many, which put slipring, with its three regions, at a disadvantage. Here every
-/// contender's loop has its calls in it.
+/// This and the three that follow are macros. A function that takes `impl Fn` inlines its argument
+/// or not, depending on its number of callers. That put slipring, with its three regions, at a
+/// disadvantage. Here every contender's loop contains its calls.
 #[macro_export]
 macro_rules! each {
     ($push:expr) => {
@@ -282,7 +284,7 @@ macro_rules! each {
     };
 }
 
-/// Receives a range one message at a time; `pop` returns what its check found.
+/// Receives a range one message at a time; `pop` returns the result of its check.
 #[macro_export]
 macro_rules! each_checked {
     ($pop:expr) => {
@@ -296,10 +298,10 @@ macro_rules! each_checked {
     };
 }
 
-/// A round trip a message: one thread sends and waits for the answer, the other answers each
-/// message that checks out with the same message, and a wrong one with a wrong one.
+/// Makes a round trip of each message: one thread sends and waits for the answer. The other answers
+/// each right message with the same message, and a wrong one with a wrong one.
 ///
-/// `there` and `back` are two channels. The clock runs on the side that asks.
+/// `there` and `back` are two channels. The clock runs on the asking side.
 #[macro_export]
 macro_rules! bounce {
     ($run:expr, $there:expr, $back:expr, $push:expr, $pop:expr $(,)?) => {{
@@ -312,7 +314,7 @@ macro_rules! bounce {
     }};
 }
 
-/// The side of a [`bounce`] that answers.
+/// The answering side of a [`bounce`].
 #[macro_export]
 macro_rules! answer {
     ($asked:expr, $answers:expr, $range:expr, $push:expr, $pop:expr) => {
@@ -323,7 +325,7 @@ macro_rules! answer {
     };
 }
 
-/// The side of a [`bounce`] that asks.
+/// The asking side of a [`bounce`].
 #[macro_export]
 macro_rules! ask {
     ($asks:expr, $answered:expr, $range:expr, $push:expr, $pop:expr) => {{
@@ -354,8 +356,8 @@ pub fn solo(run: &Run, mut work: impl FnMut(Range<u64>) -> u64) -> Sample {
     }
 }
 
-/// Keeps the calling thread on one core. A core that does not exist is the operator's mistake,
-/// and a figure measured elsewhere would be a lie, so this panics.
+/// Keeps the calling thread on one core. Panics if the core does not exist: that is the operator's
+/// mistake, and a figure measured elsewhere would be a lie.
 pub fn pin(core: usize) {
     // SAFETY: an all-zero cpu_set_t is the empty set.
     let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
@@ -372,7 +374,7 @@ pub fn pin(core: usize) {
     );
 }
 
-/// The processor time that the calling thread has used.
+/// Returns the processor time that the calling thread has used.
 fn thread_cpu() -> Duration {
     let mut now = libc::timespec {
         tv_sec: 0,

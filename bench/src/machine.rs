@@ -1,4 +1,4 @@
-//! What the figures were measured on, and with.
+//! Describes the machine and the versions with which the figures were measured.
 
 use crate::peers::ALL;
 use serde::Serialize;
@@ -10,25 +10,25 @@ use std::fs::read_to_string;
 pub struct Machine {
     /// The processor's name.
     pub cpu: String,
-    /// Cores that this process may use.
+    /// The number of cores that this process may use.
     pub cores: usize,
     /// Level 1 data, level 2 and level 3 cache of the first core.
     pub caches: String,
-    /// Whether a hypervisor is underneath.
+    /// `true` if the machine runs under a hypervisor.
     pub virtual_machine: bool,
     /// The kernel.
     pub kernel: String,
-    /// Whether transparent huge pages are given to all, to those that ask, or to nobody.
+    /// The setting of transparent huge pages: for all memory, for memory that asks, or for none.
     pub huge_pages: String,
-    /// Running and waiting processes when the run began: 1, 5, 15 minutes.
+    /// The running and waiting processes when the run began: averages of 1, 5 and 15 minutes.
     pub load_before: String,
     /// Each contender's version.
     pub versions: BTreeMap<&'static str, String>,
-    /// When the run began, in seconds since 1970.
+    /// The start of the run, in seconds since 1970.
     pub started: u64,
 }
 
-/// Looks around. What cannot be read is reported as unknown, not guessed.
+/// Inspects the machine. Facts that cannot be read are reported as unknown, not guessed.
 pub fn look() -> Machine {
     let cpuinfo = read("/proc/cpuinfo");
     let field = |name: &str| {
@@ -82,7 +82,7 @@ fn read(path: &str) -> String {
     read_to_string(path).map_or_else(|_| "unknown".to_owned(), |text| text.trim().to_owned())
 }
 
-/// The versions in the lock file that this program was built with.
+/// Returns the versions in the lock file that this program was built with.
 fn versions() -> BTreeMap<&'static str, String> {
     let lock = include_str!("../Cargo.lock");
     let version_of = |package: &str| {

@@ -1,15 +1,15 @@
 //! slipring beside its peers: the same messages, the same checks, the same two cores.
 //!
-//! `README.md` says how to read what this prints. The files, in the order of a run:
+//! `README.md` explains how to read the output. The files, in the order of a run:
 //!
-//! - `plan`: the cases, and who takes part in each;
+//! - `plan`: the cases, and the contenders that take part in each;
 //! - `referee`: rounds, calibration, timeouts; it starts a process for each run;
 //! - `worker`: that process; it picks the contender and the message type;
 //! - `duel`: two pinned threads, a warm-up, a timed stretch;
 //! - `broadcast`: the same for one writer and many readers;
-//! - `message`: what is written and how it is checked;
+//! - `message`: the messages and their checks;
 //! - `peers`: the contenders' loops, one file each;
-//! - `targets`, `report`, `machine`: what follows from the figures.
+//! - `targets`, `report`, `machine`: the evaluation of the figures.
 
 mod broadcast;
 mod duel;
@@ -37,38 +37,38 @@ use std::time::{Duration, Instant};
 struct Cli {
     #[command(subcommand)]
     hidden: Option<Hidden>,
-    /// What to measure.
+    /// The group of cases to measure.
     #[arg(value_enum, default_value = "all")]
     group: Group,
-    /// How often each contender runs in each case [default: 9, quick: 3].
+    /// The number of runs of each contender in each case [default: 9, quick: 3].
     #[arg(long)]
     rounds: Option<usize>,
-    /// How long a run should last, in seconds [default: 0.25, quick: 0.06].
+    /// The length of a run in seconds [default: 0.25, quick: 0.06].
     #[arg(long)]
     seconds: Option<f64>,
-    /// Fewer and shorter runs: a look, not a verdict.
+    /// Make fewer and shorter runs: for a first look, not for a verdict.
     #[arg(long)]
     quick: bool,
-    /// Only these contenders, separated by commas; `slipring` means all of its regions.
+    /// Measure only these contenders, separated by commas; `slipring` means all of its regions.
     #[arg(long, value_delimiter = ',')]
     peers: Vec<String>,
-    /// Slots of the rings of fixed-size messages: 256, 1024, 4096 or 16384.
+    /// The number of slots in the rings of fixed-size messages: 256, 1024, 4096 or 16384.
     #[arg(long, default_value_t = 4096, value_parser = capacity)]
     capacity: usize,
-    /// Bytes of the rings of records.
+    /// The size in bytes of the rings of records.
     #[arg(long, default_value_t = 8 * 1024 * 1024)]
     ring_bytes: usize,
     /// The producer's and the consumer's core.
     #[arg(long, default_value = "0,1", value_parser = cores)]
     cores: (usize, usize),
-    /// How often a run is repeated that lost its core to somebody else.
+    /// The most repeats of a run that lost its core to another program.
     #[arg(long, default_value_t = 2)]
     repeats: usize,
-    /// Measure in the real-time class (needs privilege): for a machine that has other work to do,
-    /// which then waits.
+    /// Measure in the real-time class (needs privilege): for a machine that has other work to do.
+    /// That work then waits.
     #[arg(long)]
     urgent: bool,
-    /// Seconds after which a run has stalled.
+    /// The time in seconds after which a run counts as stalled.
     #[arg(long, default_value_t = 10.0)]
     timeout: f64,
     /// Write everything, every sample included, to this file.
@@ -81,36 +81,36 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Hidden {
-    /// One run, for the referee.
+    /// Do one run, for the referee.
     #[command(hide = true)]
     Worker(worker::Order),
 }
 
-/// How a whole measurement is done.
+/// The settings of a whole measurement.
 #[derive(Clone, Debug, Serialize)]
 pub struct Settings {
-    /// Runs of each contender in each case.
+    /// The number of runs of each contender in each case.
     pub rounds: usize,
-    /// Seconds that a run should last.
+    /// The length of a run in seconds.
     pub seconds: f64,
-    /// Slots of rings.
+    /// The number of slots in the rings.
     pub capacity: usize,
-    /// Bytes of rings of records.
+    /// The size in bytes of the rings of records.
     pub ring_bytes: usize,
     /// The producer's and the consumer's core.
     pub cores: (usize, usize),
-    /// Repeats of disturbed runs.
+    /// The most repeats of a disturbed run.
     pub repeats: usize,
-    /// When a run has stalled.
+    /// The time after which a run counts as stalled.
     pub timeout: Duration,
-    /// Whether runs have priority over the machine's other work.
+    /// `true` if runs have priority over the machine's other work.
     pub urgent: bool,
     /// The contenders asked for; empty means all.
     pub peers: Vec<String>,
 }
 
 impl Settings {
-    /// Whether this contender was asked for.
+    /// Returns `true` if the user asked for this contender.
     pub fn invites(&self, about: &About) -> bool {
         let means =
             |name: &String| name == about.name || (name == "slipring" && about.kind == Kind::Ours);

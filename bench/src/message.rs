@@ -1,13 +1,14 @@
-//! What is sent: every word of every message is written, and every word is checked.
+//! Makes and checks the messages: every word of every message is written, and every word is
+//! checked.
 //!
 //! Word `i` of message `seq` is `seq * SEED + i * STEP`. Two messages differ in every word, so a
-//! stale, torn, repeated or misplaced word shows; and the rule is one multiplication a message
-//! and one addition a word, which the compiler turns into vectors, so that it costs all
-//! contenders the same little. A consumer folds all differences into one number, nonzero if
-//! anything was ever wrong; there is no branch a word.
+//! stale, torn, repeated or misplaced word shows. The rule is one multiplication a message and one
+//! addition a word. The compiler turns it into vectors, so it costs all contenders the same little.
+//! A consumer folds all differences into one number, which is nonzero if any word was ever wrong;
+//! there is no branch a word.
 //!
-//! The work that the `slip` cases add to one side is part of making or of checking a message,
-//! so no contender's loop knows about it.
+//! The work that the `slip` cases add to one side is part of making or of checking a message, so no
+//! contender's loop knows about it.
 
 use std::fmt::Debug;
 use std::marker::PhantomData;
@@ -15,8 +16,8 @@ use std::mem::MaybeUninit;
 
 const SEED: u64 = 0x9E37_79B9_7F4A_7C15;
 const STEP: u64 = 0xD1B5_4A32_D192_ED03;
-/// By which a first word gives its message's number: Newton's iteration, each step of which doubles
-/// the number of right bits.
+/// The factor that turns a first word into its message's number: Newton's iteration, each step of
+/// which doubles the number of right bits.
 const UNSEED: u64 = {
     let (mut inverse, mut bits) = (SEED, 3);
     while bits < 64 {
@@ -26,7 +27,7 @@ const UNSEED: u64 = {
     inverse
 };
 
-/// Messages a batch. Run lengths are multiples of it.
+/// The number of messages in a batch. Run lengths are multiples of it.
 pub const BATCH: u64 = 256;
 
 #[inline(always)]
@@ -35,11 +36,11 @@ fn word(seq: u64, i: usize) -> u64 {
         .wrapping_add((i as u64).wrapping_mul(STEP))
 }
 
-/// Words that are made and checked together: a cache line, four SSE registers.
+/// The number of words that are made and checked together: a cache line, four SSE registers.
 const GROUP: usize = 8;
 
-/// Words `first..first + GROUP` of message `seq`: one addition of constants to one number, where
-/// a plain loop would carry the number from word to word and wait for it.
+/// Returns words `first..first + GROUP` of message `seq`: it adds constants to one number. A plain
+/// loop would carry the number from word to word and wait for it.
 #[inline(always)]
 fn group(seq: u64, first: usize) -> [u64; GROUP] {
     let base = word(seq, first);
@@ -48,7 +49,7 @@ fn group(seq: u64, first: usize) -> [u64; GROUP] {
 
 /// A fixed-size message: `WORDS` words, no padding, any bit pattern.
 ///
-/// The long list of bounds is the union of what the contenders ask of a payload.
+/// The long list of bounds is the union of the contenders' bounds on a payload.
 ///
 /// # Safety
 /// The type is exactly `WORDS` aligned `u64`s, and nothing else.
@@ -81,8 +82,8 @@ where
 
 /// Sixty-four bytes on a cache line of their own.
 ///
-/// For contenders that keep bare messages side by side on the heap: an `[u64; 8]` there straddles
-/// two lines, because `malloc` returns large blocks 16 bytes past a page.
+/// It serves contenders that keep bare messages side by side on the heap. An `[u64; 8]` there
+/// straddles two lines, because `malloc` returns large blocks 16 bytes past a page.
 #[derive(Debug, Clone, Copy)]
 #[cfg_attr(feature = "slipring", derive(slipring::Payload))]
 #[repr(C, align(64))]
@@ -99,21 +100,21 @@ unsafe impl Message for Line {
     const WORDS: usize = 8;
 }
 
-/// How messages are made and checked: the message type, and the extra work on either side.
+/// The way to make and check messages: the message type, and the extra work on either side.
 pub trait Job: Send + Sync + 'static {
     /// The message.
     type Msg: Message;
-    /// Message `seq`, by value.
+    /// Makes message `seq`, by value.
     fn make(seq: u64) -> Self::Msg;
-    /// Message `seq`, written where it will lie.
+    /// Writes message `seq` in its final place.
     fn fill(slot: &mut MaybeUninit<Self::Msg>, seq: u64);
-    /// Zero if every word of `msg` is message `seq`'s.
+    /// Returns zero if every word of `msg` is message `seq`'s.
     fn check(msg: &Self::Msg, seq: u64) -> u64;
 
-    /// Which message this is, by its first word.
+    /// Returns the message's number, by its first word.
     fn number(msg: &Self::Msg) -> u64;
 
-    /// Message `seq`, written over an older one.
+    /// Writes message `seq` over an older one.
     #[inline(always)]
     fn refill(slot: &mut Self::Msg, seq: u64) {
         // SAFETY: `fill` leaves the slot initialised, so the reference stays valid afterwards.
@@ -121,7 +122,7 @@ pub trait Job: Send + Sync + 'static {
     }
 }
 
-/// Messages `M`; `MAKE` steps of work to make one and `CHECK` steps to check one.
+/// A job with messages `M`, `MAKE` steps of work to make one and `CHECK` steps to check one.
 pub struct Task<M, const MAKE: u32 = 0, const CHECK: u32 = 0>(PhantomData<fn() -> M>);
 
 impl<M: Message, const MAKE: u32, const CHECK: u32> Job for Task<M, MAKE, CHECK> {
@@ -172,8 +173,9 @@ impl<M: Message, const MAKE: u32, const CHECK: u32> Job for Task<M, MAKE, CHECK>
     }
 }
 
-/// Writes message `seq`. Never inlined, as are the three that follow: inlined into one contender's
-/// loop they became vectors, into another's they did not, and that decided who won.
+/// Writes message `seq`. Neither this function nor the three that follow are ever inlined. Inlined
+/// into one contender's loop they became vectors, into another's they did not, and that decided
+/// which one won.
 #[inline(never)]
 fn fill_words(words: &mut [MaybeUninit<u64>], seq: u64) {
     let whole = words.len() / GROUP * GROUP;
@@ -186,7 +188,7 @@ fn fill_words(words: &mut [MaybeUninit<u64>], seq: u64) {
     }
 }
 
-/// Zero if every word is message `seq`'s.
+/// Returns zero if every word is message `seq`'s.
 #[inline(never)]
 fn check_words(words: &[u64], seq: u64) -> u64 {
     let whole = words.len() / GROUP * GROUP;
@@ -208,7 +210,7 @@ fn fold(bad: [u64; GROUP]) -> u64 {
     bad.into_iter().fold(0, |a, b| a | b)
 }
 
-/// A little work: a chain of `STEPS` dependent multiplications, one chain a message.
+/// Does a little work: a chain of `STEPS` dependent multiplications, one chain a message.
 #[inline(always)]
 fn toil<const STEPS: u32>(seq: u64) {
     if STEPS > 0 {
@@ -239,7 +241,7 @@ pub fn fill_bytes(record: &mut [u8], seq: u64) {
     }
 }
 
-/// Zero if every byte of `record` is record `seq`'s.
+/// Returns zero if every byte of `record` is record `seq`'s.
 #[inline(never)]
 pub fn check_bytes(record: &[u8], seq: u64) -> u64 {
     let whole = record.len() / 8;
@@ -264,17 +266,17 @@ pub fn check_bytes(record: &[u8], seq: u64) -> u64 {
 
 /// The lengths of the records of one run, known to both sides.
 ///
-/// A table, so that a fixed length and a random one cost the same to look up.
+/// They are in a table, so that a fixed length and a random one cost the same to look up.
 #[derive(Clone)]
 pub struct Lengths(Box<[u32; 4096]>);
 
 impl Lengths {
-    /// Every record `len` bytes long.
+    /// Returns lengths that are all `len` bytes.
     pub fn fixed(len: u32) -> Self {
         Self(Box::new([len; 4096]))
     }
 
-    /// Lengths evenly spread over `0..=max`, the same ones in every run.
+    /// Returns lengths evenly spread over `0..=max`, the same ones in every run.
     pub fn random(max: u32) -> Self {
         let mut state = 1_u64;
         Self(Box::new(std::array::from_fn(|_| {
@@ -286,18 +288,18 @@ impl Lengths {
         })))
     }
 
-    /// The length of record `seq`.
+    /// Returns the length of record `seq`.
     #[inline(always)]
     pub fn of(&self, seq: u64) -> usize {
         self.0[(seq % 4096) as usize] as usize
     }
 
-    /// Their mean.
+    /// Returns the mean length.
     pub fn mean(&self) -> usize {
         self.0.iter().map(|len| *len as usize).sum::<usize>() / self.0.len()
     }
 
-    /// The longest.
+    /// Returns the greatest length.
     pub fn max(&self) -> usize {
         self.0.iter().copied().max().unwrap_or(0) as usize
     }

@@ -1,4 +1,4 @@
-//! What is measured: the cases, their names, and who takes part in each.
+//! The cases, their names, and the contenders that take part in each.
 
 use crate::broadcast::Fan;
 use crate::message::Lengths;
@@ -12,7 +12,7 @@ pub const SIZES: [usize; 4] = [8, 64, 1264, 4096];
 pub const SLIP_SIZES: [usize; 2] = [8, 64];
 /// Sizes in round trips.
 pub const TRIP_SIZES: [usize; 3] = [8, 64, 1264];
-/// Slots of the rings in round trips, whatever the others have: one message is on its way.
+/// The number of slots of the rings in round trips, in every run: only one message is on its way.
 pub const TRIP_CAPACITY: usize = 64;
 
 /// A group of cases, as on the command line.
@@ -26,13 +26,13 @@ pub enum Group {
     Bytes,
     /// Round trips.
     Roundtrip,
-    /// One writer, and readers that all see all.
+    /// One writer, and readers that all receive every message.
     Broadcast,
     /// Everything.
     All,
 }
 
-/// Which side has a little work to do for each message.
+/// The side that has a little work to do for each message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Slow {
     /// Neither.
@@ -43,12 +43,12 @@ pub enum Slow {
     Consumer,
 }
 
-/// How long the records are.
+/// The lengths of the records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Spread {
-    /// All of this length.
+    /// All records have this length.
     Fixed(u32),
-    /// Random lengths from nothing to this.
+    /// Random lengths from zero to this.
     UpTo(u32),
 }
 
@@ -62,7 +62,7 @@ pub const SPREADS: [Spread; 5] = [
 ];
 
 impl Spread {
-    /// The lengths themselves.
+    /// Returns the lengths themselves.
     pub fn lengths(self) -> Lengths {
         match self {
             Spread::Fixed(len) => Lengths::fixed(len),
@@ -71,36 +71,36 @@ impl Spread {
     }
 }
 
-/// One thing measured of every contender that offers it.
+/// One measurement of every contender that offers it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Case {
     /// A stream of fixed-size messages.
     Fixed {
-        /// Bytes a message.
+        /// The size of a message in bytes.
         size: usize,
-        /// How they are handed over.
+        /// The way in which they are handed over.
         mode: Mode,
-        /// Who has work to do.
+        /// The side that has work to do.
         slow: Slow,
     },
     /// A stream of variable-size records.
     Records {
         /// Their lengths.
         spread: Spread,
-        /// How they are handed over.
+        /// The way in which they are handed over.
         mode: Mode,
     },
     /// A round trip.
     Trip {
-        /// Bytes a message.
+        /// The size of a message in bytes.
         size: usize,
     },
-    /// A message to all.
+    /// A broadcast case.
     Broadcast(Fan),
 }
 
 impl Case {
-    /// Whether `about` takes part.
+    /// Returns `true` if `about` takes part.
     pub fn admits(self, about: &About) -> bool {
         match self {
             Case::Fixed { mode, slow, .. } => {
@@ -115,12 +115,12 @@ impl Case {
         }
     }
 
-    /// The contenders that take part.
+    /// Returns the contenders that take part.
     pub fn contenders(self) -> impl Iterator<Item = &'static About> {
         ALL.iter().filter(move |about| self.admits(about))
     }
 
-    /// Whether figures are times, which should be small, and not rates.
+    /// Returns `true` if figures are times, which should be small, and not rates.
     pub fn is_time(self) -> bool {
         match self {
             Case::Trip { .. } => true,
@@ -129,7 +129,7 @@ impl Case {
         }
     }
 
-    /// Whether a reader may miss messages.
+    /// Returns `true` if a reader may miss messages.
     pub fn may_lose(self) -> bool {
         matches!(self, Case::Broadcast(fan) if !fan.is_lossless())
     }
@@ -176,7 +176,7 @@ impl fmt::Display for Case {
 impl FromStr for Case {
     type Err = String;
 
-    /// Reads what `Display` writes, for a worker's command line.
+    /// Parses the output of `Display`, for a worker's command line.
     fn from_str(name: &str) -> Result<Self, String> {
         every_case()
             .into_iter()
@@ -185,7 +185,7 @@ impl FromStr for Case {
     }
 }
 
-/// The cases of one group, in the order in which they run.
+/// Returns the cases of one group, in the order in which they run.
 pub fn cases(group: Group) -> Vec<Case> {
     every_case()
         .into_iter()

@@ -1,12 +1,13 @@
-//! Who runs when: rounds that alternate between contenders, calibration, timeouts, repeats.
+//! Decides the order of runs: rounds that alternate between contenders, calibration, timeouts,
+//! repeats.
 //!
 //! ```text
 //! round 1:  case 1: A B C D   case 2: A B C   ...
 //! round 2:  case 1: B C D A   case 2: B C A   ...
 //! ```
 //!
-//! The machine drifts (frequency, neighbours); since the contenders of a case run right after
-//! one another in every round, and none always goes first, drift reaches all of them alike.
+//! The machine drifts (frequency, neighbours). The contenders of a case run right after one another
+//! in every round, and none always goes first. So drift reaches all of them alike.
 
 use crate::Settings;
 use crate::duel::Sample;
@@ -24,14 +25,14 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
-/// All that was measured of one contender in one case.
+/// All measurements of one contender in one case.
 #[derive(Clone, Debug, Default)]
 pub struct Figure {
-    /// Messages in the next run: it follows the last one's speed.
+    /// The number of messages in the next run: it follows the last one's speed.
     messages: u64,
-    /// One for each round that gave one, in order.
+    /// The samples in order, one for each round that gave one.
     pub samples: Vec<Timing>,
-    /// What went wrong, a sentence for each run that gave no figure.
+    /// The failures: a sentence for each run that gave no figure.
     pub failures: Vec<String>,
 }
 
@@ -40,19 +41,20 @@ pub struct Figure {
 pub struct Timing {
     /// Million messages a second, or nanoseconds a round trip.
     pub value: f64,
-    /// Whether, in every repeat, a thread lost its core for more than 3 % of the time, or the
+    /// `true` if, in every repeat, a thread lost its core for more than 3 % of the time, or the
     /// cores moved.
     pub disturbed: bool,
-    /// Nanoseconds of a cache line to the other core and back; nothing for one thread alone.
+    /// The nanoseconds of a cache line to the other core and back, or `None` for one thread alone.
     pub line: Option<f64>,
-    /// Messages on the clock.
+    /// The number of messages on the clock.
     pub messages: u64,
-    /// How many of them a reader missed, on average.
+    /// The number of messages that a reader missed, on average.
     pub lost: u64,
 }
 
 impl Figure {
-    /// The values that count: the undisturbed ones if they are at least half of all, else all.
+    /// Returns the values that count: the undisturbed ones if they are at least half of all, else
+    /// all.
     pub fn values(&self) -> Vec<f64> {
         let quiet = self.samples.len() - self.disturbed();
         let all = 2 * quiet < self.samples.len();
@@ -63,7 +65,7 @@ impl Figure {
             .collect()
     }
 
-    /// How many samples are disturbed.
+    /// Returns the number of disturbed samples.
     pub fn disturbed(&self) -> usize {
         self.samples.iter().filter(|s| s.disturbed).count()
     }
@@ -72,11 +74,11 @@ impl Figure {
 /// Every figure, by case and by contender's name.
 pub type Figures = BTreeMap<Case, BTreeMap<&'static str, Figure>>;
 
-/// A contender that has failed this often in one case is not asked again.
+/// The number of failures in one case after which a contender is not asked again.
 const PATIENCE: usize = 2;
 /// Below this share of processor time, a run of spinning threads counts as disturbed.
 const ON_CORE: f64 = 0.97;
-/// Cores whose distance changed by more than this factor have moved.
+/// The factor of change in the cores' distance above which they have moved.
 const MOVED: f64 = 1.4;
 
 /// Measures all of `cases`, calling `progress` before each run.
@@ -115,7 +117,7 @@ pub fn measure(
 struct Arena {
     dir: PathBuf,
     program: PathBuf,
-    /// Held for each run: of two measurements at once, neither would be worth anything, and in
+    /// A lock, held for each run. Of two measurements at once, neither would be worth anything. In
     /// the real-time class each would wait for a thread that the other keeps from its core.
     turn: File,
 }
@@ -201,13 +203,14 @@ impl Arena {
         Ok(best)
     }
 
-    /// How many messages this contender passes in the time that a run should last.
+    /// Returns the number of messages that this contender passes in the time that a run should
+    /// last.
     fn calibrate(&self, case: Case, about: &About, settings: &Settings) -> Result<u64, String> {
         let mut messages = 4 * BATCH;
         loop {
             let sample = self.once(case, about, settings, messages)?;
             let scale = settings.seconds / sample.time.as_secs_f64();
-            // A tenth of the final length is long enough to trust; short ones mislead.
+            // A tenth of the final length is long enough to trust; short runs mislead.
             let target = messages as f64
                 * if scale <= 10.0 {
                     scale
@@ -245,7 +248,7 @@ impl Arena {
             .lock()
             .map_err(|e| format!("cannot wait for my turn: {e}"))?;
         let sample = self.run_worker(&order, settings.timeout);
-        // Should it fail, the lock goes with the process.
+        // If this fails, the lock goes with the process.
         let _ = self.turn.unlock();
         let sample = sample?;
         if sample.bad != 0 {
@@ -258,7 +261,7 @@ impl Arena {
     }
 
     fn run_worker(&self, order: &Order, timeout: Duration) -> Result<Sample, String> {
-        // For its owner alone, as slipring insists of a directory of channels.
+        // The directory is for its owner alone, as slipring requires of a directory of channels.
         let made = std::fs::DirBuilder::new().mode(0o700).create(&self.dir);
         made.map_err(|e| format!("{}: {e}", self.dir.display()))?;
         let child = Command::new(&self.program)
@@ -274,9 +277,9 @@ impl Arena {
         read_sample(&line).ok_or_else(|| format!("unreadable answer {line:?}"))
     }
 
-    /// Removes what a run left, also one that was killed.
+    /// Removes the files that a run left, even a run that was killed.
     fn sweep(&self) {
-        // Nothing to sweep is the usual case, and what cannot be removed cannot be helped.
+        // Usually there is nothing to sweep, and a file that cannot be removed cannot be helped.
         let _ = std::fs::remove_dir_all(&self.dir);
         let (Some(shm), Some(name)) = (self.dir.parent(), self.dir.file_name()) else {
             return;
@@ -307,16 +310,16 @@ fn is_disturbed(about: &About, sample: &Sample) -> bool {
     moved || (about.spins && sample.on_core < ON_CORE)
 }
 
-/// A number of messages, rounded up to whole batches.
+/// Returns a number of messages, rounded up to whole batches.
 fn whole_batches(messages: f64) -> u64 {
     (messages as u64).next_multiple_of(BATCH).max(BATCH)
 }
 
-/// The figures once for each distance at which the cores were seen, the most frequent first, with
-/// that distance in nanoseconds. Samples of one thread alone count at each.
+/// Returns the figures once for each distance at which the cores were seen, the most frequent
+/// first, with that distance in nanoseconds. Samples of one thread alone count at each.
 ///
-/// Distances are told apart where the sorted ones leave a gap of more than [`MOVED`]; one at which
-/// less than a tenth of the samples was taken is left out.
+/// The sorted distances are separated where they leave a gap of more than [`MOVED`]. A distance at
+/// which less than a tenth of the samples was taken is left out.
 pub fn by_distance(figures: &Figures) -> Vec<(f64, Figures)> {
     let samples = figures
         .values()
@@ -350,19 +353,19 @@ pub fn by_distance(figures: &Figures) -> Vec<(f64, Figures)> {
     groups.into_iter().map(taken_in).collect()
 }
 
-/// What the worker printed, or in one sentence why it printed nothing.
+/// Returns the worker's output, or in one sentence the reason why it printed none.
 fn answer(mut child: Child, timeout: Duration) -> Result<String, String> {
     let (tell, told) = channel();
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     std::thread::spawn(move || {
-        // Pipes that cannot be read are empty ones; the exit status says the rest.
+        // A pipe that cannot be read counts as empty; the exit status says the rest.
         let said = read_to_string(stdout).unwrap_or_default();
         let complained = read_to_string(stderr).unwrap_or_default();
         tell.send((said, complained))
     });
     let heard = told.recv_timeout(timeout);
     if heard.is_err() {
-        // It may have ended by itself this very moment; then there is nothing to kill.
+        // The child may have ended by itself at this moment; then there is nothing to kill.
         let _ = child.kill();
     }
     let status = child.wait().map_err(|e| format!("lost the worker: {e}"))?;
@@ -384,7 +387,7 @@ fn read_to_string(pipe: Option<impl Read>) -> std::io::Result<String> {
     pipe.map_or(Ok(String::new()), std::io::read_to_string)
 }
 
-/// A progress line on standard error, rewritten in place on a terminal.
+/// Writes a progress line on standard error, rewritten in place on a terminal.
 pub fn show_progress(round: usize, rounds: usize, case: Case, about: &About) {
     let mut err = std::io::stderr().lock();
     // A progress line that cannot be written is no reason to stop.

@@ -1,4 +1,4 @@
-//! What was found, as JSON for programs and as Markdown for people.
+//! Writes the results, as JSON for programs and as Markdown for people.
 
 use crate::Settings;
 use crate::broadcast::{Fan, Flow, Way};
@@ -10,21 +10,21 @@ use crate::targets::{REGIONS, Verdict, best_peer, columns, judge, median, spread
 use serde_json::{Value, json};
 use std::fmt::{Result, Write};
 
-/// All that a report is made from.
+/// All data from which a report is made.
 #[derive(Debug)]
 pub struct Report<'a> {
     /// The machine.
     pub machine: &'a Machine,
-    /// How it was asked.
+    /// The settings of the measurement.
     pub settings: &'a Settings,
-    /// What was measured.
+    /// The figures.
     pub figures: &'a Figures,
-    /// How long it took.
+    /// The length of the measurement in seconds.
     pub seconds: f64,
 }
 
 impl Report<'_> {
-    /// Everything, every sample included.
+    /// Returns everything as JSON, every sample included.
     pub fn json(&self) -> Value {
         let mut figures = Vec::new();
         for (case, line_up) in self.figures {
@@ -57,7 +57,7 @@ impl Report<'_> {
         })
     }
 
-    /// The tables.
+    /// Returns the tables as Markdown.
     pub fn markdown(&self) -> String {
         let mut text = String::new();
         // Writing to a string cannot fail.
@@ -153,7 +153,7 @@ impl Report<'_> {
         writeln!(out, " |\n")
     }
 
-    /// Every run that gave no figure, and why.
+    /// Writes every run that gave no figure, with the reason.
     fn write_missing(&self, out: &mut String) -> Result {
         let failed: Vec<_> = self
             .all_figures()
@@ -268,7 +268,8 @@ fn write_table(out: &mut String, figures: &Figures, columns: &[Case], rounds: us
     writeln!(out)
 }
 
-/// slipring over the best peer of each column; in the `slip` tables, over its plain figure.
+/// Writes slipring's figure over that of the best peer of each column; in the `slip` tables, over
+/// its plain figure.
 fn write_ratios(out: &mut String, figures: &Figures, region: &str, columns: &[Case]) -> Result {
     let ratio = |case: Case| {
         let ours = median(figures, case, region)?;
@@ -371,7 +372,7 @@ fn cell(figure: Option<&Figure>, champion: bool, rounds: usize) -> String {
     )
 }
 
-/// Three digits, or all of those before the point.
+/// Returns the number with three digits, or with all of those before the point.
 fn number(value: f64) -> String {
     let decimals = match value {
         v if v >= 100.0 => 0,

@@ -1,7 +1,7 @@
-//! The Speed tables of slipring's issues, judged by one run's figures.
+//! Judges one run's figures by the Speed tables of slipring's issues.
 //!
 //! Each row of those tables becomes one verdict for each size, each kind of region and each
-//! direction it speaks of. A row whose figures were not measured gives no verdict.
+//! direction that it mentions. A row whose figures were not measured gives no verdict.
 
 use crate::broadcast::{Fan, Flow, Way};
 use crate::peers::{Kind, Mode, named};
@@ -12,10 +12,10 @@ use serde::Serialize;
 /// slipring's two regions, by contender's name.
 pub const REGIONS: [&str; 2] = ["slipring heap", "slipring named"];
 
-/// One requirement, and what was found.
+/// One requirement, and its result.
 #[derive(Clone, Debug, Serialize)]
 pub struct Verdict {
-    /// What is required of what.
+    /// The requirement in words.
     pub what: String,
     /// slipring's region.
     pub region: &'static str,
@@ -23,23 +23,23 @@ pub struct Verdict {
     pub ours: f64,
     /// The unit of both figures.
     pub unit: &'static str,
-    /// What it is measured against, by name.
+    /// The name of the contender or case that slipring is measured against.
     pub against: String,
-    /// That figure.
+    /// The other's figure.
     pub theirs: f64,
     /// slipring's figure over the other's.
     pub ratio: f64,
     /// The bound on the ratio.
     pub bound: f64,
-    /// Whether the ratio must not be above the bound, instead of not below.
+    /// `true` if the ratio must not be above the bound, instead of not below.
     pub at_most: bool,
-    /// What the issue hopes for beyond the bound.
+    /// The ratio that the issue hopes for beyond the bound.
     pub aim: Option<f64>,
-    /// Whether the bound is kept.
+    /// `true` if the ratio keeps the bound.
     pub pass: bool,
 }
 
-/// The middle, the least and the greatest of a figure's values, if it has any.
+/// Returns the middle, the least and the greatest of a figure's values, if it has any.
 pub fn spread(figure: &Figure) -> Option<(f64, f64, f64)> {
     let mut sorted = figure.values();
     sorted.sort_by(f64::total_cmp);
@@ -53,12 +53,12 @@ pub fn spread(figure: &Figure) -> Option<(f64, f64, f64)> {
     Some((median, least, most))
 }
 
-/// The median of one contender in one case.
+/// Returns the median of one contender in one case.
 pub fn median(figures: &Figures, case: Case, name: &str) -> Option<f64> {
     spread(figures.get(&case)?.get(name)?).map(|(median, _, _)| median)
 }
 
-/// The best of some contenders over some cases, and its name.
+/// Returns the best of some contenders over some cases, and its name.
 pub fn best(
     figures: &Figures,
     cases: &[Case],
@@ -90,12 +90,12 @@ pub fn best(
     best
 }
 
-/// The best peer over some cases.
+/// Returns the best peer over some cases.
 pub fn best_peer(figures: &Figures, cases: &[Case]) -> Option<(String, f64)> {
     best(figures, cases, |kind, _| kind == Kind::Peer)
 }
 
-/// All verdicts that the figures allow.
+/// Returns all verdicts that the figures allow.
 pub fn judge(figures: &Figures) -> Vec<Verdict> {
     let mut verdicts = Vec::new();
     let mut judge = Judge {
@@ -132,8 +132,8 @@ impl Judge<'_> {
             let every_way = Mode::ALL.map(|mode| plain(size, mode));
             let one = [plain(size, Mode::One)];
             if size == 8 {
-                // Who can wake a sleeper pays for it at each publish, or does not: shaq fences. Both loops
-                // are of `try_` calls here; a blocking call tries first as well.
+                // A ring that can wake a waiter may pay for that at each publish: shaq fences.
+                // Both loops make `try_` calls here; a blocking call tries first as well.
                 let shaq = best(self.figures, &one, |_, name| name == "shaq");
                 let what = "8 B, one at a time, able to wake sleepers (loops of `try_` calls)";
                 self.at_least(what, region, &one, shaq, 20.0, None);
@@ -148,7 +148,7 @@ impl Judge<'_> {
                     1.0,
                     Some(1.1),
                 );
-                // The same question for those whose consumer takes what has arrived.
+                // The same comparison for contenders whose consumer takes all that has arrived.
                 let drain = [plain(size, Mode::Drain)];
                 let what = format!("{size} B, each published, consumer drains");
                 let rivals = [one[0], drain[0]];
@@ -162,7 +162,7 @@ impl Judge<'_> {
                 let what = format!("{size} B, best way");
                 let peer = best_peer(self.figures, &every_way);
                 self.at_least(&what, region, &every_way, peer, 1.0, None);
-                // Stricter than the issue: without batches on either side.
+                // This is stricter than the issue: neither side uses batches.
                 let single = [Mode::One, Mode::Drain, Mode::Place].map(|mode| plain(size, mode));
                 let what = format!("{size} B, best way without batches");
                 let peer = best_peer(self.figures, &single);
@@ -171,7 +171,7 @@ impl Judge<'_> {
         }
     }
 
-    /// Against slipring's own plain figure: no collapse.
+    /// Judges slipring against its own plain figure: no collapse.
     fn slip(&mut self, region: &'static str) {
         for size in SLIP_SIZES {
             for mode in [Mode::One, Mode::Batch] {
@@ -220,7 +220,7 @@ impl Judge<'_> {
                 None,
             );
         }
-        // The issue asks this of `slipring demo`; here it is between threads, and every byte is
+        // The issue asks this of `slipring demo`. Here it is between threads, and every byte is
         // checked.
         for (max, bound) in [(32 * 1024, 10.0), (16, 20.0)] {
             let ways = ways(Spread::UpTo(max));
@@ -230,7 +230,7 @@ impl Judge<'_> {
         }
     }
 
-    /// The table of slipring's issue on broadcasts.
+    /// Judges the table of slipring's issue on broadcasts.
     fn broadcasts(&mut self, region: &'static str) {
         let case = |way, flow, size, readers| {
             [Case::Broadcast(Fan {
@@ -294,7 +294,7 @@ impl Judge<'_> {
     fn named_against_heap(&mut self) {
         let [heap, named] = REGIONS;
         let measured: Vec<Case> = self.figures.keys().copied().collect();
-        // Readers that share a core say nothing new of the memory.
+        // Readers that share a core show nothing new about the memory.
         let alone = |case: &Case| !matches!(case, Case::Broadcast(fan) if fan.readers > 1);
         for case in measured.into_iter().filter(alone) {
             let other = median(self.figures, case, heap).map(|value| (heap.to_owned(), value));
@@ -366,7 +366,7 @@ impl Judge<'_> {
     }
 }
 
-/// The sizes and lengths of one group of tables, for the report.
+/// Returns the sizes and lengths of one group of tables, for the report.
 pub fn columns(case: Case) -> Vec<Case> {
     match case {
         Case::Fixed {

@@ -1,7 +1,7 @@
-//! One run, in a process of its own: what the referee starts, and what it reads back.
+//! Does one run in a process of its own, which the referee starts and whose output it reads back.
 //!
-//! A process a run, because a contender that crashes must not take the others with it, one that
-//! stalls can only be stopped by killing it, and none should inherit another's heap.
+//! Each run has a process, because a contender that crashes must not take the others with it. A
+//! contender that stalls can only be stopped by killing it. And none should inherit another's heap.
 
 use crate::broadcast::{Fan, Way};
 use crate::duel::{Run, Sample};
@@ -11,12 +11,12 @@ use crate::plan::{Case, Slow, TRIP_CAPACITY};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Steps of work a message in the `slip` cases: a few nanoseconds, about what handing over one
-/// message costs. A batch hands one over for less, so its messages carry less work.
+/// Steps of work a message in the `slip` cases: a few nanoseconds, about the cost of handing over
+/// one message. A batch hands a message over for less, so its messages carry less work.
 const TOIL_ONE: u32 = 8;
 const TOIL_BATCH: u32 = 3;
 
-/// What a worker is told, on its command line.
+/// The orders of a worker, on its command line.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Order {
     /// The case.
@@ -25,13 +25,13 @@ pub struct Order {
     /// The contender's name.
     #[arg(long)]
     pub contender: String,
-    /// Messages on the clock.
+    /// The number of messages on the clock.
     #[arg(long)]
     pub messages: u64,
-    /// Slots in a ring of fixed-size messages.
+    /// The number of slots in a ring of fixed-size messages.
     #[arg(long)]
     pub capacity: usize,
-    /// Bytes in a ring of records.
+    /// The size in bytes of a ring of records.
     #[arg(long)]
     pub ring_bytes: usize,
     /// The producer's core.
@@ -43,13 +43,13 @@ pub struct Order {
     /// A directory on shared memory.
     #[arg(long)]
     pub dir: PathBuf,
-    /// Go before the machine's other work: the real-time class, first in, first out.
+    /// Run before the machine's other work: in the real-time class, first in, first out.
     #[arg(long)]
     pub urgent: bool,
 }
 
 impl Order {
-    /// The same, as a command line.
+    /// Returns the same orders as a command line.
     pub fn to_args(&self) -> Vec<String> {
         [
             ("--case", self.case.to_string()),
@@ -68,7 +68,7 @@ impl Order {
     }
 }
 
-/// Runs what was ordered and prints the sample on one line.
+/// Runs the order and prints the sample on one line.
 pub fn work(order: &Order) -> Result<(), String> {
     let about = peers::named(&order.contender)
         .ok_or_else(|| format!("no contender is called {:?}", order.contender))?;
@@ -140,7 +140,8 @@ fn dispatch(about: &About, order: &Order) -> Sample {
         }
         Case::Records { spread, mode } => {
             let lengths = spread.lengths();
-            // Once around the ring, with about eight bytes a record for its length.
+            // The warm-up goes once around the ring, with about eight bytes a record for its
+            // length.
             let warm = (run.ring_bytes / (lengths.mean() + 8)).clamp(512, 1 << 20) as u64;
             peers::run_records(about.name, mode, &lengths, &Run { warm, ..run })
         }

@@ -1,5 +1,5 @@
-//! Counters in files that processes map, and a place where they wait for one another. Made of nothing of
-//! slipring's, which is what is being tested.
+//! Counters in files that processes map, and a barrier at which they wait for one another. It uses
+//! none of slipring's own code, because that is under test.
 
 use std::fs::File;
 use std::path::Path;
@@ -10,7 +10,7 @@ use rustix::mm::{MapFlags, ProtFlags, mmap};
 
 use crate::room::PATIENCE;
 
-/// The counter in the first word of a file: zero in a new one.
+/// Returns the counter in the first word of a file: zero in a new one.
 pub fn counter(path: &Path) -> &'static AtomicU64 {
     let mut options = File::options();
     let file = options.read(true).write(true).create(true).truncate(false);
@@ -25,7 +25,7 @@ pub fn counter(path: &Path) -> &'static AtomicU64 {
     unsafe { &*word }
 }
 
-/// One party's view of the place.
+/// One worker's view of the barrier.
 pub struct Barrier {
     arrived: &'static AtomicU64,
     parties: u64,
@@ -38,7 +38,7 @@ impl Barrier {
         File::create(path).unwrap().set_len(4096).unwrap();
     }
 
-    /// Joins the barrier of so many parties.
+    /// Joins the barrier of this many workers.
     pub fn join(path: &Path, parties: u64) -> Barrier {
         Barrier {
             arrived: counter(path),
@@ -47,7 +47,7 @@ impl Barrier {
         }
     }
 
-    /// Waits until all parties are here.
+    /// Waits until all workers are here.
     pub fn wait(&mut self) {
         self.rounds += 1;
         self.arrived.fetch_add(1, Ordering::AcqRel);

@@ -1,38 +1,38 @@
-//! slipring's promises, each kept before real processes.
+//! Checks slipring's promises with real processes.
 //!
-//! A test is a story in which the parties are processes. Each is the program `peer` (`bin/peer`), told
-//! over its standard input what to do, a line at a time, and answering a line each: [`Peer`]. A test
-//! works in a [`Room`], a directory of its own that is the parties' `SLIPRING_DIR`. Nobody sleeps to
-//! let something happen: a line that was answered *has* happened, and what has no answer is asked
-//! again until it is so ([`eventually`]).
+//! A test is a story in which the workers are processes. Each one is the program `peer`
+//! (`bin/peer`), which obeys lines on its standard input and answers each with a line: [`Peer`]. A
+//! test works in a [`Room`], a directory of its own that is the workers' `SLIPRING_DIR`. Nobody
+//! sleeps to let something happen. An answered line *has* happened. Where there is no answer, the
+//! test checks again until the condition is true ([`eventually`]).
 //!
-//! Every message says its number and can be checked in full ([`message`]), so a test asserts on what
-//! arrived, not on how many.
+//! Every message holds its number and can be checked in full ([`message`]). So a test asserts on
+//! the messages that arrived, not on their number.
 //!
-//! # Where the promises are kept
+//! # The file of each promise
 //!
 //! | promise | file |
 //! |---|---|
-//! | a killed side loses nothing, whatever it was doing (SEEDS 17, 18) | `kill.rs` |
-//! | either side first, second takers, how an end is told, rejoin (SEEDS 9, 10) | `lifecycle.rs` |
+//! | a killed side loses nothing, at any point of its work (SEEDS 17, 18) | `kill.rs` |
+//! | either side first, second takers, reports of an end, rejoin (SEEDS 9, 10) | `lifecycle.rs` |
 //! | a fork, or an exec, inherits no seat | `fork.rs` |
-//! | however a thread or a process goes, the other side is told | `processes.rs` |
+//! | however a thread or a process ends, the other side learns of it | `processes.rs` |
 //! | a passed channel is a channel | `memfd.rs` |
-//! | it goes over a Unix socket, and nothing else is taken for one | `handover.rs` |
-//! | no wake is lost, whatever barriers there are (SEEDS 1) | `waiting.rs` |
+//! | a channel goes over a Unix socket, and nothing else is taken for one | `handover.rs` |
+//! | no wake is lost, with any barriers (SEEDS 1) | `waiting.rs` |
 //! | a descriptor is readable when there is news, and only then (SEEDS 1, 14) | `descriptor.rs` |
-//! | what cannot be made, or is not what was asked for, is refused (SEEDS 7, 8, 16) | `refusals.rs` |
+//! | a channel that cannot be made, or is not the wanted one, is refused (SEEDS 7, 8, 16) | `refusals.rs` |
 //! | a damaged channel is refused, and can be removed | `damaged.rs` |
-//! | files damaged or replaced, locks squatted, bells rung without end, while others work: errors, no harm | `hostile_files.rs` |
-//! | nor does a channel that comes in wrong parts do any | `hostile_handover.rs` |
-//! | who may come in is the creator's choice | `rights.rs` |
-//! | who was handed a sealed channel reads and cannot write | `sealed.rs` |
+//! | damaged or replaced files, squatted locks, endless rings on doorbells, while others work: errors, no harm | `hostile_files.rs` |
+//! | a channel that comes in wrong parts does no harm either | `hostile_handover.rs` |
+//! | the creator chooses who may come in | `rights.rs` |
+//! | the receiver of a sealed channel reads and cannot write | `sealed.rs` |
 //! | a full file system is `NoSpace`, never a signal | `full.rs` |
 //! | of many creators one makes the channel | `races.rs` |
-//! | huge pages, or why not | `hugepages.rs` |
+//! | huge pages, or the reason why there are none | `hugepages.rs` |
 //! | a set sleeps for many channels: wakes, deaths, barriers, a thousand channels (SEEDS 1, 14) | `wait_set.rs` |
 //! | speed never costs a message (SEEDS 2, 3, 4, 13) | `faults.rs` |
-//! | every consumer of `broadcast` sees all, or knows what it lost, whoever is killed, stopped or refused (SEEDS 5, 9, 13, 17) | `broadcast.rs` |
+//! | every consumer of `broadcast` gets all, or knows what it lost, even if others are killed, stopped or refused (SEEDS 5, 9, 13, 17) | `broadcast.rs` |
 //!
 //! # The faults of SEEDS.md, each by the test that would find it
 //!
@@ -68,7 +68,7 @@ pub use peer::{Answer, Peer, Refusal, from_fds};
 pub use place::Place;
 pub use room::{Contents, Room, eventually};
 
-/// Whether this is root, who may make mount namespaces and other users' processes.
+/// Returns `true` for root, who may make mount namespaces and other users' processes.
 pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }

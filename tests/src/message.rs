@@ -1,12 +1,12 @@
-//! Messages that say their number and can be checked in full: every word follows from the number.
+//! Messages that hold their number and can be checked in full: every word follows from the number.
 
 use slipring::Payload;
 
 /// A fixed-size message.
 pub trait Numbered: Payload {
-    /// The message with this number.
+    /// Returns the message with this number.
     fn numbered(number: u64) -> Self;
-    /// Its number, if every word of it is right.
+    /// Returns its number, if every word of it is right.
     fn check(&self) -> Result<u64, String>;
 }
 
@@ -72,13 +72,13 @@ impl Numbered for u64 {
     }
 }
 
-/// How many lengths there are before they repeat. A prime, so that records wander over the ring.
+/// The number of lengths before they repeat. It is a prime, so that records wander over the ring.
 const PERIOD: u64 = 97;
 
 /// The largest record, in bytes.
 pub const LARGEST: usize = 112;
 
-/// The length of record `number`: from 16 to 112 bytes, mostly no multiple of 8.
+/// Returns the length of record `number`: from 16 to 112 bytes, mostly no multiple of 8.
 pub fn length(number: u64) -> usize {
     16 + (number % PERIOD * 37 % PERIOD) as usize
 }
@@ -92,14 +92,14 @@ pub fn write(number: u64, out: &mut [u8]) {
     }
 }
 
-/// Record `number`.
+/// Returns record `number`.
 pub fn record(number: u64) -> Vec<u8> {
     let mut record = vec![0; length(number)];
     write(number, &mut record);
     record
 }
 
-/// The number of a record, if every byte of it, and its length, is right.
+/// Returns the number of a record, if every byte of it, and its length, is right.
 pub fn check(record: &[u8]) -> Result<u64, String> {
     let front = record
         .first_chunk()
@@ -115,8 +115,9 @@ pub fn check(record: &[u8]) -> Result<u64, String> {
     }
 }
 
-/// Which record begins at this position of a `bytes` channel that began with record 0; nothing if
-/// none does. So a restarted producer learns from the position alone what was committed.
+/// Returns the record that begins at this position of a `bytes` channel that began with record 0,
+/// or `None` if none does. So a restarted producer learns from the position alone which records
+/// were committed.
 pub fn record_at(position: u64) -> Option<u64> {
     let size = |number| slipring::bytes::record_size(length(number) as u64);
     let lap = (0..PERIOD).map(size).sum::<u64>();

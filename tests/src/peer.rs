@@ -1,4 +1,4 @@
-//! The other process of a test, and what is said to it: see `bin/peer/main.rs` for the words it knows.
+//! The other process of a test, and the lines that it gets: `bin/peer/main.rs` lists them.
 
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::room::{PATIENCE, eventually};
 
-/// A process that does what it is told, a line at a time. Killed when dropped.
+/// A process that obeys one line at a time. Killed when dropped.
 pub struct Peer {
     child: Child,
     stdin: Option<ChildStdin>,
@@ -20,16 +20,16 @@ pub struct Peer {
     unread: Vec<u8>,
 }
 
-/// What tells a peer that inherited these descriptors to open their channel.
+/// Returns the line that makes a peer open the channel of these inherited descriptors.
 pub fn from_fds(passed: &[BorrowedFd<'_>]) -> String {
     let numbers: Vec<String> = passed.iter().map(|fd| fd.as_raw_fd().to_string()).collect();
     format!("from-fds {}", numbers.join(","))
 }
 
-/// What a peer answered when it could do what it was told: words.
+/// A peer's answer to a line that it could obey: words.
 pub type Answer = Vec<String>;
 
-/// What a peer answered when it could not: slipring's error.
+/// A peer's answer to a line that it could not obey: slipring's error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// The error's variant.
@@ -41,8 +41,8 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// Asserts that it is this error, and that its text has all of these words: what was found, what
-    /// was expected, what to do.
+    /// Asserts that it is this error, and that its text has all of these words: the value found,
+    /// the value expected, the remedy.
     #[track_caller]
     pub fn is(&self, kind: &str, words: &[&str]) {
         assert_eq!(self.kind, kind, "{self:?}");
@@ -53,7 +53,7 @@ impl Refusal {
 }
 
 impl Peer {
-    /// A new process with `SLIPRING_DIR` set to `dir`, and these descriptors besides its own.
+    /// Starts a process with `SLIPRING_DIR` set to `dir`, and these descriptors besides its own.
     pub fn start(program: &Path, dir: &Path, descriptors: &[BorrowedFd<'_>]) -> Peer {
         let mut command = Command::new(program);
         command
@@ -87,19 +87,19 @@ impl Peer {
         }
     }
 
-    /// Its process id.
+    /// Returns its process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Tells it something, without waiting for the answer.
+    /// Sends it a line, without waiting for the answer.
     #[track_caller]
     pub fn tell(&mut self, line: &str) {
         let stdin = self.stdin.as_mut().expect("stdin was closed");
         writeln!(stdin, "{line}").unwrap_or_else(|error| panic!("`{line}`: {error}"));
     }
 
-    /// Its next answer.
+    /// Waits for its next answer.
     #[track_caller]
     pub fn answer(&mut self) -> Result<Answer, Refusal> {
         let line = self.line();
@@ -122,14 +122,14 @@ impl Peer {
         }
     }
 
-    /// Tells it something, and waits for the answer.
+    /// Sends it a line, and waits for the answer.
     #[track_caller]
     pub fn ask(&mut self, line: &str) -> Result<Answer, Refusal> {
         self.tell(line);
         self.answer()
     }
 
-    /// Tells it something that it can do; what it said.
+    /// Sends it a line that it can obey, and returns the answer.
     #[track_caller]
     pub fn ok(&mut self, line: &str) -> Answer {
         match self.ask(line) {
@@ -138,7 +138,7 @@ impl Peer {
         }
     }
 
-    /// Tells it something that it can do; the numbers that it said.
+    /// Sends it a line that it can obey, and returns the numbers of the answer.
     #[track_caller]
     pub fn numbers(&mut self, line: &str) -> Vec<u64> {
         let answer = self.ok(line);
@@ -149,7 +149,7 @@ impl Peer {
         answer.iter().map(number).collect()
     }
 
-    /// Tells it something that it can do; the number that it said.
+    /// Sends it a line that it can obey, and returns the number of the answer.
     #[track_caller]
     pub fn number(&mut self, line: &str) -> u64 {
         let numbers = self.numbers(line);
@@ -157,7 +157,7 @@ impl Peer {
         numbers[0]
     }
 
-    /// Tells it something that must be refused with this error, in these words.
+    /// Sends it a line that it must refuse with this error, in these words.
     #[track_caller]
     pub fn refused(&mut self, line: &str, kind: &str, words: &[&str]) -> Refusal {
         match self.ask(line) {
@@ -169,12 +169,12 @@ impl Peer {
         }
     }
 
-    /// Whether it has not ended.
+    /// Returns `true` if it has not ended.
     pub fn is_running(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
     }
 
-    /// Waits until it has ended; the signal that ended it, if one did.
+    /// Waits until it has ended, and returns the signal that ended it, if one did.
     pub fn ended_by(&mut self) -> Option<i32> {
         eventually("the process ends", || !self.is_running());
         self.child.wait().unwrap().signal()
@@ -186,13 +186,13 @@ impl Peer {
         let _ = self.child.wait();
     }
 
-    /// Closes its standard input: it ends by itself. Whether it ended well.
+    /// Closes its standard input: it ends by itself. Returns `true` if it ended well.
     pub fn end(&mut self) -> bool {
         self.stdin = None;
         self.child.wait().is_ok_and(|status| status.success())
     }
 
-    /// Stops it, sooner or later.
+    /// Sends it the stop signal, without waiting until it has stopped.
     pub fn stop(&self) {
         self.signal(Signal::STOP);
     }
@@ -203,7 +203,8 @@ impl Peer {
         eventually("the process stops", || self.state() == Some('T'));
     }
 
-    /// Waits until it has slept for five milliseconds without a break: longer than anything that waits puts off.
+    /// Waits until it has slept for five milliseconds without a break: longer than a waiter puts
+    /// anything off.
     pub fn until_overdue(&self) {
         let (mut since, mut pauses) = (Instant::now(), None);
         eventually("it sleeps for long", || {
@@ -215,13 +216,13 @@ impl Peer {
         });
     }
 
-    /// What its main thread does, in a letter: `proc(5)` knows them.
+    /// Returns the state of its main thread, a letter of `proc(5)`.
     fn state(&self) -> Option<char> {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
         stat.rsplit_once(") ")?.1.chars().next()
     }
 
-    /// How often it has paused, or waited for something.
+    /// Returns how often it has paused, or waited for something.
     pub fn pauses(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
         let line = |line: &str| {
@@ -234,7 +235,7 @@ impl Peer {
         status.lines().find_map(line).unwrap().unwrap()
     }
 
-    /// Lets it go on.
+    /// Lets it go on after a stop.
     pub fn thaw(&self) {
         self.signal(Signal::CONT);
     }
@@ -244,12 +245,13 @@ impl Peer {
         kill_process(pid, signal).unwrap();
     }
 
-    /// A path as this process sees it, in its own mount namespace.
+    /// Returns a path as this process sees it, in its own mount namespace.
     pub fn sees(&self, path: &Path) -> std::path::PathBuf {
         format!("/proc/{}/root{}", self.pid(), path.display()).into()
     }
 
-    /// The next eight bytes of its output, for a process that writes numbers; nothing at its end.
+    /// Returns the next eight bytes of its output, for a process that writes numbers, or `None` at
+    /// its end.
     #[track_caller]
     pub fn word(&mut self) -> Option<u64> {
         while self.unread.len() < 8 {
@@ -277,7 +279,7 @@ impl Peer {
         }
     }
 
-    /// Reads some more of what it said; false at the end of it.
+    /// Reads some more of its output; returns `false` at the end of it.
     #[track_caller]
     fn fill(&mut self) -> bool {
         let start = Instant::now();

@@ -1,4 +1,4 @@
-//! Channels that outlive everybody who uses them, named or passed, for stories that are to hold for both.
+//! Channels that outlive all their users, named or passed, for stories that hold for both.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
@@ -9,7 +9,8 @@ use slipring::{bytes, spsc};
 use crate::message::Message;
 use crate::{Answer, Peer, Refusal, Room, from_fds};
 
-/// Options of a channel of every kind there is, each with two seats, and with these besides.
+/// Lists the options of a channel of every kind, each with two seats, and with these options
+/// besides.
 #[macro_export]
 macro_rules! kinds {
     ($besides:literal) => {
@@ -25,22 +26,14 @@ macro_rules! kinds {
     };
 }
 
-/// Whether consumers come and go, and each begins at the oldest message that is there.
+/// Returns `true` if consumers come and go, and each begins at the oldest message in the channel.
 pub fn is_broadcast(options: &str) -> bool {
     options.contains("kind=broadcast")
 }
 
-/// Whether the producer waits for nobody.
+/// Returns `true` if the producer never waits.
 pub fn overwrites(options: &str) -> bool {
     options.contains("full=overwrite")
-}
-
-/// What is said to whoever comes when the role's only seat is held.
-pub fn taken(options: &str, role: &str) -> &'static str {
-    match role {
-        "consumer" if is_broadcast(options) => "TooManyReaders",
-        _ => "RoleTaken",
-    }
 }
 
 /// The names of a place's channels; for passed ones, just names.
@@ -62,7 +55,7 @@ fn option(options: &str, key: &str) -> Option<usize> {
     Some(value.parse().unwrap())
 }
 
-/// The parts of a new channel with these options.
+/// Returns the parts of a new channel with these options.
 pub fn memfd(options: &str) -> Vec<OwnedFd> {
     let own = |passed: Vec<BorrowedFd<'_>>| {
         let own = |fd: &BorrowedFd<'_>| fd.try_clone_to_owned().unwrap();
@@ -88,7 +81,7 @@ pub fn memfd(options: &str) -> Vec<OwnedFd> {
 }
 
 impl Place {
-    /// Named channels, made by whoever sits down first. `program` is the peer's.
+    /// Returns a place of named channels, which the first user makes. `program` is the peer's.
     pub fn named(program: &str, options: &'static str) -> Place {
         Place {
             room: Room::new(program),
@@ -97,7 +90,7 @@ impl Place {
         }
     }
 
-    /// Channels in memfds, which every peer of the place inherits.
+    /// Returns a place of channels in memfds, which every peer of the place inherits.
     pub fn passed(program: &str, options: &'static str) -> Place {
         Place {
             passed: Some([memfd(options), memfd(options)]),
@@ -105,7 +98,7 @@ impl Place {
         }
     }
 
-    /// Each of these options, named and passed.
+    /// Returns a place for each of these options, named and passed.
     pub fn all(program: &str, options: &[&'static str]) -> Vec<Place> {
         let both = |options| {
             [
@@ -116,7 +109,7 @@ impl Place {
         options.iter().copied().flat_map(both).collect()
     }
 
-    /// What it is, for messages.
+    /// Returns a description for messages.
     pub fn shown(&self) -> String {
         let how = if self.passed.is_some() {
             "passed"
@@ -126,8 +119,8 @@ impl Place {
         format!("{how} {}", self.options)
     }
 
-    /// Paths of the first channel's control part, data part and pipes, for whoever means it ill. (A named
-    /// channel has its files once somebody sat down.)
+    /// Returns the paths of the first channel's control part, data part and pipes, for a hostile
+    /// process. (A named channel has its files once somebody took a seat.)
     pub fn files(&self) -> [PathBuf; 4] {
         match &self.passed {
             None => ["control", "data", "pipe-0", "pipe-1"]
@@ -139,14 +132,15 @@ impl Place {
         }
     }
 
-    /// A new process that may sit down here.
+    /// Starts a process that may take a seat here.
     pub fn peer(&self) -> Peer {
         let passed = self.passed.iter().flatten().flatten();
         self.room
             .peer_with(&passed.map(AsFd::as_fd).collect::<Vec<_>>())
     }
 
-    /// A new process that has opened the first channel, and has no role. (A named one must be there.)
+    /// Starts a process that has opened the first channel, and has no role. (A named channel must
+    /// exist.)
     #[track_caller]
     pub fn opened(&self) -> Peer {
         let mut peer = self.peer();
@@ -158,8 +152,8 @@ impl Place {
         peer
     }
 
-    /// Gives the peer this role of the first or the second channel. (A passed channel is opened once by
-    /// each peer, so of that it has one role.)
+    /// Gives the peer this role of the first or the second channel. (Each peer opens a passed
+    /// channel once, so it has one role of that.)
     #[track_caller]
     pub fn sit(&self, peer: &mut Peer, role: &str, channel: usize) {
         if let Err(refusal) = self.try_sit(peer, role, channel) {
@@ -167,7 +161,7 @@ impl Place {
         }
     }
 
-    /// As `sit`, where it may be refused.
+    /// Does the same as `sit`, where it may be refused.
     #[track_caller]
     pub fn try_sit(&self, peer: &mut Peer, role: &str, channel: usize) -> Result<Answer, Refusal> {
         let options = self.options;
@@ -181,7 +175,7 @@ impl Place {
         }
     }
 
-    /// A new process that has this role of the first channel.
+    /// Starts a process that has this role of the first channel.
     #[track_caller]
     pub fn seat(&self, role: &str) -> Peer {
         let mut peer = self.peer();

@@ -1,4 +1,4 @@
-//! A directory of one test, in shared memory, gone with the test.
+//! A directory of one test, in shared memory, removed with the test.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,19 +9,19 @@ use std::time::{Duration, Instant};
 
 use crate::Peer;
 
-/// How long anything that must happen may take, on the slowest machine.
+/// The longest time that an expected event may take, on the slowest machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What a directory holds: for each path its inode, its mode, and its bytes if it is a file.
+/// The content of a directory: for each path its inode, its mode, and its bytes if it is a file.
 pub struct Contents(BTreeMap<PathBuf, (u64, u32, Vec<u8>)>);
 
 impl Contents {
-    /// Whether this path was there.
+    /// Returns `true` if this path was there.
     pub fn has(&self, path: &Path) -> bool {
         self.0.contains_key(path)
     }
 
-    /// Asserts that this is what the room holds now, to the byte.
+    /// Asserts that the room holds this content now, to the byte.
     #[track_caller]
     pub fn are_those_of(&self, room: &Room, what: &str) {
         let now = room.contents();
@@ -41,20 +41,20 @@ impl Contents {
     }
 }
 
-/// The directory of a test: its parties' `SLIPRING_DIR`.
+/// The directory of a test: its workers' `SLIPRING_DIR`.
 pub struct Room {
     path: PathBuf,
     program: PathBuf,
 }
 
 impl Room {
-    /// A fresh directory, mode 0755. `program` is the peer's: `env!("CARGO_BIN_EXE_peer")`.
+    /// Makes a fresh directory, mode 0755. `program` is the peer's: `env!("CARGO_BIN_EXE_peer")`.
     pub fn new(program: &str) -> Room {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let path = format!("/dev/shm/slipring-test-{}-{number}", std::process::id());
         let path = PathBuf::from(path);
-        // What a killed test run of the same process id left.
+        // A killed test run of the same process id may have left a directory.
         let _ = fs::remove_dir_all(&path);
         fs::DirBuilder::new().mode(0o755).create(&path).unwrap();
         Room {
@@ -63,27 +63,27 @@ impl Room {
         }
     }
 
-    /// The directory.
+    /// Returns the directory.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// A file of a channel in it.
+    /// Returns the path of a channel's file in it.
     pub fn file(&self, channel: &str, part: &str) -> PathBuf {
         self.path.join(channel).join(part)
     }
 
-    /// A new party.
+    /// Starts a worker.
     pub fn peer(&self) -> Peer {
         Peer::start(&self.program, &self.path, &[])
     }
 
-    /// A new party that inherits these descriptors, under the same numbers.
+    /// Starts a worker that inherits these descriptors, under the same numbers.
     pub fn peer_with(&self, descriptors: &[std::os::fd::BorrowedFd<'_>]) -> Peer {
         Peer::start(&self.program, &self.path, descriptors)
     }
 
-    /// The names in the directory, sorted.
+    /// Returns the names in the directory, sorted.
     pub fn names(&self) -> Vec<String> {
         let entries = fs::read_dir(&self.path).unwrap();
         let mut names = entries
@@ -93,7 +93,7 @@ impl Room {
         names
     }
 
-    /// Everything in the directory, to be compared with itself later.
+    /// Returns everything in the directory, to be compared with later content.
     pub fn contents(&self) -> Contents {
         let mut contents = Contents(BTreeMap::new());
         collect(&self.path, &mut contents);
@@ -123,7 +123,7 @@ impl Drop for Room {
     }
 }
 
-/// Asks again until it is so, for at most a minute.
+/// Checks again until the condition is true, for at most a minute.
 #[track_caller]
 pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     let start = Instant::now();

@@ -1,4 +1,5 @@
-//! A stranger at a Unix socket, who sends what is no channel, or not quite, to a process that receives one.
+//! A hostile process at a Unix socket: to a process that receives a channel it sends none, or not
+//! quite one.
 
 use std::io::IoSlice;
 use std::mem::MaybeUninit;
@@ -12,13 +13,13 @@ use rustix::net::{
 
 use crate::{Peer, Room};
 
-/// What the bytes beside the descriptors say.
+/// The bytes beside the descriptors.
 pub const GREETING: &[u8; 16] = b"slipring channel";
 
-/// What a stranger sends in place of a channel: pieces, each with its descriptors.
+/// The pieces that a hostile process sends in place of a channel, each with its descriptors.
 pub type Pieces<'d> = Vec<(&'d [u8], Vec<BorrowedFd<'d>>)>;
 
-/// A peer that waits for connections, and where.
+/// Starts a peer that waits for connections, and returns it with its path.
 pub fn listener(room: &Room, socket: &str) -> (Peer, PathBuf) {
     let mut peer = room.peer();
     let path = room.path().join(format!("socket-{}", peer.pid()));
@@ -26,7 +27,7 @@ pub fn listener(room: &Room, socket: &str) -> (Peer, PathBuf) {
     (peer, path)
 }
 
-/// Connects as a stranger to the peer, which receives; sends; hangs up.
+/// Connects to the peer, which receives, as a hostile process; sends; hangs up.
 pub fn sends(to: &mut (Peer, PathBuf), socket: &str, pieces: &Pieces<'_>) {
     let kind = match socket {
         "stream" => SocketType::STREAM,
@@ -41,7 +42,7 @@ pub fn sends(to: &mut (Peer, PathBuf), socket: &str, pieces: &Pieces<'_>) {
             assert!(rights.push(SendAncillaryMessage::ScmRights(descriptors)));
         }
         let text = [IoSlice::new(text)];
-        // Who has heard enough hangs up.
+        // A receiver that has heard enough hangs up.
         let _ = sendmsg(&stranger, &text, &mut rights, SendFlags::NOSIGNAL);
     }
 }

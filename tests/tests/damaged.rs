@@ -1,5 +1,4 @@
-//! A channel whose files are not what they were is refused by whoever opens it, disturbs nobody, and
-//! can be removed.
+//! A channel with damaged files: an opener refuses it, it disturbs nobody, and it can be removed.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs::{self, File};
@@ -22,15 +21,15 @@ fn room(kind: &str) -> Room {
     room
 }
 
-/// What is done to a room, what opening `ticks` is refused with, and in which words.
+/// The damage to a room, and the error and its words with which opening `ticks` is refused.
 type Case<'c> = (&'c str, &'c dyn Fn(&Room), &'c str, &'c [&'c str]);
 
-/// What is to become of such a channel.
+/// The result of removing such a channel.
 #[derive(Clone, Copy, PartialEq)]
 enum Removal {
     /// It can be removed.
     Done,
-    /// Something in it is no part of a channel.
+    /// Removing it is refused as opening it is.
     NotRemoved,
     /// Refused as opening it is.
     Refused,
@@ -48,7 +47,7 @@ fn each(cases: &[Case<'_>], removal: Removal) {
         for verb in ["open", "open-or-create", "producer", "consumer"] {
             peer.refused(&format!("{verb} ticks {options}"), kind, words);
         }
-        // To look on takes no more of the data than its length, wherever that comes from.
+        // A passive look takes no more of the data than its length, wherever that comes from.
         assert!(
             peer.ask("stat ticks").is_err() || what.contains("a link"),
             "{what}"
@@ -88,7 +87,7 @@ fn resize(path: &Path, len: u64) {
         .unwrap();
 }
 
-/// The header's words, changed, with a checksum that fits them.
+/// Changes the header's words, and gives them a checksum that fits.
 fn reseal(room: &Room, change: impl Fn(&mut [u64])) {
     let path = room.file("ticks", "control");
     let mut bytes = fs::read(&path).unwrap();

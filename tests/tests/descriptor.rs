@@ -1,5 +1,5 @@
-//! The descriptor of a handle, before real processes: readable when there is news and only then, whoever
-//! sends it, dies, or meddles. Every poll here has no end but the news, so one that is missed is a test
+//! Checks a handle's descriptor with real processes: it is readable when there is news and only
+//! then, even if a peer dies or meddles. Only the news ends a poll here, so a missed one is a test
 //! that does not end.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -12,29 +12,31 @@ use slipring_tests::message::LARGEST;
 use slipring_tests::{Peer, Place, Room, eventually, from_fds};
 
 const PEER: &str = env!("CARGO_BIN_EXE_peer");
-/// The smallest there are: one message, or one record of the largest size.
+/// The smallest channels: one message, or one record of the largest size.
 const SMALL: [&str; 2] = ["kind=spsc capacity=1", "kind=bytes capacity=128 max=112"];
-/// Likewise of the third kind, of which a consumer always has room for company; and one that never waits.
+/// The same for the third kind: a consumer always has room for others. And the mode that never
+/// waits.
 const WAITING: &str = "kind=broadcast capacity=1 consumers=2";
 const OVERWRITING: &str = "kind=broadcast capacity=64 consumers=2 full=overwrite";
 const SPSC: &str = "kind=spsc capacity=64";
 const BYTES: &str = "kind=bytes capacity=4096 max=112";
-/// Messages there and back, for each of eight places; and half as many for each other way to fence.
+/// The number of messages there and back, for each of eight places; half as many for each other way
+/// to fence.
 const ROUNDS: u64 = 10_000;
-/// What a descriptor may say besides one answer for each message: of arrivals, say.
+/// The extra reports of a descriptor besides one for each message: of arrivals, for example.
 const FEW: u64 = 4;
 
-/// Every kind for messages to and fro, named and passed.
+/// Returns fixtures of every kind for messages to and fro, named and passed.
 fn courts() -> Vec<Place> {
     Place::all(PEER, &[SMALL[0], SMALL[1], WAITING, OVERWRITING])
 }
 
-/// Both kinds of one consumer, named and passed.
+/// Returns both kinds with one consumer, named and passed.
 fn places() -> Vec<Place> {
     Place::all(PEER, &[SPSC, BYTES])
 }
 
-/// Two peers with a channel there and one back.
+/// Starts two peers with a channel there and one back.
 fn players(place: &Place, before: [&[&str]; 2]) -> [Peer; 2] {
     let mut peers = [place.peer(), place.peer()];
     for (peer, lines) in peers.iter_mut().zip(before) {
@@ -52,7 +54,8 @@ fn number(peer: &mut Peer) -> u64 {
     peer.answer().unwrap()[0].parse().unwrap()
 }
 
-/// One message to and fro; whenever nothing is in flight, `serve` sees that its descriptor is quiet.
+/// Passes one message to and fro; whenever none is in flight, `serve` checks that its descriptor is
+/// quiet.
 fn volley(place: &Place, before: [&[&str]; 2], rounds: u64) {
     let [mut a, mut b] = players(place, before);
     b.tell(&format!("return {rounds}"));
@@ -60,7 +63,7 @@ fn volley(place: &Place, before: [&[&str]; 2], rounds: u64) {
     for peer in [&mut a, &mut b] {
         let polls = number(peer);
         assert!(polls > 0, "it never waited");
-        // No poll returns but for a ring, and for each message there is one at most.
+        // A poll returns only for a notification, and for each message there is one at most.
         assert!(polls <= rounds + FEW, "{polls} polls: {}", place.shown());
     }
 }
@@ -110,7 +113,8 @@ fn a_ring_of_one_tells_of_room_and_of_messages() {
     }
 }
 
-/// Short stops, and such that the other side has polled for longer than anybody looks a second time.
+/// Tries short stops, and stops after which the other side has polled for longer than a waiter's
+/// second look.
 #[test]
 fn stops_of_either_side_lose_no_news() {
     for place in courts() {
@@ -133,8 +137,8 @@ fn stops_of_either_side_lose_no_news() {
     }
 }
 
-/// Asserts that the consumer, which was told of an end, is left alone until somebody comes, and then is
-/// told of that one's messages.
+/// Asserts that the consumer, which learned of an end, is left alone until a producer comes, and
+/// then learns of that one's messages.
 #[track_caller]
 fn rests_until_a_successor_comes(place: &Place, rx: &mut Peer, next: u64) -> Peer {
     rx.ok("rest consumer");
@@ -169,10 +173,11 @@ fn a_producer_that_is_killed_hangs_up() {
 #[test]
 fn what_a_producer_did_not_live_to_ring_for_is_told_by_its_hang_up() {
     for place in places() {
-        // Before it saw that somebody waits; and when it had taken note of that, and was about to ring.
+        // It dies before it saw the waiter, or after it took the waiter's bit and was about to
+        // notify.
         for rings in [false, true] {
             let (mut tx, mut rx) = (place.peer(), place.peer());
-            // Else a second look, a millisecond after the first, may be sooner.
+            // Without this a second look, a millisecond after the first, may be sooner.
             for (peer, role) in [(&mut tx, "producer"), (&mut rx, "consumer")] {
                 peer.ok("fenced");
                 place.sit(peer, role, 0);
@@ -197,8 +202,9 @@ fn what_a_producer_did_not_live_to_ring_for_is_told_by_its_hang_up() {
     }
 }
 
-/// The hang-up of a producer that took the bit and did not ring ends when its successor opens the pipe;
-/// who was stopped in between finds neither hang-up nor byte, unless the successor rings unasked.
+/// The hang-up of a producer that took the bit and did not notify ends when its successor opens the
+/// pipe. A consumer that was stopped in between finds neither hang-up nor byte, unless the
+/// successor notifies unasked.
 #[test]
 fn who_slept_through_a_death_and_a_succession_is_told_of_both() {
     for place in places() {
@@ -217,7 +223,7 @@ fn who_slept_through_a_death_and_a_succession_is_told_of_both() {
         tx.ok("push 1 1");
         rx.answer().unwrap();
     }
-    // Likewise a producer without room.
+    // The same holds for a producer without room.
     for place in Place::all(PEER, &SMALL) {
         let (mut tx, mut rx) = (place.seat("producer"), place.seat("consumer"));
         let [first, next] = tx.numbers("push-full")[..] else {
@@ -251,7 +257,7 @@ fn a_consumer_that_is_killed_hangs_up() {
             tx.tell("poll producer");
             rx.kill();
             assert_eq!(tx.answer().unwrap(), ["hup"], "{}", place.shown());
-            // Until its locks are gone it may be alive for all that can be known.
+            // Until its locks are gone the producer may be alive, for all that others can know.
             eventually("the producer is told", || {
                 tx.ask("arm producer")
                     .is_err_and(|told| told.debug == "Disconnected(Died)")
@@ -267,8 +273,8 @@ fn a_consumer_that_is_killed_hangs_up() {
     }
 }
 
-/// A process that dies on a busy machine may have lost its pipe, and not yet its lock, for as long as others
-/// are let run.
+/// A process that dies on a busy machine may have lost its pipe, and not yet its lock, for as long
+/// as others run.
 #[test]
 fn a_death_that_takes_its_time_is_told_in_the_end() {
     for place in places() {
@@ -297,7 +303,7 @@ fn a_producer_killed_as_it_sits_down_keeps_nobody_awake_and_nobody_waiting() {
         assert_eq!(rx.ok("arm consumer"), ["armed"]);
         assert_eq!(rx.ok("glance consumer"), [""; 0], "nobody was ever there");
         for _ in 0..5 {
-            // With its seat, and before it could tell: nothing is lost, and nothing told.
+            // It dies with its seat, before it could report: nothing is lost, and nothing reported.
             let mut tx = place.peer();
             tx.ok("trap-rings");
             let options = place.options;
@@ -306,7 +312,7 @@ fn a_producer_killed_as_it_sits_down_keeps_nobody_awake_and_nobody_waiting() {
                 eventually("it dies", || !tx.is_running());
                 assert_eq!(rx.ok("glance consumer"), [""; 0]);
             }
-            // Just after it told.
+            // It dies just after it reported.
             rx.tell("poll consumer");
             place.seat("producer").kill();
             assert!(rx.answer().unwrap().contains(&"in".to_owned()));
@@ -316,8 +322,9 @@ fn a_producer_killed_as_it_sits_down_keeps_nobody_awake_and_nobody_waiting() {
     }
 }
 
-/// Whoever only wants a seat must not hold its pipe open: the holder's death would be hidden for as long
-/// as he tries, or is stopped. This one tries for a minute, since somebody keeps the seat under repair.
+/// A process that only wants a seat must not hold its pipe open: that would hide the holder's death
+/// for as long as it tries, or is stopped. This one tries for a minute, since another process keeps
+/// the seat under repair.
 #[test]
 fn a_contender_does_not_hide_the_holders_death() {
     for options in [SPSC, BYTES] {
@@ -338,7 +345,7 @@ fn a_contender_does_not_hide_the_holders_death() {
         tx.kill();
         assert_eq!(rx.answer().unwrap(), ["hup"]);
         assert_eq!(rx.ok("poll-end"), ["Disconnected(Died)"]);
-        // From when it sits, its own death is told.
+        // From the moment it has the seat, its own death is reported.
         repairer.ok("unlock");
         contender.answer().unwrap();
         contender.ok("push 0 1");
@@ -351,8 +358,9 @@ fn a_contender_does_not_hide_the_holders_death() {
     }
 }
 
-/// A peer that lives, and has closed its end of the pipe (as daemons close all that they have open): the
-/// hang-up is told, for a while again and again. Then the pipe is silent, until somebody else sits there.
+/// A live peer has closed its end of the pipe (as daemons close all that they have open). The
+/// hang-up is reported again and again for a while. Then the pipe is silent, until another process
+/// takes the seat.
 #[test]
 fn a_live_producer_that_closes_its_pipes_keeps_nobody_awake_for_ever() {
     let place = Place::passed(PEER, SPSC);
@@ -366,7 +374,7 @@ fn a_live_producer_that_closes_its_pipes_keeps_nobody_awake_for_ever() {
         rx.ok("glance consumer").is_empty()
     });
     rx.ok("rest consumer");
-    // It lives; it cannot ring, but what it sends is found by whoever looks.
+    // It lives. It cannot notify, but a consumer that looks finds its messages.
     assert_eq!(rx.ok("disconnected consumer"), ["false"]);
     tx.ok("push 0 1");
     assert_eq!(rx.ok("arm consumer"), ["ready"]);
@@ -400,7 +408,7 @@ fn a_live_consumer_that_closes_its_pipes_keeps_nobody_awake_for_ever() {
     tx.refused(&format!("push {next} 1"), "Disconnected", &["died"]);
 }
 
-/// An end between the look and the asking rings for nobody: arming looks once more.
+/// An end that comes between the look and the request notifies nobody: arming looks once more.
 #[test]
 fn an_end_that_comes_as_its_peer_arms_is_told() {
     for (how, end) in [
@@ -417,7 +425,7 @@ fn an_end_that_comes_as_its_peer_arms_is_told() {
                 };
                 match role {
                     "producer" => drop(who.ok("push-full")),
-                    // What another round left there.
+                    // Another round left messages there.
                     _ => drop(who.ok("drain")),
                 }
                 who.tell(&format!("arm-late {role}"));
@@ -461,7 +469,7 @@ fn an_end_is_told_with_all_that_came_before_it() {
     }
 }
 
-/// Arming asks once: an end that it is told of is not taken note of before its caller has heard of it.
+/// Arming asks once: an end that it finds is not acknowledged before its caller has heard of it.
 #[test]
 fn the_end_of_a_stream_is_told_though_the_next_has_begun() {
     for place in places() {
@@ -485,7 +493,7 @@ fn what_a_process_forked_or_executed_keeps_no_pipe_open() {
         for how in ["fork-linger", "exec-linger"] {
             let (mut tx, mut rx) = (place.seat("producer"), place.seat("consumer"));
             let next = tx.number("next");
-            // Its plug is open just now, and its child's copy must not be.
+            // Its spare writer is open just now, and its child's copy must not be.
             tx.kill();
             assert_eq!(rx.ok("poll-end"), ["Disconnected(Died)"]);
             rx.ok(how);
@@ -587,7 +595,7 @@ fn a_waker_outlives_the_sleeper_that_it_wakes() {
         for number in 0..5 {
             assert_eq!(rx.ok("arm consumer"), ["armed"]);
             rx.kill();
-            // Its bit stands, and nobody reads its pipe.
+            // Its bit is set, and nobody reads its pipe.
             tx.ok(&format!("push {number} 1"));
             rx = place.seat("consumer");
             rx.ok(&format!("poll-pop {number} 1"));
@@ -603,7 +611,7 @@ fn strangers_in_a_fifo_block_nobody_and_lose_no_message() {
         let mut stranger = place.peer();
         let fifo = place.room.file("ticks", "pipe-1");
         let fifo = fifo.display();
-        // A byte that nobody sent, or that comes late: looked at, and gone.
+        // A byte that nobody sent, or that comes late, is read and dropped.
         for _ in 0..3 {
             assert_eq!(rx.ok("arm consumer"), ["armed"]);
             rx.tell("poll consumer");
@@ -616,7 +624,7 @@ fn strangers_in_a_fifo_block_nobody_and_lose_no_message() {
                 "a stray byte keeps it awake"
             );
         }
-        // Full: whoever rings finds it readable, and goes on.
+        // The pipe is full: a notifier finds it readable, and goes on.
         assert!(stranger.number(&format!("stuff {fifo}")) >= 65536);
         tx.ok("push 0 20");
         rx.ok("poll-pop 0 20");
@@ -624,8 +632,9 @@ fn strangers_in_a_fifo_block_nobody_and_lose_no_message() {
             assert_eq!(rx.ok("arm consumer"), ["armed"]);
             rx.ok("glance consumer").is_empty()
         });
-        // Empty: a ring that was stolen is not rung again. That much a stranger can do whom the mode lets
-        // in. What was sent is there all the same; the blocking calls, and the next arming, find it.
+        // The pipe is empty: a stolen notification is not repeated. A hostile process that the mode
+        // lets in can do that much. The message is there all the same; the blocking calls, and the
+        // next arming, find it.
         tx.ok("push 20 1");
         assert_eq!(stranger.number(&format!("steal {fifo}")), 1);
         assert_eq!(rx.ok("glance consumer"), [""; 0]);
@@ -663,16 +672,16 @@ fn what_stands_in_a_fifos_place_is_refused_and_the_live_channel_goes_on() {
                 }
             }
         }
-        // Who was there keeps what it had open.
+        // A process that was there before keeps its open files.
         rx.tell("poll-pop 0 20");
         tx.ok("push 0 20");
         rx.answer().unwrap();
-        // And whoever has opened nothing yet still waits in a blocking call.
-        tx.refused("arm producer", "NotAChannel", &["pipe-0"]);
+        // A process that has opened nothing yet still waits in a blocking call.
+        tx.refused("arm producer", "BadPipe", &["`pipe-0`", "is no pipe"]);
         tx.ok("push 20 1");
         assert_eq!(rx.numbers("pop 1"), [20]);
         if stands == "nothing" {
-            // Also for so long that it would go over to its pipe.
+            // It also waits so long that it would go over to its pipe.
             let [first, next] = tx.numbers("push-full")[..] else {
                 panic!()
             };
@@ -685,15 +694,18 @@ fn what_stands_in_a_fifos_place_is_refused_and_the_live_channel_goes_on() {
         tx.kill();
         rx.refused("pop 1", "Disconnected", &["died"]);
         rx.ok("leave consumer");
-        // Who comes is told which file is wrong, and changes nothing.
+        // A newcomer's error names the wrong file, and changes nothing.
         let before = room.contents();
         for (role, pipe) in [("producer", "pipe-1"), ("consumer", "pipe-0")] {
-            room.peer()
-                .refused(&format!("{role} ticks {SPSC}"), "NotAChannel", &[pipe]);
+            room.peer().refused(
+                &format!("{role} ticks {SPSC}"),
+                "BadPipe",
+                &[pipe, "is no pipe"],
+            );
         }
         before.are_those_of(room, "a channel without pipes");
         if stands != "nothing" {
-            // What stands there is somebody's, and stays until they take it away.
+            // The file there belongs to somebody, and stays until they take it away.
             let words = ["was not removed", stands, "pipe-"];
             room.peer().refused("remove ticks", "NotRemoved", &words);
             before.are_those_of(room, "a directory that holds something else");
@@ -723,7 +735,7 @@ fn removing_and_sweeping_take_the_fifos_along() {
     }
     peer.ok("remove ticks");
     assert_eq!(room.names(), [""; 0]);
-    // What a killed creator left, and a killed remover.
+    // A killed creator, and a killed remover, left these.
     for litter in [".new-0123456789abcdef", ".old-0123456789abcdef"] {
         let dir = room.path().join(litter);
         fs::create_dir(&dir).unwrap();

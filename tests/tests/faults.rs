@@ -1,4 +1,4 @@
-//! Faults that were found in our forebears (SEEDS.md), each by the run that would find it again.
+//! Faults of slipring's predecessors (SEEDS.md), each with the run that would find it again.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs;
@@ -20,7 +20,7 @@ fn pair(room: &Room, kind: &str) -> (Peer, Peer) {
     (tx, rx)
 }
 
-/// Fault 2: two threads, or two processes, and 8-byte messages, as fast as they can.
+/// Fault 2: two threads, or two processes, pass 8-byte messages as fast as they can.
 #[test]
 fn no_value_is_read_before_it_is_written() {
     for capacity in [1, 2, 64, 1024] {
@@ -33,7 +33,8 @@ fn no_value_is_read_before_it_is_written() {
                     tx.push(number).unwrap();
                 }
             });
-            // Dropped with this closure, also by a failure: then the other thread ends as well.
+            // The handle is dropped with this closure, also by a failure: then the other thread
+            // ends as well.
             let mut rx = rx;
             for number in 0..count {
                 assert_eq!(rx.pop().unwrap(), number, "capacity {capacity}");
@@ -65,7 +66,7 @@ fn one_message_committed_on_a_big_ring_is_visible_at_once() {
         let room = room();
         let (mut tx, mut rx) = pair(&room, kind);
         for number in 0..20 {
-            // Half of it committed in place out of a large reservation, half pushed.
+            // Half of it is committed in place out of a large reservation, half pushed.
             if number % 2 == 0 {
                 tx.ok(&format!("hold-push {number} 1000"));
                 tx.ok("commit 1");
@@ -86,7 +87,7 @@ fn an_empty_ring_lends_its_whole_capacity() {
         let (mut tx, mut rx) = pair(&room, &format!("kind={kind} capacity={capacity}"));
         let mut next = 0;
         for offset in 0..capacity.min(70) {
-            // Read up to here, one at a time; nobody asks the consumer to publish anything.
+            // It reads up to here, one at a time; nobody asks the consumer to publish anything.
             for _ in 0..offset {
                 tx.ok(&format!("try-push {next}"));
                 assert_eq!(rx.number("try-pop"), next);
@@ -111,11 +112,9 @@ fn slots_of_1264_bytes_and_of_128_kib_hold_what_was_written() {
     fn full<T: Numbered>(capacity: u64) {
         let (mut tx, mut rx) = spsc::channel::<T>(capacity as usize).unwrap();
         for lap in 0..2 {
-            // All slots are full at once, so none lies upon another.
+            // All slots are full at once, so no slot overlaps another.
             for number in lap * capacity..(lap + 1) * capacity {
-                tx.try_push(T::numbered(number))
-                    .map_err(|failed| failed.error)
-                    .unwrap();
+                tx.try_push(T::numbered(number)).unwrap();
             }
             for number in lap * capacity..(lap + 1) * capacity {
                 assert_eq!(rx.try_pop().unwrap().check(), Ok(number));
@@ -124,7 +123,7 @@ fn slots_of_1264_bytes_and_of_128_kib_hold_what_was_written() {
     }
     full::<Packet>(1024);
     full::<Packet>(65536);
-    // On a thread with the stack that such messages want.
+    // This thread has the stack that such messages need.
     let frames = std::thread::Builder::new()
         .stack_size(64 << 20)
         .spawn(|| full::<Frame>(64));
@@ -141,8 +140,8 @@ fn slots_of_1264_bytes_and_of_128_kib_hold_what_was_written() {
     }
 }
 
-/// Where the two positions of a channel with two seats lie in its control file, and the gate of one of
-/// `broadcast`, as FORMAT.md says.
+/// Returns the offsets of the two positions in the control file of a channel with two seats, and of
+/// the write limit in `broadcast`. FORMAT.md gives them.
 fn positions(control: &fs::File) -> [u64; 3] {
     let mut skew = [0; 8];
     control.read_exact_at(&mut skew, 160).unwrap();
@@ -150,7 +149,7 @@ fn positions(control: &fs::File) -> [u64; 3] {
     [4096 + skew, 8192 + (skew + 512) % 4096, 4096 + skew + 256]
 }
 
-/// Fault 13: positions are 64 bits wide everywhere, and pass the edges of everything narrower.
+/// Fault 13: positions are 64 bits wide everywhere, and pass the edges of every narrower type.
 #[test]
 fn positions_pass_every_edge() {
     let edges = [
@@ -167,26 +166,32 @@ fn positions_pass_every_edge() {
         for edge in edges.into_iter().chain([u64::MAX - (1 << 48)]) {
             let room = room();
             room.peer().ok(&format!("create ticks {kind}"));
-            // As if so many had gone by already. `bytes` counts in units of eight.
+            // The channel starts as if this many had gone by already. `bytes` counts in units of
+            // eight.
             let start = (edge - 40) & !7;
             let control = fs::File::options()
                 .read(true)
                 .write(true)
                 .open(room.file("ticks", "control"));
             let control = control.unwrap();
-            // What went by is overwritten: it would be zeros.
-            let gate = if is_broadcast(kind) { start + 64 } else { 0 };
-            for (at, word) in positions(&control).into_iter().zip([start, start, gate]) {
+            // Messages that went by are overwritten: they would be zeros.
+            let write_limit = if is_broadcast(kind) { start + 64 } else { 0 };
+            for (at, word) in positions(&control)
+                .into_iter()
+                .zip([start, start, write_limit])
+            {
                 control.write_all_at(&word.to_le_bytes(), at).unwrap();
             }
             let (mut tx, mut rx) = pair(&room, kind);
             assert_eq!(tx.number("position producer"), start);
             assert_eq!(rx.number("position consumer"), start);
-            // Past the edge at once: until there is no room, or so that what was there is overwritten.
+            // The producer passes the edge at once: until there is no room, or so that the old
+            // messages are overwritten.
             let lost = if overwrites(kind) {
                 tx.ok("push 0 100");
                 let refusal = rx.refused("pop 1", "Lagged", &[]);
-                // Seven stretches of 16 were begun, less the ring; and it goes on an eighth of that further.
+                // Seven blocks of 16 were begun, less the ring; and the consumer goes on an eighth
+                // of the ring further.
                 assert_eq!(refusal.debug, "Lagged(56)", "past {edge:#x}");
                 56
             } else {
@@ -204,10 +209,11 @@ fn positions_pass_every_edge() {
                     tx.number("position producer"),
                     rx.number("position consumer"),
                 ];
-                assert_eq!(rx.number("len consumer"), ends[0] - ends[1]);
-                if !is_broadcast(kind) {
-                    assert_eq!(tx.number("len producer"), ends[0] - ends[1]);
-                }
+                let queued = ends[0] - ends[1];
+                assert_eq!(rx.number("len consumer"), queued);
+                // A producer that overwrites waits for nobody.
+                let held = if overwrites(kind) { 0 } else { queued };
+                assert_eq!(tx.number("len producer"), held);
                 assert_eq!(rx.numbers("pop 20"), numbers, "past {edge:#x}");
                 next += 20;
             }
@@ -217,7 +223,7 @@ fn positions_pass_every_edge() {
                 tx.kill();
                 rx.kill();
                 let (mut tx, mut rx) = pair(&room, kind);
-                // One of `broadcast` finds what is there still.
+                // A consumer of `broadcast` finds the messages that are still there.
                 let found = rx.numbers("drain");
                 assert_eq!(found.is_empty(), !is_broadcast(kind), "{found:?}");
                 assert_eq!(found, (next - found.len() as u64..next).collect::<Vec<_>>());

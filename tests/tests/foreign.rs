@@ -1,4 +1,4 @@
-//! What lies where channels are, and is none, stays as it is: whoever removes, and whoever sweeps.
+//! Files beside channels that belong to no channel stay as they are, whoever removes or sweeps.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::ffi::OsStr;
@@ -18,10 +18,11 @@ fn fifo(path: PathBuf) {
     mkfifoat(CWD, path, Mode::RUSR | Mode::WUSR).unwrap();
 }
 
-/// What somebody has in a directory of theirs, how it is made, and what of it the refusal names.
+/// A thing in somebody's own directory: its description, the way to make it, and the part that the
+/// refusal names.
 type Thing = (&'static str, fn(&Path), &'static str);
 
-/// Things that a channel has not, beside whatever else is there.
+/// Things that no channel has, beside anything else that is there.
 const THINGS: [Thing; 10] = [
     (
         "a file",
@@ -75,7 +76,7 @@ const THINGS: [Thing; 10] = [
     ),
 ];
 
-/// Directories that hold nothing but names of ours, and are somebody else's all the same.
+/// Directories that hold only names of ours, and belong to somebody else all the same.
 const IMPOSTORS: [Thing; 7] = [
     ("an empty directory", |_| {}, "nothing at all"),
     (
@@ -143,11 +144,11 @@ fn channels_beside_foreign_files_stay() {
         make(&dir);
         let before = room.contents();
         peer.refused("remove ticks", "NotRemoved", &["ticks", found]);
-        // By the channel in hand likewise.
+        // The same holds for removal by the open channel.
         peer.ok(&format!("open ticks {options}"));
         peer.refused("remove", "NotRemoved", &["ticks", found]);
         before.are_those_of(&room, what);
-        // It is a channel still, and without the thing it goes.
+        // It is a channel still, and can be removed without the thing.
         peer.ok("consumer");
         assert_eq!(peer.numbers("pop 3"), [0, 1, 2], "{what}");
         peer.ok("leave consumer");
@@ -166,7 +167,7 @@ fn channels_beside_foreign_files_stay() {
     }
 }
 
-/// Nobody sweeps what only looks like litter.
+/// A sweep leaves files that only look like litter.
 #[test]
 fn foreign_litter_is_not_swept() {
     let (exact, parts) = (".new-0123456789abcdef", ["control", "data"]);
@@ -174,7 +175,7 @@ fn foreign_litter_is_not_swept() {
         let room = room();
         let base = room.path().join(base);
         fs::create_dir_all(&base).unwrap();
-        // Names that we never give, of directories that hold what ours hold.
+        // Names that slipring never gives, of directories with the content of ours.
         for name in [
             ".old-photos",
             ".new-",
@@ -190,7 +191,7 @@ fn foreign_litter_is_not_swept() {
                 fs::write(base.join(name).join(part), "mine").unwrap();
             }
         }
-        // Names of ours, of directories that hold something else, and of what is none.
+        // Names of ours, of directories with other content, and of things that are no directory.
         for (number, (_, make, _)) in THINGS.into_iter().enumerate() {
             let dir = base.join(format!(".old-{number:016x}"));
             fs::create_dir(&dir).unwrap();
@@ -200,7 +201,7 @@ fn foreign_litter_is_not_swept() {
         fs::write(base.join(".old-00000000000000ff"), "a file").unwrap();
         symlink(".old-photos", base.join(".old-00000000000000fe")).unwrap();
         let before = room.contents();
-        // Litter.
+        // This is litter.
         fs::create_dir(base.join(exact)).unwrap();
         for part in parts {
             fs::write(base.join(exact).join(part), "").unwrap();

@@ -1,5 +1,5 @@
-//! A fork copies memory and descriptors, but no seat: handles in the child are inert, and what they do
-//! there, being dropped included, nobody notices.
+//! A fork copies memory and descriptors, but no seat. Handles in the child are inert, and nobody
+//! notices their use or their drop there.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use slipring::spsc;
@@ -18,13 +18,14 @@ fn seat(room: &Room, role: &str, kind: &str) -> Peer {
     peer
 }
 
-/// Asserts that the child said `Forked`.
+/// Asserts that the child answered `Forked`.
 #[track_caller]
 fn is_forked(said: &[String]) {
     assert_eq!(said[0], "err", "{said:?}");
     assert_eq!(said[1], "Forked");
     assert!(
-        said[2].contains("copied by fork") && said[2].contains("attach anew"),
+        said[2].contains("copied by fork")
+            && said[2].contains("open the channel again in the child"),
         "{said:?}"
     );
 }
@@ -35,7 +36,8 @@ fn a_forked_producer_refuses_even_its_first_push() {
         let room = room();
         let (mut tx, mut rx) = (seat(&room, "producer", kind), seat(&room, "consumer", kind));
         let unused = room.contents();
-        // There is room, and the fast path has never asked anybody: the child must ask all the same.
+        // There is room, and the fast path has never asked the kernel: the child must ask all the
+        // same.
         for line in [
             "try-push 0",
             "push 0 1",
@@ -46,7 +48,7 @@ fn a_forked_producer_refuses_even_its_first_push() {
             is_forked(&tx.ok(&format!("fork {line}")));
         }
         unused.are_those_of(&room, "the child wrote into the channel");
-        // Likewise in the middle of traffic.
+        // The same holds in the middle of traffic.
         tx.ok("push 0 5");
         is_forked(&tx.ok("fork try-push 5"));
         tx.ok("push 5 5");
@@ -54,7 +56,7 @@ fn a_forked_producer_refuses_even_its_first_push() {
     }
 }
 
-/// Where `MADV_WIPEONFORK` is refused, a fork handler zeroes the leases.
+/// Where `MADV_WIPEONFORK` is refused, a fork handler zeroes the cached limits.
 #[test]
 fn a_forked_child_is_inert_unwiped() {
     for kind in KINDS {
@@ -198,8 +200,8 @@ fn a_child_of_a_passed_channel_keeps_no_seat_either() {
     assert_eq!(rx.number("pop 1"), 2);
 }
 
-/// A wake is for the process that went to sleep: its child neither takes it nor keeps it from coming, and
-/// what the child does to its copies of the handles wakes nobody.
+/// A wake is for the process that went to sleep. Its child neither takes it nor keeps it from
+/// coming, and the child's use of its copies of the handles wakes nobody.
 #[test]
 fn a_process_that_forks_while_it_is_parked_is_woken_all_the_same() {
     for kind in KINDS {
@@ -231,9 +233,9 @@ fn a_child_may_attach_anew() {
         let room = room();
         let mut tx = seat(&room, "producer", kind);
         tx.ok("push 0 3");
-        // It is a process like any other: the role that is free is its, the one that is not is not.
+        // The child is a process like any other: it gets a free role, and not one that is taken.
         assert_eq!(tx.ok(&format!("fork consumer ticks {kind}")), ["ok"]);
-        // It says of itself who it is, and not what its parent knew of itself.
+        // It reports its own process id, and not the one that its parent cached.
         let pid = |role: &str| room.peer().ok(&format!("seat ticks {role}"))[2].clone();
         assert_eq!(pid("producer"), tx.pid().to_string());
         assert!(!["0".into(), tx.pid().to_string()].contains(&pid("consumer")));
@@ -251,7 +253,7 @@ fn a_fork_while_a_seat_is_taken_keeps_none_held() {
     // child had been born with the lock of the round before.
     let takes = parent.number("fork-storm ticks 60");
     assert!(takes >= 60, "{takes}");
-    // All 60 children are still there; the parent and others may sit down.
+    // All 60 children are still there; the parent and others may take seats.
     parent.ok("producer ticks");
     parent.ok("push 0 1");
     parent.kill();

@@ -1,6 +1,7 @@
-//! A full file system is `NoSpace` when the channel is made, nothing is left behind, and nobody gets a
-//! SIGBUS, unless somebody punches holes. In a tmpfs of one MiB of its own. And what else keeps a file from
-//! being made: a limit on its length, a file system that cannot set space aside.
+//! A full file system is `NoSpace` when the channel is made. No file is left behind, and no process
+//! gets a SIGBUS, unless somebody punches holes. The tests use a tmpfs of one MiB of their own.
+//! They also cover other obstacles to a file: a limit on its length, and a file system that cannot
+//! set space aside.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs;
@@ -11,12 +12,12 @@ use std::time::SystemTime;
 use rustix::fs::{FallocateFlags, fallocate};
 use slipring_tests::{Peer, Room, eventually, is_root};
 
-/// A process whose `SLIPRING_DIR` is a small tmpfs in its own mount namespace, and the path by which
-/// the test sees it. Nothing where only root can have one.
+/// Starts a process whose `SLIPRING_DIR` is a small tmpfs in its own mount namespace, and returns
+/// the path by which the test sees it. Returns `None` where only root can have one.
 fn small(room: &Room, options: &str) -> Option<(Peer, PathBuf)> {
     let mut peer = room.peer();
     if !is_root() {
-        // What can be had without root: a shape that no file system holds.
+        // This needs no root: a shape that no file system holds.
         peer.refused(
             "create ticks capacity=1099511627776",
             "NoSpace",
@@ -34,7 +35,7 @@ fn small(room: &Room, options: &str) -> Option<(Peer, PathBuf)> {
     Some((peer, seen))
 }
 
-/// Another process in the same tmpfs.
+/// Starts another process in the same tmpfs.
 fn beside(room: &Room, first: &Peer) -> Peer {
     let mut peer = room.peer();
     peer.ok(&format!("join {}", first.pid()));
@@ -84,7 +85,8 @@ fn what_does_not_fit_is_no_space_and_leaves_nothing() {
         }
         assert_eq!(names(&seen), ["@market"], "only the domain's directory");
         assert_eq!(names(&seen.join("@market")), Vec::<String>::new());
-        // What fits is made all the same, also when the disk was filled meanwhile and emptied again.
+        // A channel that fits is made all the same, also when the disk was filled meanwhile and
+        // emptied again.
         let filler = room.path().join("small/filler");
         let filled = peer.number(&format!("fill {}", filler.display()));
         assert!(filled > 900 << 10, "{filled}");
@@ -115,7 +117,7 @@ fn a_channel_on_a_file_system_that_fills_up_goes_on() {
         tx.ok(&format!("producer ticks {kind} {fits}"));
         let filler = room.path().join("small/filler");
         tx.number(&format!("fill {}", filler.display()));
-        // Every page of it is backed: old and new parties use all of it, many times round.
+        // Every page of it is backed: old and new workers use all of it, many times round.
         let mut rx = beside(&room, &tx);
         rx.ok(&format!("consumer ticks {kind} {fits}"));
         for lap in 0..30 {
@@ -150,7 +152,7 @@ fn holes_that_find_no_space_are_an_error_and_not_a_signal() {
             return;
         };
         tx.ok(&format!("create ticks {options}"));
-        // Somebody punched a hole, and somebody else took the space.
+        // Somebody punched a hole, and another file took the space.
         let file = fs::File::options()
             .write(true)
             .open(seen.join("ticks").join(part))
@@ -167,10 +169,10 @@ fn holes_that_find_no_space_are_an_error_and_not_a_signal() {
             let words = ["no space for", part, "holes", "make room"];
             peer.refused(&format!("{verb} ticks {options}"), "NoSpace", &words);
         }
-        // Looking on only reads, which takes no space for a hole in a tmpfs, or is refused.
+        // A passive look only reads: it takes no space for a hole in a tmpfs, or is refused.
         let _ = peer.ask("stat ticks");
         assert!(peer.is_running());
-        // With room again the holes are filled, and read as never written.
+        // With room again the holes are filled, and read as if never written.
         fs::remove_file(seen.join("filler")).unwrap();
         peer.ok(&format!("producer ticks {options}"));
         peer.ok(&format!("consumer ticks {options}"));
@@ -181,7 +183,7 @@ fn holes_that_find_no_space_are_an_error_and_not_a_signal() {
 
 #[test]
 fn a_file_system_without_inodes_is_no_space_too() {
-    // The root of the tmpfs takes one; a channel needs five.
+    // The root of the tmpfs takes one inode; a channel needs five.
     let shapes = |inodes| KINDS.map(|(kind, fits, _)| (inodes, format!("{kind} {fits}")));
     for (inodes, options) in (2..6).flat_map(shapes) {
         let room = room();
@@ -203,13 +205,13 @@ fn a_file_system_without_inodes_is_no_space_too() {
     };
     peer.ok("create ticks");
     peer.refused("create other", "NoSpace", &["no space"]);
-    // Memory that somebody has mapped stays until they let go.
+    // Memory that a process has mapped stays until it lets go.
     peer.ok("remove ticks");
     peer.ok("close");
     peer.ok("create other");
 }
 
-/// Who is refused for want of space has taken none of it.
+/// An opener that is refused for want of space has taken none of it.
 #[test]
 fn refused_openings_take_no_space() {
     for (kind, fits, _) in KINDS {
@@ -237,7 +239,8 @@ fn refused_openings_take_no_space() {
     }
 }
 
-/// What no check at the door can help: a page that is taken away under a mapping, and given to another file.
+/// No check at the door can help here: a page is taken away under a mapping, and given to another
+/// file.
 #[test]
 fn who_touches_a_punched_page_that_a_full_disk_cannot_give_back_ends_by_sigbus() {
     for (kind, fits, _) in KINDS {
@@ -259,21 +262,21 @@ fn who_touches_a_punched_page_that_a_full_disk_cannot_give_back_ends_by_sigbus()
         drop(data);
         let filler = room.path().join("small/filler");
         assert!(next.number(&format!("fill {}", filler.display())) >= len);
-        // Who comes is told.
+        // A newcomer gets the error.
         next.refused(&format!("consumer ticks {kind}"), "NoSpace", &["holes"]);
         tx.tell("push 0 1");
         assert_eq!(tx.ended_by(), Some(libc::SIGBUS));
     }
 }
 
-/// The time of a directory's last change, which is that of no clock until somebody changes it.
+/// Returns a check that a directory is unchanged: its last change has a time that no clock shows.
 fn untouched(dir: &Path) -> impl Fn() -> bool {
     let (file, long_ago) = (fs::File::open(dir).unwrap(), SystemTime::UNIX_EPOCH);
     file.set_modified(long_ago).unwrap();
     move || file.metadata().unwrap().modified().unwrap() == long_ago
 }
 
-/// The file system is asked before anything is made in it.
+/// slipring asks the file system before it makes anything in it.
 #[test]
 fn refused_creations_are_never_begun() {
     for (kind, _, huge) in KINDS {
@@ -292,7 +295,7 @@ fn refused_creations_are_never_begun() {
     }
 }
 
-/// Who needs pages while others are refused finds all that there are.
+/// A process that needs pages while others are refused finds all that there are.
 #[test]
 fn growing_neighbours_are_not_disturbed() {
     let room = room();
@@ -313,7 +316,7 @@ fn growing_neighbours_are_not_disturbed() {
     assert_eq!(neighbour.answer().unwrap(), ["0"], "it was refused");
 }
 
-/// What a file system does not tell beforehand it says halfway; then all is given back.
+/// Some file systems report a lack of space only halfway; then all is given back.
 #[test]
 fn what_is_refused_halfway_is_given_back() {
     for (kind, fits, huge) in KINDS {
@@ -334,7 +337,7 @@ fn what_is_refused_halfway_is_given_back() {
     }
 }
 
-/// Traffic of several laps, while the file system is full.
+/// Passes messages for several laps, while the file system is full.
 fn goes_round(tx: &mut Peer, rx: &mut Peer) {
     for lap in 0..10 {
         tx.ok(&format!("push {} 400", lap * 400));
@@ -355,7 +358,7 @@ fn zeros_stand_in_for_fallocate() {
         tx.ok(&format!("memfd {options}"));
         tx.ok(&format!("producer ticks {options}"));
         tx.ok("push 0 3");
-        // What lives is never written over: not by those who come, and not by those who would make it.
+        // A live channel is never written over: not by openers, and not by creators.
         let before = room.contents();
         rx.ok("no-fallocate");
         rx.refused(&format!("create ticks {options}"), "AlreadyExists", &[]);
@@ -382,7 +385,7 @@ fn zeros_stand_in_for_fallocate() {
     }
 }
 
-/// Where there really is no `fallocate`, and no limit.
+/// Uses a file system that really has no `fallocate`, and no limit.
 #[test]
 fn a_ramfs_serves() {
     if !is_root() {
@@ -407,7 +410,7 @@ fn a_ramfs_serves() {
     }
 }
 
-/// A file system that may keep no space for zeros is named, and nothing is left on it.
+/// A file system that may keep no space for zeros is named, and no file is left on it.
 #[test]
 fn an_unfit_file_system_is_named() {
     if !is_root() {
@@ -443,7 +446,8 @@ fn an_unfit_file_system_is_named() {
     assert_eq!(names(&peer.sees(Path::new(&merged))), Vec::<String>::new());
 }
 
-/// The kernel ends whoever makes a file longer than allowed; who asks first is only refused.
+/// The kernel ends a process that makes a file longer than allowed; a process that asks first is
+/// only refused.
 #[test]
 fn file_limits_refuse_and_never_kill() {
     for (kind, fits, huge) in KINDS {
@@ -468,10 +472,10 @@ fn file_limits_refuse_and_never_kill() {
             assert!(pages[2].contains("RLIMIT_FSIZE"), "{pages:?}");
             assert_eq!(names(&peer.sees(&mount)), Vec::<String>::new());
         }
-        // Private memory is no file, and what is short enough is made.
+        // Private memory is no file, and a channel that is short enough is made.
         peer.ok(&format!("heap {kind} {huge}"));
         peer.ok(&format!("create ticks {kind} {fits}"));
-        // Without any file nothing is left behind either.
+        // Without any file no remains are left behind either.
         peer.ok("limit 0");
         peer.refused("create other", "NoSpace", &["0 bytes", "RLIMIT_FSIZE"]);
         let left = room.names();

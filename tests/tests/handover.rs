@@ -1,5 +1,5 @@
-//! A channel handed over a Unix socket to another process: a channel like any other; and whatever else
-//! comes that way is refused, with every descriptor closed.
+//! A channel handed over a Unix socket to another process is a channel like any other. Anything
+//! else that comes that way is refused, with every descriptor closed.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::os::fd::{AsFd, OwnedFd};
@@ -19,7 +19,7 @@ fn room() -> Room {
     Room::new(env!("CARGO_BIN_EXE_peer"))
 }
 
-/// Hands `from`'s channel to `to`; says what both call it.
+/// Hands `from`'s channel to `to`; returns the identity that both report.
 fn hand_over(from: &mut Peer, socket: &str, to: &mut (Peer, PathBuf), options: &str) -> String {
     to.0.tell(&format!("take-over {options}"));
     from.ok(&format!("hand-over {socket} {}", to.1.display()));
@@ -47,7 +47,7 @@ fn a_channel_goes_over_either_socket_and_both_ends_learn_of_deaths() {
             tx.tell("poll-push 5 500");
             tx.answer().unwrap();
             rx.answer().unwrap();
-            // The receiver of a channel may hand it on, and survives whoever gave it.
+            // The receiver of a channel may hand it on, and survives the giver.
             let mut to = listener(&room, socket);
             hand_over(&mut rx, socket, &mut to, options);
             let mut next = to.0;
@@ -60,7 +60,7 @@ fn a_channel_goes_over_either_socket_and_both_ends_learn_of_deaths() {
             assert_eq!(next.number("next"), 505);
             next.ok("push 505 3");
             rx.ok("poll-pop 505 3");
-            // The other way round: the socket tells at once, and the channel too.
+            // The other way round: the socket reports it at once, and the channel too.
             next.ok("push-full");
             assert_eq!(next.ok("arm producer"), ["armed"]);
             next.tell("poll producer");
@@ -141,7 +141,7 @@ fn another_kind_type_or_geometry_is_refused_and_nothing_kept() {
             before,
             "a descriptor is left: {asked}"
         );
-        // Who gave it has what it had, and may give it to another.
+        // The giver still has its channel, and may give it to another process.
         hand_over(&mut giver, "stream", &mut to, given);
         to.0.ok("consumer");
         giver.ok("push 0 2");
@@ -298,7 +298,7 @@ fn what_is_no_channel_is_refused_and_every_descriptor_closed() {
             "a descriptor is left: {refusal:?}"
         );
     }
-    // In pieces, and in pieces with descriptors each, it is what it is.
+    // In pieces, and in pieces with descriptors each, it is still the same channel.
     let to = &mut peers[0];
     for pieces in [
         vec![
@@ -327,12 +327,13 @@ fn a_receiver_that_may_open_no_more_files_says_so_and_keeps_none() {
     let channel = spsc::Builder::<Message>::new(64).memfd().unwrap();
     let own = channel.descriptors();
     for socket in SOCKETS {
-        // One for the connection; then for some of the four, and for not enough to open its own.
+        // There is one for the connection; then some of the four, and not enough to open the
+        // receiver's own.
         for more in 1..7 {
             let room = room();
             let mut to = listener(&room, socket);
             let before = to.0.number("files");
-            // Looking takes one as well.
+            // The look takes one as well.
             to.0.ok(&format!("room-for-files {more}"));
             to.0.tell(&format!("take-over {SPSC}"));
             sends(&mut to, socket, &vec![(&GREETING[..], own.clone())]);
@@ -362,14 +363,17 @@ fn who_hangs_up_first_is_told_of_by_an_error() {
         drop(theirs);
         let channel = spsc::Builder::<Message>::new(64).memfd().unwrap();
         let refused = handover::send(&ours, &channel).unwrap_err();
-        assert!(matches!(refused, slipring::Error::Os { .. }), "{refused:?}");
+        assert!(
+            matches!(refused, slipring::SetupError::Os { .. }),
+            "{refused:?}"
+        );
         assert!(
             refused
                 .to_string()
                 .contains("send the channel over the socket"),
             "{refused}"
         );
-        // A receiver whose giver was killed before it gave.
+        // The giver was killed before it gave.
         let mut to = listener(&room, socket);
         to.0.tell(&format!("take-over {SPSC}"));
         sends(&mut to, socket, &vec![]);
@@ -379,7 +383,8 @@ fn who_hangs_up_first_is_told_of_by_an_error() {
     }
 }
 
-/// Either end of a pipe may be passed, says FORMAT.md; also one that writes keeps no hang-up away.
+/// Either end of a pipe may be passed, says FORMAT.md; a writing end does not keep a hang-up away
+/// either.
 #[test]
 fn either_end_of_the_pipes_may_be_passed() {
     for both in [false, true] {

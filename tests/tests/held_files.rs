@@ -1,22 +1,23 @@
-//! How many descriptors a handle holds, of each kind and role: the figures that `docs/guarantees.md` gives.
+//! Counts the descriptors that a handle holds, of each kind and role: the figures that
+//! `docs/guarantees.md` gives.
 //!
 //! One test, since it counts the descriptors of this whole process, and then lowers its limit.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs;
 
-use slipring::{Builder, Channel, Error, Kind, Readiness, broadcast, bytes, spsc};
+use slipring::{Builder, Channel, Kind, Readiness, SetupError, broadcast, bytes, spsc};
 use slipring_tests::Room;
 
-/// The helper thread's: one epoll and one timer a process.
+/// The helper thread's descriptors: one epoll and one timer a process.
 const HELPER: usize = 2;
 
 fn open() -> usize {
-    // Less the one that looks.
+    // The count leaves out the descriptor by which we look.
     fs::read_dir("/proc/self/fd").unwrap().count() - 1
 }
 
-/// How a channel is come by.
+/// The way in which a channel is made.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Made {
     Named,
@@ -24,8 +25,8 @@ enum Made {
     Heap,
 }
 
-/// What one end holds while it rests and while it is armed, with nobody opposite and then with its peer there. The
-/// `Channel` is dropped first.
+/// Counts the descriptors of one end while it rests and while it is armed, first without a peer and
+/// then with one. The `Channel` is dropped first.
 fn held<K: Kind, H>(
     builder: &Builder<K>,
     made: Made,
@@ -59,20 +60,20 @@ fn arms<T: slipring::Payload>(rx: &mut spsc::Consumer<T>) {
     assert_eq!(rx.arm().unwrap(), Readiness::Armed);
 }
 
-/// Consumers of new named channels, each armed and alone, until there is no descriptor left.
+/// Makes consumers of new named channels, each armed and alone, until there is no descriptor left.
 fn armed_under_the_limit() -> usize {
     let mut handles = Vec::new();
     let builder = spsc::Builder::<u64>::new(4);
     loop {
         let taken = builder.consumer(&format!("many-{}", handles.len()));
-        match taken.and_then(|mut rx| rx.arm().map(|_| rx)) {
+        match taken.and_then(|mut rx| Ok(rx.arm().map(|_| rx)?)) {
             Ok(rx) => handles.push(rx),
             Err(error) => {
                 let text = error.to_string();
                 assert!(
                     matches!(
                         error,
-                        Error::TooManyFiles {
+                        SetupError::TooManyFiles {
                             limit: Some(1024),
                             ..
                         }
@@ -89,7 +90,7 @@ fn armed_under_the_limit() -> usize {
     }
 }
 
-/// The table of `docs/guarantees.md`, and what it makes of `ulimit -n 1024`.
+/// Checks the table of `docs/guarantees.md`, and its figure for `ulimit -n 1024`.
 #[test]
 fn each_handle_holds_few_descriptors() {
     let room = Room::new("");
@@ -195,6 +196,6 @@ fn each_handle_holds_few_descriptors() {
     let set = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
     assert_eq!(set, 0);
     let armed = armed_under_the_limit();
-    // Five each, and few besides.
+    // Each holds five, and there are few besides.
     assert!((195..=204).contains(&armed), "{armed}");
 }

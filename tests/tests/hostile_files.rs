@@ -1,9 +1,10 @@
-//! Somebody damages a channel's files, takes its locks, or rings its bells without end, while honest
-//! processes use it. They get a typed error or work rightly, and no timed call ends late. (What a word set
-//! to anything does, `verify/stepper --hostile` shows.)
+//! A hostile process damages a channel's files, takes its locks, or rings its doorbells without
+//! end, while honest processes use it. These get a typed error or work rightly, and no timed call
+//! ends late. (For words set to anything see `verify/stepper --hostile`.)
 //!
-//! One thing cannot be helped: who touches memory that a truncated file does not have any more ends by
-//! SIGBUS. Memfds are sealed against that; of named channels it is told here who dies, and who does not.
+//! One thing cannot be helped: a process that touches memory that a truncated file no longer has
+//! ends by SIGBUS. Memfds are sealed against that. For named channels these tests show which
+//! process dies, and which does not.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::BTreeSet;
@@ -13,13 +14,13 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use rustix::fs::FallocateFlags;
 use rustix::thread::futex;
-use slipring_tests::place::{overwrites, taken};
+use slipring_tests::place::overwrites;
 use slipring_tests::{Peer, Place, eventually, kinds};
 
 const PEER: &str = env!("CARGO_BIN_EXE_peer");
 const KINDS: [&str; 4] = kinds!("wait=sleep patience=50");
-/// Of the control part, as FORMAT.md says: each side's bell, each seat's line.
-const BELLS: usize = 512;
+/// Offsets in the control part, as FORMAT.md says: each side's wait cell, each seat's line.
+const WAIT_CELLS: usize = 512;
 const SEATS: usize = 1024;
 const LINE: usize = 128;
 
@@ -27,7 +28,7 @@ fn is_bytes(place: &Place) -> bool {
     place.options.contains("bytes")
 }
 
-/// What an honest party met.
+/// The results that an honest worker met.
 #[derive(Debug)]
 struct Toll {
     passed: u64,
@@ -37,7 +38,7 @@ struct Toll {
     errors: BTreeSet<String>,
 }
 
-/// Lets a party finish, and says what it met.
+/// Lets a worker finish, and returns the results that it met.
 #[track_caller]
 fn toll(peer: &mut Peer) -> Toll {
     let said = peer.ok("stop");
@@ -51,7 +52,7 @@ fn toll(peer: &mut Peer) -> Toll {
     }
 }
 
-/// Two parties that pass messages by calls of 20 ms at most, whatever they meet.
+/// Two workers that pass messages by calls of 20 ms at most, whatever they meet.
 struct Honest {
     tx: Peer,
     rx: Peer,
@@ -63,28 +64,30 @@ impl Honest {
     }
 
     fn with(mut tx: Peer, mut rx: Peer) -> Honest {
-        // What the last one has had a new consumer may find again.
+        // A new consumer may find messages again that the last one has had.
         rx.ok("drain");
         tx.ok("endure producer 20");
         rx.ok("endure consumer 20");
         Honest { tx, rx }
     }
 
-    /// Waits until so many more messages have passed.
+    /// Waits until `more` further messages have passed.
     #[track_caller]
     fn go_on(&mut self, more: u64) {
         let before = self.rx.number("how");
         eventually("messages pass", || self.rx.number("how") >= before + more);
     }
 
-    /// Lets them finish: the producer's toll, the consumer's, and both, with their roles.
+    /// Lets them finish: returns the producer's results, the consumer's, and both workers, with
+    /// their roles.
     #[track_caller]
     fn stop(mut self) -> (Toll, Toll, Peer, Peer) {
         let [tx, rx] = [&mut self.tx, &mut self.rx].map(toll);
         (tx, rx, self.tx, self.rx)
     }
 
-    /// Lets them finish, and sees that every message arrived, whole and in order, or is known to be lost.
+    /// Lets them finish, and checks that every message arrived, whole and in order, or is known to
+    /// be lost.
     #[track_caller]
     fn stop_whole(self, what: &str) -> (Peer, Peer) {
         let (sent, got, tx, rx) = self.stop();
@@ -115,7 +118,7 @@ fn punch(path: &Path) {
     rustix::fs::fallocate(&file, punch, 0, len).unwrap();
 }
 
-/// The next one finds a channel that is no use, removes it, and makes another.
+/// Checks that the next process finds an unusable channel, removes it, and makes another.
 #[track_caller]
 fn begin_anew(place: &Place) {
     let mut next = place.peer();
@@ -138,7 +141,7 @@ fn who_writes_into_a_truncated_data_file_dies_and_who_waits_is_told() {
         assert_eq!(tx.ended_by(), Some(libc::SIGBUS));
         let told = rx.answer().unwrap_err();
         assert_eq!(told.debug, "Disconnected(Died)");
-        // Who comes is told what is wrong.
+        // A newcomer's error says what is wrong.
         let line = format!("producer ticks {options}");
         place
             .peer()
@@ -173,7 +176,8 @@ fn punched_messages_are_lost_or_corrupt_and_nobody_dies() {
         honest.go_on(100);
         for _ in 0..20 {
             punch(&place.files()[1]);
-            // A record's length is lost with it, and where the next begins; a slot is where it was.
+            // A record's length is lost with it, and so is the start of the next; a slot is where
+            // it was.
             if is_bytes(&place) {
                 honest.rx.number("how");
             } else {
@@ -246,14 +250,14 @@ fn a_punched_control_part_is_corrupt_and_nobody_dies() {
         }
         tx.ok("leave producer");
         rx.ok("leave consumer");
-        // What they stored since is all that is in it: no header.
+        // The file holds only their stores since then: no header.
         let mut next = place.peer();
         let refused = place.try_sit(&mut next, "producer", 0).unwrap_err();
         refused.is("NotAChannel", &["SLIPRING"]);
     }
 }
 
-/// A stranger's copy in the place of a file, which others have open.
+/// Puts a hostile process's copy in the place of a file that others have open.
 fn replace(path: &Path) {
     let aside = path.with_extension("new");
     if fs::metadata(path).unwrap().is_file() {
@@ -276,7 +280,7 @@ fn replaced_files_change_nothing_for_those_who_are_there() {
             honest.go_on(1000);
             let what = format!("part {part}, {options}");
             let (mut tx, mut rx) = honest.stop_whole(&what);
-            // An end and a death are told as ever.
+            // An end and a death are reported as ever.
             let next = tx.number("next");
             tx.ok("leave producer");
             assert_eq!(
@@ -284,7 +288,7 @@ fn replaced_files_change_nothing_for_those_who_are_there() {
                 "Disconnected(Finished)"
             );
             if part > 1 {
-                // Who comes has the new pipe: a call that sleeps on the old one looks for itself.
+                // A newcomer has the new pipe: a call that sleeps on the old one checks by itself.
                 let mut tx = place.seat("producer");
                 rx.refused("pop 1 timeout=1200", "TimedOut", &[]);
                 rx.tell("pop 1");
@@ -302,8 +306,8 @@ fn replaced_files_change_nothing_for_those_who_are_there() {
     }
 }
 
-/// The seats' locks are those of the control file that was opened, whatever its name leads to by now: else
-/// there would be two producers in one memory.
+/// The seats' locks are those of the control file that was opened, whatever file its name leads to
+/// by now. Otherwise there would be two producers in one memory.
 #[test]
 fn who_opened_a_channel_whose_control_file_was_replaced_gets_no_seat_of_it() {
     for options in KINDS {
@@ -311,7 +315,7 @@ fn who_opened_a_channel_whose_control_file_was_replaced_gets_no_seat_of_it() {
         let mut honest = Honest::at(&place);
         let mut late = place.opened();
         for role in ["producer", "consumer"] {
-            late.refused(role, taken(options, role), &[role]);
+            late.refused(role, "RoleTaken", &[role]);
         }
         replace(&place.files()[0]);
         for role in ["producer", "consumer"] {
@@ -348,7 +352,7 @@ fn a_replaced_directory_is_another_channel() {
     }
 }
 
-/// The byte of a seat's lock, and of its repair.
+/// Returns the byte of a seat's lock, or of its repair.
 fn lock_byte(seat: usize, repair: bool) -> usize {
     SEATS + seat * LINE + usize::from(repair)
 }
@@ -359,11 +363,10 @@ fn a_squatted_seat_is_taken_and_a_squatted_repair_goes_on_for_as_long_as_the_squ
         let mut tx = place.seat("producer");
         let mut squatter = place.peer();
         let control = place.files()[0].display().to_string();
-        // A lock that shares keeps others away as well, and takes the right to read alone.
+        // A shared lock keeps others away as well, and needs only the right to read.
         for how in ["", " shared"] {
             let mut rx = place.opened();
-            let taken = taken(place.options, "consumer");
-            for (repair, refusal) in [(false, taken), (true, "Recovering")] {
+            for (repair, refusal) in [(false, "RoleTaken"), (true, "Recovering")] {
                 squatter.ok(&format!("lock {control} {}{how}", lock_byte(1, repair)));
                 rx.refused("consumer", refusal, &["consumer"]);
                 squatter.ok("unlock");
@@ -382,8 +385,8 @@ fn a_squatted_seat_is_taken_and_a_squatted_repair_goes_on_for_as_long_as_the_squ
     }
 }
 
-/// A lock is all that tells of life: that of a dead producer, in a stranger's hands, hides its death, and no
-/// call waits longer for that than it was told to.
+/// Only a lock tells of life. A hostile process that holds a dead producer's lock hides its death,
+/// and no call waits longer for that than its timeout.
 #[test]
 fn a_squatter_in_a_dead_ones_seat_hides_its_death_until_it_lets_go() {
     for place in Place::all(PEER, &KINDS) {
@@ -404,14 +407,14 @@ fn a_squatter_in_a_dead_ones_seat_hides_its_death_until_it_lets_go() {
         squatter.kill();
         let told = rx.refused("pop 1", "Disconnected", &[]);
         assert_eq!(told.debug, "Disconnected(Died)", "{}", place.shown());
-        // The next goes on where the dead one stopped.
+        // The next producer goes on where the dead one stopped.
         let mut tx = place.seat("producer");
         tx.ok("push 1 1");
         assert_eq!(rx.ok("pop 1"), ["1"]);
     }
 }
 
-/// A channel's memory and pipes, in the hands of somebody who means it ill.
+/// A channel's memory and pipes, in the hands of a hostile process.
 struct Grip {
     control: *mut u8,
     pipes: Vec<File>,
@@ -452,16 +455,16 @@ impl Grip {
     }
 
     fn waiters(&self, side: usize) -> &AtomicU64 {
-        self.word(BELLS + side * LINE)
+        self.word(WAIT_CELLS + side * LINE)
     }
 
     fn doorbell(&self, side: usize) -> &AtomicU32 {
         // SAFETY: the lower half of a word of the page, which is used as this atomic by everybody.
-        unsafe { AtomicU32::from_ptr(self.word(BELLS + side * LINE + 16).as_ptr().cast()) }
+        unsafe { AtomicU32::from_ptr(self.word(WAIT_CELLS + side * LINE + 16).as_ptr().cast()) }
     }
 }
 
-/// What is done to a side, over and over.
+/// An attack on a side, repeated over and over.
 type Storm = (&'static str, fn(&Grip, usize));
 
 const STORMS: [Storm; 5] = [
@@ -487,7 +490,7 @@ const STORMS: [Storm; 5] = [
 fn amid<R>(grip: &Grip, storms: &[Storm], story: impl FnOnce() -> R) -> R {
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        // Also if the story ends badly.
+        // This also stops it if the story ends badly.
         let end = Over(&over);
         for (_, storm) in storms {
             let over = &over;
@@ -523,12 +526,12 @@ fn storms_on_bells_and_pipes_cost_time_and_no_message_and_no_deadline() {
         }
         let (mut tx, mut rx) = honest.stop_whole(&place.shown());
         amid(&grip, &STORMS, || {
-            // So long that it goes over to its pipe.
+            // The last is so long that the call goes over to its pipe.
             for timeout in [0, 30, 1200] {
                 rx.refused(&format!("pop 1 timeout={timeout}"), "TimedOut", &[]);
             }
             if overwrites(place.options) {
-                // It is never full.
+                // The channel is never full.
                 return;
             }
             let [first, next] = tx.numbers("push-full")[..] else {
@@ -540,19 +543,19 @@ fn storms_on_bells_and_pipes_cost_time_and_no_message_and_no_deadline() {
     }
 }
 
-/// A seat that, by its word, changes hands all the time, with a pipe that hung up: each new holder might be
-/// one that is just dying.
+/// A seat whose word changes hands all the time, with a pipe that hung up: each new holder might be
+/// dying just then.
 #[test]
 fn a_seat_that_never_settles_delays_nobody_past_a_deadline() {
     const LIFE: usize = SEATS;
     for place in Place::all(PEER, &KINDS) {
         let (mut tx, mut rx) = (place.seat("producer"), place.seat("consumer"));
         let mut grip = Grip::on(&place);
-        // They would keep it from hanging up.
+        // The pipes would keep it from hanging up.
         grip.pipes.clear();
         tx.kill();
         let flips: Storm = ("flips", |grip, _| {
-            // The next generation, which holds it.
+            // This is the next generation, which holds the seat.
             grip.word(LIFE).fetch_add(1 << 8, Ordering::Relaxed);
         });
         amid(&grip, &[flips], || {

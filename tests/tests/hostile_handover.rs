@@ -1,6 +1,6 @@
-//! A channel that comes over a socket in the wrong parts: in each other's place, of two channels, or not as
-//! they were made. What can be seen is refused; what cannot is a channel of which the messages may be
-//! wrong, and nothing else.
+//! A channel comes over a socket in the wrong parts: in each other's place, from two channels, or
+//! changed since they were made. A visible fault is refused. With an invisible one the channel's
+//! messages may be wrong, and nothing else.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -13,7 +13,7 @@ use slipring_tests::{Answer, Peer, Refusal, Room, from_fds, kinds};
 
 const KINDS: [&str; 4] = kinds!("wait=sleep");
 
-/// An honest producer that has a channel, and an honest process that is given parts.
+/// An honest producer that has a channel, and an honest process that receives parts.
 struct Scene {
     options: &'static str,
     tx: Peer,
@@ -44,14 +44,14 @@ impl Scene {
         self.to.0.answer()
     }
 
-    /// Whoever was given the parts is the consumer of what is in them.
+    /// Returns the process that got the parts, as the consumer of their content.
     fn rx(&mut self) -> &mut Peer {
         self.to.0.ok("consumer");
         &mut self.to.0
     }
 }
 
-/// A memfd that holds what `part` does, as long as `len`, with these seals as well.
+/// Returns a memfd with the content of `part`, of length `len`, with these seals as well.
 fn copy_of(part: &OwnedFd, len: u64, seals: SealFlags) -> OwnedFd {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     let file = memfd_create("copy", flags).unwrap();
@@ -83,7 +83,7 @@ fn parts_in_each_others_place_are_refused() {
             let known = ["NotAChannel", "BadDescriptor"];
             assert!(known.contains(&&*refusal.kind), "{refusal:?}");
         }
-        // Nobody was disturbed.
+        // The processes were not disturbed.
         scene.give([&own[0], &own[1], &own[2], &own[3]]).unwrap();
         assert_eq!(scene.rx().numbers("pop 3"), [0, 1, 2]);
     }
@@ -106,8 +106,8 @@ fn the_messages_of_another_channel_are_wrong_and_no_more() {
     }
 }
 
-/// What the pipes tell is lost or comes unasked: calls that sleep find their messages all the same, and end
-/// in time.
+/// The pipes' reports are lost or come unasked. Calls that sleep find their messages all the same,
+/// and end in time.
 #[test]
 fn swapped_pipes_lose_no_message_and_no_deadline() {
     for options in KINDS {
@@ -123,12 +123,12 @@ fn swapped_pipes_lose_no_message_and_no_deadline() {
                 to: (mut rx, _),
                 ..
             } = scene;
-            // So long that it goes over to its pipe.
+            // This is so long that the call goes over to its pipe.
             rx.refused("pop 1 timeout=1200", "TimedOut", &[]);
             rx.tell("pop 1");
             tx.ok("push 0 1");
             assert_eq!(rx.answer().unwrap(), ["0"]);
-            // More than there is room for; or as many as are not overwritten in any case.
+            // This is more than there is room for; or as many as are not overwritten in any case.
             let count = if overwrites(options) { 40 } else { 500 };
             rx.tell(&format!("pop {count}"));
             tx.ok(&format!("push 1 {count}"));
@@ -154,7 +154,7 @@ fn memfds_that_are_longer_than_they_need_be_are_mapped_as_far_as_they_need_be() 
         scene.give([&long[0], &long[1], &own[2], &own[3]]).unwrap();
         let before = scene.to.0.number("memory");
         scene.rx();
-        // In KiB: far less than what it was offered.
+        // In KiB: this is far less than the offered size.
         assert!(before < 1 << 20, "{before}");
     }
 }
@@ -174,7 +174,7 @@ fn a_control_part_that_nobody_may_write_is_refused() {
     }
 }
 
-/// A lease makes everybody who would open the file wait for its holder, 45 seconds by default.
+/// A file lease makes every opener of the file wait for its holder, 45 seconds by default.
 #[test]
 fn a_leased_part_is_refused_and_not_waited_for() {
     for options in KINDS {
@@ -182,7 +182,7 @@ fn a_leased_part_is_refused_and_not_waited_for() {
             let own = memfd(options);
             let mut scene = Scene::of(options, &own);
             let copy = copy_of(&own[part], len(&own[part]), SealFlags::empty());
-            // Read by one description, and written by none: only then it may be leased.
+            // One description reads it and none writes it: only then it may be leased.
             let path = format!("/proc/self/fd/{}", copy.as_raw_fd());
             let leased = rustix::fs::open(path, OFlags::RDONLY, Mode::empty()).unwrap();
             drop(copy);
@@ -190,7 +190,7 @@ fn a_leased_part_is_refused_and_not_waited_for() {
             // SAFETY: one system call on a descriptor of ours.
             let set = unsafe { libc::fcntl(leased.as_raw_fd(), libc::F_SETLEASE, lease) };
             assert_eq!(set, 0, "{}", std::io::Error::last_os_error());
-            // What the kernel says when the lease is to be broken.
+            // The kernel sends this signal when the lease is to be broken.
             // SAFETY: ignores a signal that nothing here waits for.
             unsafe { libc::signal(libc::SIGIO, libc::SIG_IGN) };
             let mut passed = [&own[0], &own[1], &own[2], &own[3]];

@@ -1,12 +1,12 @@
-//! Huge pages where there are some, and where there are none, ordinary pages and the reason why.
-//! One test: the pool of pages is one for the whole machine.
+//! Huge pages where there are some. Where there are none, ordinary pages and the reason why.
+//! This is one test, because the pool of pages is one for the whole machine.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use slipring::{HugePages, pools, reserve, spsc};
 use slipring_tests::message::Message;
 use slipring_tests::{Peer, Room, from_fds, is_root};
 
-/// The pool as it was, when the test is over, however that comes about.
+/// Restores the pool when the test is over, however it ends.
 struct Restore(u64);
 
 impl Drop for Restore {
@@ -15,14 +15,14 @@ impl Drop for Restore {
     }
 }
 
-/// The pool of 2 MiB pages: all, free.
+/// Returns the pool of 2 MiB pages: all, free.
 fn pool() -> (u64, u64) {
     let pools = pools();
     let pool = pools.iter().find(|pool| pool.size == HugePages::TwoMiB);
     pool.map_or((0, 0), |pool| (pool.total, pool.free))
 }
 
-/// Every message of many laps arrives.
+/// Checks that every message of many laps arrives.
 fn traffic(tx: &mut Peer, rx: &mut Peer) {
     let first = tx.number("next");
     for lap in 0..20 {
@@ -35,7 +35,7 @@ fn traffic(tx: &mut Peer, rx: &mut Peer) {
     }
 }
 
-/// Asks for huge pages that there are not, of each size and in each place.
+/// Asks for huge pages that do not exist, of each size and in each place.
 fn falls_back(room: &Room, sizes: &[(&str, &str)]) {
     let mut peer = room.peer();
     for way in ["create ticks", "memfd", "heap"] {
@@ -96,7 +96,7 @@ fn huge_pages_are_had_or_it_is_said_why_not() {
     );
     assert_eq!(pool().0, got);
 
-    // In memory of one process: the pool has fewer, and gets them back.
+    // In memory of one process: the pool has fewer pages, and gets them back.
     let (_, free) = pool();
     let channel = spsc::Builder::<Message>::new(65536)
         .huge_pages(HugePages::TwoMiB)
@@ -111,14 +111,14 @@ fn huge_pages_are_had_or_it_is_said_why_not() {
     drop(channel);
     assert_eq!(pool().1, free);
 
-    // Passed: the heirs see what they got.
+    // In a passed channel: the child processes see which pages they got.
     let channel = spsc::Builder::<Message>::new(64)
         .huge_pages(HugePages::TwoMiB)
         .memfd()
         .unwrap();
     assert_eq!(channel.pages().got, HugePages::TwoMiB);
     let passed = channel.descriptors();
-    // Control stays small.
+    // The control part stays small.
     assert_eq!(rustix::fs::fstat(passed[0]).unwrap().st_size, 3 * 4096);
     let mut heirs = ["producer", "consumer"].map(|role| {
         let mut peer = room.peer_with(&passed);
@@ -132,7 +132,7 @@ fn huge_pages_are_had_or_it_is_said_why_not() {
     assert_eq!(pool().1, free - 1);
     drop((heirs, channel));
 
-    // Named, with a hugetlbfs mounted where only this test's processes see it.
+    // In a named channel, with a hugetlbfs mounted where only this test's processes see it.
     let mount = room.path().join("huge");
     std::fs::create_dir(&mount).unwrap();
     let mut tx = room.peer();
@@ -154,7 +154,7 @@ fn huge_pages_are_had_or_it_is_said_why_not() {
     tx.ok("producer market/ticks huge=2m");
     rx.ok("wait-for producer 60000");
     traffic(&mut tx, &mut rx);
-    // Its file on the hugetlbfs goes with it, and so does one of a creator who found no space.
+    // Its file on the hugetlbfs goes with it, and so does that of a creator that found no space.
     let files = |peer: &Peer| std::fs::read_dir(peer.sees(&mount)).unwrap().count();
     assert_eq!(files(&rx), 1);
     rx.ok("create large capacity=1048576 huge=2m");

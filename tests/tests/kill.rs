@@ -1,6 +1,6 @@
-//! A side that is killed, with SIGKILL and in the middle of whatever it was doing, loses nothing:
-//! its successor goes on where it was, and at most the messages in its hand come again. (Kills at random
-//! are in `verify/storm`.)
+//! A side that is killed with SIGKILL, in the middle of its work, loses nothing. Its successor goes
+//! on where it was, and at most the messages in its hand come again. (Kills at random are in
+//! `verify/storm`.)
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::sync::atomic::Ordering;
@@ -50,9 +50,10 @@ fn producer_killed_while_writing_leaves_what_it_committed() {
     }
 }
 
-/// Each kind's sides, a hundred times each in either sort of place, and each time another takes the seat: what
-/// was accepted is there, in order and unbroken, and comes again only if it was in the hand of the consumer that
-/// was killed. (The peers see to that, by counters that outlive them.)
+/// Kills each kind's sides a hundred times each in either sort of place, and each time another
+/// process takes the seat. Accepted messages are there, in order and unbroken. A message comes
+/// again only if the killed consumer had it in hand. (The peers check that, by counters that
+/// outlive them.)
 #[test]
 fn a_stream_outlives_hundreds_of_kills_of_either_side_unbroken() {
     let mut dice = 0x2545_f491_4f6c_dd1d_u64;
@@ -105,7 +106,8 @@ fn a_taker_killed_while_it_sits_down_or_stands_up_leaves_the_seat_free() {
             }
             assert!(peer.is_running());
             peer.kill();
-            // Neither held nor under repair: the kernel has freed both, and nobody has to wait.
+            // The seat is neither held nor under repair: the kernel has freed both, and nobody has
+            // to wait.
             let mut peer = room.peer();
             peer.ok(&format!("{role} ticks patience=0"));
             let said = peer.ok(&format!("seat ticks {role}"));
@@ -127,14 +129,14 @@ fn producer_waiting_on_a_full_ring_outlives_its_consumer() {
         tx.answer().unwrap();
         assert_eq!(rx.numbers("pop 1"), [0]);
         rx.kill();
-        // It waits for another consumer, who finds every message there.
+        // The producer waits for another consumer, which finds every message there.
         let mut rx = place.seat("consumer");
         assert_eq!(rx.numbers("pop 1000"), (1..1001).collect::<Vec<_>>());
         assert!(tx.is_running());
     }
 }
 
-/// A waiter that polls for an hour before it sleeps looks after its peer meanwhile.
+/// A waiter that polls for an hour before it sleeps checks its peer meanwhile.
 #[test]
 fn long_polls_are_told_of_deaths() {
     const POLLS: [&str; 3] = [

@@ -1,5 +1,6 @@
-//! A named `broadcast` producer opens a consumer's pipe when it first rings there: what a consumer is told before
-//! that, after it, and if there is no descriptor left for it. And what a process does that has too few of them.
+//! A named `broadcast` producer opens a consumer's pipe when it first notifies it. These tests
+//! check a consumer's reports before that, after it, and if there is no descriptor left for it.
+//! They also check a process with too few descriptors.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use slipring_tests::{Peer, Place, eventually};
@@ -13,13 +14,13 @@ fn places() -> [Place; 2] {
     LATE.map(|options| Place::named(PEER, options))
 }
 
-/// Arms a consumer, which finds nothing, and lets it poll without end.
+/// Arms a consumer, which finds no message, and lets it poll without end.
 fn poll(rx: &mut Peer) {
     assert_eq!(rx.ok("arm consumer"), ["armed"]);
     rx.tell("poll consumer");
 }
 
-/// However many seats its channel has, and until somebody polls.
+/// This holds for any number of seats, until a consumer polls.
 #[test]
 fn a_resting_producer_opens_no_pipe() {
     for place in places() {
@@ -28,13 +29,13 @@ fn a_resting_producer_opens_no_pipe() {
         place.sit(&mut tx, "producer", 0);
         assert_eq!(tx.number("files") - before, 2, "{}", place.options);
         let mut consumers: Vec<Peer> = (0..3).map(|_| place.seat("consumer")).collect();
-        // Blocking calls need none, nor do those who join and leave.
+        // Blocking calls need no pipe, nor do consumers that join and leave.
         tx.ok("push 0 5");
         consumers
             .iter_mut()
             .for_each(|rx| assert_eq!(rx.numbers("pop 5"), [0, 1, 2, 3, 4]));
         assert_eq!(tx.number("files") - before, 2);
-        // One for each that polls.
+        // There is one for each that polls.
         for rx in &mut consumers[..2] {
             poll(rx);
         }
@@ -46,7 +47,8 @@ fn a_resting_producer_opens_no_pipe() {
     }
 }
 
-/// Before the producer has opened the pipe nothing hangs up: somebody looks. After it the kernel tells.
+/// Before the producer has opened the pipe nothing hangs up: a check finds the death. After it the
+/// kernel reports it.
 #[test]
 fn a_death_is_told_in_either_state() {
     for place in places() {
@@ -65,18 +67,19 @@ fn a_death_is_told_in_either_state() {
             tx.kill();
             let told = rx.answer().unwrap();
             if opened || next == 0 {
-                // Later on it was asked for at its arrival, and has opened the pipe then.
+                // Later on the consumer asked the producer at its arrival, which has opened the
+                // pipe then.
                 let expected = if opened { "hup" } else { "in" };
                 assert_eq!(told, [expected], "{}", place.options);
             }
             assert_eq!(rx.ok("poll-end"), ["Disconnected(Died)"]);
-            // Told once.
+            // It was reported once.
             rx.ok("rest consumer");
         }
     }
 }
 
-/// The byte of a successor that comes, or of its first message, finds who waits for one.
+/// The byte of a new successor, or of its first message, reaches a consumer that waits for one.
 #[test]
 fn a_successor_is_noticed_in_either_state() {
     for place in places() {
@@ -98,8 +101,9 @@ fn a_successor_is_noticed_in_either_state() {
     }
 }
 
-/// It takes the bit, opens the pipe, and is killed where it would write; then a successor sits down, which does not
-/// ring unasked. Who slept through all of that is told.
+/// The producer takes the bit, opens the pipe, and is killed where it would write. Then a successor
+/// takes the seat, which does not notify unasked. A consumer that slept through all of that learns
+/// of it.
 #[test]
 fn a_waker_that_is_killed_is_made_up_for() {
     for place in places() {
@@ -134,7 +138,7 @@ fn a_waker_that_is_killed_is_made_up_for() {
     }
 }
 
-/// The bit is taken, and no byte written: looked for, and found.
+/// The producer takes the bit and writes no byte: the consumer looks for the message, and finds it.
 #[test]
 fn a_producer_without_descriptors_loses_no_wake() {
     for place in places() {
@@ -146,7 +150,7 @@ fn a_producer_without_descriptors_loses_no_wake() {
             assert_eq!(rx.answer().unwrap(), ["in"], "{}", place.options);
             assert_eq!(rx.numbers("pop 1"), [number]);
         }
-        // And its death is told as that of any that has opened nothing.
+        // Its death is reported as that of any producer that has opened nothing.
         poll(&mut rx);
         tx.kill();
         assert_eq!(rx.answer().unwrap(), ["in"]);
@@ -154,7 +158,7 @@ fn a_producer_without_descriptors_loses_no_wake() {
     }
 }
 
-/// A blocking call that has waited for a second, and gone over to a pipe that nobody has opened.
+/// A blocking call has waited for a second, and gone over to a pipe that nobody has opened.
 #[test]
 fn a_long_blocking_call_is_told_too() {
     for place in places() {
@@ -199,8 +203,8 @@ fn a_forked_child_hides_no_death() {
     }
 }
 
-/// So many descriptors and no more, from none to enough: each refusal names the limit, closes what it had opened, and
-/// costs no message.
+/// Allows a fixed number of descriptors, from none to enough. Each refusal names the limit, closes
+/// the descriptors that it had opened, and costs no message.
 #[test]
 fn too_few_descriptors_are_an_error_that_loses_nothing() {
     let kinds = ["kind=spsc capacity=64", "kind=bytes capacity=4096 max=112"];

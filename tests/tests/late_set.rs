@@ -1,5 +1,5 @@
-//! A set on pipes before a `broadcast` producer that opens none before it first rings. One test, since it sets this
-//! process's `SLIPRING_DIR`.
+//! A set on pipes waits for a `broadcast` producer that opens none before it first notifies. This
+//! is one test, since it sets this process's `SLIPRING_DIR`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use slipring::{End, WaitSet, broadcast, spsc};
@@ -7,10 +7,11 @@ use slipring_tests::Room;
 use slipring_tests::message::Message;
 
 const PEER: &str = env!("CARGO_BIN_EXE_peer");
-/// So many are waited for by their pipes.
+/// The number of idle channels that are waited for by their pipes.
 const IDLE: usize = 130;
 
-/// Its death, before and after; and that of a producer which took the bit and did not live to write.
+/// The set learns of the producer's death, before and after; and of one that took the bit and died
+/// before it wrote.
 #[test]
 fn a_set_is_told_before_the_pipe_is_open() {
     let room = Room::new(PEER);
@@ -39,7 +40,7 @@ fn a_set_is_told_before_the_pipe_is_open() {
             rx.pop().unwrap();
             next += 1;
         }
-        // Armed anew, and nothing there.
+        // The set is armed anew, and there is no news.
         assert!(
             set.wait_timeout(std::time::Duration::from_millis(1))
                 .is_err(),

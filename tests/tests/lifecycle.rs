@@ -1,7 +1,8 @@
-//! Who may sit where, in which order, and what each learns of the other's end.
+//! Checks which process may take which seat, in which order, and what each learns of the other's
+//! end.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use slipring_tests::place::{is_broadcast, overwrites, taken};
+use slipring_tests::place::{is_broadcast, overwrites};
 use slipring_tests::{Peer, Room, eventually, kinds};
 
 fn room() -> Room {
@@ -10,15 +11,16 @@ fn room() -> Room {
 
 const KINDS: [&str; 4] = kinds!("");
 
-/// A room, and for each kind a channel name with its options.
+/// Gives the story a room, and for each kind a channel name with its options.
 fn each_kind(mut story: impl FnMut(&Room, &str)) {
     for kind in KINDS {
         story(&room(), kind);
     }
 }
 
-/// The same for the kinds whose consumers all go on where the last one was: what nobody took waits, and so does
-/// the producer. (Of `broadcast` each has its own place, and begins anew.)
+/// Does the same for the kinds whose consumers all go on where the last one was: untaken messages
+/// wait, and so does the producer. (In `broadcast` each consumer has its own place, and begins
+/// anew.)
 fn each_queue(mut story: impl FnMut(&Room, &str)) {
     each_kind(|room, kind| {
         if !is_broadcast(kind) {
@@ -27,14 +29,14 @@ fn each_queue(mut story: impl FnMut(&Room, &str)) {
     });
 }
 
-/// A new process with this role of the channel `ticks`.
+/// Starts a process with this role of the channel `ticks`.
 fn seat(room: &Room, role: &str, kind: &str) -> Peer {
     let mut peer = room.peer();
     peer.ok(&format!("{role} ticks {kind}"));
     peer
 }
 
-/// State, generation, process id, position and messages of a seat, as anybody sees it.
+/// Returns state, generation, process id, position and messages of a seat, as anybody sees it.
 fn look(room: &Room, role: &str) -> (String, [u64; 5]) {
     let words = room.peer().ok(&format!("seat ticks {role}"));
     let figures = std::array::from_fn(|i| words[i + 1].parse().unwrap());
@@ -69,7 +71,7 @@ fn a_consumer_waits_for_its_first_producer_and_a_producer_for_its_first_consumer
         rx.refused("pop 1 timeout=20", "TimedOut", &["empty"]);
         rx.refused("wait-for producer 20", "TimedOut", &[]);
         assert_eq!(rx.ok("disconnected consumer"), ["true"]);
-        // Blocked before the producer exists.
+        // The consumer is blocked before the producer exists.
         rx.tell("pop 2");
         let mut tx = seat(room, "producer", kind);
         tx.ok("wait-for consumer 60000");
@@ -85,14 +87,15 @@ fn a_consumer_waits_for_its_first_producer_and_a_producer_for_its_first_consumer
         tx.refused("wait-for consumer 20", "TimedOut", &[]);
         tx.tell("push 0 500");
         if is_broadcast(kind) {
-            // Where nobody sits nobody is waited for; who comes finds most of a ring.
+            // The producer does not wait for an empty seat; a new consumer finds most of a ring.
             tx.answer().unwrap();
             let found = seat(room, "consumer", kind).numbers("drain");
             assert!((48..=64).contains(&found.len()), "{found:?}");
             assert_eq!(found, (500 - found.len() as u64..500).collect::<Vec<_>>());
             return;
         }
-        // More than the ring holds: blocked, and not an error, before the consumer exists.
+        // This is more than the ring holds: the producer is blocked, without an error, before the
+        // consumer exists.
         let mut rx = seat(room, "consumer", kind);
         assert_eq!(rx.numbers("pop 500"), (0..500).collect::<Vec<_>>());
         tx.answer().unwrap();
@@ -108,27 +111,23 @@ fn a_second_taker_is_refused_and_the_first_undisturbed() {
         let before = room.contents();
         for (peer, role) in [(&tx, "producer"), (&rx, "consumer")] {
             let holder = format!("process {}", peer.pid());
-            let error = taken(kind, role);
-            let words = match error {
-                "RoleTaken" => vec![role, "taken", &holder, "one at a time"],
-                _ => vec!["1 consumer", "held", "until one leaves"],
-            };
-            // From another process, by name and by a channel that is open already.
+            let (error, words) = ("RoleTaken", [role, "taken", &holder, "one at a time"]);
+            // It tries from another process, by name and by a channel that is open already.
             let mut other = room.peer();
             other.refused(&format!("{role} ticks {kind}"), error, &words);
             other.ok(&format!("open ticks {kind}"));
             other.refused(role, error, &words);
         }
-        // From the same process.
+        // It tries from the same process.
         tx.refused(
             &format!("producer ticks {kind}"),
             "RoleTaken",
             &["producer"],
         );
         let line = format!("consumer ticks {kind}");
-        rx.refused(&line, taken(kind, "consumer"), &["consumer"]);
+        rx.refused(&line, "RoleTaken", &["consumer"]);
         before.are_those_of(room, "a refused taker wrote something");
-        // Both go on as if nothing had been.
+        // Both go on as if nothing had happened.
         assert_eq!(rx.numbers("pop 7"), [3, 4, 5, 6, 7, 8, 9]);
         tx.ok("push 10 5");
         assert_eq!(rx.numbers("pop 5"), [10, 11, 12, 13, 14]);
@@ -149,7 +148,7 @@ fn a_seat_that_was_left_is_free_at_once() {
             let how = ["leave producer", "abort producer", "panic producer"][round as usize % 3];
             peer.ok(how);
             peer.ok("consumer");
-            // The oldest that is there is the last one, or the first.
+            // The oldest message in the channel is the last one, or the first.
             let first = if is_broadcast(kind) { 0 } else { round };
             assert_eq!(peer.numbers("drain"), (first..=round).collect::<Vec<_>>());
             peer.ok(["leave consumer", "panic consumer", "abort consumer"][round as usize % 3]);
@@ -174,7 +173,7 @@ fn a_new_consumer_resumes_where_the_last_one_released() {
                 rx.ok(&format!("{how} consumer"));
             }
         }
-        // One who was never there when anything was pushed finds all that was queued.
+        // A consumer that was never there during a push finds all queued messages.
         tx.ok("push 12 5");
         let mut rx = seat(room, "consumer", kind);
         assert_eq!(rx.numbers("drain"), [12, 13, 14, 15, 16]);
@@ -195,7 +194,7 @@ fn a_second_producer_goes_on_where_the_first_ended() {
             } else {
                 tx.ok(&format!("{how} producer"));
             }
-            // The rest comes first, then how it ended.
+            // The rest comes first, then the way it ended.
             let rest = (next + 1..next + 7).collect::<Vec<_>>();
             assert_eq!(rx.numbers("pop 6"), rest);
             let told = match how {
@@ -215,20 +214,20 @@ fn a_finished_end_is_told_until_it_is_noted_and_never_again() {
         let mut tx = seat(room, "producer", kind);
         tx.ok("push 0 3");
         tx.ok("leave producer");
-        // A consumer that did not come to the end leaves the news to the next.
+        // A consumer that did not reach the end leaves the report to the next.
         let mut rx = seat(room, "consumer", kind);
         assert_eq!(rx.numbers("pop 2"), [0, 1]);
         rx.ok("leave consumer");
-        // One that was killed just when it was told has not noted it.
+        // A consumer that was killed just as it got the report has not acknowledged it.
         let mut rx = seat(room, "consumer", kind);
         assert_eq!(rx.number("pop 1"), 2);
         rx.refused("pop 1", "Disconnected", &["finished"]);
         rx.kill();
-        // This one is told, and takes note by leaving.
+        // This one gets the report, and acknowledges it by leaving.
         let mut rx = seat(room, "consumer", kind);
         rx.refused("pop 1", "Disconnected", &["finished"]);
         rx.ok("leave consumer");
-        // For this one it is history: it waits for the next producer.
+        // This one does not get the report again: it waits for the next producer.
         let mut rx = seat(room, "consumer", kind);
         rx.refused("try-pop", "Empty", &[]);
         rx.refused("pop 1 timeout=50", "TimedOut", &[]);
@@ -236,7 +235,7 @@ fn a_finished_end_is_told_until_it_is_noted_and_never_again() {
         let mut tx = seat(room, "producer", kind);
         tx.ok("push 3 1");
         assert_eq!(rx.answer().unwrap(), ["3"]);
-        // The next end is news again, and noted by asking again.
+        // The next end is reported again, and acknowledged by asking again.
         tx.ok("leave producer");
         rx.refused("pop 1", "Disconnected", &["finished"]);
         rx.refused("pop 1 timeout=50", "Disconnected", &["finished"]);
@@ -269,7 +268,7 @@ fn a_killed_producer_died_and_a_killed_consumer_too() {
     each_kind(|room, kind| {
         let (mut tx, mut rx) = (seat(room, "producer", kind), seat(room, "consumer", kind));
         tx.ok("push 0 4");
-        // Blocked while the producer is alive, told when it is not.
+        // The consumer is blocked while the producer is alive, and gets the report when it is not.
         assert_eq!(rx.numbers("pop 4"), [0, 1, 2, 3]);
         rx.tell("pop 1");
         tx.kill();
@@ -280,7 +279,7 @@ fn a_killed_producer_died_and_a_killed_consumer_too() {
         let mut tx = seat(room, "producer", kind);
         rx.ok("wait-for producer 60000");
         if is_broadcast(kind) {
-            // Its death is told to nobody: it is no longer waited for.
+            // Nobody learns of its death: it is no longer waited for.
             rx.kill();
             assert_eq!(look(room, "consumer").0, "died");
             assert_eq!(tx.ok("disconnected producer"), ["true"]);
@@ -292,7 +291,7 @@ fn a_killed_producer_died_and_a_killed_consumer_too() {
         rx.kill();
         tx.answer().unwrap_err().is("Disconnected", &["died"]);
         assert_eq!(look(room, "consumer").0, "died");
-        // What there is room for may still be written, and nothing of it is lost.
+        // Messages for which there is room may still be written, and none of them is lost.
         let queued = tx.number("next");
         let mut rx = seat(room, "consumer", kind);
         tx.ok("wait-for consumer 60000");
@@ -354,7 +353,7 @@ fn a_stopped_process_is_alive() {
         }
         assert_eq!(tx.ok("disconnected producer"), ["false"]);
         let line = format!("consumer ticks {kind}");
-        other.refused(&line, taken(kind, "consumer"), &["consumer"]);
+        other.refused(&line, "RoleTaken", &["consumer"]);
         let queued = tx.number("next");
         rx.thaw();
         assert_eq!(rx.numbers("drain"), (2..queued).collect::<Vec<_>>());
@@ -367,7 +366,7 @@ fn the_heartbeat_figure_moves() {
         let (mut tx, mut rx) = (seat(room, "producer", kind), seat(room, "consumer", kind));
         for (peer, role) in [(&mut tx, "producer"), (&mut rx, "consumer")] {
             let age = || look(room, role).1[4];
-            // It grows while nothing is heard of its holder, and falls by a sign of life.
+            // The age grows while the holder is silent, and falls at its next heartbeat.
             let old = age();
             eventually("the age grows", || age() > old + 5_000_000);
             let before = age();
@@ -382,7 +381,7 @@ fn the_heartbeat_figure_moves() {
                 "the holder's process id"
             );
         }
-        // A call that waits gives signs by itself: between two looks the figure falls.
+        // A waiting call updates its heartbeat by itself: between two looks the figure falls.
         rx.tell("pop 1");
         let mut last = look(room, "consumer").1[4];
         eventually("a waiting call gives signs of life", || {
@@ -413,22 +412,16 @@ fn the_figures_of_a_seat_are_what_happened() {
             (u64::from(rx.pid()), rx.number("position consumer"))
         );
         let queued = rx.number("len consumer");
-        if !is_broadcast(kind) {
-            assert_eq!(tx.number("len producer"), queued);
-        }
-        // What is overwritten is there until then, whoever has had it.
+        // A producer that overwrites waits for nobody.
+        let held = if overwrites(kind) { 0 } else { queued };
+        assert_eq!(tx.number("len producer"), held);
+        // A message stays until it is overwritten, even if consumers have had it.
         let there = if overwrites(kind) { 9 } else { queued };
         assert_eq!(room.peer().ok("stat ticks")[1], there.to_string());
         tx.ok("leave producer");
         rx.ok("abort consumer");
         assert_eq!(look(room, "producer").0, "finished");
-        // One of many has nobody to tell.
-        let left = if is_broadcast(kind) {
-            "finished"
-        } else {
-            "aborted"
-        };
-        assert_eq!(look(room, "consumer").0, left);
+        assert_eq!(look(room, "consumer").0, "aborted");
     });
 }
 
@@ -454,7 +447,8 @@ fn a_seat_under_repair_is_recovering_and_never_taken() {
                 "Recovering",
                 &words,
             );
-            // Also while somebody holds it: what the repair will find, nobody knows before its end.
+            // The same holds while somebody repairs the seat: nobody knows the repair's result
+            // before its end.
             repairer.ok("unlock");
             owner.ok(role);
             repairer.ok(&lock);
@@ -464,7 +458,7 @@ fn a_seat_under_repair_is_recovering_and_never_taken() {
                 &words,
             );
             repairer.ok("unlock");
-            taker.refused(&format!("{role} ticks {kind}"), taken(kind, role), &[role]);
+            taker.refused(&format!("{role} ticks {kind}"), "RoleTaken", &[role]);
             owner.ok(&format!("leave {role}"));
             // A patient taker gets the seat when the repair is over, or the repairer dead.
             repairer.ok(&lock);
@@ -488,7 +482,7 @@ fn a_channel_in_use_cannot_be_removed_and_an_idle_one_can() {
         other.ok("remove ticks");
         assert_eq!(room.names(), Vec::<String>::new());
         other.refused("remove ticks", "NotFound", &["ticks", "create it first"]);
-        // Who has the removed one open is told so, not seated in it.
+        // A process that has the removed channel open gets an error, and no seat in it.
         other.ok(&format!("create ticks {kind}"));
         let mut stale = room.peer();
         stale.ok(&format!("open ticks {kind}"));
@@ -496,10 +490,10 @@ fn a_channel_in_use_cannot_be_removed_and_an_idle_one_can() {
         stale.refused("producer", "NotFound", &["ticks"]);
         other.ok(&format!("create ticks {kind}"));
         stale.refused("producer", "NotFound", &["ticks"]);
-        // Nor may one remove by it what bears the name now.
+        // Nor may it remove the channel that has the name now.
         stale.refused("remove", "NotFound", &["ticks"]);
         assert_eq!(other.ok("list"), ["ticks"]);
-        // By name one comes to the new one.
+        // By name a process comes to the new channel.
         stale.ok(&format!("producer ticks {kind}"));
         stale.ok("push 0 1");
         other.ok("consumer");

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
-use slipring::{Error, bytes, spsc};
+use slipring::{SetupError, bytes, spsc};
 use slipring_tests::message::{LARGEST, Message};
 use slipring_tests::{Peer, Room, from_fds, is_root};
 
@@ -13,7 +13,7 @@ fn room() -> Room {
     Room::new(env!("CARGO_BIN_EXE_peer"))
 }
 
-/// A child that inherited the descriptors and opened the channel.
+/// Starts a child that inherits the descriptors and opens the channel.
 fn heir(room: &Room, passed: &[BorrowedFd<'_>], kind: &str) -> Peer {
     let mut peer = room.peer_with(passed);
     peer.ok(&format!("{} {kind}", from_fds(passed)));
@@ -59,7 +59,7 @@ fn seats_exclude_though_the_descriptors_share_a_description() {
     assert!(
         matches!(
             taken,
-            Error::RoleTaken {
+            SetupError::RoleTaken {
                 role: "producer",
                 ..
             }
@@ -154,7 +154,7 @@ fn what_is_no_sealed_memfd_is_refused() {
         spsc::Builder::<Message>::new(64).from_fds(vec![control, data, own(2), own(3)])
     };
     let bad: [(&str, OwnedFd); 6] = [
-        // In shared memory it can be sealed like a memfd, and is not.
+        // A channel in shared memory can be sealed like a memfd, and is not.
         ("", open()),
         ("no memfd", std::io::pipe().unwrap().0.into()),
         ("no memfd", File::open("/dev/zero").unwrap().into()),
@@ -168,23 +168,26 @@ fn what_is_no_sealed_memfd_is_refused() {
         let as_data = open_with(own(0), descriptor).err().unwrap();
         for (part, error) in [("control", as_control), ("data", as_data)] {
             let text = error.to_string();
-            assert!(matches!(error, Error::BadDescriptor { .. }), "{error:?}");
+            assert!(
+                matches!(error, SetupError::BadDescriptor { .. }),
+                "{error:?}"
+            );
             for word in [part, found, "expected a memfd sealed against resizing"] {
                 assert!(text.contains(word), "no `{word}` in: {text}");
             }
         }
     }
-    // Sealed memfds that are no channel: nothing in them, too short, the wrong way round.
+    // These are sealed memfds that are no channel: empty, too short, the wrong way round.
     let zero = open_with(memfd(65536, sealed), own(1)).err().unwrap();
     assert!(
-        matches!(zero, Error::NotAChannel { found: Some(0), .. }),
+        matches!(zero, SetupError::NotAChannel { found: Some(0), .. }),
         "{zero:?}"
     );
     let short = open_with(memfd(100, sealed), own(1)).err().unwrap();
     assert!(
         matches!(
             short,
-            Error::Truncated {
+            SetupError::Truncated {
                 part: "control",
                 ..
             }
@@ -195,7 +198,7 @@ fn what_is_no_sealed_memfd_is_refused() {
     assert!(
         matches!(
             small,
-            Error::Truncated {
+            SetupError::Truncated {
                 part: "data",
                 expected: 4096,
                 ..
@@ -204,7 +207,7 @@ fn what_is_no_sealed_memfd_is_refused() {
         "{small:?}"
     );
     assert!(open_with(own(1), own(0)).is_err());
-    // Pipes that are none, too few or too many.
+    // These are no pipes, too few or too many.
     for (parts, found) in [
         (&[0, 1, 2, 0][..], "no pipe"),
         (&[0, 1, 2], "missing"),
@@ -213,7 +216,7 @@ fn what_is_no_sealed_memfd_is_refused() {
     ] {
         let passed = parts.iter().map(|part| own(*part)).collect();
         let error = spsc::Builder::<Message>::new(64).from_fds(passed).err();
-        let Some(error @ Error::BadDescriptor { part: "pipe", .. }) = error else {
+        let Some(error @ SetupError::BadDescriptor { part: "pipe", .. }) = error else {
             panic!("{parts:?}: {error:?}");
         };
         let text = error.to_string();
@@ -222,7 +225,7 @@ fn what_is_no_sealed_memfd_is_refused() {
             "{text}"
         );
     }
-    // The good one is as good as before.
+    // The good channel is as good as before.
     let mut rx = good.consumer().unwrap();
     let mut tx = open_with(own(0), own(1)).unwrap().producer().unwrap();
     tx.push(slipring_tests::message::Numbered::numbered(7))
@@ -265,7 +268,7 @@ fn without_proc_a_passed_channel_says_what_it_needs() {
         peer.ok("private");
         peer.ok("mount tmpfs /proc");
         peer.refused(&from_fds(&passed), "NeedsProc", &["needs /proc mounted"]);
-        // A named channel does not need it.
+        // A named channel does not need /proc.
         peer.ok("producer ticks");
         peer.ok("push 0 3");
         let mut rx = room.peer();

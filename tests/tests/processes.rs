@@ -1,5 +1,6 @@
-//! Where a handle may live, and how its thread or its process may go: what the other side is told, and
-//! what the next holder finds. (Forks are in `fork.rs`.)
+//! Tries the places in which a handle may live, and the ways in which its thread or its process may
+//! end. It checks the other side's report, and the state that the next holder finds. (Forks are in
+//! `fork.rs`.)
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -8,8 +9,9 @@ use slipring_tests::{Peer, Place, Room, eventually};
 const PEER: &str = env!("CARGO_BIN_EXE_peer");
 const KINDS: [&str; 2] = ["kind=spsc capacity=64", "kind=bytes capacity=4096 max=112"];
 
-/// For each kind, named and passed, and for each role: its holder does `act`, and the other side is told
-/// of this end, after all that was accepted; the next one goes on where the holder was.
+/// Runs a story for each kind, named and passed, and for each role. The holder does `act`. The
+/// other side learns of this end, after all accepted messages; the next holder goes on where the
+/// last one was.
 fn ends(end: &str, act: impl Fn(&mut Peer, &str)) {
     for place in Place::all(PEER, &KINDS) {
         for role in ["producer", "consumer"] {
@@ -106,7 +108,7 @@ fn a_thread_local_handle_finishes_when_its_thread_ends() {
     });
 }
 
-/// As glibc does it; the standard library does not promise that.
+/// glibc behaves so; the standard library does not promise it.
 #[test]
 fn a_thread_local_handle_of_the_main_thread_finishes_when_main_returns() {
     ends("finished", |peer, role| {
@@ -115,7 +117,7 @@ fn a_thread_local_handle_of_the_main_thread_finishes_when_main_returns() {
     });
 }
 
-/// The seat is free, and the new program, the same process, may take it.
+/// The seat is free, and the new program, in the same process, may take it.
 #[test]
 fn exec_frees_the_seat_though_the_process_lives_on() {
     ends("died", |peer, _| {
@@ -147,7 +149,7 @@ fn a_handle_outlives_the_thread_that_made_it() {
             let line = format!("{role} ticks {kind}");
             room.peer().refused(&line, "RoleTaken", &[]);
         }
-        // Asleep and awake.
+        // The consumer is asleep, or awake.
         rx.tell("pop 3");
         tx.ok("push 0 3");
         assert_eq!(rx.answer().unwrap(), ["0", "1", "2"]);
@@ -157,7 +159,7 @@ fn a_handle_outlives_the_thread_that_made_it() {
     }
 }
 
-/// Two processes of which each is number 1 to itself: locks, not numbers, say who is alive.
+/// Each of two processes is number 1 to itself: locks, not numbers, say which is alive.
 #[test]
 fn peers_in_other_pid_namespaces_are_told_of_each_others_deaths_only() {
     for place in Place::all(PEER, &KINDS) {
@@ -182,7 +184,7 @@ fn peers_in_other_pid_namespaces_are_told_of_each_others_deaths_only() {
         rx.tell("pop 3");
         tx.ok("push 0 3");
         assert_eq!(rx.answer().unwrap(), ["0", "1", "2"], "{}", place.shown());
-        // From a third namespace, ours, too.
+        // We are in a third namespace, and look as well.
         let options = place.options;
         let mut third = place.peer();
         if place.shown().starts_with("named") {

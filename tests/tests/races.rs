@@ -1,4 +1,5 @@
-//! Many at once, on one name: one channel is made, whole, and nobody sits in another's seat.
+//! Many processes use one name at once: one channel is made, whole, and no process takes another's
+//! seat.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::HashMap;
@@ -9,7 +10,7 @@ fn room() -> Room {
     Room::new(env!("CARGO_BIN_EXE_peer"))
 }
 
-/// What eight processes said of each round of a race to make one channel.
+/// Returns the answers of eight processes for each round of a race to make one channel.
 fn race(how: &str, rounds: usize) -> Vec<Vec<String>> {
     let (room, ground) = (room(), room());
     let barrier = ground.path().join("barrier");
@@ -58,7 +59,7 @@ fn eight_that_open_or_create_at_once_come_to_one_channel() {
         );
         seen.push(said[0][round].clone());
     }
-    // Each round's is another channel.
+    // Each round has another channel.
     seen.sort();
     seen.dedup();
     assert_eq!(seen.len(), 100);
@@ -135,7 +136,7 @@ fn what_a_killed_creator_leaves_the_next_one_sweeps() {
     for _ in 0..60 {
         let mut peer = room.peer();
         peer.ok("rebuild ticks capacity=16384");
-        // Some way into its work, another way each time.
+        // It is killed some way into its work, at another point each time.
         dice = dice
             .wrapping_mul(6364136223846793005)
             .wrapping_add(1442695040888963407);
@@ -148,7 +149,7 @@ fn what_a_killed_creator_leaves_the_next_one_sweeps() {
             left += u64::from(temporary);
             assert!(temporary || name == "ticks", "{name}");
         }
-        // Nothing half-made bears the name, and nobody sees what does not.
+        // A half-made channel never has the name, and nobody sees it without one.
         let mut peer = room.peer();
         match peer.ask("open ticks capacity=16384") {
             Ok(_) => {
@@ -178,7 +179,7 @@ fn what_a_killed_creator_leaves_the_next_one_sweeps() {
 fn a_creator_at_work_is_not_swept() {
     let room = room();
     let mut peer = room.peer();
-    // Two names: the one is made while the other's creators sweep.
+    // There are two names: one is made while the other's creators sweep.
     peer.ok("rebuild ticks capacity=4096");
     let mut other = room.peer();
     for _ in 0..200 {

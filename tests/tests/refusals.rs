@@ -1,5 +1,5 @@
-//! What cannot be made, or is not what was asked for, is refused with an error that says what was
-//! found, what was expected and what to do; and the live channel is not touched.
+//! A channel that cannot be made, or is not the wanted one, is refused. The error says what was
+//! found, what was expected and what to do. The live channel is not touched.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use slipring::{Error, bytes, spsc};
@@ -70,7 +70,7 @@ fn zero_and_odd_capacities_are_refused() {
 fn absurd_capacities_are_no_space_at_once() {
     let room = room();
     let mut peer = room.peer();
-    // 64 TiB, 16 TiB, and a ring of 16 TiB: legal shapes that no machine holds.
+    // These are 64 TiB, 16 TiB, and a ring of 16 TiB: legal shapes that no machine holds.
     for options in [
         "kind=spsc capacity=1099511627776",
         "kind=u64 capacity=2199023255552",
@@ -81,7 +81,7 @@ fn absurd_capacities_are_no_space_at_once() {
             peer.refused(&format!("{way} {options}"), "NoSpace", &words);
         }
     }
-    // The most memory that the process ever had: it did not try.
+    // The most memory that the process ever had shows that it did not try.
     let peak = peer.number("memory");
     assert!(peak < 128 << 10, "{peak} KiB");
     assert_eq!(room.names(), Vec::<String>::new(), "something is left");
@@ -115,16 +115,14 @@ fn a_record_or_batch_larger_than_the_ring_is_an_error_at_once_and_changes_nothin
                 tx.try_reserve(most + 1).err().unwrap(),
                 tx.reserve(usize::MAX).err().unwrap(),
             ];
-            for error in refused {
-                let text = error.to_string();
-                assert!(
-                    matches!(error, Error::TooLarge { max, .. } if max == most as u64),
-                    "{text}"
-                );
+            let asked = [most + 1, most + 1, most + 1, usize::MAX].map(|asked| asked as u64);
+            for (error, asked) in refused.into_iter().zip(asked) {
+                let (text, max) = (error.to_string(), most as u64);
+                assert_eq!(error, Error::TooLarge { asked, max });
                 assert!(text.contains(&format!("at most {most} fit")), "{text}");
             }
             assert_eq!((tx.len().unwrap(), tx.max_record()), (0, most));
-            // The largest that fits does fit, whole, wherever the ring stands.
+            // The largest record that fits does fit, whole, wherever the ring stands.
             tx.push(&payload[..most]).unwrap();
             assert_eq!(&rx.read().unwrap()[..], &payload[..most]);
             tx.push(&payload[..5]).unwrap();
@@ -132,12 +130,9 @@ fn a_record_or_batch_larger_than_the_ring_is_an_error_at_once_and_changes_nothin
         }
     }
     let (mut tx, _rx) = spsc::channel::<u64>(8).unwrap();
-    for error in [
-        tx.try_reserve(9).err().unwrap(),
-        tx.reserve(usize::MAX).err().unwrap(),
-    ] {
-        assert!(matches!(error, Error::TooLarge { max: 8, .. }), "{error}");
-    }
+    let too_large = |asked| Some(Error::TooLarge { asked, max: 8 });
+    assert_eq!(tx.try_reserve(9).err(), too_large(9));
+    assert_eq!(tx.reserve(usize::MAX).err(), too_large(u64::MAX));
     assert_eq!(tx.position(), 0);
 }
 
@@ -188,7 +183,7 @@ fn names_that_break_the_rule_are_refused() {
         }
     }
     assert_eq!(room.names(), Vec::<String>::new());
-    // The longest that there may be.
+    // These names are the longest allowed.
     let (domain, topic) = ("d".repeat(64), "t".repeat(64));
     peer.ok(&format!("create {domain}/{topic}"));
     assert_eq!(peer.ok("list"), [format!("{domain}/{topic}")]);
@@ -219,7 +214,7 @@ fn domains_do_not_collide() {
     }
 }
 
-/// A channel in use, with three messages in it: its room, producer and consumer.
+/// Returns a channel in use, with three messages in it: its room, producer and consumer.
 fn live(kind: &str) -> (Room, Peer, Peer) {
     let room = room();
     let (mut tx, mut rx) = (room.peer(), room.peer());
@@ -230,7 +225,7 @@ fn live(kind: &str) -> (Room, Peer, Peer) {
     (room, tx, rx)
 }
 
-/// Traffic goes on as if nothing had been.
+/// Checks that traffic goes on as if nothing had happened.
 #[track_caller]
 fn goes_on(tx: &mut Peer, rx: &mut Peer) {
     tx.ok("push 5 20");
@@ -373,7 +368,7 @@ fn metadata_is_kept_to_the_last_byte_and_not_one_more() {
     assert_eq!(peer.ok("metadata"), [most]);
     peer.ok("create short metadata=hello");
     let mut other = room.peer();
-    // What exists wins, whatever the opener would have written.
+    // An existing channel keeps its metadata, whatever the opener would have written.
     other.ok("open-or-create short metadata=other");
     assert_eq!(other.ok("metadata"), ["hello"]);
     let long = "m".repeat(257);

@@ -1,5 +1,5 @@
-//! Who may come in is the creator's choice, and nobody else's: not the umask's, and not that of
-//! whoever was first to make the default directory.
+//! The creator alone chooses who may come in: not the umask, and not the process that first made
+//! the default directory.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs;
@@ -12,14 +12,14 @@ fn room() -> Room {
     Room::new(env!("CARGO_BIN_EXE_peer"))
 }
 
-/// Nobody in particular.
+/// A user without any special rights.
 const STRANGER: u32 = 65534;
 
 fn mode(path: &Path) -> u32 {
     fs::symlink_metadata(path).unwrap().mode() & 0o7777
 }
 
-/// A new process of another user.
+/// Starts a process of another user.
 fn stranger(room: &Room, group: u32) -> Peer {
     let mut peer = room.peer();
     peer.ok(&format!("become {STRANGER} {group}"));
@@ -36,7 +36,7 @@ fn files_have_the_mode_that_the_creator_chose_whatever_the_umask() {
             ("mode=660", 0o770, 0o660),
             ("mode=644", 0o755, 0o644),
             ("mode=666", 0o777, 0o666),
-            // Nobody executes a channel, and no bit beyond that is anybody's.
+            // Nobody executes a channel, and nobody gets a bit beyond that.
             ("mode=7777", 0o777, 0o666),
         ] {
             let room = room();
@@ -69,7 +69,7 @@ fn by_default_another_user_is_refused() {
     let mut peer = if is_root() {
         stranger(&room, STRANGER)
     } else {
-        // Another user is to us what we are to a directory of nobody's.
+        // Another user is to us what we are to a directory of the user nobody.
         for name in ["ticks", "@market"] {
             fs::set_permissions(room.path().join(name), fs::Permissions::from_mode(0o000)).unwrap();
         }
@@ -101,7 +101,7 @@ fn by_default_another_user_is_refused() {
 #[test]
 fn a_wider_mode_lets_in_whom_it_names_and_no_others() {
     if !is_root() {
-        // One cannot become another user; the modes themselves are tested above.
+        // Without root the test cannot become another user; the modes themselves are tested above.
         return files_have_the_mode_that_the_creator_chose_whatever_the_umask();
     }
     let group = rustix::process::getegid().as_raw();
@@ -115,11 +115,11 @@ fn a_wider_mode_lets_in_whom_it_names_and_no_others() {
     let mut member = stranger(&room, group);
     member.ok("consumer ticks");
     assert_eq!(member.numbers("pop 3"), [0, 1, 2]);
-    // The seats are the same seats: each sees the other's, and its end.
+    // The seats are the same seats: each user sees the other's, and its end.
     stranger(&room, group).refused("producer ticks", "RoleTaken", &[&tx.pid().to_string()]);
     room.peer()
         .refused("consumer ticks", "RoleTaken", &[&member.pid().to_string()]);
-    // And the pipes are theirs as well: each rings the other's.
+    // The pipes are shared as well: each end notifies the other.
     member.tell("poll-pop 3 1");
     tx.ok("push 3 1");
     member.answer().unwrap();
@@ -166,7 +166,7 @@ fn who_may_only_read_may_look_but_not_sit() {
 #[test]
 fn the_default_directory_is_the_users_own_or_refused() {
     if !is_root() {
-        // Without root there is no private /dev/shm; what can be seen is where it would be.
+        // Without root there is no private /dev/shm; the test can only see where it would be.
         let default = format!("/dev/shm/slipring-{}", rustix::process::geteuid().as_raw());
         assert_eq!(
             slipring::directory().0.to_str() == Some(&default),
@@ -183,11 +183,11 @@ fn the_default_directory_is_the_users_own_or_refused() {
     peer.ok("umask 000");
     let default = format!("/dev/shm/slipring-{STRANGER}");
     let seen = peer.sees(Path::new(&default));
-    // Nobody made it: nothing is there, and nothing is made by looking.
+    // Nobody made it: there is no directory, and a look makes none.
     assert_eq!(peer.ok("list"), Vec::<String>::new());
     peer.refused("open ticks", "NotFound", &["ticks", &default]);
     assert!(!seen.exists());
-    // Somebody else did.
+    // Another user made it.
     fs::create_dir(&seen).unwrap();
     let lines = [
         "create ticks",
@@ -210,13 +210,13 @@ fn the_default_directory_is_the_users_own_or_refused() {
         }
     };
     refused("belongs to user 0");
-    // It is its own, and others may write there.
+    // The directory is its own, and others may write there.
     chown(&seen, Some(STRANGER), Some(STRANGER)).unwrap();
     for open in [0o777, 0o770, 0o702] {
         fs::set_permissions(&seen, fs::Permissions::from_mode(open)).unwrap();
         refused(&format!("mode {open:04o}"));
     }
-    // A link, be it to a good one.
+    // It is a link, even to a good one.
     fs::set_permissions(&seen, fs::Permissions::from_mode(0o700)).unwrap();
     fs::rename(&seen, seen.with_file_name("elsewhere")).unwrap();
     symlink("elsewhere", &seen).unwrap();
@@ -234,7 +234,7 @@ fn the_default_directory_is_the_users_own_or_refused() {
     assert_eq!((meta.uid(), meta.mode() & 0o7777), (STRANGER, 0o700));
 }
 
-/// A user whom the default directory is still to be made for, and the path by which the test sees it.
+/// Starts a user without a default directory yet, and returns the path by which the test sees it.
 fn newcomer(room: &Room) -> (Peer, PathBuf) {
     let mut peer = room.peer();
     peer.ok("private");
@@ -245,7 +245,7 @@ fn newcomer(room: &Room) -> (Peer, PathBuf) {
     (peer, seen)
 }
 
-/// A channel of the newcomer's, and one in a domain: made, used, found and removed.
+/// Makes, uses, finds and removes a channel of the newcomer's, and one in a domain.
 fn lives(peer: &mut Peer) {
     for name in ["ticks", "market/ticks"] {
         peer.ok(&format!("producer {name}"));
@@ -281,7 +281,7 @@ fn any_umask_leaves_directories_usable() {
     }
 }
 
-/// Earlier releases left it so, and a process that is killed just then.
+/// Earlier releases left the directory so, and so does a process that is killed at that moment.
 #[test]
 fn unusable_default_directories_are_mended() {
     if !is_root() {
@@ -298,12 +298,12 @@ fn unusable_default_directories_are_mended() {
         leave(found);
         lives(&mut peer);
         assert_eq!(mode(&seen), 0o700, "{found:04o}");
-        // Also for who only looks.
+        // The same holds for a process that only looks.
         leave(found);
         assert_eq!(peer.ok("list"), Vec::<String>::new(), "{found:04o}");
         leave(found);
         peer.refused("stat ticks", "NotFound", &["ticks"]);
-        // No umask makes such a mode: somebody meant it, and is told.
+        // No umask makes such a mode: somebody meant it, and gets an error.
         leave(found | 0o050);
         let default = format!("/dev/shm/slipring-{STRANGER}");
         let shown = format!("{:04o}", found | 0o050);
@@ -313,15 +313,15 @@ fn unusable_default_directories_are_mended() {
     }
 }
 
-/// A directory of a team has its files belong to the team, whoever makes them.
+/// The files in a team's directory belong to the team, whoever makes them.
 #[test]
 fn groups_are_inherited() {
     if !is_root() {
-        // One cannot give a directory to a group that one is not in.
+        // A user cannot give a directory to a group without being in it.
         return files_have_the_mode_that_the_creator_chose_whatever_the_umask();
     }
     const TEAM: u32 = 54321;
-    // Root, a member, and who is not in the team but may write there.
+    // Root, a member, and an outsider that may write there.
     for (user, group) in [(0, 0), (STRANGER, TEAM), (STRANGER, STRANGER)] {
         for (umask, chosen, open) in UMASKS
             .into_iter()
@@ -329,7 +329,8 @@ fn groups_are_inherited() {
         {
             let outsider = (user, group) == (STRANGER, STRANGER);
             if outsider && umask.parse::<u32>().unwrap() >= 100 {
-                // Such a directory must be opened to its owner first; the kernel then has it forget the group.
+                // Such a directory must be opened to its owner first; the kernel then drops the
+                // group bit.
                 continue;
             }
             let room = room();
@@ -342,7 +343,7 @@ fn groups_are_inherited() {
             peer.ok(&format!("become {user} {group}"));
             peer.ok(&format!("umask {umask}"));
             peer.ok(&format!("create ticks mode={chosen:o}"));
-            // As does a domain's, whatever the umask.
+            // A domain's directory does the same, whatever the umask.
             let domains = if outsider { "" } else { "@market" };
             if !outsider {
                 peer.ok(&format!("create market/ticks mode={chosen:o}"));
@@ -371,8 +372,9 @@ fn groups_are_inherited() {
     }
 }
 
-/// Another user's creator is at work: it has made its directory, and nothing in it yet. A creator of the same user
-/// that died just then, under a umask that took its rights away, is swept after.
+/// Another user's creator is at work: it has made its directory, and no file in it yet. That
+/// directory stays. A creator of the same user died at that point, under a umask that took its rights
+/// away. Its directory is swept.
 #[test]
 fn others_new_directories_are_not_swept() {
     if !is_root() {
@@ -398,7 +400,7 @@ fn others_new_directories_are_not_swept() {
 #[test]
 fn unusable_shm_names_slipring_dir() {
     if !is_root() {
-        // Nobody else can take /dev/shm away; refusals.rs has the directories that are no such.
+        // Only root can take /dev/shm away; refusals.rs has the paths that are no directories.
         return;
     }
     let default = format!("/dev/shm/slipring-{}", rustix::process::geteuid().as_raw());
@@ -421,9 +423,9 @@ fn unusable_shm_names_slipring_dir() {
     peer.ok("dir");
     peer.ok("read-only /dev/shm");
     refused(&mut peer, "Read-only file system");
-    // With the default directory and a channel in it, which may be looked at and no more.
+    // The default directory has a channel in it, which may be looked at and no more.
     peer.ok("mount tmpfs /dev/shm");
-    // By another process: its mappings end with it.
+    // Another process makes it, because its mappings end with it.
     let mut maker = room.peer();
     maker.ok(&format!("join {}", peer.pid()));
     maker.ok("dir");

@@ -1,5 +1,4 @@
-//! A sealed channel's messages are written by the process that made it, and by nobody else: the kernel sees
-//! to that.
+//! Only the process that made a sealed channel writes its messages: the kernel enforces that.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
@@ -8,13 +7,14 @@ use rustix::fs::{FallocateFlags, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags};
 use slipring::broadcast::{self, WhenFull};
-use slipring::{Builder, Error, Kind, bytes, spsc};
+use slipring::{Builder, Kind, Producer, SetupError, bytes, spsc};
 use slipring_tests::message::{Message, Numbered, record};
 use slipring_tests::{Room, from_fds};
 
 const LEN: usize = 4096;
 
-/// All the ways to write a file that one has a descriptor of, and what the kernel says to each.
+/// Tries all the ways to write a file through its descriptor, and returns the kernel's answer to
+/// each.
 fn attempts(data: BorrowedFd<'_>) -> Vec<(&'static str, Errno)> {
     let path = format!("/proc/self/fd/{}", data.as_raw_fd());
     let anew: OwnedFd = rustix::fs::open(path, OFlags::RDWR, Mode::empty()).unwrap();
@@ -53,8 +53,9 @@ fn attempts(data: BorrowedFd<'_>) -> Vec<(&'static str, Errno)> {
         .collect()
 }
 
-/// What holds for every kind: its builder, what the peer is to know of it, and how its maker appends a message.
-fn story<K: Kind>(builder: Builder<K>, options: &str, push: impl Fn(&mut K::Producer, u64)) {
+/// Tells the story of one kind: its builder, the options for the peer, and the way in which its
+/// maker appends a message.
+fn story<K: Kind>(builder: Builder<K>, options: &str, push: impl Fn(&mut Producer<K>, u64)) {
     let room = Room::new(env!("CARGO_BIN_EXE_peer"));
     let channel = builder.sealed().memfd().unwrap();
     let mut tx = channel.producer().unwrap();
@@ -66,7 +67,7 @@ fn story<K: Kind>(builder: Builder<K>, options: &str, push: impl Fn(&mut K::Prod
             "{what}: {errno}"
         );
     }
-    // Another process: the role of the reader is there to be had, that of the writer is not.
+    // In another process the reader's role is available, and the writer's is not.
     let reader = |first: u64| {
         let mut rx = room.peer_with(&passed);
         rx.ok(&format!("{} {options}", from_fds(&passed)));
@@ -76,12 +77,12 @@ fn story<K: Kind>(builder: Builder<K>, options: &str, push: impl Fn(&mut K::Prod
             &["sealed", "process that made it", "without sealed()"],
         );
         rx.ok("consumer");
-        // All that nobody took, or all that is there.
+        // It drains the messages that nobody took, or all that are there.
         assert_eq!(rx.numbers("drain").last(), Some(&first));
         rx
     };
     let mut rx = reader(0);
-    // Many times round, so that it comes to hand back what it read, if it does.
+    // It goes many times round, so that the reader comes to its line transfer, if it has one.
     for lap in 0..300 {
         let numbers = (1 + lap * 40..1 + lap * 40 + 40).collect::<Vec<_>>();
         numbers.iter().for_each(|number| push(&mut tx, *number));
@@ -103,7 +104,7 @@ fn story<K: Kind>(builder: Builder<K>, options: &str, push: impl Fn(&mut K::Prod
     }
 }
 
-/// Either policy, and what a peer must ask for.
+/// Returns both policies, with the options that a peer must ask for.
 fn broadcasts() -> [(broadcast::Builder<Message>, &'static str); 2] {
     let builder = broadcast::Builder::new(64).consumers(1);
     [
@@ -139,7 +140,7 @@ fn only_memfds_are_sealed() {
             builder.open_or_create("sealed").err(),
             builder.channel_pair().err(),
         ] {
-            assert!(matches!(made, Some(Error::NotSealable)), "{made:?}");
+            assert!(matches!(made, Some(SetupError::NotSealable)), "{made:?}");
         }
     }
     refused(spsc::Builder::<u64>::new(8));

@@ -1,6 +1,6 @@
-//! A set in one process, its channels' other ends in others: woken whatever barriers they have, told who
-//! was killed, in both of its ways to sleep. Where nothing else is said a sleep has no end but the wake
-//! (an hour), so that a lost one is a test that does not end.
+//! A set in one process has its channels' other ends in others. It is woken with any barriers, and
+//! learns of killed peers, in both of its ways to sleep. Unless a test says otherwise, only the
+//! wake ends a sleep (of an hour), so a lost one is a test that does not end.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use slipring_tests::{Peer, Room, eventually};
@@ -9,10 +9,11 @@ fn room() -> Room {
     Room::new(env!("CARGO_BIN_EXE_peer"))
 }
 
-/// How many idle channels stand by: none for a sleep on doorbells, so many for one on pipes.
+/// The number of idle channels beside: none for a sleep on doorbells, and this many for one on
+/// pipes.
 const IDLE: [u64; 2] = [0, 130];
 
-/// Has two peers pass one message to and fro, told such ends of their lines.
+/// Makes two peers pass one message to and fro, with these ends of their lines.
 fn begin(peers: [&mut Peer; 2], ask: &str, answer: &str) {
     let [asker, answerer] = peers;
     answerer.tell(&format!("watch-answer {answer}"));
@@ -22,15 +23,15 @@ fn begin(peers: [&mut Peer; 2], ask: &str, answer: &str) {
     }
 }
 
-/// Lets `asker` and `answerer` pass one message to and fro, over so many channels each way.
+/// Lets `asker` and `answerer` pass one message to and fro, over this many channels each way.
 fn bounce(asker: &mut Peer, answerer: &mut Peer, channels: u64, idle: u64, messages: u64) {
     let ask = format!("{channels} 0 {messages}");
     begin([asker, answerer], &ask, &format!("{channels} {idle}"));
     finish(asker, answerer);
 }
 
-/// Waits for the asker, which says now and then that there is more to come: on a busy machine all of it may take longer
-/// than one waits for an answer.
+/// Waits for the asker, which says now and then that there is more to come: on a busy machine all
+/// of it may take longer than the test waits for an answer.
 fn finish(asker: &mut Peer, answerer: &mut Peer) {
     while asker.answer().unwrap() == ["more"] {}
     answerer.answer().unwrap();
@@ -44,7 +45,8 @@ fn no_wake_is_lost_with_barriers() {
     }
 }
 
-/// The answerer's publishes fence, and its sleeps tell the asker's to; or both do.
+/// The answerer's publishes fence, and its sleeps tell the asker's publishes to fence too; or both
+/// do.
 #[test]
 fn no_wake_is_lost_without_barriers() {
     for idle in IDLE {
@@ -60,8 +62,8 @@ fn no_wake_is_lost_without_barriers() {
     }
 }
 
-/// Refused after the processes have registered: their publishes do not fence, and their sets find out
-/// when they would sleep.
+/// The barrier is refused after the processes have registered: their publishes do not fence, and
+/// their sets find out when they would sleep.
 #[test]
 fn no_wake_is_lost_in_a_sandbox_that_comes_later() {
     for idle in IDLE {
@@ -82,8 +84,9 @@ fn a_thousand_channels_are_waited_for() {
     bounce(&mut room.peer(), &mut room.peer(), 1000, 0, 20_000);
 }
 
-/// Short stops, where only a wake ends a sleep; and such that the other side's set, on doorbells, has slept and
-/// looked for itself a few times, and on pipes has slept for longer than it looks for anything.
+/// Some stops are short, and only a wake ends a sleep. Others are long. On doorbells they last until
+/// the other side's set has slept and checked by itself a few times. On pipes they last until it has
+/// slept for longer than it puts any check off.
 #[test]
 fn a_stop_of_either_side_loses_no_wake() {
     for (idle, check, held) in [
@@ -115,8 +118,8 @@ fn a_stop_of_either_side_loses_no_wake() {
     }
 }
 
-/// Killed while it has nothing to say, so that only its death can end the wait; and before the set knew
-/// the channel.
+/// A producer is killed without a message to send, so that only its death can end the wait; and
+/// another before the set knew the channel.
 #[test]
 fn deaths_stand_until_noted_or_succeeded() {
     for idle in IDLE {
@@ -127,11 +130,12 @@ fn deaths_stand_until_noted_or_succeeded() {
         }
         writers[0].kill();
         let mut rx = room.peer();
-        // On doorbells somebody must look; on pipes, nobody does.
+        // On doorbells the set must check; on pipes, nobody does.
         let check = if idle == 0 { "check=4" } else { "" };
         rx.ok(&format!("watch ticks 3 {idle} {check}"));
         assert_eq!(rx.ok("watch-wait"), ["0=ready", "0=Died"]);
-        // Nobody but the set asked the kernel; what it found, the handle's next call tells, again and again.
+        // Only the set asked the kernel; the handle's next call reports the result, again and
+        // again.
         told(&mut rx, 0);
         rx.ok("watch-note 0");
         rx.tell("watch-wait");
@@ -143,7 +147,7 @@ fn deaths_stand_until_noted_or_succeeded() {
         writers[2].ok("push 7 1");
         assert_eq!(rx.answer().unwrap(), ["2=ready"], "each death until then");
         assert_eq!(rx.ok("watch-pop 2"), ["7"]);
-        // A successor's message is waited for, and its death told again.
+        // The set waits for a successor's message, and reports its death again.
         rx.tell("watch-wait");
         let mut next = room.peer();
         next.ok("producer ticks-1 kind=u64 capacity=64");
@@ -154,7 +158,7 @@ fn deaths_stand_until_noted_or_succeeded() {
         next.kill();
         assert_eq!(rx.answer().unwrap(), ["1=ready", "1=Died"]);
         told(&mut rx, 1);
-        // Nobody took note of that one, but its successor sits there.
+        // Nobody acknowledged that end, but its successor has the seat.
         let mut last = room.peer();
         last.ok("producer ticks-1 kind=u64 capacity=64");
         rx.tell("watch-wait");
@@ -163,7 +167,8 @@ fn deaths_stand_until_noted_or_succeeded() {
     }
 }
 
-/// The handle is told of its producer's death by each call that does not wait, and the set by each wait.
+/// Checks that each call that does not wait, and each wait of the set, reports the producer's
+/// death.
 fn told(rx: &mut Peer, index: usize) {
     for _ in 0..3 {
         let told = rx.refused(&format!("watch-pop {index}"), "Disconnected", &["died"]);
@@ -191,8 +196,8 @@ fn deaths_told_before_watching_stand() {
     }
 }
 
-/// Producers that are killed wherever they are (between a publish and its wake, too) lose nothing that
-/// they committed, and each death is told.
+/// Kills producers at any point (between a publish and its wake, too). They lose no message that
+/// they committed, and each death is reported.
 fn storm(idle: u64) {
     const WRITERS: usize = 3;
     const KILLS: u64 = 100;
@@ -250,7 +255,7 @@ fn a_storm_of_kills_on_pipes_loses_nothing() {
     storm(130);
 }
 
-/// A forked child's copy does nothing, and its end changes nothing for the parent.
+/// A forked child's copy does nothing, and the child's end changes nothing for the parent.
 #[test]
 fn a_set_is_inert_in_a_forked_child() {
     for idle in IDLE {
@@ -268,7 +273,7 @@ fn a_set_is_inert_in_a_forked_child() {
         tx.ok("push 1 1");
         assert_eq!(rx.answer().unwrap(), ["0=ready"]);
         assert_eq!(rx.ok("watch-pop 0"), ["1"]);
-        // The consumer's end is the parent's: its producer sees it alive.
+        // The parent still has the consumer's end: its producer sees it alive.
         assert_eq!(tx.ok("disconnected producer"), ["false"]);
     }
 }

@@ -1,6 +1,6 @@
-//! Sleepers in other processes: woken whatever barriers they and their publishers have, through stops,
-//! kills and restarts. Where nothing else is said a sleep has no end but the wake (an hour), so that a
-//! lost one is a test that does not end.
+//! Waiters in other processes: woken with any barriers of theirs and of their publishers, through
+//! stops, kills and restarts. Unless a test says otherwise, only the wake ends a sleep (of an
+//! hour), so a lost one is a test that does not end.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use slipring_tests::{Peer, Room, eventually};
@@ -9,7 +9,7 @@ fn room() -> Room {
     Room::new(env!("CARGO_BIN_EXE_peer"))
 }
 
-/// Every kind of channel: of one message (or record of the largest size) where it can be.
+/// Every kind of channel: of one message (or record of the largest size) where that is possible.
 const KINDS: [&str; 4] = [
     "kind=u64 capacity=1",
     "kind=bytes capacity=128 max=112",
@@ -17,15 +17,15 @@ const KINDS: [&str; 4] = [
     "kind=broadcast capacity=64 consumers=2 full=overwrite",
 ];
 
-/// How often each answerer asks to be woken, and is: of four kinds, in five pairs of variants, a million
-/// times.
+/// The number of wakes that each answerer asks for, and gets: of four kinds, in five pairs of
+/// variants, a million times.
 const WAKES: u64 = 50_000;
 
-/// Milliseconds, for sleeps without an end but the wake.
+/// An interval in milliseconds, for sleeps that only the wake ends.
 const NEVER: u64 = 3_600_000;
 
-/// Has one peer pass a message to another and back, `wakes` times. The asker polls for a while before it
-/// sleeps, the answerer sleeps at once.
+/// Makes one peer pass a message to another and back, `wakes` times. The asker polls for a while
+/// before it sleeps, the answerer sleeps at once.
 fn begin(peers: [&mut Peer; 2], options: &str, check: u64, wakes: u64) {
     let [asker, answerer] = peers;
     answerer.tell(&format!("answer {options} check={check} wait=sleep"));
@@ -34,7 +34,8 @@ fn begin(peers: [&mut Peer; 2], options: &str, check: u64, wakes: u64) {
     assert_eq!(asker.answer().unwrap(), ["more"]);
 }
 
-/// Lets two peers that were told this before pass one message to and fro; nothing else is in flight.
+/// Lets two peers with these preparations pass one message to and fro; no other message is in
+/// flight.
 fn bounce(asker_is: &[&str], answerer_is: &[&str]) {
     for options in KINDS {
         let room = room();
@@ -49,8 +50,8 @@ fn bounce(asker_is: &[&str], answerer_is: &[&str]) {
     }
 }
 
-/// Waits for the asker, which says now and then that there is more to come: on a busy machine all of it
-/// may take longer than anything that must happen may take.
+/// Waits for the asker, which says now and then that there is more to come: on a busy machine all
+/// of it may take longer than any expected event may take.
 fn until_done(asker: &mut Peer) {
     while asker.answer().unwrap() == ["more"] {}
 }
@@ -70,23 +71,23 @@ fn no_wake_is_lost_between_one_with_barriers_and_one_without() {
     bounce(&["fenced"], &[]);
 }
 
-/// Refused from the start: the process is not registered, so its publishes fence, and its sleeps tell
-/// the other side to.
+/// The barrier is refused from the start: the process is not registered. So its publishes fence,
+/// and its sleeps tell the other side to fence.
 #[test]
 fn a_sandbox_without_membarrier_chooses_fences_by_itself() {
     bounce(&["sandbox"], &[]);
 }
 
-/// Refused after the process has registered: its publishes do not fence, and its sleeper finds out when
-/// it would sleep.
+/// The barrier is refused after the process has registered: its publishes do not fence, and its
+/// waiter finds out when it would sleep.
 #[test]
 fn a_sandbox_that_comes_later_does_too() {
     let later = ["producer warm-up kind=u64", "leave producer", "sandbox"];
     bounce(&later, &later);
 }
 
-/// Short stops, where only a wake ends a sleep; and such that the other side has looked after the stopped one
-/// three times, and gone on waiting each time.
+/// Some stops are short, and only a wake ends a sleep. Others last until the other side has checked
+/// the stopped one three times, and gone on waiting each time.
 #[test]
 fn stops_of_either_side_lose_no_wake() {
     for (options, check) in KINDS
@@ -103,7 +104,7 @@ fn stops_of_either_side_lose_no_wake() {
                 (&b, "back")
             };
             stopped.freeze();
-            // The heartbeat of the other side's consumer, who gives one at each look.
+            // The heartbeat of the other side's consumer, which updates it at each check.
             let beat = || word(&room, reads, 1152 + 64);
             for _ in 0..if check == NEVER { 0 } else { 3 } {
                 let last = beat();
@@ -117,10 +118,11 @@ fn stops_of_either_side_lose_no_wake() {
     }
 }
 
-/// The producers' bell and the consumers', in a channel's control part, as FORMAT.md says.
-const BELLS: [usize; 2] = [512, 640];
+/// The wait cells of the producers and of the consumers, in a channel's control part, as FORMAT.md
+/// says.
+const WAIT_CELLS: [usize; 2] = [512, 640];
 
-/// A party of the channel that is waited on, and has bells that nobody rings.
+/// Starts a worker on the channel that is waited on; nobody rings its doorbells.
 fn party(room: &Room, fenced: bool, role: &str, options: &str) -> Peer {
     let mut peer = room.peer();
     if fenced {
@@ -130,26 +132,27 @@ fn party(room: &Room, fenced: bool, role: &str, options: &str) -> Peer {
     peer
 }
 
-/// Tells the waker to go on, now that the other side sleeps, and to die in the call that would wake it. Whether
-/// it did: a sleeper may just have been on its way from the doorbell to its pipe, and have asked for nothing.
+/// Tells the notifier to go on, now that the other side sleeps, and to die in the call that would
+/// wake it. Returns `true` if it died: a waiter may just have been on its way from the doorbell to
+/// its pipe, without a request.
 fn dies_waking(room: &Room, waker: &mut Peer, line: &str, bell: usize) -> bool {
     eventually("it sleeps", || asks(room, bell));
     let doorbell = || word(room, "there", bell + 16) as u32;
     let before = doorbell();
     waker.tell(line);
     let died = waker.ended_by() == Some(libc::SIGSYS);
-    // It took the bit, and rang; the kernel was not asked to wake anybody.
+    // It took the bit, and rang the doorbell; it did not ask the kernel to wake anybody.
     assert_eq!(doorbell() - before, u32::from(died));
     died
 }
 
-/// A consumer sleeps, a producer publishes. Whether that died in the wake.
+/// Lets a consumer sleep, and a producer publish. Returns `true` if the producer died in the wake.
 fn message_without_wake(options: &str, [fenced_tx, fenced_rx]: [bool; 2], heir: bool) -> bool {
     let room = room();
     let mut rx = party(&room, fenced_rx, "consumer", options);
     let mut tx = party(&room, fenced_tx, "producer", options);
     rx.tell("pop 1");
-    let died = dies_waking(&room, &mut tx, "trap-rings push 0 1", BELLS[1]);
+    let died = dies_waking(&room, &mut tx, "trap-rings push 0 1", WAIT_CELLS[1]);
     let mut tx = heir.then(|| party(&room, fenced_tx, "producer", options));
     assert_eq!(rx.answer().unwrap(), ["0"], "{options}");
     if let Some(tx) = &mut tx {
@@ -160,7 +163,8 @@ fn message_without_wake(options: &str, [fenced_tx, fenced_rx]: [bool; 2], heir: 
     died
 }
 
-/// A producer sleeps, a consumer releases all that there is. Whether that died in the wake.
+/// Lets a producer sleep, and a consumer release all messages. Returns `true` if the consumer died
+/// in the wake.
 fn room_without_wake(options: &str, [fenced_tx, fenced_rx]: [bool; 2], heir: bool) -> bool {
     let room = room();
     let mut rx = party(&room, fenced_rx, "consumer", options);
@@ -169,9 +173,10 @@ fn room_without_wake(options: &str, [fenced_tx, fenced_rx]: [bool; 2], heir: boo
     rx.tell(&format!("trap-rings hold-pop {next}"));
     assert_eq!(rx.answer().unwrap().len() as u64, next);
     tx.tell(&format!("push {next} 1"));
-    let died = dies_waking(&room, &mut rx, "release", BELLS[0]);
+    let died = dies_waking(&room, &mut rx, "release", WAIT_CELLS[0]);
     let mut heir = heir.then(|| party(&room, fenced_rx, "consumer", options));
-    // A consumer of `broadcast` begins at the oldest that is there, and its producer waits for it.
+    // A consumer of `broadcast` begins at the oldest message in the channel, and its producer waits
+    // for it.
     let mut seen = heir.as_mut().map_or(vec![], |heir| heir.numbers("drain"));
     tx.answer().unwrap();
     let mut heir = heir.unwrap_or_else(|| party(&room, fenced_rx, "consumer", options));
@@ -184,8 +189,9 @@ fn room_without_wake(options: &str, [fenced_tx, fenced_rx]: [bool; 2], heir: boo
     died
 }
 
-/// Killed in the call itself, when the bit is taken and the doorbell rung, and the kernel not asked: the sleeper
-/// finds it at the end of its sleep, or where that has none, a successor wakes it.
+/// The notifier is killed in the call itself: it took the bit and rang the doorbell, and did not
+/// ask the kernel. The waiter finds the message at the end of its sleep. If its sleep has no end, a
+/// successor wakes it.
 #[test]
 fn a_waker_that_is_killed_before_its_call_costs_no_message() {
     let both = [false, true];
@@ -196,7 +202,7 @@ fn a_waker_that_is_killed_before_its_call_costs_no_message() {
                 let options = format!("{kind} check={check}");
                 let mut tries = 0..3;
                 assert!(tries.any(|_| message_without_wake(&options, [tx, rx], heir)));
-                // Who overwrites waits for nobody.
+                // A producer that overwrites waits for nobody.
                 if !kind.contains("overwrite") {
                     assert!(tries.any(|_| room_without_wake(&options, [tx, rx], heir)));
                 }
@@ -205,7 +211,7 @@ fn a_waker_that_is_killed_before_its_call_costs_no_message() {
     }
 }
 
-/// The bit that a killed sleeper left is cleared by whoever comes next, who sleeps in its place.
+/// The next waiter clears the bit that a killed one left, and sleeps in its place.
 #[test]
 fn a_sleeper_that_is_killed_is_followed_by_one_that_is_woken() {
     let room = room();
@@ -214,23 +220,23 @@ fn a_sleeper_that_is_killed_is_followed_by_one_that_is_woken() {
     for number in 0..20 {
         let mut rx = room.peer();
         rx.tell("sleep-pop");
-        eventually("it sleeps", || asks(&room, BELLS[1]));
+        eventually("it sleeps", || asks(&room, WAIT_CELLS[1]));
         rx.kill();
         let mut rx = room.peer();
         rx.tell("sleep-pop");
-        eventually("the next one sleeps", || asks(&room, BELLS[1]));
+        eventually("the next one sleeps", || asks(&room, WAIT_CELLS[1]));
         tx.ok(&format!("push {number} 1"));
         assert_eq!(rx.answer().unwrap(), [number.to_string()]);
     }
 }
 
-/// A word of the channel's control part, at an offset that FORMAT.md says.
+/// Returns a word of the channel's control part, at an offset from FORMAT.md.
 fn word(room: &Room, channel: &str, offset: usize) -> u64 {
     let control = std::fs::read(room.file(channel, "control")).unwrap();
     u64::from_le_bytes(control[offset..offset + 8].try_into().unwrap())
 }
 
-/// Whether the first seat has asked to be woken by this bell.
+/// Returns `true` if the first seat has asked for a wake through this wait cell.
 fn asks(room: &Room, bell: usize) -> bool {
     word(room, "there", bell) & 1 != 0
 }
@@ -243,7 +249,7 @@ fn who_leaves_and_who_comes_wakes_the_other() {
     tx.ok("producer there kind=u64 capacity=1");
     let mut rx = room.peer();
     rx.tell("sleep-pop");
-    eventually("it sleeps", || asks(&room, BELLS[1]));
+    eventually("it sleeps", || asks(&room, WAIT_CELLS[1]));
     tx.ok("leave producer");
     assert_eq!(rx.answer().unwrap_err().debug, "Disconnected(Finished)");
 }

@@ -25,17 +25,17 @@ MINUTES = 10
 # What is wrong: file, text, what stands there instead; by which run it must be found, if not the usual one.
 BUGS = {
     "a tail stored before the message": (
-        CORE + "spsc.rs",
-        """        unsafe { self.slots.write(self.writer.at(), value) };
+        CORE + "proto/spsc.rs",
+        """        unsafe { self.slots.write(self.writer.at(), *value) };
         self.writer.commit(1);
 """,
         """        let at = self.writer.at();
         self.writer.commit(1);
-        unsafe { self.slots.write(at, value) };
+        unsafe { self.slots.write(at, *value) };
 """,
     ),
     "a tail stored before a record": (
-        CORE + "bytes.rs",
+        CORE + "proto/bytes.rs",
         """        unsafe { self.write(self.writer.at(), payload) };
         self.publish(record_size(payload.len() as u64), 1);
 """,
@@ -45,11 +45,11 @@ BUGS = {
 """,
     ),
     "a tail stored message by message in a batch that is one": (
-        CORE + "spsc.rs",
-        """            self.producer.writer.commit(count as u64);
+        CORE + "proto/spsc.rs",
+        """            self.writer.commit(amount as u64);
 """,
-        """            for _ in 0..count {
-                self.producer.writer.commit(1);
+        """            for _ in 0..amount {
+                self.writer.commit(1);
             }
 """,
     ),
@@ -59,9 +59,9 @@ BUGS = {
         "            .fetch_and(!0, Ordering::Acquire);",
     ),
     "a creator that does not sweep": (
-        "crates/slipring/src/region/named.rs",
-        "        sweep(&parent);\n",
-        "        let _ = sweep;\n",
+        "crates/slipring/src/shm/named.rs",
+        "        sweep(&parent);\n        room_for(",
+        "        let _ = sweep;\n        room_for(",
         "--first names",
     ),
     "a consumer that begins at the tail": (
@@ -75,44 +75,43 @@ BUGS = {
         "        let last = self.life()?;\n        self.life.store((last.generation + 1) << 8 | 1, Ordering::Release);\n        if last.state == State::Finished {",
     ),
     "a tail stored before the message that all are to see": (
-        CORE + "broadcast/writing.rs",
-        """        unsafe { self.write(0, &value) };
+        CORE + "proto/broadcast/writing.rs",
+        """        unsafe { self.store_ahead(0, value) };
         self.commit(1);
 """,
         """        self.commit(1);
         self.at -= 1;
-        unsafe { self.write(0, &value) };
+        unsafe { self.store_ahead(0, value) };
         self.at += 1;
 """,
         "--first broadcast",
     ),
     "a gate that lets one message be read too long": (
-        CORE + "broadcast.rs",
-        "    gate.load(Ordering::Relaxed).wrapping_sub(at + 1) < capacity\n",
-        "    gate.load(Ordering::Relaxed).wrapping_sub(at + 1) <= capacity\n",
+        CORE + "proto/broadcast.rs",
+        "    write_limit.load(Ordering::Relaxed).wrapping_sub(at + 1) < capacity\n",
+        "    write_limit.load(Ordering::Relaxed).wrapping_sub(at + 1) <= capacity\n",
         "--first overwriting",
     ),
     "a copy that nobody looks after": (
-        CORE + "broadcast.rs",
-        "    gate.load(Ordering::Relaxed).wrapping_sub(at + 1) < capacity\n",
-        "    gate.load(Ordering::Relaxed) < u64::MAX || at == capacity\n",
+        CORE + "proto/broadcast.rs",
+        "    write_limit.load(Ordering::Relaxed).wrapping_sub(at + 1) < capacity\n",
+        "    write_limit.load(Ordering::Relaxed) < u64::MAX || at == capacity\n",
         "--first overwriting",
     ),
     "a dead consumer that is waited for": (
-        "crates/slipring/src/seat.rs",
-        """            leave_members(region, other);
-            // Who is dead""",
-        """            // Who is dead""",
+        "crates/slipring/src/seat/mod.rs",
+        "            leave_gating_set(region, other);\n",
+        "",
         "--first broadcast",
     ),
     "a successor that takes the gate back": (
-        CORE + "broadcast/writing.rs",
-        "        self.gate.store(self.published, Ordering::Release);",
-        "        self.gate.store(gate, Ordering::Release);",
+        CORE + "proto/broadcast/writing.rs",
+        "        self.write_limit.store(self.published, Ordering::Release);",
+        "        self.write_limit.store(write_limit, Ordering::Release);",
         "--first broadcast",
     ),
     "a consumer that goes on in its predecessor's place": (
-        CORE + "broadcast/reading.rs",
+        CORE + "proto/broadcast/reading.rs",
         "        let first = wanted.max(self.floor());\n",
         "        let first = self.position.load(Ordering::Relaxed).min(wanted);\n",
         "--first broadcast",
@@ -148,6 +147,9 @@ def runs(bug, stepper=USUAL):
 
 
 def main():
+    for bug, (file, right, *_) in BUGS.items():
+        if (ROOT / file).read_text().count(right) != 1:
+            sys.exit(f"{bug}: {file} has changed; say anew where the bug goes")
     wrong = []
     with tempfile.TemporaryDirectory() as scratch:
         scratch = pathlib.Path(scratch)
@@ -163,8 +165,6 @@ def main():
             ]
             source = scratch / file
             text = source.read_text()
-            if text.count(right) != 1:
-                sys.exit(f"{bug}: {file} has changed; say anew where the bug goes")
             source.write_text(text.replace(right, mistake))
             for by, words, finds in asked:
                 found, said = ask(by, words, scratch, environment)

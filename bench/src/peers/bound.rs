@@ -1,7 +1,7 @@
-//! No channel at all: one thread writes 256 messages into a ring and checks them, and so on.
+//! No channel at all: one thread writes 256 messages into a ring and checks them, again and again.
 //!
-//! It shows what writing and checking cost by themselves. Two threads can pass it, since they
-//! share the work; it is a landmark, not a limit.
+//! It shows the cost of writing and checking alone. Two threads can be faster, since they share the
+//! work; it is a landmark, not a limit.
 
 use super::{About, Kind, Mode, NOTHING_TO_ALL};
 use crate::duel::{Run, Sample, solo};
@@ -34,7 +34,7 @@ pub fn run<J: Job>(run: &Run) -> Sample {
             for (slot, seq) in slots.iter_mut().zip(first..) {
                 J::fill(slot, seq);
             }
-            // The compiler may not carry what it knows of the words from one loop to the other.
+            // The compiler may not carry its knowledge of the words from one loop to the other.
             for (slot, seq) in black_box(slots).iter().zip(first..) {
                 // SAFETY: it was filled by the loop above.
                 bad |= J::check(unsafe { slot.assume_init_ref() }, seq);

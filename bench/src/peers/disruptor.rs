@@ -1,8 +1,9 @@
 //! disruptor: one producer, one polling consumer, threads of one process, on the heap.
 //!
-//! Messages are always written and read in place, and the consumer always takes what has
-//! arrived, so its one way of publishing each message stands in the tables as *one* and counts
-//! as *drain* and *place* too; so it does to all, with a poller a reader. A consumer thread of its own (`handle_events_with`) was no faster.
+//! Messages are always written and read in place, and the consumer always takes all that have
+//! arrived. So its one way of publishing each message stands in the tables as *one* and counts as
+//! *drain* and *place* too. The broadcast cases do the same, with one poller for each reader. A
+//! consumer thread of its own (`handle_events_with`) was no faster.
 
 use super::{About, Kind, Mode, Task};
 use crate::broadcast::{Fan, Flow, Place};
@@ -76,7 +77,7 @@ pub fn broadcast<J: Job>(fan: Fan, run: &Run) -> Sample {
     let builder = build_single_producer(run.capacity, || J::make(0), BusySpin);
     let (first, builder) = builder.new_event_poller();
     let mut readers = vec![first];
-    // With one reader and with several the producer is another type.
+    // With one reader the producer is of another type than with several.
     if fan.readers == 1 {
         return to_all::<J, _>(fan, run, builder.build(), readers);
     }

@@ -1,8 +1,9 @@
 //! iceoryx2: publish and subscribe through an inter-process service, zero-copy.
 //!
 //! One publisher, one subscriber, no overwriting: `enable_safe_overflow(false)` and
-//! `RetryUntilDelivered` make the publisher wait for a full subscriber. Messages are loaned and
-//! filled in place, and checked in place, so *one* is also its *place*. To all, each reader is a subscriber.
+//! `RetryUntilDelivered` make the publisher wait for a full subscriber. Messages are loaned, filled
+//! and checked in place, so *one* is also its *place*. In the broadcast cases, each reader is a
+//! subscriber.
 
 use super::{About, Kind, Mode, Task};
 use crate::broadcast::{Fan, Flow, Place, Way};
@@ -80,8 +81,8 @@ pub fn run<J: Job>(task: Task, run: &Run) -> Sample {
     }
 }
 
-/// The service of that name, seen from a node of the calling thread's own. Its files are under
-/// the run's directory and, in `/dev/shm`, begin with that directory's name.
+/// Returns the service of that name, opened by a node of the calling thread's own. Its files are
+/// under the run's directory. Those in `/dev/shm` begin with that directory's name.
 fn service<J: Job>(run: &Run, name: &str, readers: usize) -> (Node<ipc::Service>, Service<J>) {
     let prefix = format!(
         "{}-",

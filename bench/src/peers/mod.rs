@@ -1,7 +1,7 @@
 //! The contenders, one file each. Each file says how its crate is used and shows its loops.
 //!
-//! All wait the same way, by trying again after a `spin_loop` hint, unless the crate brings a
-//! busy-waiting call of its own that is its documented way; the file then says so.
+//! All wait the same way, by trying again after a `spin_loop` hint. The exception is a crate whose
+//! documented way is a busy-waiting call of its own; the file then says so.
 
 mod bound;
 mod cloudtoid;
@@ -25,24 +25,24 @@ use crate::duel::{Run, Sample};
 use crate::message::{Job, Lengths};
 use std::fmt;
 
-/// How a stream of messages is handed over.
+/// The way in which a stream of messages is handed over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Mode {
     /// One at a time, by value; each is published at once.
     One,
-    /// Each is published at once; the consumer takes in one go what has arrived, up to 256.
+    /// Each is published at once; the consumer takes all that have arrived in one go, up to 256.
     Drain,
-    /// One at a time, written and checked where it lies.
+    /// One at a time, written and checked in place.
     Place,
     /// 256 at a time on both sides.
     Batch,
 }
 
 impl Mode {
-    /// All of them, in the order of the tables.
+    /// All modes, in the order of the tables.
     pub const ALL: [Mode; 4] = [Mode::One, Mode::Drain, Mode::Place, Mode::Batch];
 
-    /// The word used in case names.
+    /// Returns the word used in case names.
     pub fn word(self) -> &'static str {
         match self {
             Mode::One => "one",
@@ -59,7 +59,7 @@ impl fmt::Display for Mode {
     }
 }
 
-/// What a contender of fixed-size messages is asked to do.
+/// The task of a contender of fixed-size messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Task {
     /// Pass messages one way.
@@ -68,45 +68,45 @@ pub enum Task {
     RoundTrip,
 }
 
-/// What a contender counts as.
+/// The role of a contender in the comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// slipring.
     Ours,
     /// Another crate, or the kernel.
     Peer,
-    /// No channel at all: what the machine could do at best.
+    /// No channel at all: the best that the machine could do.
     Bound,
 }
 
-/// A contender: what it offers and how it is used.
+/// A contender: its features and its use.
 #[derive(Debug)]
 pub struct About {
     /// Its name in tables and on the command line.
     pub name: &'static str,
-    /// What it counts as.
+    /// The contender's role in the comparison.
     pub kind: Kind,
     /// Its package in `Cargo.lock`, whose version is reported.
     pub package: Option<&'static str>,
-    /// Its ways with fixed-size messages.
+    /// Its modes with fixed-size messages.
     pub modes: &'static [Mode],
-    /// Whether it takes part in round trips.
+    /// `true` if it takes part in round trips.
     pub round_trip: bool,
-    /// Its ways with variable-size records.
+    /// Its modes with variable-size records.
     pub records: &'static [Mode],
-    /// Whether it takes part in this to all.
+    /// Returns `true` if it takes part in this broadcast case.
     pub broadcast: fn(Fan) -> bool,
-    /// Whether it takes part in the `slip` cases.
+    /// `true` if it takes part in the `slip` cases.
     pub slip: bool,
-    /// Whether it is better served by 64-byte messages that are aligned to 64 bytes.
+    /// `true` if 64-byte messages aligned to 64 bytes serve it better.
     pub aligned: bool,
-    /// Whether it spins while it waits, so that a lost core shows as lost processor time.
+    /// `true` if it spins while it waits, so that a lost core shows as lost processor time.
     pub spins: bool,
-    /// Which calls are measured.
+    /// The calls that are measured.
     pub how: &'static str,
 }
 
-/// For one that has one reader alone.
+/// For a contender that has only one reader.
 pub const NOTHING_TO_ALL: fn(Fan) -> bool = |_| false;
 
 /// Every contender, in the order in which they run and are listed.
@@ -134,13 +134,13 @@ pub const ALL: &[About] = &[
     bound::ABOUT,
 ];
 
-/// The contender of that name.
+/// Returns the contender of that name.
 pub fn named(name: &str) -> Option<&'static About> {
     ALL.iter().find(|about| about.name == name)
 }
 
-/// Runs one contender of fixed-size messages once. Panics if it does not do what is asked:
-/// the plan asks only for what [`About`] offers.
+/// Runs one contender of fixed-size messages once. Panics if it cannot do the task: the plan asks
+/// only for tasks that [`About`] offers.
 pub fn run_fixed<J: Job>(name: &str, task: Task, run: &Run) -> Sample {
     match name {
         #[cfg(feature = "slipring")]

@@ -1,15 +1,16 @@
 //! que, its lossless channel: one producer, one consumer, in memory that the caller provides.
 //!
-//! What is pushed becomes visible at the next `sync`: after every message in *one*, after every
+//! A pushed message becomes visible at the next `sync`: after every message in *one*, after every
 //! 256 in *batch*. Its capacity is part of its type.
 //!
 //! `pop` copies the slot first and looks at the producer's position afterwards. If the producer
-//! publishes in between, it returns what the slot held a lap ago, and the run reports wrong data:
-//! always in *one* and in round trips, where the consumer is at the producer's heels, now and then
-//! in *batch* with large messages. There is no call by which a caller could look first.
+//! publishes in between, `pop` returns the slot's content from a lap ago, and the run reports wrong
+//! data. That happens always in *one* and in round trips, where the consumer closely follows the
+//! producer. It happens now and then in *batch* with large messages. No call lets a caller look
+//! first.
 //!
-//! To all it is used headless, where it overwrites. It does not say what a reader has lost, so that is
-//! told by the messages themselves.
+//! In the broadcast cases it is used headless, where it overwrites. It does not report a reader's
+//! losses, so the messages' own numbers show them.
 
 use super::{About, Kind, Mode, Task};
 use crate::broadcast::{self, Fan, Flow, Place, Way};
@@ -75,8 +76,8 @@ fn with_capacity<J: Job, const N: usize>(task: Task, run: &Run) -> Sample {
 
 type Ring<M, const N: usize> = (Producer<M, N>, Consumer<M, N>);
 
-/// Memory on the heap for a channel, page-aligned as its shared memory would be, and never freed: the
-/// process ends with the run.
+/// Returns memory on the heap for a channel, page-aligned as its shared memory would be. It is
+/// never freed: the process ends with the run.
 fn memory<J: Job, const N: usize>() -> *mut u8 {
     let layout = Layout::new::<Channel<J::Msg, N>>()
         .align_to(4096)

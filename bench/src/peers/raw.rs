@@ -1,8 +1,8 @@
-//! No channel at all: a cache line that two cores hand to and fro, the floor of any round trip.
+//! No channel at all: two cores pass a cache line to and fro, the lower bound of any round trip.
 //!
-//! On one line, each turn is a transfer of the line and of the right to write it. On two, each
-//! side writes its own and watches the other's. Which is faster is the machine's affair, so both
-//! are measured, and the faster one is *the raw line* of the tables.
+//! On one line, each turn transfers the line and the right to write it. On two, each side writes
+//! its own and watches the other's. Which is faster depends on the machine. So both are measured,
+//! and the faster one is *the raw line* of the tables.
 
 use super::{About, Kind};
 use crate::broadcast::Way;
@@ -43,7 +43,7 @@ pub fn two_lines(run: &Run) -> Sample {
     ping_pong(run, &lines[0].0, &lines[1].0)
 }
 
-/// Question `seq` is stored as `2 * seq`, its answer as `2 * seq + 1`.
+/// Runs the round trip. Question `seq` is stored as `2 * seq`, its answer as `2 * seq + 1`.
 fn ping_pong(run: &Run, ask: &AtomicU64, answer: &AtomicU64) -> Sample {
     let wait = |word: &AtomicU64, value| {
         while word.load(Acquire) != value {

@@ -1,9 +1,9 @@
 //! ringbuf: a ring of bytes on the heap; we put a four-byte length before each record.
 //!
 //! A record is built with its length in one buffer and pushed by one `push_slice`, so that each
-//! record is one publication; the consumer checks it where it lies, unless it wraps around the
-//! end of the ring, and skips it in one step; in *drain* it skips in one step all whole records
-//! that it finds before the end of the ring.
+//! record is one publication. The consumer checks it in place, unless it wraps around the end of
+//! the ring, and skips it in one step. In *drain* it skips in one step all whole records before the
+//! end of the ring.
 
 use super::{About, Kind, Mode, NOTHING_TO_ALL};
 use crate::duel::{Run, Sample, duel};
@@ -78,7 +78,7 @@ pub fn run(mode: Mode, lengths: &Lengths, run: &Run) -> Sample {
     )
 }
 
-/// The record at the start of `bytes`, if all of it is there.
+/// Returns the record at the start of `bytes`, if all of it is there.
 fn whole(bytes: &[u8]) -> Option<&[u8]> {
     let (prefix, rest) = bytes.split_first_chunk::<PREFIX>()?;
     rest.get(..u32::from_le_bytes(*prefix) as usize)

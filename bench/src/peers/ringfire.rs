@@ -1,6 +1,6 @@
-//! ringfire: one producer, many readers, through a file on shared memory; here with one
-//! registered reader and `LosslessBackpressure`, so that the producer waits for it. To all, it overwrites
-//! (`LossyLatestWins`) where the case says so.
+//! ringfire: one producer, many readers, through a file on shared memory. Here it has one
+//! registered reader and `LosslessBackpressure`, so that the producer waits for it. In the
+//! broadcast cases it overwrites (`LossyLatestWins`) where the case says so.
 //!
 //! Slots carry a sequence word and are always copied in and out. Aligned 64-byte messages make its
 //! slots 128 bytes long, which is the faster layout (50 against 38 million a second).
@@ -85,7 +85,7 @@ fn drain<J: Job>(rx: &mut RingConsumer<J::Msg>, range: Range<u64>) -> u64 {
     bad
 }
 
-/// A reader, and how many messages it has told us it lost.
+/// A reader, and the number of lost messages that it has reported.
 type Reader<M> = (RingConsumer<M>, u64);
 
 pub fn broadcast<J: Job>(fan: Fan, run: &Run) -> Sample {
@@ -133,7 +133,8 @@ pub fn broadcast<J: Job>(fan: Fan, run: &Run) -> Sample {
 fn take<J: Job>((rx, told): &mut Reader<J::Msg>, place: &mut Place) -> bool {
     let (msg, more) = match rx.recv_status() {
         RecvStatus::Ok(msg) => (Some(msg), true),
-        // It counts what it skipped, but says so here only if it has a message, too.
+        // The consumer counts the messages that it skipped, but reports them here only together
+        // with a message.
         RecvStatus::Empty => (None, false),
         RecvStatus::Lapped { item, .. } => (Some(item), true),
     };

@@ -66,7 +66,7 @@ pub fn run(lengths: &Lengths, run: &Run) -> Sample {
     )
 }
 
-/// A pair of connected sockets whose send buffers hold `bytes`.
+/// Returns a pair of connected sockets whose send buffers hold `bytes`.
 fn pair(bytes: usize) -> (OwnedFd, OwnedFd) {
     let mut fds = [0; 2];
     let kind = libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC;
@@ -81,7 +81,7 @@ fn pair(bytes: usize) -> (OwnedFd, OwnedFd) {
         // SAFETY: the option's value is an int, at `value`.
         let failed =
             unsafe { libc::setsockopt(a.as_raw_fd(), libc::SOL_SOCKET, option, value.cast(), len) };
-        // The first needs a privilege and may pass `wmem_max`; the second needs none.
+        // The first option needs a privilege and may pass `wmem_max`; the second needs none.
         if failed == 0 {
             break;
         }

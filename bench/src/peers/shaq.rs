@@ -1,8 +1,8 @@
 //! shaq 4.0.0: a queue for shared memory, here on its own heap region (`spsc::pair`).
 //!
-//! It can wake sleeping consumers, and pays for that with a full fence on every publish: what a
-//! batch shares and a single message cannot. To all it is `shaq::broadcast` with one producer's lane, in a
-//! file on shared memory.
+//! It can wake sleeping consumers, and pays for that with a full fence on every publish. A batch
+//! shares that cost and a single message cannot. In the broadcast cases it is `shaq::broadcast`
+//! with one producer's lane, in a file on shared memory.
 
 use super::{About, Kind, Mode, Task};
 use crate::broadcast::{Fan, Flow, Place};

@@ -1,7 +1,7 @@
 //! slipring: one producer, one consumer, threads or processes.
 //!
-//! Three times, with the same loops: on the heap; through a named region, where each thread opens
-//! the name and maps the memory for itself; and through a named region between two processes.
+//! It runs three times, with the same loops: on the heap; through a named region, where each thread
+//! opens the name and maps the memory for itself; and through a named region between two processes.
 
 pub mod broadcast;
 
@@ -10,7 +10,7 @@ use crate::duel::{Run, Sample, duel};
 use crate::message::{BATCH, Job, Lengths, check_bytes, fill_bytes};
 use crate::{answer, ask, each, each_checked, spin};
 use ::slipring::spsc::{Consumer, Producer};
-use ::slipring::{Error, Payload, bytes, spsc};
+use ::slipring::{Error, Payload, PushError, SetupError, SlotKind, bytes, spsc};
 use std::ops::Range;
 
 pub const HEAP: About = About {
@@ -24,8 +24,8 @@ pub const HEAP: About = About {
     slip: true,
     aligned: true,
     spins: true,
-    how: "`try_push` / `try_pop`; in place and in batches `try_reserve` / `try_read`, for records \
-          also `try_read_batch`; to all the same, overwriting by `try_push` / `try_pop`",
+    how: "`try_push` / `try_pop`; in place `try_reserve` / `try_read`, in batches `try_reserve` / \
+          `try_read_batch`; to all the same, overwriting by `try_push` / `try_pop`",
 };
 
 pub const NAMED: About = About {
@@ -33,7 +33,8 @@ pub const NAMED: About = About {
     ..HEAP
 };
 
-/// A few cases only: enough to see that threads that map for themselves stand for processes.
+/// Takes part in a few cases only: enough to see that threads that map for themselves stand for
+/// processes.
 pub const PROCESSES: About = About {
     name: "slipring processes",
     modes: &[Mode::One, Mode::Batch],
@@ -57,7 +58,8 @@ pub fn run<J: Job>(region: &str, task: Task, run: &Run) -> Sample {
     }
 }
 
-/// On the heap both sides get what was made beforehand; else each opens the name for itself.
+/// Passes messages. On the heap both sides get handles made beforehand; else each opens the name
+/// for itself.
 fn pass<M: Payload>(
     region: &str,
     run: &Run,
@@ -79,10 +81,10 @@ fn pass<M: Payload>(
     )
 }
 
-/// Both ends of a heap channel, or nothing for a named one.
+/// Returns both ends of a heap channel, or `None` for a named one.
 fn ends<P, C>(
     region: &str,
-    pair: impl FnOnce() -> Result<(P, C), Error>,
+    pair: impl FnOnce() -> Result<(P, C), SetupError>,
 ) -> (Option<P>, Option<C>) {
     if region == HEAP.name {
         let (tx, rx) = pair().expect("a heap channel");
@@ -113,7 +115,8 @@ fn round_trips<J: Job>(region: &str, run: &Run) -> Sample {
     )
 }
 
-/// `Full` and `Empty` mean *try again*; anything else ends the run, and with it the process.
+/// Returns the result if there is one. `Full` and `Empty` mean *try again*; any other error ends
+/// the run and its process.
 #[inline(always)]
 fn now<R>(tried: Result<R, Error>) -> Option<R> {
     match tried {
@@ -131,10 +134,18 @@ fn stop(error: Error) -> ! {
 
 #[inline(always)]
 fn push<J: Job>(tx: &mut Producer<J::Msg>, seq: u64) {
-    let mut msg = J::make(seq);
-    while let Err(back) = tx.try_push(msg) {
-        now::<()>(Err(back.error));
-        msg = back.value;
+    push_value(tx, J::make(seq));
+}
+
+/// Pushes a value to either kind of slots.
+#[inline(always)]
+fn push_value<K: SlotKind>(tx: &mut ::slipring::Producer<K>, mut msg: K::Value) {
+    loop {
+        match tx.try_push(msg) {
+            Ok(()) => return,
+            Err(PushError::Full(back)) => msg = back,
+            Err(other) => stop(other.error()),
+        }
         std::hint::spin_loop();
     }
 }
@@ -153,8 +164,8 @@ fn put<J: Job>(tx: &mut Producer<J::Msg>, seq: u64) {
 
 #[inline(always)]
 fn take<J: Job>(rx: &mut Consumer<J::Msg>, seq: u64) -> u64 {
-    let msgs = spin!(now(rx.try_read(1)));
-    J::check(&msgs.as_slices().0[0], seq)
+    let msg = spin!(now(rx.try_read()));
+    J::check(&msg, seq)
 }
 
 fn batches<J: Job>(tx: &mut Producer<J::Msg>, range: Range<u64>) {
@@ -171,7 +182,7 @@ fn batches<J: Job>(tx: &mut Producer<J::Msg>, range: Range<u64>) {
 fn drain<J: Job>(rx: &mut Consumer<J::Msg>, range: Range<u64>) -> u64 {
     let (mut seq, mut bad) = (range.start, 0);
     while seq < range.end {
-        let msgs = spin!(now(rx.try_read(BATCH as usize)));
+        let msgs = spin!(now(rx.try_read_batch(BATCH as usize)));
         for msg in msgs.iter() {
             bad |= J::check(msg, seq);
             seq += 1;

@@ -1,6 +1,7 @@
-//! tokio's `sync::broadcast`: many senders, receivers that all see all, on the heap, without a runtime.
+//! tokio's `sync::broadcast`: many senders, and receivers that all receive every message. It is on
+//! the heap, without a runtime.
 //!
-//! It overwrites, and says how much a receiver has lost. Each slot and the tail have a lock.
+//! It overwrites, and reports how much a receiver has lost. Each slot and the tail have a lock.
 
 use super::{About, Kind};
 use crate::bounce;

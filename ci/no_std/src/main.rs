@@ -1,29 +1,33 @@
-//! `slipring-core` on bare ground: no std, no alloc, no libc, memory from a static. It makes a
-//! channel of each kind there and passes messages through it; the exit code is 0, or the number of
-//! the step that went wrong, or 101 after a panic.
+//! Runs `slipring-core` on bare ground: no std, no alloc, no libc, memory from a static.
+//!
+//! It makes a channel of each kind there and passes messages through it. The exit code is 0, or the
+//! number of the step that went wrong, or 101 after a panic.
 #![no_std]
 #![no_main]
 
 use core::cell::UnsafeCell;
 use core::ptr::NonNull;
 
-use slipring_core::bytes::{self, record_size};
+use slipring_core::end::{Endpoint, Pop, Push};
+use slipring_core::guard::{Hold, Reserve};
 use slipring_core::layout::{Control, Geometry, Identity, Kind, METADATA, Side, WhenFull};
-use slipring_core::mem::{Area, Racing, Slots};
+use slipring_core::mem::{ByteRing, Racing, Slots};
 use slipring_core::payload::Payload;
+use slipring_core::proto::bytes::{self, record_size};
+use slipring_core::proto::{broadcast, spsc};
 use slipring_core::seat::Peer;
-use slipring_core::sync::{AtomicU32, AtomicU64};
-use slipring_core::wait::{Os, Reach, Ringer};
-use slipring_core::{Corrupt, End, Error, Lease, broadcast, spsc};
+use slipring_core::sync::{AtomicU32, AtomicU64, Ordering};
+use slipring_core::wait::{Notifier, Os, Reach};
+use slipring_core::{CachedLimit, Corrupt, End, Error, FormatError};
 
 const CONTROL: usize = 3 * 4096;
 const DATA: usize = 8192;
 
-/// Somebody's memory: a page of a device, say.
+/// Memory for a channel: a page of a device, say.
 #[repr(C, align(4096))]
 struct Ground<const N: usize>(UnsafeCell<[u8; N]>);
 
-// SAFETY: one thread.
+// SAFETY: there is one thread.
 unsafe impl<const N: usize> Sync for Ground<N> {}
 
 impl<const N: usize> Ground<N> {
@@ -43,7 +47,7 @@ const fn fresh() -> (Ground<CONTROL>, Ground<DATA>) {
     )
 }
 
-/// Which step failed, for the exit code.
+/// The step that failed, for the exit code.
 struct Wrong(u8);
 
 impl From<Error> for Wrong {
@@ -58,6 +62,12 @@ impl From<Corrupt> for Wrong {
     }
 }
 
+impl From<FormatError> for Wrong {
+    fn from(_: FormatError) -> Wrong {
+        Wrong(92)
+    }
+}
+
 fn check(step: u8, holds: bool) -> Result<(), Wrong> {
     if holds { Ok(()) } else { Err(Wrong(step)) }
 }
@@ -67,7 +77,7 @@ fn make(
     memory: &'static (Ground<CONTROL>, Ground<DATA>),
     geometry: &Geometry,
 ) -> Result<Control<'static>, Wrong> {
-    // SAFETY: a static of that length, which nobody accesses but through this.
+    // SAFETY: it is a static of that length, which all code accesses only through this.
     let control = unsafe { Control::new(memory.0.base(), CONTROL) }?;
     let schema = (geometry.kind != Kind::Bytes).then_some(&u64::SCHEMA);
     let made = control.format(
@@ -86,7 +96,7 @@ fn make(
     Ok(control)
 }
 
-/// A machine with nobody to wake and nobody who sleeps.
+/// A machine with no thread to wake and none that sleeps.
 struct Bare;
 
 impl Os for Bare {
@@ -101,10 +111,10 @@ impl Os for Bare {
     }
 }
 
-fn ringer(control: &Control<'static>, geometry: &Geometry, role: usize) -> Ringer<'static> {
-    let sleeper = Side::One(control.seat_words(geometry, 1 - role));
+fn notifier(control: &Control<'static>, geometry: &Geometry, role: usize) -> Notifier<'static> {
+    let waiter = Side::One(control.seat_words(geometry, 1 - role));
     let mine = &control.role(geometry, role).counters;
-    Ringer::new(control.bell(role == 0), sleeper, mine, true, &Bare)
+    Notifier::new(control.wait_cell(role == 0), waiter, mine, true, &Bare)
 }
 
 fn slots() -> Result<(), Wrong> {
@@ -126,10 +136,10 @@ fn slots() -> Result<(), Wrong> {
         // SAFETY: the data part has more than 16 words, and is a static.
         slots: unsafe { Slots::<u64>::new(SLOTS.1.base().cast(), 16) },
         writable: true,
-        bell: ringer(&control, &geometry, role),
+        notifier: notifier(&control, &geometry, role),
     };
-    let (mut ours, mut theirs) = (Lease::new(), Lease::new());
-    // SAFETY: the only producer.
+    let (mut ours, mut theirs) = (CachedLimit::new(), CachedLimit::new());
+    // SAFETY: this is the only producer.
     let mut tx = unsafe {
         spsc::Producer::new(
             ring(0),
@@ -138,19 +148,21 @@ fn slots() -> Result<(), Wrong> {
         )
     }?;
     let peer = Peer::producer(control.seat(0), control.seat(1));
-    // SAFETY: the only consumer.
+    // SAFETY: this is the only consumer.
     let mut rx = unsafe { spsc::Consumer::new(ring(1), peer, &mut theirs) }?;
     let mut next = 0;
     for value in 0..1000 {
-        check(2, tx.try_push(value).is_ok())?;
+        check(2, tx.try_push(value) == Ok(()))?;
         if rx.len()? == 13 {
-            for found in rx.try_read(13)?.iter() {
+            for found in rx.try_read_batch(13)?.iter() {
                 check(3, *found == next)?;
                 next += 1;
             }
         }
     }
     check(4, rx.len()? as u64 == 1000 - next)?;
+    check(8, matches!(rx.try_read(), Ok(message) if *message == next))?;
+    next += 1;
     control.seat(0).leave(1, End::Finished);
     while let Ok(found) = rx.try_pop() {
         check(5, found == next)?;
@@ -177,18 +189,18 @@ fn records() -> Result<(), Wrong> {
         tail: &producer.position.0,
         head: &consumer.position.0,
         // SAFETY: the data part has ring and slack, and is a static.
-        area: unsafe { Area::new(RECORDS.1.base(), 4096, 4096) },
+        records: unsafe { ByteRing::new(RECORDS.1.base(), 4096, 4096) },
         messages,
         writable: true,
-        bell: ringer(&control, &geometry, role),
+        notifier: notifier(&control, &geometry, role),
     };
-    let (mut ours, mut theirs) = (Lease::new(), Lease::new());
+    let (mut ours, mut theirs) = (CachedLimit::new(), CachedLimit::new());
     let peer = Peer::consumer(control.seat(1), || true)?;
-    // SAFETY: the only producer.
+    // SAFETY: this is the only producer.
     let mut tx =
         unsafe { bytes::Producer::new(ring(0, &producer.counters.messages), peer, &mut ours) }?;
     let peer = Peer::producer(control.seat(0), control.seat(1));
-    // SAFETY: the only consumer.
+    // SAFETY: this is the only consumer.
     let mut rx =
         unsafe { bytes::Consumer::new(ring(1, &consumer.counters.messages), peer, &mut theirs) }?;
     for len in (0..4000).step_by(13) {
@@ -233,29 +245,30 @@ fn feed(
     };
     let ring = |role: usize| broadcast::Ring {
         tail: &producer.position.0,
-        gate: &producer.gate.0,
-        members: control.members(),
+        write_limit: &producer.write_limit.0,
+        gating_set: control.gating_set(),
         consumers: Side::Many(&seats),
         store,
+        lagged: &control.role(&geometry, role).counters.lagged,
         writable: true,
-        bell: ringer(&control, &geometry, role),
+        notifier: notifier(&control, &geometry, role),
     };
     let seat = broadcast::Seat {
         position: &consumer.position.0,
-        gate: &producer.gate.0,
-        members: control.members(),
+        write_limit: &producer.write_limit.0,
+        gating_set: control.gating_set(),
         bit: u64::from(when_full == WhenFull::Wait),
         capacity: 16,
     };
-    let (mut ours, mut theirs) = (Lease::new(), Lease::new());
-    // SAFETY: the only producer.
+    let (mut ours, mut theirs) = (CachedLimit::new(), CachedLimit::new());
+    // SAFETY: this is the only producer.
     let mut tx = unsafe { broadcast::Producer::new(ring(0), &mut ours) }?;
     let peer = Peer::producer(control.seat(0), control.seat(1));
     let oldest = broadcast::Seek::Oldest;
-    // SAFETY: the only consumer.
+    // SAFETY: this is the only consumer.
     let mut rx = unsafe { broadcast::Consumer::new(ring(1), seat, peer, &mut theirs, oldest) }?;
     for value in 0..100 {
-        check(21, tx.try_push(value).is_ok())?;
+        check(21, tx.try_push(value) == Ok(()))?;
         check(22, rx.try_pop() == Ok(value))?;
     }
     let fit = (100..200)
@@ -263,10 +276,13 @@ fn feed(
         .count();
     match when_full {
         WhenFull::Wait => check(23, fit == 16 && rx.try_pop() == Ok(100)),
-        // All but a ring, and an eighth of that, is gone.
+        // All but a ring is gone, and an eighth of that ring.
         WhenFull::Overwrite => check(
             24,
-            fit == 100 && rx.try_pop() == Err(Error::Lagged(86)) && rx.try_pop() == Ok(186),
+            fit == 100
+                && rx.try_pop() == Err(Error::Lagged(86))
+                && consumer.counters.lagged.load(Ordering::Relaxed) == 86
+                && rx.try_pop() == Ok(186),
         ),
     }
 }
@@ -300,7 +316,8 @@ core::arch::global_asm!(
     run = sym run,
 );
 
-/// What the compiler calls by itself and every C library or firmware has. The plainest there is.
+/// Defines the functions that the compiler calls by itself, and that every C library or firmware
+/// has, in their plainest form.
 mod memory {
     use core::arch::asm;
 
@@ -316,7 +333,7 @@ mod memory {
     #[unsafe(no_mangle)]
     unsafe extern "C" fn memmove(to: *mut u8, from: *const u8, len: usize) -> *mut u8 {
         if to.addr() < from.addr() {
-            // SAFETY: forwards, so that what is overwritten was read before.
+            // SAFETY: forwards, so that each byte is read before it is overwritten.
             return unsafe { memcpy(to, from, len) };
         }
         for at in (0..len).rev() {

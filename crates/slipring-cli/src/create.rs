@@ -1,5 +1,5 @@
-//! `slipring create`: a channel, made on purpose: with the shape, the permissions, the pages and
-//! the metadata that its users shall find. It refuses to touch one that exists.
+//! `slipring create`: makes a channel with the shape, the permissions, the pages and the metadata
+//! that its users shall find. It refuses to touch a channel that exists.
 
 use serde_json::json;
 use slipring::{HugePages, Pages, bytes};
@@ -10,8 +10,8 @@ use crate::text;
 
 /// Make a named `bytes` channel
 ///
-/// Channels of fixed-size messages (`spsc`, `broadcast`) carry a type, and are made by the programs that
-/// know it.
+/// Programs that know the message type make channels of fixed-size messages (`spsc`, `broadcast`)
+/// themselves.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// The channel: `topic` or `domain/topic`
@@ -25,10 +25,11 @@ pub(crate) struct Args {
     /// Permissions of the channel's files, as for chmod
     #[arg(long, default_value = "600", value_parser = mode)]
     mode: u32,
-    /// Huge pages for the data, 2M or 1G; if there are none, ordinary pages, and it says so
+    /// Use huge pages of this size for the data, 2M or 1G; if there are none, use ordinary pages
+    /// and say so
     #[arg(long, value_parser = huge)]
     huge: Option<HugePages>,
-    /// Up to 256 bytes for the channel's users
+    /// Store up to 256 bytes for the channel's users
     #[arg(long, default_value = "", conflicts_with = "mark")]
     metadata: String,
     /// Mark the channel for raw bytes, as `send --raw` does
@@ -40,7 +41,7 @@ pub(crate) struct Args {
     /// Mark the channel for frames, as `send --framed` does
     #[arg(long, group = "mark")]
     framed: bool,
-    /// Print what was made as JSON
+    /// Print the new channel as JSON
     #[arg(long)]
     json: bool,
 }
@@ -52,7 +53,7 @@ fn mode(text: &str) -> Result<u32, String> {
         .ok_or_else(|| "use an octal mode of read and write bits, such as 600 or 660".into())
 }
 
-/// A size of huge pages on the command line.
+/// Parses a size of huge pages from the command line.
 pub(crate) fn huge(text: &str) -> Result<HugePages, String> {
     match text::parse_bytes(text) {
         Ok(0x20_0000) => Ok(HugePages::TwoMiB),

@@ -1,14 +1,17 @@
 //! Cuts standard input into records: lines or frames.
 //!
-//! The plain idea: read a line, push it. Here one `read(2)` brings many records, and all that are whole are
-//! published as one. The rest, of at most one record, is kept for the next read.
+//! The plain idea is to read a line and push it. Here one `read(2)` brings many records, and all
+//! whole ones are published together. The rest is at most one record, and is kept for the next
+//! read.
 //!
-//! - A record that is whole is in the channel before anything else happens, so a signal loses none. To that end no
-//!   read brings more than the channel has room for, however the input is cut. So a push never waits.
-//! - `lines`: a line goes with its newline. One that is longer than the largest record goes in pieces of that
-//!   size. What has no newline at the end of the input, or when a signal comes, goes without.
-//! - `framed`: a frame is a length (u32, little-endian) and so many bytes. One that is too large or that the input
-//!   cuts short is an error, after the frames before it were sent.
+//! - A whole record is in the channel before anything else happens, so a signal loses none. To that
+//!   end no read brings more than the channel has room for, however the input is cut. So a push
+//!   never waits.
+//! - `lines`: a line is sent with its newline. A line longer than the largest record is sent in
+//!   pieces of that size. A last line without a newline, at the end of the input or when a signal
+//!   comes, is sent without one.
+//! - `framed`: a frame is a length (u32, little-endian) and then that many bytes. A frame that is
+//!   too large, or that the input cuts short, is an error. The frames before it are sent first.
 
 use std::iter;
 
@@ -16,29 +19,29 @@ use slipring::bytes::{Producer, record_size};
 
 use crate::exit::Failure;
 
-/// No read asks for more: it is what a pipe holds by default.
+/// The most that one read asks for: a pipe holds this much by default.
 const READ: usize = 64 << 10;
-/// The bytes of a frame's length.
+/// The number of bytes in a frame's length.
 const LENGTH: usize = 4;
 
-/// How the input is cut.
+/// The rule by which the input is cut.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Rule {
-    /// Behind each newline.
+    /// Cuts after each newline.
     Lines,
-    /// By the length before each frame.
+    /// Cuts by the length before each frame.
     Frames,
 }
 
-/// What was read and is not a whole record yet.
+/// The input that was read and is not yet a whole record.
 pub(crate) struct Cutter {
     rule: Rule,
     /// The largest record of the channel.
     max: usize,
     buffer: Vec<u8>,
-    /// So many bytes of the buffer were read. What lies behind them means nothing.
+    /// The number of bytes of the buffer that were read. The bytes behind them mean nothing.
     kept: usize,
-    /// Where in the input the buffer begins.
+    /// The position in the input at which the buffer begins.
     at: u64,
 }
 
@@ -53,8 +56,9 @@ impl Cutter {
         }
     }
 
-    /// Returns the length of the record for which the channel should have room before the next read. With room for
-    /// that there is also room for what is kept and one byte more, and mostly for a read of some size.
+    /// Returns the length of the record for which the channel should have room before the next
+    /// read. That room also suffices for the kept bytes and one byte more, and mostly for a read of
+    /// some size.
     pub(crate) fn wanted(&self) -> usize {
         match self.rule {
             Rule::Lines => self.max.min(self.kept + READ),
@@ -62,14 +66,16 @@ impl Cutter {
         }
     }
 
-    /// Returns space for the next read: as much as `free` bytes of the ring hold, however it is cut.
+    /// Returns space for the next read: as much as `free` bytes of the ring hold, however it is
+    /// cut.
     ///
-    /// A record of *n* bytes takes 8 + *n* of the ring, rounded up to 8. So a line of one byte takes 16 times its
-    /// length, and no other takes more. Of frames the worst takes 16 for 5 bytes, which is less than 4 times.
+    /// A record of *n* bytes takes 8 + *n* bytes of the ring, rounded up to 8. The worst line has
+    /// one byte and takes 16 times its length. The worst frame takes 16 for 5 bytes, which is less
+    /// than 4 times.
     pub(crate) fn space(&mut self, free: usize) -> &mut [u8] {
         let size = |len: usize| record_size(len as u64) as usize;
         let most = match (self.rule, self.length()) {
-            // The worst: a newline comes first, and behind it only newlines.
+            // In the worst case a newline comes first, and behind it only newlines.
             (Rule::Lines, _) => {
                 let spare = free.saturating_sub(size(self.kept + 1));
                 (1 + spare / 16).min(self.max - self.kept)
@@ -87,7 +93,8 @@ impl Cutter {
         &mut self.buffer[self.kept..end]
     }
 
-    /// Pushes all records that are whole, now that `count` more bytes were read into the space. Never waits.
+    /// Pushes all records that are whole after `count` more bytes were read into the space. Never
+    /// waits.
     pub(crate) fn push(&mut self, tx: &mut Producer, count: usize) -> Result<(), Failure> {
         let kept = self.kept;
         self.kept += count;
@@ -113,7 +120,7 @@ impl Cutter {
         }
     }
 
-    /// Pushes the line that has no newline yet, because none will come. Never waits.
+    /// Pushes the line that has no newline, because none will come. Never waits.
     pub(crate) fn push_rest(&mut self, tx: &mut Producer) -> Result<(), Failure> {
         if self.rule == Rule::Lines && self.kept > 0 {
             tx.try_push(&self.buffer[..self.kept])?;
@@ -122,7 +129,7 @@ impl Cutter {
         Ok(())
     }
 
-    /// Fails if the input, which ends here, ends within a frame.
+    /// Fails if the input ends here, within a frame.
     pub(crate) fn check_end(&self) -> Result<(), Failure> {
         if self.rule == Rule::Lines || self.kept == 0 {
             return Ok(());
@@ -137,24 +144,25 @@ impl Cutter {
         )))
     }
 
-    /// Returns the length of the frame that is kept in part, if that much of it is there.
+    /// Returns the length of the frame that is kept in part, or `None` if its length field is not
+    /// complete.
     fn length(&self) -> Option<usize> {
         let (length, _) = self.buffer[..self.kept].split_first_chunk()?;
         (self.rule == Rule::Frames).then_some(u32::from_le_bytes(*length) as usize)
     }
 }
 
-/// Returns the length of the lines that are whole. The first `searched` bytes have no newline.
+/// Returns the length of the whole lines. The first `searched` bytes have no newline.
 fn whole_lines(bytes: &[u8], searched: usize, max: usize) -> usize {
     match memchr::memrchr(b'\n', &bytes[searched..]) {
         Some(last) => searched + last + 1,
-        // As much as a record takes: the line goes on in the next one.
+        // The bytes fill a record: the line goes on in the next one.
         None if bytes.len() == max => max,
         None => 0,
     }
 }
 
-/// Returns the length of the frames that are whole, up to the first that is too large.
+/// Returns the length of the whole frames, up to the first that is too large.
 fn whole_frames(bytes: &[u8], max: usize) -> usize {
     let fit = frames(bytes).take_while(|frame| frame.len() <= max);
     fit.map(|frame| LENGTH + frame.len()).sum()
@@ -168,7 +176,7 @@ fn lines(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// The payloads of the frames, up to the first that is not whole.
+/// Returns the payloads of the frames, up to the first that is not whole.
 fn frames(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     iter::from_fn(move || {
         let (length, behind) = bytes.split_first_chunk()?;
@@ -178,7 +186,7 @@ fn frames(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// Pushes records for which there is room, published as one.
+/// Pushes records for which there is room, published together.
 fn push_all<'a>(tx: &mut Producer, records: impl Iterator<Item = &'a [u8]>) -> Result<(), Failure> {
     let mut records = records.peekable();
     while records.peek().is_some() {

@@ -1,10 +1,10 @@
-//! How the command ends: one message on standard error, and a code that scripts may rely on.
+//! Ends the command with one message on standard error, and a code that scripts may rely on.
 
 use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
-use slipring::{End, Error};
+use slipring::{BatchError, End, Error, PushError, SetupError};
 
 /// The exit codes, as `--help` shows them.
 pub(crate) const TABLE: &str = "\
@@ -22,29 +22,44 @@ Exit codes:
 
 Named channels live in $SLIPRING_DIR, by default /dev/shm/slipring-UID.";
 
-/// Why a verb did not end with 0.
+/// The reasons for which a verb does not end with 0.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// slipring refused.
-    Slipring(Error),
-    /// The system refused something else.
+    /// slipring refused a request.
+    Slipring(SetupError),
+    /// The system refused another request.
     Io(String, io::Error),
-    /// A check failed, or something else that has only words.
+    /// A check failed, or another error that has only a message.
     Words(String),
-    /// `recv`: the stream ended, but was not finished.
+    /// `recv`: the stream ended, but its sender did not finish it.
     Ended(End),
-    /// `tail`: as above.
+    /// `tail`: the stream ended in the same way.
     Left(End),
-    /// A signal asked us to go.
+    /// A signal asked us to stop.
     Signal(i32),
     /// Nobody reads standard output any more.
     BrokenPipe,
-    /// It was told already, line by line; the code remains.
+    /// The errors were already reported, line by line; only the code remains.
     Told(u8),
 }
 
 impl Failure {
-    /// The exit code, as in [`TABLE`].
+    /// Adds the channel's name to an error about a name that was taken away during a wait: the
+    /// error does not know the name.
+    pub(crate) fn about(self, name: &str) -> Failure {
+        match self {
+            Failure::Slipring(SetupError::Message(Error::Removed)) => Failure::Words(format!(
+                "no channel `{name}` any more: it was removed while this waited; start both sides again"
+            )),
+            Failure::Slipring(SetupError::Message(Error::Replaced)) => Failure::Words(format!(
+                "channel `{name}` is another one by now: it was removed and made anew while this waited; start this side \
+                 again"
+            )),
+            other => other,
+        }
+    }
+
+    /// Returns the exit code, as in [`TABLE`].
     pub(crate) fn code(&self) -> u8 {
         match self {
             Failure::Slipring(error) => code_of(error),
@@ -60,7 +75,7 @@ impl Failure {
         }
     }
 
-    /// Says why, once, and gives the code to end with.
+    /// Prints the reason once, and returns the exit code.
     pub(crate) fn report(&self) -> ExitCode {
         if !matches!(self, Failure::Told(_)) {
             complain(self);
@@ -69,20 +84,22 @@ impl Failure {
     }
 }
 
-/// One line on standard error. If that is closed, nobody is left to be told.
+/// Prints one line on standard error. If standard error is closed, nobody is left to read it.
 pub(crate) fn complain(what: impl fmt::Display) {
     use std::io::Write;
     let _ = writeln!(io::stderr(), "slipring: {what}");
 }
 
-fn code_of(error: &Error) -> u8 {
+fn code_of(error: &SetupError) -> u8 {
     match error {
-        Error::BadName { .. }
-        | Error::Capacity { .. }
-        | Error::MaxRecord { .. }
-        | Error::Consumers { .. }
-        | Error::Metadata { .. } => 2,
-        Error::RoleTaken { .. } | Error::Recovering { .. } | Error::InUse { .. } => 5,
+        SetupError::BadName { .. }
+        | SetupError::Capacity { .. }
+        | SetupError::MaxRecord { .. }
+        | SetupError::Consumers { .. }
+        | SetupError::Metadata { .. } => 2,
+        SetupError::RoleTaken { .. } | SetupError::Recovering { .. } | SetupError::InUse { .. } => {
+            5
+        }
         _ => 1,
     }
 }
@@ -113,14 +130,32 @@ impl fmt::Display for Failure {
     }
 }
 
-impl From<Error> for Failure {
-    fn from(error: Error) -> Failure {
+impl From<SetupError> for Failure {
+    fn from(error: SetupError) -> Failure {
         Failure::Slipring(error)
     }
 }
 
+impl From<Error> for Failure {
+    fn from(error: Error) -> Failure {
+        Failure::Slipring(error.into())
+    }
+}
+
+impl<T> From<PushError<T>> for Failure {
+    fn from(failed: PushError<T>) -> Failure {
+        failed.error().into()
+    }
+}
+
+impl From<BatchError> for Failure {
+    fn from(failed: BatchError) -> Failure {
+        failed.error.into()
+    }
+}
+
 impl Failure {
-    /// What the system said when we tried to `what`.
+    /// Makes a failure from the system's error, where `what` says what we tried to do.
     pub(crate) fn io(what: impl Into<String>, error: impl Into<io::Error>) -> Failure {
         Failure::Io(what.into(), error.into())
     }

@@ -1,5 +1,5 @@
-//! `slipring hugepages`: the kernel's pools of huge pages, and what an administrator does with them:
-//! reserve pages, and mount the file system through which named channels get them.
+//! `slipring hugepages`: shows the kernel's pools of huge pages, and does an administrator's work
+//! on them. It reserves pages, and mounts the file system through which named channels get them.
 
 use std::path::Path;
 
@@ -19,7 +19,7 @@ pub(crate) struct Args {
     /// Mount a hugetlbfs for named channels, at /dev/hugepages or /dev/hugepages1G (as root)
     #[arg(long)]
     mount: bool,
-    /// The page size that --reserve and --mount are about, 2M or 1G
+    /// The page size for --reserve and --mount, 2M or 1G
     #[arg(long, default_value = "2M", value_parser = create::huge)]
     size: HugePages,
     /// Print the pools as JSON

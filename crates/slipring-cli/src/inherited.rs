@@ -1,4 +1,5 @@
-//! What the starter of this process left us: closed descriptors and ignored signals.
+//! Detects two things that this process inherits from its starter: closed descriptors and ignored
+//! signals.
 //!
 //! Rust's runtime opens /dev/null in place of closed descriptors 0 to 2 before `main`. A `recv` would then
 //! throw its messages away and report success. So a function in `.init_array` looks before the runtime does.
@@ -15,7 +16,7 @@ static CLOSED: AtomicU8 = AtomicU8::new(0);
 #[unsafe(link_section = ".init_array")]
 static AT_START: extern "C" fn() = look;
 
-/// Runs before `main` and before any other thread; calls nothing of Rust's runtime.
+/// Runs before `main` and before any other thread. It calls nothing of Rust's runtime.
 extern "C" fn look() {
     for fd in 0..3 {
         // SAFETY: F_GETFD takes no pointer, changes nothing, and answers EBADF for a closed descriptor.
@@ -39,7 +40,7 @@ pub(crate) fn check_descriptors(used: &[usize]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Returns `true` if the starter had this signal ignored, as nohup does with SIGHUP.
+/// Returns `true` if the starter ignored this signal, as nohup does with SIGHUP.
 pub(crate) fn is_ignored(signal: i32) -> bool {
     let mut old = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
     // SAFETY: without a new action the call only writes the old one, into memory of the right type.

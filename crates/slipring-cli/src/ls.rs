@@ -1,5 +1,5 @@
-//! `slipring ls`: every channel, looked at without disturbing anybody. One that cannot be read is
-//! listed with what is wrong with it.
+//! `slipring ls`: lists every channel without disturbing its users. A channel that cannot be read
+//! is listed with the reason.
 
 use serde_json::json;
 use slipring::Role;
@@ -11,7 +11,7 @@ use crate::{stat, text};
 /// List the named channels
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Print them as JSON
+    /// Print the channels as JSON
     #[arg(long)]
     json: bool,
 }
@@ -21,8 +21,8 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     for name in inspect::list()? {
         let name = name.to_string();
         let stat = inspect::stat(&name);
-        // Removed since it was listed: then it is no longer there.
-        if !matches!(stat, Err(slipring::Error::NotFound { .. })) {
+        // Somebody removed the channel after it was listed.
+        if !matches!(stat, Err(slipring::SetupError::NotFound { .. })) {
             channels.push((name, stat));
         }
     }
@@ -83,7 +83,7 @@ fn row(name: &str, stat: &Stat) -> Vec<String> {
     row
 }
 
-/// `held by 1234`, or how the last one left.
+/// Returns `held by 1234`, or the way in which the last holder left.
 fn seat(seat: &SeatStat) -> String {
     match seat.state {
         SeatState::Held => format!("held by {}", seat.pid),

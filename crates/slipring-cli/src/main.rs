@@ -2,7 +2,7 @@
 //!
 //! Standard output has the answer and nothing else, so that another program may use it. Errors are
 //! printed once, on standard error; the exit codes are in [`exit`] and in `--help`. No verb holds a
-//! role longer than it runs: whatever ends it, the next one can take its place.
+//! role longer than it runs: however it ends, the next process can take its place.
 #![deny(unsafe_code)]
 
 mod bench;
@@ -77,12 +77,12 @@ fn main() -> ExitCode {
     }
     let done = match verb {
         Verb::Demo(args) => demo::run(&args),
-        Verb::Send(args) => send::run(&args),
-        Verb::Recv(args) => recv::run(&args),
+        Verb::Send(args) => send::run(&args).map_err(|failure| failure.about(&args.name)),
+        Verb::Recv(args) => recv::run(&args).map_err(|failure| failure.about(&args.name)),
         Verb::Create(args) => create::run(&args),
         Verb::Ls(args) => ls::run(&args),
         Verb::Stat(args) => stat::run(&args),
-        Verb::Tail(args) => tail::run(&args),
+        Verb::Tail(args) => tail::run(&args).map_err(|failure| failure.about(&args.name)),
         Verb::Rm(args) => rm::run(&args),
         Verb::Hugepages(args) => hugepages::run(&args),
         Verb::Bench(args) => bench::run(&args),

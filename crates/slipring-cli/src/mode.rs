@@ -1,7 +1,8 @@
-//! What the records of a channel are: the mark in its metadata that says so, and the flags that agree with it.
+//! Decides the kind of a channel's records: the mark in its metadata names it, and the flags must
+//! agree with the mark.
 //!
-//! Whoever makes the channel leaves the mark, and nobody changes it. `send` and `recv` follow the mark. They
-//! refuse a flag that the mark contradicts, before they take a role.
+//! The process that makes the channel leaves the mark, and nobody changes it. `send` and `recv`
+//! follow the mark. They refuse a flag that the mark contradicts, before they take a role.
 //!
 //! | mark | a record is | `recv` writes |
 //! |---|---|---|
@@ -10,30 +11,30 @@
 //! | `slipring send --lines` | a line with its newline, or a piece of a line that is too long | the bytes |
 //! | `slipring send --framed` | the payload of a frame | frames: each length, then the bytes |
 //!
-//! Other metadata belongs to somebody else. It counts as no mark, and stays as it is.
+//! Other metadata belongs to other programs. It counts as no mark, and stays as it is.
 
-use slipring::Error;
+use slipring::SetupError;
 use slipring::bytes::{Builder, Channel};
 
 use crate::exit::Failure;
 use crate::output::Format;
 
-/// What the records are, as a flag asks for it or a mark says it.
+/// The kind of the records, from a flag or a mark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
     /// Pieces of a stream of bytes, cut anywhere.
     Raw,
     /// Lines, each with its newline.
     Lines,
-    /// Payloads that are told apart by their lengths.
+    /// Payloads, each with its length kept.
     Framed,
 }
 
-/// What all marks begin with; the flag follows.
+/// The beginning of every mark; the flag follows.
 const MARK: &str = "slipring send ";
 
 impl Mode {
-    /// Returns the mode that the flags ask for, of which at most one is given.
+    /// Returns the mode for the flags, of which at most one is given.
     pub(crate) fn asked(raw: bool, lines: bool, framed: bool) -> Option<Mode> {
         let flags = [
             (raw, Mode::Raw),
@@ -46,7 +47,7 @@ impl Mode {
             .map(|(_, mode)| *mode)
     }
 
-    /// Returns the mode that the metadata of a channel says, or `None` if it is no mark.
+    /// Returns the mode that a channel's metadata names, or `None` if it is no mark.
     pub(crate) fn marked(metadata: &[u8]) -> Option<Mode> {
         let end = metadata.iter().rposition(|byte| *byte != 0);
         let text = &metadata[..end.map_or(0, |last| last + 1)];
@@ -54,7 +55,7 @@ impl Mode {
         all.into_iter().find(|mode| mode.mark().as_bytes() == text)
     }
 
-    /// The mark: metadata that says this mode.
+    /// Returns the mark: metadata that names this mode.
     pub(crate) fn mark(self) -> String {
         format!("{MARK}{}", self.flag())
     }
@@ -68,13 +69,14 @@ impl Mode {
     }
 }
 
-/// Opens the channel, or makes it with the mark of `mode`; asks `check` about the mark that it has; takes a role.
+/// Opens the channel, or makes it with the mark of `mode`; passes its mark to `check`; then takes a
+/// role.
 pub(crate) fn take<Handle, Checked>(
     builder: &Builder,
     mode: Option<Mode>,
     name: &str,
     check: impl Fn(Option<Mode>) -> Result<Checked, Failure>,
-    role: fn(&Channel) -> Result<Handle, Error>,
+    role: fn(&Channel) -> Result<Handle, SetupError>,
 ) -> Result<(Handle, Checked), Failure> {
     let mark = mode.map(Mode::mark).unwrap_or_default();
     let builder = builder.clone().metadata(mark.as_bytes());
@@ -82,17 +84,19 @@ pub(crate) fn take<Handle, Checked>(
         let channel = builder.open_or_create(name)?;
         let checked = check(Mode::marked(channel.metadata()))?;
         match role(&channel) {
-            // Somebody removed the channel before we had the role; the next one may have another mark.
-            Err(Error::NotFound { .. } | Error::Replaced { .. }) => {}
+            // Somebody removed the channel before we had the role; the next channel may have
+            // another mark.
+            Err(SetupError::NotFound { .. }) => {}
             taken => return Ok((taken?, checked)),
         }
     }
 }
 
-/// Returns how `send` cuts its input for a channel with this mark.
+/// Returns the way in which `send` cuts its input for a channel with this mark.
 ///
-/// `recv` writes the same bytes whether they came raw or as lines. So lines may go where nothing is promised of
-/// the records. Frames may not: a `recv` that does not expect them would drop the lengths.
+/// `recv` writes the same bytes for raw records and for lines. So `send` may send lines to a
+/// channel whose records carry no promise. It may not send frames there: a `recv` that does not
+/// expect them would drop the lengths.
 pub(crate) fn to_send(
     name: &str,
     asked: Option<Mode>,
@@ -112,10 +116,10 @@ pub(crate) fn to_send(
     Err(refusal("send", name, asked, found, advice))
 }
 
-/// Returns how `recv` writes the records of a channel with this mark.
+/// Returns the format in which `recv` writes the records of a channel with this mark.
 ///
-/// `--raw` only asks for the bytes, which every channel has. `--framed` suits a channel without a mark, too: the
-/// programs that share it made its records as they are, and frames keep them apart.
+/// `--raw` only asks for the bytes, which every channel has. `--framed` also suits a channel
+/// without a mark: the programs that share it made its records, and frames keep these apart.
 pub(crate) fn to_write(
     name: &str,
     asked: Option<Mode>,
@@ -171,7 +175,7 @@ mod tests {
             let mark = mode.mark();
             metadata[..mark.len()].copy_from_slice(mark.as_bytes());
             assert_eq!(Mode::marked(&metadata), Some(mode));
-            // Anything more is somebody else's.
+            // Metadata with anything more belongs to another program.
             metadata[mark.len() + 1] = b'x';
             assert_eq!(Mode::marked(&metadata), None);
         }

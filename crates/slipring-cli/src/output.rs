@@ -1,5 +1,5 @@
-//! Standard output, as the verbs write it that pass messages on: in large pieces, and never so that a signal
-//! would have to wait for whoever reads it.
+//! Writes standard output for the verbs that pass messages on. It writes large pieces, and never
+//! blocks: a signal would otherwise have to wait for the reader of the output.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -11,21 +11,21 @@ use rustix::net::{SendFlags, send};
 use crate::exit::Failure;
 use crate::signals::Signals;
 
-/// Records at least so long are written from where they lie.
+/// Records of at least this length are written in place.
 const DIRECT: usize = 16 << 10;
-/// About so much is kept before it is written.
+/// About this many bytes are kept before they are written.
 pub(crate) const BATCH: usize = 64 << 10;
 
-/// How records are told apart.
+/// The way in which records are separated.
 #[derive(Clone, Copy)]
 pub(crate) enum Format {
-    /// Not at all: only their bytes are written.
+    /// No separation: only the bytes are written.
     Bytes,
-    /// The length before each, as u32 little-endian.
+    /// Each record follows its length, as u32 little-endian.
     Framed,
 }
 
-/// How standard output is written so that a write does not block.
+/// The way in which a write to standard output avoids blocking.
 enum Way {
     /// A file: writes to it do not wait for a reader.
     File,
@@ -33,14 +33,14 @@ enum Way {
     Own(OwnedFd),
     /// A socket: each send says by itself that it does not block.
     Socket,
-    /// Anything else: wait until it is writable, and write no more than then fits for certain.
+    /// Anything else: wait until it is writable, and write only as much as then fits for certain.
     Polled,
 }
 
 /// A pipe that is writable takes this many bytes without blocking (`PIPE_BUF`).
 const SMALL: usize = 4096;
 
-/// Standard output, with what is on its way there.
+/// Standard output, with the bytes that are kept for it.
 pub(crate) struct Output {
     format: Format,
     way: Way,
@@ -48,8 +48,9 @@ pub(crate) struct Output {
 }
 
 impl Output {
-    /// Writes to a pipe must not block, or a signal would have to wait for its reader. `O_NONBLOCK`
-    /// belongs to the description, which we share with others; so we open one of our own.
+    /// Opens standard output for writes that do not block: with a blocked write, a signal would
+    /// have to wait for the pipe's reader. `O_NONBLOCK` belongs to the description, which we share
+    /// with others; so we open one of our own.
     pub(crate) fn stdout(format: Format) -> Output {
         let kind = rustix::fs::fstat(rustix::stdio::stdout())
             .map(|stat| FileType::from_raw_mode(stat.st_mode));
@@ -77,7 +78,7 @@ impl Output {
         }
     }
 
-    /// One write of what fits now; `AGAIN` if nothing does.
+    /// Writes once, as much as fits now, and returns the count, or `AGAIN` if nothing fits.
     fn write_some(&self, bytes: &[u8]) -> rustix::io::Result<usize> {
         match self.way {
             Way::File | Way::Own(_) => rustix::io::write(self.fd(), bytes),
@@ -92,7 +93,7 @@ impl Output {
         }
     }
 
-    /// How many bytes are kept for `flush`.
+    /// Returns the number of bytes that are kept for `flush`.
     pub(crate) fn kept(&self) -> usize {
         self.pending.len()
     }
@@ -117,7 +118,7 @@ impl Output {
         Ok(())
     }
 
-    /// Writes what was kept.
+    /// Writes the kept bytes.
     pub(crate) fn flush(&mut self, signals: &Signals) -> Result<(), Failure> {
         let pending = std::mem::take(&mut self.pending);
         let written = self.write(&pending, signals);

@@ -1,4 +1,5 @@
-//! Progress on standard error, where that is a terminal that the answer does not go to; silence elsewhere.
+//! Shows progress on standard error, if that is a terminal and the answer does not go there; is
+//! silent elsewhere.
 
 use std::fmt::Write;
 use std::io::IsTerminal;
@@ -7,15 +8,16 @@ use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressState, ProgressStyl
 
 use crate::text;
 
-/// A bar, or nothing.
+/// A bar, or `None` for no bar.
 pub(crate) struct Progress(Option<ProgressBar>);
 
-/// Whether anybody would see a bar.
+/// Returns `true` if standard error is a terminal, so that somebody would see a bar.
 pub(crate) fn wanted() -> bool {
     std::io::stderr().is_terminal()
 }
 
-/// Whether standard output is the terminal that a bar would be on: each would overwrite the other.
+/// Returns `true` if standard output is the terminal that a bar would be on: each would overwrite
+/// the other.
 fn shared() -> bool {
     let terminal = |stat: rustix::fs::Stat| (stat.st_dev, stat.st_ino, stat.st_rdev);
     let [stdout, stderr] = [rustix::stdio::stdout(), rustix::stdio::stderr()]
@@ -24,8 +26,8 @@ fn shared() -> bool {
 }
 
 impl Progress {
-    /// As [`bytes`](Progress::bytes), for a verb that writes to standard output meanwhile: no bar if that is
-    /// the same terminal.
+    /// Shows bytes as [`bytes`](Progress::bytes) does, for a verb that writes to standard output
+    /// meanwhile: there is no bar if both are the same terminal.
     pub(crate) fn beside_output(verb: &'static str) -> Progress {
         match shared() {
             true => Progress(None),
@@ -33,7 +35,7 @@ impl Progress {
         }
     }
 
-    /// Bytes: a bar if their number is known, a count if not.
+    /// Shows bytes: a bar if their number is known, a count if not.
     pub(crate) fn bytes(verb: &'static str, total: Option<u64>) -> Progress {
         let template = match total {
             Some(_) => "{msg} {bytes}/{total_bytes} [{wide_bar}] {byte_rate} {eta}",
@@ -42,13 +44,13 @@ impl Progress {
         Progress::new(verb, total, template)
     }
 
-    /// Messages of a known number.
+    /// Shows messages of a known number.
     pub(crate) fn messages(what: &'static str, total: u64) -> Progress {
         let template = "{msg} {human_pos}/{human_len} [{wide_bar}] {rate}";
         Progress::new(what, Some(total), template)
     }
 
-    /// Messages that nobody knows the number of.
+    /// Shows messages of an unknown number.
     pub(crate) fn counted(what: &'static str) -> Progress {
         Progress::new(what, None, "{msg} {human_pos} messages {rate} {elapsed}")
     }
@@ -75,7 +77,7 @@ impl Progress {
         Progress(Some(bar))
     }
 
-    /// So much more is done.
+    /// Adds `amount` to the work that is done.
     #[inline]
     pub(crate) fn add(&self, amount: u64) {
         if let Some(bar) = &self.0 {
@@ -90,14 +92,14 @@ impl Progress {
         }
     }
 
-    /// So much is done altogether.
+    /// Sets the work that is done altogether.
     pub(crate) fn set(&self, done: u64) {
         if let Some(bar) = &self.0 {
             bar.set_position(done);
         }
     }
 
-    /// Says something on standard error without breaking the bar.
+    /// Prints a line on standard error without breaking the bar.
     pub(crate) fn say(&self, what: &str) {
         match &self.0 {
             Some(bar) => bar.suspend(|| crate::exit::complain(what)),
@@ -106,7 +108,7 @@ impl Progress {
     }
 }
 
-/// Writes what the bar says is done per second, once that can be told.
+/// Writes the bar's rate per second, once it can be told.
 fn write_rate(state: &ProgressState, out: &mut dyn Write, show: impl FnOnce(u64) -> String) {
     let measured = text::rate(state.pos() as f64, state.elapsed());
     let rate = measured.map(|_| state.per_sec());

@@ -1,8 +1,8 @@
-//! `slipring recv`: a channel to standard output.
+//! `slipring recv`: copies a channel to standard output.
 //!
-//! A record is released only after it was written: if nobody reads the output any more, or a signal
-//! comes while it is stuck, the record stays in the channel for the next `recv`, which writes it
-//! anew from its start. The end of the stream is acknowledged last; from then on it is history.
+//! A record is released only after it was written. If the reader of the output is gone, or a signal
+//! comes while the write is stuck, the record stays in the channel. The next `recv` writes it anew
+//! from its start. The end of the stream is acknowledged last; after that it is not reported again.
 
 use slipring::bytes::{Channel, Consumer};
 use slipring::{End, Error};
@@ -18,17 +18,18 @@ use crate::signals::{Signals, TICK};
 /// Write a channel to standard output, until its sender finishes
 ///
 /// Exits with 0 only if the sender finished; see the codes in `slipring --help`. An end that an
-/// earlier recv has seen is history: this one waits for the next sender.
+/// earlier recv has reported is not reported again: this recv waits for the next sender.
 ///
-/// Without a flag, recv follows the channel's mark (see `slipring send --help`): it writes frames from a channel that
-/// is marked --framed, and the bytes as they are from any other. If recv makes the channel, its flag is the mark;
-/// without one the channel has no mark, and takes raw bytes and lines, but no frames. recv refuses --lines without
-/// that mark, and --framed if the mark is --raw or --lines.
+/// Without a flag, recv follows the channel's mark (see `slipring send --help`). It writes frames
+/// from a channel that is marked --framed, and the bytes as they are from any other. If recv makes
+/// the channel, its flag is the mark. Without a flag the new channel has no mark, and takes raw
+/// bytes and lines, but no frames. recv refuses --lines without that mark, and --framed if the mark
+/// is --raw or --lines.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// The channel: `topic` or `domain/topic`; made if it does not exist
-    name: String,
-    /// Write the bytes as they are, from any channel; of frames only their bytes
+    pub(crate) name: String,
+    /// Write the bytes as they are, from any channel; write only the payload of frames
     #[arg(long, group = "mode")]
     raw: bool,
     /// Write lines as they were sent; refuse a channel that is not marked --lines
@@ -37,10 +38,10 @@ pub(crate) struct Args {
     /// Write each record as a frame: its length as u32 little-endian, then its bytes
     #[arg(long, group = "mode")]
     framed: bool,
-    /// Go on with the next sender, until a signal; each end is told on standard error
+    /// Go on with the next sender until a signal; report each end on standard error
     #[arg(long)]
     follow: bool,
-    /// Remove the channel at the end, unless somebody else has come to use it
+    /// Remove the channel at the end, unless another process has come to use it
     #[arg(long)]
     remove: bool,
     #[command(flatten)]
@@ -62,7 +63,8 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     })?;
     args.shape.tell(&args.name, &rx.differences());
     match recv(&mut rx, format, args.follow, &signals) {
-        // Dropping the consumer acknowledges the end, now that all is written; and then removes the channel.
+        // All is written, so dropping the consumer acknowledges the end; then `recv` removes the
+        // channel.
         Ok(End::Finished) => Ok(()),
         Ok(end) => Err(Failure::Ended(end)),
         Err(failure) => {
@@ -88,7 +90,8 @@ fn recv(
             Err(Error::Disconnected(end)) if follow => {
                 let ended = Failure::Ended(end);
                 bar.say(&format!("{ended}; waiting for the next one"));
-                // Takes note of this end. What a sender left that came and went meanwhile, the next read finds.
+                // Takes note of this end. If another sender came and went meanwhile, the next read
+                // finds its records.
                 match rx.wait_for_producer(TICK) {
                     Ok(()) | Err(Error::TimedOut) => continue,
                     Err(error) => return Err(error.into()),
@@ -101,13 +104,13 @@ fn recv(
     }
 }
 
-/// Writes some records and releases them; on a failure none is released.
+/// Writes some records and releases them; on a failure it releases none.
 fn pass_on(rx: &mut Consumer, output: &mut Output, signals: &Signals) -> Result<u64, Failure> {
     let mut records = rx.try_read_batch(usize::MAX)?;
     let mut passed = 0;
     let written = (|| {
         while passed < BATCH {
-            match records.next().map_err(Error::from)? {
+            match records.next()? {
                 Some(record) => {
                     output.put(record, signals)?;
                     passed += record.len().max(8);

@@ -1,36 +1,38 @@
-//! `slipring rm`: removes channels that nobody uses, corrupt ones included, and says which. One that is in use is
-//! left as it is, and the others are removed all the same.
+//! `slipring rm`: removes channels that nobody uses, including corrupt ones, and prints their
+//! names. It leaves a channel that is in use as it is, and removes the others all the same.
 
 use std::time::Duration;
 
-use slipring::{Error, Name, inspect};
+use slipring::{Name, SetupError, inspect};
 
 use crate::exit::{Failure, complain};
 use crate::text;
 
 /// Remove named channels that are not in use
 ///
-/// Prints a line for each channel that it removed. What is unread in them is lost. A channel outlives its
-/// processes until it is removed: `slipring rm --unused --older-than 7d` clears away what nobody came back to.
+/// Prints a line for each channel that it removed. Unread messages in them are lost. A channel
+/// outlives its processes until it is removed: `slipring rm --unused --older-than 7d` removes those
+/// that nobody came back to.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// The channels, by name, or by a quoted pattern: `*` stands for any characters and `?` for one, of one
-    /// part of the name: 'cam/*'
+    /// The channels, by name or by a quoted pattern such as 'cam/*': `*` stands for any characters
+    /// and `?` for one, within one part of the name
     #[arg(value_name = "NAME", required_unless_present_any = ["domain", "unused", "older_than"])]
     names: Vec<String>,
-    /// All channels of this domain
+    /// Remove all channels of this domain
     #[arg(long)]
     domain: Vec<String>,
     /// Leave channels in use without complaint; without names, remove all others
     #[arg(long)]
     unused: bool,
-    /// Leave channels that were made, taken or waited on since then: 90s, 30m, 12h, 7d; implies --unused
+    /// Leave channels that were made, taken or waited on more recently: 90s, 30m, 12h, 7d; implies
+    /// --unused
     #[arg(long, value_name = "AGE", value_parser = text::parse_age)]
     older_than: Option<Duration>,
 }
 
 impl Args {
-    /// Whether channels that cannot be removed now are passed over.
+    /// Returns `true` if `rm` passes over channels that it cannot remove now.
     fn choosy(&self) -> bool {
         self.unused || self.older_than.is_some()
     }
@@ -46,9 +48,9 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         match remove(&name, args) {
             Ok(true) => text::answer(format!("removed {name}"))?,
             Ok(false) => {}
-            Err(Error::InUse { .. }) if args.choosy() => {}
-            // Somebody else was faster.
-            Err(Error::NotFound { .. }) if !exact => {}
+            Err(SetupError::InUse { .. }) if args.choosy() => {}
+            // Somebody else removed it first.
+            Err(SetupError::NotFound { .. }) if !exact => {}
             Err(error) => complain(&error.into()),
         }
     }
@@ -59,14 +61,14 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     }
 }
 
-/// The channels that the arguments name, each once, and whether by their exact names.
+/// Returns the channels that the arguments name, each once, and whether by their exact names.
 fn chosen(
     args: &Args,
     complain: &mut impl FnMut(&Failure),
 ) -> Result<Vec<(String, bool)>, Failure> {
     let mut patterns = args.names.clone();
     for domain in &args.domain {
-        // Refused if it is none.
+        // This refuses a domain that is not valid.
         Name::new(&format!("{domain}/x"))?;
         patterns.push(format!("{domain}/*"));
     }
@@ -107,8 +109,8 @@ fn chosen(
     Ok(chosen)
 }
 
-/// Removes a channel, if it is old enough; returns whether it did.
-fn remove(name: &str, args: &Args) -> Result<bool, Error> {
+/// Removes a channel if it is old enough; returns `true` if it did.
+fn remove(name: &str, args: &Args) -> Result<bool, SetupError> {
     if let Some(age) = args.older_than
         && inspect::stat(name)?.idle().is_none_or(|idle| idle < age)
     {
@@ -117,7 +119,7 @@ fn remove(name: &str, args: &Args) -> Result<bool, Error> {
     inspect::remove(name).map(|()| true)
 }
 
-/// Returns whether a name is of this pattern: neither `*` nor `?` stands for a `/`.
+/// Returns `true` if a name matches this pattern: neither `*` nor `?` stands for a `/`.
 fn matches(pattern: &[u8], name: &[u8]) -> bool {
     match (pattern, name) {
         ([], []) => true,

@@ -1,26 +1,26 @@
-//! Taking the one role of a channel: whoever had it may still be on its way out.
+//! Takes the one role of a channel: the previous holder may still be on its way out.
 
 use std::time::{Duration, Instant};
 
-use slipring::Error;
+use slipring::SetupError;
 
 use crate::exit::Failure;
 use crate::signals::Signals;
 
-/// How often a role that is taken is asked for again.
+/// The interval between two requests for a role that is taken.
 const AGAIN: Duration = Duration::from_millis(5);
 
-/// How long to wait for the role
+/// The wait for the role
 #[derive(clap::Args)]
 pub(crate) struct Role {
-    /// Wait so long if another process holds the role; fractions are allowed
+    /// Wait this long if another process holds the role; fractions are allowed
     #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
     wait: Duration,
 }
 
 impl Role {
-    /// Calls `take` until the role is free. A process that was killed holds its role until the kernel has
-    /// cleared it away, which may be after its parent knows of its death.
+    /// Calls `take` until the role is free. A process that was killed holds its role until the
+    /// kernel has cleared it away. That may be after its parent knows of its death.
     pub(crate) fn take<T>(
         &self,
         signals: &Signals,
@@ -29,9 +29,9 @@ impl Role {
         let begun = Instant::now();
         loop {
             match take() {
-                Err(Failure::Slipring(Error::RoleTaken { .. } | Error::Recovering { .. }))
-                    if begun.elapsed() < self.wait =>
-                {
+                Err(Failure::Slipring(
+                    SetupError::RoleTaken { .. } | SetupError::Recovering { .. },
+                )) if begun.elapsed() < self.wait => {
                     signals.check()?;
                     std::thread::sleep(AGAIN.min(self.wait));
                 }

@@ -1,12 +1,13 @@
-//! `slipring send`: standard input into a channel, straight into its memory.
+//! `slipring send`: reads standard input straight into a channel's memory.
 //!
-//! Raw, each `read(2)` goes into reserved space of the ring and is committed as one record. What was read
-//! is in the channel before anything else happens, so nothing read is ever lost: without a receiver
-//! the sender waits for one, however often they come and go. End of input finishes the stream; a
-//! signal leaves it as *aborted*, after what was read.
+//! In raw mode each `read(2)` goes into reserved space of the ring and is committed as one record.
+//! The bytes are in the channel before anything else happens, so nothing read is ever lost. Without
+//! a receiver the sender waits for one, however often receivers come and go. End of input finishes
+//! the stream. A signal leaves it as *aborted*, after the bytes that were read.
 //!
-//! Lines and frames are cut out of a buffer (see [`cut`](crate::cut)). The same holds for them, but that a signal
-//! drops a frame of which only a part was read, and SIGKILL a line whose end was not read.
+//! Lines and frames are cut out of a buffer (see [`cut`](crate::cut)). The same holds for them,
+//! with two exceptions: a signal drops a frame of which only a part was read, and SIGKILL drops a
+//! line whose end was not read.
 
 use std::time::Duration;
 
@@ -26,16 +27,17 @@ use crate::signals::{Signals, TICK};
 
 /// Read standard input into a channel; its end closes the channel
 ///
-/// Beside `slipring recv NAME` it carries any file, whichever of the two starts first.
+/// Together with `slipring recv NAME` it carries any file, whichever of the two starts first.
 ///
-/// Whoever makes the channel (send, recv or create) marks it with its flag, --raw, --lines or --framed, and the mark
-/// stays. Give both ends the same flag, and either may come first. send refuses what the mark contradicts: --framed
-/// and the mark --framed need each other, and the mark --lines excludes --raw. Without a flag send sends lines to a
-/// channel that is marked --lines, and otherwise raw bytes. `slipring stat` shows the mark as metadata.
+/// The command that makes the channel (send, recv or create) marks it with its flag, --raw, --lines
+/// or --framed. The mark stays. Give both ends the same flag, and either may come first. send
+/// refuses a flag that the mark contradicts: --framed and the mark --framed need each other, and
+/// the mark --lines excludes --raw. Without a flag, send sends lines to a channel that is marked
+/// --lines, and otherwise raw bytes. `slipring stat` shows the mark as metadata.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// The channel: `topic` or `domain/topic`; made if it does not exist
-    name: String,
+    pub(crate) name: String,
     /// Send each piece as it was read (the default); recv writes the same bytes
     #[arg(long, group = "mode")]
     raw: bool,
@@ -98,10 +100,10 @@ fn send(tx: &mut Producer, chunk: usize, signals: &Signals) -> Result<(), Failur
     }
 }
 
-/// As `send`, but what is read goes through the cutter.
+/// Does the same as `send`, but passes the input through the cutter.
 fn send_cut(tx: &mut Producer, mut cutter: Cutter, signals: &Signals) -> Result<(), Failure> {
     let sent = cut(tx, &mut cutter, signals);
-    // However it ended: what was read of the last line is sent.
+    // However the loop ended, the part of the last line that was read is sent.
     cutter.push_rest(tx)?;
     sent
 }
@@ -127,8 +129,8 @@ fn cut(tx: &mut Producer, cutter: &mut Cutter, signals: &Signals) -> Result<(), 
     }
 }
 
-/// Does not begin before the end of the stream before this one was read: a receiver could not tell
-/// the two apart.
+/// Waits until the end of the previous stream was read: a receiver could not tell the two streams
+/// apart.
 fn after_unread_end(tx: &Producer, signals: &Signals, bar: &Progress) -> Result<(), Failure> {
     if tx.follows_unread_end() {
         bar.say("the stream before this one is not read to its end; waiting for a receiver");
@@ -144,7 +146,8 @@ fn after_unread_end(tx: &Producer, signals: &Signals, bar: &Progress) -> Result<
     Ok(())
 }
 
-/// Waits until a whole chunk can be reserved: for space, and if need be for a receiver, which it tells once.
+/// Waits until a whole chunk can be reserved: for space, and if need be for a receiver. It reports
+/// that wait once.
 fn room(
     tx: &mut Producer,
     chunk: usize,
@@ -184,11 +187,11 @@ fn next_consumer(tx: &mut Producer, signals: &Signals) -> Result<(), Failure> {
     }
 }
 
-/// Standard input, as far as waiting for it goes.
+/// Standard input, and the means to wait for it.
 struct Input {
-    /// A regular file is always ready.
+    /// `true` for a regular file, which is always ready.
     ready: bool,
-    /// How much will come, if that is known.
+    /// The number of bytes that will come, if that is known.
     total: Option<u64>,
 }
 
@@ -200,7 +203,7 @@ impl Input {
             stat.filter(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile);
         let total = file.and_then(|stat| {
             let left = (stat.st_size as u64).checked_sub(rustix::fs::tell(stdin).ok()?)?;
-            // Files of /proc say 0 and have something.
+            // Files of /proc report a size of 0 and have content.
             (left > 0).then_some(left)
         });
         Input {
@@ -209,7 +212,7 @@ impl Input {
         }
     }
 
-    /// Waits until a read would not block, or a signal asks us to go.
+    /// Waits until a read would not block, or a signal asks us to stop.
     fn wait(&self, tx: &Producer, signals: &Signals) -> Result<(), Failure> {
         if self.ready {
             return signals.check();

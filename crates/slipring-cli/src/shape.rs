@@ -1,4 +1,5 @@
-//! How large a channel `send` or `recv` makes, if it is the first to come. What exists wins, and is told.
+//! Holds the size of a channel that `send` or `recv` makes if it comes first. An existing channel
+//! keeps its own size, and the verb reports the difference.
 
 use std::time::Duration;
 
@@ -8,19 +9,19 @@ use slipring::bytes::Builder;
 use crate::exit::complain;
 use crate::text;
 
-/// A ring that stays in the nearest cache, and still takes many reads of a pipe's 64 KiB.
+/// A ring of this size stays in the nearest cache, and still takes many reads of a pipe's 64 KiB.
 const RING: usize = 512 << 10;
-/// What a pipe holds by default: no read of one brings more.
+/// A pipe holds this much by default: no read from one brings more.
 const CHUNK: usize = 64 << 10;
 
-/// How often a verb that sleeps looks whether the other end died. Idle, it costs some 30 us a time; and
-/// whoever waits for a file is not in a hurry to hear of a death.
+/// A sleeping verb checks at this interval that the other end is alive. When idle, each check costs
+/// some 30 us. A user who waits for a file is not in a hurry to hear of a death.
 const CHECK_EVERY: Duration = Duration::from_millis(20);
 
 /// The shape of a channel that does not exist yet
 #[derive(clap::Args)]
 pub(crate) struct Shape {
-    /// Bytes of the ring, a power of two, if the channel is to be made
+    /// Bytes of the ring, a power of two, if this command makes the channel
     #[arg(long, value_parser = text::parse_bytes)]
     ring: Option<usize>,
     /// The largest record in bytes [default: 64K, at most a quarter of the ring]
@@ -29,7 +30,7 @@ pub(crate) struct Shape {
 }
 
 impl Shape {
-    /// The largest record.
+    /// Returns the size of the largest record.
     pub(crate) fn chunk(&self) -> usize {
         self.chunk.unwrap_or((self.ring() / 4).clamp(8, CHUNK))
     }
@@ -38,7 +39,8 @@ impl Shape {
         self.ring.unwrap_or(RING)
     }
 
-    /// Says on standard error, in one line, if a channel that exists has other sizes than the flags asked for.
+    /// Reports on standard error, in one line, if an existing channel has other sizes than the
+    /// flags asked for.
     pub(crate) fn tell(&self, name: &str, differences: &[Difference]) {
         let asked = |difference: &&Difference| match difference.word {
             "capacity" => self.ring.is_some(),
@@ -54,7 +56,7 @@ impl Shape {
         }
     }
 
-    /// How the channel is to be made.
+    /// Returns a builder for the channel.
     pub(crate) fn builder(&self) -> Builder {
         Builder::new(self.ring())
             .max_record(self.chunk())

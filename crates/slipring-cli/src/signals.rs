@@ -1,6 +1,8 @@
-//! Being asked to go: SIGINT, SIGTERM and SIGHUP set a flag, and the verbs look at it at least ten times a
-//! second, wherever they wait. So they leave their role in an orderly way. Where they wait for a descriptor, the
-//! signal ends the wait at once, also one that comes just before it: it fills a pipe that is waited for as well.
+//! Handles requests to stop: SIGINT, SIGTERM and SIGHUP set a flag, and the verbs look at it at
+//! least ten times a second, wherever they wait. So they leave their role in an orderly way.
+//!
+//! Where a verb waits for a descriptor, the signal ends the wait at once, even a signal that comes
+//! just before it. To that end the signal fills a pipe, and the verb waits for that pipe as well.
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -15,20 +17,21 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use crate::exit::Failure;
 use crate::inherited;
 
-/// How long any wait may last before the flag is looked at.
+/// The longest wait before the verb looks at the flag.
 pub(crate) const TICK: Duration = Duration::from_millis(100);
 
 /// The flag, and the pipe.
 pub(crate) struct Signals {
     flag: Arc<AtomicUsize>,
-    /// Readable once a signal has come; never emptied.
+    /// Becomes readable once a signal has come; never emptied.
     come: OwnedFd,
-    /// Ours, so that the pipe is not hung up where all signals are ignored.
+    /// Our writing end, so that the pipe is not hung up where all signals are ignored.
     _filled: OwnedFd,
 }
 
 impl Signals {
-    /// From now on these signals only set the flag, and then fill the pipe. A signal that the starter had ignored stays ignored.
+    /// Catches these signals: from now on each only sets the flag, and then fills the pipe. A
+    /// signal that the starter ignored stays ignored.
     pub(crate) fn catch() -> Result<Signals, Failure> {
         let failed = |error| Failure::io("catch signals", error);
         let flag = Arc::new(AtomicUsize::new(0));
@@ -49,7 +52,7 @@ impl Signals {
         })
     }
 
-    /// `Signal` if one has come.
+    /// Fails with `Signal` if one has come.
     #[inline]
     pub(crate) fn check(&self) -> Result<(), Failure> {
         match self.flag.load(Ordering::Relaxed) {
@@ -58,7 +61,8 @@ impl Signals {
         }
     }
 
-    /// Waits for a descriptor, at most a [`TICK`]: whether it is ready. `Signal` if one has come.
+    /// Waits for a descriptor for at most a [`TICK`], and returns `true` if it is ready. Fails with
+    /// `Signal` if one has come.
     pub(crate) fn wait(
         &self,
         descriptor: BorrowedFd<'_>,

@@ -1,11 +1,12 @@
-//! `slipring stat`: all that can be known of one channel, read-only: no seat is taken, no word is
-//! written, nobody waits.
+//! `slipring stat`: shows all that can be known of one channel. It only reads: it takes no seat,
+//! writes no word, and makes nobody wait.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 use slipring::broadcast::WhenFull;
 use slipring::inspect::{self, SeatStat, SeatState, Stat};
+use slipring::spec::Unit;
 use slipring::{Name, Role, bytes};
 
 use crate::exit::Failure;
@@ -16,7 +17,7 @@ use crate::text;
 pub(crate) struct Args {
     /// The channel: `topic` or `domain/topic`
     name: String,
-    /// Print it as JSON
+    /// Print the channel as JSON
     #[arg(long)]
     json: bool,
 }
@@ -30,7 +31,8 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     }
 }
 
-/// How figures of this channel are to be read: bytes for `bytes`, slots for the others.
+/// Returns the unit of this channel's figures and their format: bytes for `bytes`, slots for the
+/// others.
 pub(crate) fn units(stat: &Stat) -> (&'static str, fn(u64) -> String) {
     if is_bytes(stat) {
         ("", text::bytes)
@@ -40,10 +42,10 @@ pub(crate) fn units(stat: &Stat) -> (&'static str, fn(u64) -> String) {
 }
 
 fn is_bytes(stat: &Stat) -> bool {
-    stat.geometry.kind.name() == "bytes"
+    stat.geometry.kind.spec().unit == Unit::Bytes
 }
 
-/// A channel for programs, as `stat` and `ls` print it.
+/// Returns a channel as JSON for programs, as `stat` and `ls` print it.
 pub(crate) fn as_json(name: &str, stat: &Stat) -> Value {
     let header = &stat.header;
     let mut out = json!({
@@ -89,7 +91,7 @@ pub(crate) fn as_json(name: &str, stat: &Stat) -> Value {
             continue;
         }
         about["index"] = seat.index.into();
-        about["waited_for"] = seat.member.into();
+        about["waited_for"] = seat.waited_for.into();
         about["lag"] = lag(stat, seat).into();
         about["lagged"] = seat.lagged.into();
         if let Some(consumers) = out["consumers"].as_array_mut() {
@@ -122,10 +124,10 @@ fn seat_json(seat: &SeatStat) -> Value {
 }
 
 fn is_broadcast(stat: &Stat) -> bool {
-    stat.geometry.kind.name() == "broadcast"
+    stat.geometry.kind.spec().each_sees_all
 }
 
-/// The seats that are worth a line: the producer's, and those that somebody sat in.
+/// Returns the seats that are worth a line: the producer's, and those that were ever held.
 fn ever_held(stat: &Stat) -> impl Iterator<Item = &SeatStat> {
     let worth = |seat: &&SeatStat| match seat.role {
         Role::Producer => true,
@@ -180,7 +182,7 @@ fn as_text(name: &str, stat: &Stat) -> String {
     format!("{}\n{}", text::facts(&facts), seats(stat))
 }
 
-/// The seats' holders, then their figures: one table of both is wider than a terminal.
+/// Returns the seats' holders, then their figures: one table of both is wider than a terminal.
 fn seats(stat: &Stat) -> String {
     let mut holders = vec![
         ["SEAT", "STATE", "PID", "GENERATION", "SEEN"]
@@ -205,8 +207,9 @@ fn seats(stat: &Stat) -> String {
     )
 }
 
-/// Returns how much is unread, in slots or bytes. A ring that overwrites also holds messages that every consumer
-/// has read; so there only what the slowest held consumer can still read counts. `None` if none is held.
+/// Returns the unread amount, in slots or bytes. A ring that overwrites also holds messages that
+/// every consumer has read. There only messages that the slowest held consumer can still read
+/// count. `None` if no consumer's seat is held.
 pub(crate) fn unread(stat: &Stat) -> Option<u64> {
     if stat.geometry.when_full == WhenFull::Wait {
         return Some(stat.len);
@@ -216,9 +219,10 @@ pub(crate) fn unread(stat: &Stat) -> Option<u64> {
     held.map(|seat| stat.lag(seat).min(stat.len)).max()
 }
 
-/// Returns how far a consumer is behind. `None` once it left, unless it died and the producer still waits for it.
+/// Returns how far a consumer is behind. `None` once it left, unless it died and the producer still
+/// waits for it.
 fn lag(stat: &Stat, seat: &SeatStat) -> Option<u64> {
-    let waited_for = seat.member && stat.geometry.when_full == WhenFull::Wait;
+    let waited_for = seat.waited_for && stat.geometry.when_full == WhenFull::Wait;
     let behind = match seat.state {
         SeatState::Held => true,
         SeatState::Died => waited_for,
@@ -240,7 +244,7 @@ fn consumers(stat: &Stat) -> String {
     format!("{held} of {} seats held", stat.geometry.consumers)
 }
 
-/// Who keeps the producer from going on.
+/// Returns the name of the consumer that keeps the producer from going on.
 fn held_back(stat: &Stat, seat: &SeatStat) -> String {
     format!(
         "by consumer {} ({}), process {}, {} slots behind",
@@ -286,7 +290,8 @@ fn seat_figures(stat: &Stat, seat: &SeatStat) -> Vec<String> {
     row
 }
 
-/// The creator's bytes: as text if they are, else in hexadecimal; without the zeros at their end.
+/// Returns the creator's metadata, without the zeros at its end: as text if it is text, else in
+/// hexadecimal.
 fn metadata(bytes: &[u8]) -> Value {
     let end = bytes
         .iter()
@@ -310,7 +315,8 @@ fn created(ns: u64) -> String {
     }
 }
 
-/// The page size of the channel's data, as its file system says. (A hugetlbfs says its pages'.)
+/// Returns the page size of the channel's data, as its file system reports it. (A hugetlbfs reports
+/// its pages' size.)
 fn page_size(name: &str) -> Option<u64> {
     const HUGETLBFS: u64 = 0x9584_58f6;
     let name = Name::new(name).ok()?;

@@ -1,7 +1,7 @@
-//! `slipring tail`: the messages of a live `broadcast` channel, seen from outside.
+//! `slipring tail`: shows the messages of a live `broadcast` channel, seen from outside.
 //!
-//! It holds no seat, maps the channel read-only and is waited for by nobody: what it is too slow for it
-//! loses, counts, and tells of on standard error.
+//! It holds no seat and maps the channel read-only, and nobody waits for it. It loses the messages
+//! for which it is too slow, counts them, and reports them on standard error.
 
 use std::fmt::Write;
 use std::time::{Duration, Instant};
@@ -17,42 +17,45 @@ use crate::progress::Progress;
 use crate::signals::{Signals, TICK};
 use crate::text;
 
-/// So many bytes of a payload are shown on one line: with number and length they fit 80 columns.
+/// The number of payload bytes shown on one line: with number and length they fit 80 columns.
 const SHORT: usize = 24;
-/// How often it says at most what it lost, and how far it is.
+/// The shortest interval between two reports of lost messages and of progress.
 const SECOND: Duration = Duration::from_secs(1);
-/// After so many messages it looks at its clock.
+/// It looks at its clock once in this many messages.
 const LOOK: u64 = 1024;
 
 /// Show the messages of a broadcast channel as they come
 ///
-/// Takes no seat and is waited for by nobody, so it cannot slow the channel. What it is too slow for is
-/// told on standard error. Ends when the producer has; without a producer it waits for the next one. A
-/// channel that waits overwrites nothing that a consumer has not read, but tail is none: it sees all
-/// only if it keeps up with the slowest consumer.
+/// tail takes no seat and nobody waits for it, so it cannot slow the channel. It reports the
+/// messages that it was too slow for on standard error. It ends when the producer has; without a
+/// producer it waits for the next one. A channel that waits for its consumers overwrites nothing
+/// that one of them has not read. tail is not a consumer: it sees all messages only if it keeps up
+/// with the slowest consumer.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// The channel: `topic` or `domain/topic`
-    name: String,
-    /// Begin at the oldest message that is there
+    pub(crate) name: String,
+    /// Begin at the oldest message in the channel
     #[arg(long, group = "begin")]
     oldest: bool,
-    /// Begin behind the newest, with the next to come (the default)
+    /// Begin behind the newest message, with the next to come (the default)
     #[arg(long, group = "begin")]
     newest: bool,
     /// Begin at this message, counted from the channel's first, 0
     #[arg(long, group = "begin", value_name = "NUMBER")]
     from: Option<u64>,
-    /// End after so many messages
+    /// End after this many messages
     #[arg(short = 'n', long, value_name = "COUNT")]
     messages: Option<u64>,
     /// Show every byte, sixteen on a line
     #[arg(long, conflicts_with_all = ["json", "count"])]
     hex: bool,
-    /// One JSON object a line: `number`, and the bytes in hexadecimal; with --count: the figures
+    /// Print one JSON object a line: `number`, and the bytes in hexadecimal; with --count, print
+    /// the figures as JSON
     #[arg(long)]
     json: bool,
-    /// Only count; say at the end how many messages came and were lost, and the rate since the first came
+    /// Only count; print at the end the messages that came and were lost, and the rate since the
+    /// first came
     #[arg(long)]
     count: bool,
 }
@@ -88,7 +91,8 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let ended = tail.follow(&mut watch, args.messages, &signals);
     let ended = match ended {
         Err(Failure::BrokenPipe) => ended,
-        // Also what came before a signal: as far as it can be written at once.
+        // This also writes messages that came before a signal, as far as they can be written at
+        // once.
         ended => tail.output.flush(&signals).and(ended),
     };
     tail.tell_lost();
@@ -100,13 +104,13 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     match ended {
         Ok(None | Some(End::Finished)) => Ok(()),
         Ok(Some(end)) => Err(Failure::Left(end)),
-        // As of any verb that prints: nothing is kept, and nobody is there to be told.
+        // As with any verb that prints: no record is kept for later, and nobody reads the output.
         Err(Failure::BrokenPipe) => Err(Failure::Told(141)),
         Err(failure) => Err(failure),
     }
 }
 
-/// How a message is written.
+/// A function that writes a message as text.
 type Show = fn(Message<'_>, &mut String);
 
 struct Tail {
@@ -114,18 +118,19 @@ struct Tail {
     output: Output,
     line: String,
     bar: Option<Progress>,
-    /// When the first message came.
+    /// The time at which the first message came.
     began: Option<Instant>,
     seen: u64,
     lost: u64,
-    /// Lost, and not told of yet.
+    /// The number of lost messages that were not reported yet.
     untold: u64,
-    /// When it last told what was lost.
+    /// The time of the last report of lost messages.
     told: Option<Instant>,
 }
 
 impl Tail {
-    /// Shows messages until so many were, or the producer left: how.
+    /// Shows messages until the count is reached or the producer left, and returns the way in which
+    /// it ended.
     fn follow(
         &mut self,
         watch: &mut Watch,
@@ -178,7 +183,7 @@ impl Tail {
         Ok(())
     }
 
-    /// Says how things are, if it has not for a second.
+    /// Reports the present state, at most once a second.
     fn tick(&mut self) {
         if let Some(bar) = &self.bar {
             bar.set(self.seen);
@@ -239,7 +244,7 @@ fn as_json(message: Message<'_>, out: &mut String) {
     out.push_str("\"}\n");
 }
 
-/// As `hexdump -C`, under the message's number.
+/// Writes a message as `hexdump -C` does, under its number.
 fn as_dump(message: Message<'_>, out: &mut String) {
     let (number, len) = (message.number, message.payload.len());
     let _ = writeln!(out, "message {number}, {len} bytes");

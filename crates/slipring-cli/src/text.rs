@@ -1,4 +1,4 @@
-//! What goes to standard output, and how figures are written and read.
+//! Writes answers to standard output, and formats and parses figures.
 
 use std::io::{self, Write};
 use std::time::Duration;
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::exit::Failure;
 
-/// Prints an answer; a closed standard output is `BrokenPipe`, not a panic.
+/// Prints an answer; if standard output is closed, fails with `BrokenPipe` and does not panic.
 pub(crate) fn answer(text: impl AsRef<str>) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     let written = writeln!(out, "{}", text.as_ref().trim_end());
@@ -17,12 +17,13 @@ pub(crate) fn answer(text: impl AsRef<str>) -> Result<(), Failure> {
     }
 }
 
-/// Prints an answer for programs.
+/// Prints an answer for programs, as JSON.
 pub(crate) fn answer_json(value: &Value) -> Result<(), Failure> {
     answer(format!("{value:#}"))
 }
 
-/// Rows as columns: the first row is the head, the columns named in `right` are flush right.
+/// Returns rows as columns: the first row is the head, and the columns named in `right` are flush
+/// right.
 pub(crate) fn table(rows: &[Vec<String>], right: &[usize]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
@@ -50,11 +51,11 @@ pub(crate) fn table(rows: &[Vec<String>], right: &[usize]) -> String {
     out
 }
 
-/// The longest line that people's tables are given.
+/// The longest line of a table for people.
 const WIDTH: usize = 80;
 
-/// Facts as lines of `what  fact`. A long fact goes on below its beginning: cut at spaces, after a `/`, and within
-/// a word only if that is too long for a line.
+/// Returns facts as lines of `what  fact`. A long fact goes on below its beginning. It is cut at
+/// spaces, after a `/`, and within a word only if that is too long for a line.
 pub(crate) fn facts(facts: &[(&str, String)]) -> String {
     let lengths = facts.iter().map(|(what, _)| what.chars().count());
     let space = WIDTH - 2 - lengths.max().unwrap_or(0);
@@ -69,12 +70,13 @@ pub(crate) fn facts(facts: &[(&str, String)]) -> String {
     table(&rows, &[])
 }
 
-/// Lines of at most `space` characters. Of the text only the spaces at which it was cut are missing.
+/// Returns lines of at most `space` characters. Only the spaces at which the text was cut are
+/// missing.
 fn wrapped(text: &str, space: usize) -> Vec<String> {
     let mut rest: Vec<char> = text.chars().collect();
     let mut lines = Vec::new();
     while rest.len() > space {
-        // A space may be the first that no longer fits; a slash has to fit.
+        // A space may be the first character that no longer fits; a slash has to fit.
         let at_space = rest[..=space].iter().rposition(|c| *c == ' ');
         let at_slash = rest[..space].iter().rposition(|c| *c == '/');
         let end = at_space.max(at_slash.map(|at| at + 1));
@@ -86,7 +88,7 @@ fn wrapped(text: &str, space: usize) -> Vec<String> {
     lines
 }
 
-/// A number of bytes on the command line: `4096`, `64K`, `1M`, `2G` (powers of 1024).
+/// Parses a number of bytes on the command line: `4096`, `64K`, `1M`, `2G` (powers of 1024).
 pub(crate) fn parse_bytes(text: &str) -> Result<usize, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let unit = match text[digits.len()..].to_ascii_lowercase().as_str() {
@@ -104,7 +106,7 @@ pub(crate) fn parse_bytes(text: &str) -> Result<usize, String> {
         .ok_or_else(|| "that is more than this machine can address".into())
 }
 
-/// As [`parse_bytes`], but not zero.
+/// Parses a number of bytes as [`parse_bytes`] does, but refuses zero.
 pub(crate) fn parse_some_bytes(text: &str) -> Result<usize, String> {
     parse_bytes(text).and_then(|bytes| match bytes {
         0 => Err("it must be at least 1".into()),
@@ -112,7 +114,7 @@ pub(crate) fn parse_some_bytes(text: &str) -> Result<usize, String> {
     })
 }
 
-/// An age on the command line: `90s`, `30m`, `12h`, `7d`.
+/// Parses an age on the command line: `90s`, `30m`, `12h`, `7d`.
 pub(crate) fn parse_age(text: &str) -> Result<Duration, String> {
     let wrong = || {
         "use a number of seconds, minutes, hours or days, such as 90s, 30m, 12h or 7d".to_string()
@@ -132,7 +134,7 @@ pub(crate) fn parse_age(text: &str) -> Result<Duration, String> {
         .ok_or_else(wrong)
 }
 
-/// Bytes as people read them: `64 KiB`, exact where it is a round number.
+/// Returns bytes as people read them: `64 KiB`, exact where it is a round number.
 pub(crate) fn bytes(bytes: u64) -> String {
     const UNITS: [(u64, &str); 4] = [
         (1 << 40, "TiB"),
@@ -153,7 +155,7 @@ pub(crate) fn bytes(bytes: u64) -> String {
     format!("{bytes} B")
 }
 
-/// Bytes to the last one: `64 KiB` only if it is exactly that.
+/// Returns an exact number of bytes: `64 KiB` only if it is exactly that.
 pub(crate) fn exact(number: u64) -> String {
     if number.is_multiple_of(1 << 10) {
         bytes(number)
@@ -162,7 +164,7 @@ pub(crate) fn exact(number: u64) -> String {
     }
 }
 
-/// A count with its thousands apart: `1 000 000`.
+/// Returns a count with its thousands apart: `1 000 000`.
 pub(crate) fn count(number: u64) -> String {
     let digits = number.to_string();
     let mut out = String::new();
@@ -175,9 +177,10 @@ pub(crate) fn count(number: u64) -> String {
     out
 }
 
-/// A shorter run says more about the clock and the first wake-up than about the messages.
+/// The shortest run with a rate. A shorter one measures the clock and the first wake-up more than
+/// the messages.
 const SHORTEST: Duration = Duration::from_millis(1);
-/// What stands in place of a rate that could not be measured.
+/// The text in place of a rate that could not be measured.
 pub(crate) const TOO_SHORT: &str = "too short";
 
 /// Returns the amount per second, or `None` if the run was too short to time (below a millisecond).
@@ -185,12 +188,12 @@ pub(crate) fn rate(amount: f64, elapsed: Duration) -> Option<f64> {
     (elapsed >= SHORTEST).then(|| amount / elapsed.as_secs_f64())
 }
 
-/// A rate as `show` writes it, or `too short`.
+/// Returns a rate as `show` writes it, or `too short`.
 pub(crate) fn rate_or_too_short(rate: Option<f64>, show: impl FnOnce(f64) -> String) -> String {
     rate.map_or_else(|| TOO_SHORT.to_string(), show)
 }
 
-/// Nanoseconds as people read them.
+/// Returns nanoseconds as people read them.
 pub(crate) fn nanoseconds(ns: u64) -> String {
     match ns {
         0..10_000 => format!("{ns} ns"),

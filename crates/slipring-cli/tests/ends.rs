@@ -1,4 +1,5 @@
-//! How a stream ended is told apart, roles are never left behind, and an end is told once.
+//! Checks that each way to end a stream is reported as such, and once, and that no role is left
+//! behind.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
@@ -80,7 +81,8 @@ fn a_role_is_taken_once() {
 fn no_role_is_left_behind_by_sigint() {
     let place = Place::new();
     for generation in 1..=3 {
-        // The sender first: to a receiver alone, the last round's aborted sender would be news.
+        // The sender comes first: to a receiver alone, the last round's aborted sender would be
+        // news.
         let mut send = place.send_open(&["x"]);
         place.until_seat("x", "producer", "held", generation);
         let mut recv = place.recv_piped(&["x"]);
@@ -107,7 +109,7 @@ fn an_acknowledged_end_is_history() {
     place.until_seat("x", "consumer", "held", 2);
     fs::write(&input, "two").unwrap();
     assert_eq!(place.send(&["x"], &input).code(), Some(0));
-    // Had it taken the first end for news, it would have left with nothing.
+    // A receiver that took the first end for news would have left without a message.
     assert_eq!(recv.code(), Some(0));
     assert_eq!(fs::read(&first).unwrap(), b"one");
     assert_eq!(fs::read(&second).unwrap(), b"two");
@@ -160,7 +162,8 @@ fn shell(place: &Place, script: &str) -> std::process::Output {
     command.output().unwrap()
 }
 
-/// A closed descriptor fails the verb before it makes a channel, sends an end or takes a message.
+/// A verb with a closed descriptor fails before it makes a channel, sends an end or takes a
+/// message.
 #[test]
 fn closed_descriptors_touch_nothing() {
     let place = Place::new();
@@ -179,7 +182,7 @@ fn closed_descriptors_touch_nothing() {
     assert!(place.stat("x").is_none());
 }
 
-/// A verb refuses only those closed descriptors that it uses.
+/// A verb refuses a closed descriptor only if it uses it.
 #[test]
 fn unused_descriptors_may_be_closed() {
     let place = Place::new();
@@ -208,7 +211,7 @@ fn hangup_ends_like_termination() {
     assert_eq!((send, recv), (Some(129), Some(3)));
 }
 
-/// As nohup starts it: the signal that the starter had ignored does not end the sender.
+/// The sender starts as under nohup: a signal that its starter ignored does not end it.
 #[test]
 fn ignored_signals_stay_ignored() {
     let place = Place::new();
@@ -227,7 +230,7 @@ fn ignored_signals_stay_ignored() {
     assert_eq!(send.code(), Some(0));
 }
 
-/// A full socket as standard output does not keep a signal from its receiver.
+/// A receiver whose standard output is a full socket still obeys a signal.
 #[test]
 fn full_socket_lets_go() {
     let place = Place::new();
@@ -252,7 +255,8 @@ fn full_socket_lets_go() {
     assert_eq!(recv.code(), Some(143));
 }
 
-/// Whoever comes at once after a killed sender gets its role, however long the kernel takes to free it.
+/// A process that comes at once after a killed sender gets its role, however long the kernel takes
+/// to free it.
 #[test]
 fn killed_holders_refuse_nobody() {
     let place = Place::new();
@@ -260,7 +264,7 @@ fn killed_holders_refuse_nobody() {
     for generation in 1..=20 {
         place.until_seat("x", "producer", "held", generation);
         send.signal(Signal::KILL);
-        // Not waited for before the next one starts.
+        // The killed sender is not waited for before the next one starts.
         let next = place.send_open(&["x", "--wait", "60"]);
         let mut killed = std::mem::replace(&mut send, next);
         assert_eq!(killed.code(), None);
@@ -268,7 +272,7 @@ fn killed_holders_refuse_nobody() {
     place.until_seat("x", "producer", "held", 21);
 }
 
-/// `--follow` outlasts its senders, however they end, and says each end; a signal ends it.
+/// `--follow` outlasts its senders, however they end, and reports each end; a signal ends it.
 #[test]
 fn followers_outlast_their_senders() {
     let place = Place::new();
@@ -283,7 +287,7 @@ fn followers_outlast_their_senders() {
     killed.signal(Signal::KILL);
     assert_eq!(killed.code(), None);
     let mut said = std::io::BufReader::new(recv.0.stderr.take().unwrap()).lines();
-    // The third comes when the death was told, so that each end is told.
+    // The third sender comes after the death was reported, so that each end is reported.
     let mut told = said
         .by_ref()
         .take(2)
@@ -303,7 +307,7 @@ fn followers_outlast_their_senders() {
     assert_eq!(told[2], told[0]);
 }
 
-/// A sender that fills the channel before a receiver has come says once that it waits for one.
+/// A sender that fills the channel before a receiver has come reports once that it waits for one.
 #[test]
 fn lonely_senders_say_so_once() {
     let place = Place::new();
@@ -321,7 +325,7 @@ fn lonely_senders_say_so_once() {
     assert!(fs::read(&copy).unwrap() == fs::read(&input).unwrap());
 }
 
-/// A receiver that is merely slow is not taken for none.
+/// A sender does not take a slow receiver for a missing one.
 #[test]
 fn slow_receivers_count_as_receivers() {
     let place = Place::new();
@@ -330,7 +334,7 @@ fn slow_receivers_count_as_receivers() {
     place.until_seat("x", "consumer", "held", 1);
     fs::write(&input, common::noise(4 << 20, 10)).unwrap();
     let mut send = place.send(&["x"], &input);
-    // It has waited in vain, and waits anew.
+    // The sender has waited in vain, and waits anew.
     common::until("the sender has waited twice", || {
         place.stat("x").is_some_and(|stat| {
             stat["len"].as_u64() > Some(400 << 10) && stat["producer"]["parks"].as_u64() > Some(8)

@@ -1,4 +1,4 @@
-//! `demo` and `bench`: small runs of the real thing, and figures that hang together.
+//! `demo` and `bench`: small runs of the real thing, and figures that are consistent.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
@@ -66,7 +66,7 @@ fn the_demo_takes_any_size_of_message() {
 #[test]
 fn the_demo_for_people_ends_with_the_ratio() {
     let place = Place::new();
-    // Enough of them to be timed on any machine.
+    // These are enough messages to be timed on any machine.
     let output = place.run(&["demo", "--messages", "20000", "--seed", "9"]);
     let shown = text(&output.stdout);
     assert!(
@@ -82,7 +82,7 @@ fn the_demo_for_people_ends_with_the_ratio() {
 #[test]
 fn the_bench_measures_both_kinds_of_memory_and_leaves_nothing() {
     let place = Place::new();
-    // No machine moves so much in a millisecond, so every rate is told.
+    // No machine moves this much in a millisecond, so every rate is printed.
     let output = place.run(&["bench", "--size", "8,1264", "--bytes", "32M", "--json"]);
     assert!(output.status.success(), "{}", text(&output.stderr));
     let bench = json(&output);
@@ -107,8 +107,8 @@ fn the_demo_waits_as_it_is_told() {
         assert_eq!(demo["wait"], wait);
         for (end, other) in [("writer", "reader"), ("reader", "writer")] {
             let figure = |end, what: &str| demo["slipring"][end][what].as_f64().unwrap();
-            // Each sleep takes two system calls or more, each wake-up one. (Who was woken may have found
-            // the news before it slept: then it made a call, and did not park.)
+            // Each sleep takes two system calls or more, each wake-up one. (A woken end may have
+            // found the news before it slept: then it made a call, and did not park.)
             let least = 2.0 * figure(end, "parks") + figure(end, "wakes");
             let seconds = demo["slipring"]["seconds"].as_f64().unwrap();
             let calls = figure(end, "system_calls_per_s") * seconds;
@@ -119,7 +119,7 @@ fn the_demo_waits_as_it_is_told() {
     }
 }
 
-/// A ring of a few messages is full, or empty, most of the time.
+/// The ring holds a few messages, so it is full, or empty, most of the time.
 #[test]
 fn the_demo_polls_its_descriptors_time_and_again() {
     let place = Place::new();
@@ -164,13 +164,13 @@ fn bench_wake_measures_what_sleeping_costs() {
     }
 }
 
-/// The hang-up of its pipe tells the other end, which has no timer.
+/// The hang-up of its pipe wakes the other end, which has no timer.
 #[test]
 fn the_demo_ends_when_one_of_its_processes_is_killed() {
     for write in [false, true] {
         let place = Place::new();
         let run = ["demo", "--messages", "1000000000", "--max-size", "100"];
-        // A ring of a message or two: both wait for the other nearly all the time.
+        // The ring holds a message or two: each end waits for the other nearly all the time.
         let more = ["--ring", "128", "--wait", "fd"];
         let mut demo = Running::start(&mut place.command(&[&run[..], &more[..]].concat()));
         let mut victim = None;
@@ -191,7 +191,7 @@ fn the_demo_ends_when_one_of_its_processes_is_killed() {
                 .map(|end| end.0.parse().unwrap());
             ends.len() == 2
         });
-        // Into the work; on the way there a kill is told as well.
+        // The sleep leads into the work; a kill on the way there is reported as well.
         std::thread::sleep(std::time::Duration::from_millis(50));
         kill_process(Pid::from_raw(victim.unwrap()).unwrap(), Signal::KILL).unwrap();
         assert_eq!(demo.code(), Some(1));
@@ -199,7 +199,7 @@ fn the_demo_ends_when_one_of_its_processes_is_killed() {
     }
 }
 
-/// Whether a figure is good is for people; here each one is there, and stands beside its peer's.
+/// Checks that each figure is there, and stands beside its peer's; people judge whether it is good.
 #[test]
 fn bench_scarce_measures_every_case() {
     let place = Place::new();
@@ -230,7 +230,7 @@ fn bench_scarce_measures_every_case() {
     );
     for row in rows {
         let figure = |key: &str| row[key].as_f64().unwrap();
-        // A producer's time beyond that of its clock may round to nothing.
+        // A producer's time beyond that of its clock may round to zero.
         if row["name"] != "steady_processor_producer" {
             assert!(
                 figure("slipring") > 0.0 && figure("peer_figure") > 0.0,

@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 
 use common::{Place, Running, noise, until};
 
-/// What a process has done so far.
+/// The sleeps and the processor time of a process so far.
 #[derive(Clone, Copy)]
 struct Done {
     at: Instant,
-    /// How often it went to sleep of its own accord.
+    /// The number of times that it went to sleep of its own accord.
     sleeps: u64,
-    /// On a processor, for itself and in the kernel.
+    /// Its time on a processor, for itself and in the kernel.
     worked: Duration,
 }
 
@@ -28,7 +28,7 @@ impl Done {
         let sleeps = status
             .lines()
             .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
-        // Nanoseconds, where `stat` has hundredths of a second.
+        // This file has nanoseconds, where `stat` has hundredths of a second.
         let worked = file("schedstat");
         let worked = worked.split(' ').next().unwrap().parse().unwrap();
         Done {
@@ -39,9 +39,9 @@ impl Done {
     }
 }
 
-/// Watches a process for two seconds in which it has nothing to do. It must wake at most so often as
-/// its bounds say (20 ms for the other end's death, 100 ms for signals), however busy the machine
-/// is; and use less than a hundredth of the time.
+/// Watches a process for two seconds in which it has nothing to do. It must wake at most as often
+/// as its bounds say (20 ms for the other end's death, 100 ms for signals), however busy the
+/// machine is. It must use less than a hundredth of the time.
 fn rests(who: &str, process: &Running) {
     let before = Done::by(process);
     std::thread::sleep(Duration::from_secs(2));

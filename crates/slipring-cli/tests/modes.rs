@@ -1,4 +1,5 @@
-//! `--lines` and `--framed` carry every byte, keep records apart, and refuse a channel that says otherwise.
+//! `--lines` and `--framed` carry every byte, keep records apart, and refuse a channel with another
+//! mark.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
@@ -9,7 +10,8 @@ use std::io::{Seek, Write};
 use common::{Place, Running, noise, until};
 use rustix::process::Signal;
 
-/// Lines of all lengths from 0 to 300 bytes, with every byte value in them, and no newline at the end.
+/// Returns lines of all lengths from 0 to 300 bytes, with every byte value in them, and no newline
+/// at the end.
 fn lines(len: usize) -> Vec<u8> {
     let mut text = noise(len, 11);
     let mut end = 0;
@@ -30,7 +32,7 @@ fn frame(payload: &[u8]) -> Vec<u8> {
     [&length, payload].concat()
 }
 
-/// The payloads in a stream of frames.
+/// Returns the payloads in a stream of frames.
 fn payloads(mut frames: &[u8]) -> Vec<Vec<u8>> {
     let mut found = Vec::new();
     while let Some((length, rest)) = frames.split_first_chunk() {
@@ -41,7 +43,8 @@ fn payloads(mut frames: &[u8]) -> Vec<Vec<u8>> {
     found
 }
 
-/// Frames of all lengths up to the largest record, empty ones and ones of zeros among them.
+/// Returns frames of all lengths up to the largest record, with empty ones and ones of zeros among
+/// them.
 fn frames(max: usize) -> Vec<Vec<u8>> {
     let mut frames = vec![vec![], vec![0; 4], vec![], vec![0], noise(max, 13)];
     frames.extend((0..200).map(|number| noise(number * 7 % (max + 1), number as u64)));
@@ -76,7 +79,8 @@ fn until_come(place: &Place, name: &str, senders: u64) {
     });
 }
 
-/// `send` with these arguments into `recv` with those carries `input`, whichever starts first.
+/// Checks that `send` with these arguments into `recv` with those carries `input`, whichever starts
+/// first.
 fn carries(send: &[&str], recv: &[&str], input: &[u8], output: &[u8]) {
     let place = Place::new();
     let (from, to) = (place.file("input"), place.file("copy"));
@@ -114,7 +118,7 @@ fn lines_carry_every_byte() {
     );
 }
 
-/// Records that are larger than a read wait for room, though there is room for a read.
+/// Records that are larger than a read wait for their room, even if there is room for a read.
 #[test]
 fn large_records_find_room() {
     let line = [&[b'x'; 299_999][..], b"\n"].concat();
@@ -173,7 +177,7 @@ fn lines_are_records() {
         ("nothing", b""),
     ] {
         fs::write(&from, input).unwrap();
-        // Nobody marked it, so that frames show its records.
+        // Nobody marked the channel, so that frames show its records.
         let made = place.run(&["create", name, "--ring", "1K", "--max-record", "96"]);
         assert!(made.status.success());
         let mut send = place.send(&[name, "--lines"], &from);
@@ -184,7 +188,7 @@ fn lines_are_records() {
     }
 }
 
-/// A line that comes in pieces is one record, and what is left at the end another.
+/// A line that comes in pieces is one record, and the rest at the end is another.
 #[test]
 fn dribbled_lines_stay_whole() {
     let place = Place::new();
@@ -203,7 +207,7 @@ fn dribbled_lines_stay_whole() {
     }
 }
 
-/// A line is there as soon as its newline was read.
+/// A line is in the channel as soon as its newline was read.
 #[test]
 fn lines_do_not_wait() {
     let place = Place::new();
@@ -216,7 +220,7 @@ fn lines_do_not_wait() {
     }
 }
 
-/// A signal ends a sender after what it has read, also of a line that has no end yet.
+/// A signal ends a sender only after it sent all that it has read, including a line without an end.
 #[test]
 fn signals_leave_the_rest() {
     let place = Place::new();
@@ -229,7 +233,8 @@ fn signals_leave_the_rest() {
     assert_eq!(fs::read(&to).unwrap(), b"whole\npart");
 }
 
-/// Interrupts a sender that has no room, and returns how much it read, and what a receiver then gets.
+/// Interrupts a sender that has no room. Returns the number of bytes that it read, and those that a
+/// receiver then gets.
 fn interrupted(input: &[u8], mode: &str, max: &str) -> (usize, Vec<u8>) {
     let place = Place::new();
     let (from, to) = (place.file("input"), place.file("copy"));
@@ -265,7 +270,7 @@ fn interrupted_lines_are_not_lost() {
     }
 }
 
-/// As lines; only a frame of which a part was read does not arrive.
+/// The same holds for frames; only a frame of which a part was read does not arrive.
 #[test]
 fn interrupted_frames_are_not_lost() {
     for (length, max) in [(0, "256"), (1, "8"), (100, "250"), (899, "900")] {
@@ -361,13 +366,13 @@ fn broken_frames_are_refused() {
         let mut send = place.send(&args, &from);
         assert_eq!(send.code(), Some(1), "{name}");
         assert_eq!(send.stderr(), format!("slipring: {said}\n"));
-        // The receiver is told that the stream was not finished.
+        // The receiver learns that the stream was not finished.
         assert_eq!(place.recv(&[name], &to).code(), Some(3), "{name}");
         assert_eq!(fs::read(&to).unwrap(), good, "{name}");
     }
 }
 
-/// Each flag of each verb at each mark: refused where it contradicts the mark, before a role is taken.
+/// Tries each flag of each verb at each mark: a contradiction is refused before a role is taken.
 #[test]
 fn contradictions_are_refused() {
     let place = Place::new();
@@ -408,7 +413,7 @@ fn contradictions_are_refused() {
         );
         let metadata = place.stat(mark).unwrap()["metadata"].clone();
         let mut generations = [0, 0];
-        // The sender first, so that its receiver finds an end to read to.
+        // The sender comes first, so that its receiver finds an end to read to.
         for flag in ["", "--raw", "--lines", "--framed"] {
             for (verb, role) in [("send", 0), ("recv", 1)] {
                 let all = [verb, mark, flag];
@@ -438,7 +443,8 @@ fn contradictions_are_refused() {
         for role in ["producer", "consumer"] {
             assert_eq!(stat[role]["state"], "never", "{mark}");
         }
-        // All others are served. Each sender is followed by a receiver, which acknowledges its end.
+        // All other flags are served. Each sender is followed by a receiver, which acknowledges its
+        // end.
         let (sends, recvs) = (
             accepted("send", mark, refused),
             accepted("recv", mark, refused),
@@ -455,7 +461,7 @@ fn contradictions_are_refused() {
     assert_eq!(refusals, 14);
 }
 
-/// The commands of a verb that a channel with this mark serves.
+/// Returns the commands of a verb that a channel with this mark serves.
 fn accepted<'a>(
     verb: &'a str,
     mark: &'a str,
@@ -468,7 +474,7 @@ fn accepted<'a>(
         .collect()
 }
 
-/// Whichever comes first makes the channel with its mark, and the other follows or is refused.
+/// The end that comes first makes the channel with its mark, and the other follows or is refused.
 #[test]
 fn the_first_marks_the_channel() {
     let place = Place::new();

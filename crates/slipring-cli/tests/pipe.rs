@@ -1,4 +1,4 @@
-//! `send` beside `recv` carries any input, whichever starts first, whatever becomes of either.
+//! `send` beside `recv` carries any input, whichever starts first, and whatever happens to either.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
@@ -74,7 +74,8 @@ fn no_input_at_all_is_a_stream_that_finishes() {
     assert_eq!(fs::read(&copy).unwrap(), b"");
 }
 
-/// Of a channel without a mark, frames show the records as they are; `--lines` adds no newline to them.
+/// Frames show the records of a channel without a mark as they are; `--lines` adds no newline to
+/// them.
 #[test]
 fn framed_tells_the_records_apart() {
     let place = Place::new();
@@ -153,7 +154,7 @@ fn a_receiver_whose_output_is_stuck_still_leaves_on_sigint() {
             .stat("x")
             .is_some_and(|stat| stat["len"].as_u64() > Some(400 << 10))
     });
-    // The sender may have filled it before there was anybody who could leave.
+    // The sender may have filled the channel before a receiver came that could leave.
     place.until_seat("x", "consumer", "held", 1);
     recv.signal(Signal::INT);
     assert_eq!(recv.code(), Some(130));
@@ -175,7 +176,7 @@ fn a_sender_outlives_a_killed_receiver_and_nothing_is_lost() {
             .stat("x")
             .is_some_and(|stat| stat["len"].as_u64() > Some(400 << 10))
     });
-    // Before that there is nobody whose death anyone could tell.
+    // Before that no receiver is there whose death could be reported.
     place.until_seat("x", "consumer", "held", 1);
     first.signal(Signal::KILL);
     assert_eq!(first.code(), None);
@@ -198,7 +199,7 @@ fn a_sender_outlives_a_killed_receiver_and_nothing_is_lost() {
     assert_eq!((send.code(), second.code()), (Some(0), Some(0)));
     let after = fs::read(&copy).unwrap();
     assert!(all.starts_with(&before) && all.ends_with(&after));
-    // The record in hand comes again, and no other.
+    // The record in hand comes again, and no other does.
     assert!(before.len() + after.len() >= all.len());
     assert!(before.len() + after.len() <= all.len() + (128 << 10));
 }

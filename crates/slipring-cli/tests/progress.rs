@@ -10,12 +10,12 @@ use std::process::{Command, Stdio};
 use common::{Place, Running, noise, text};
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
 
-/// All that a command says on standard error, a terminal; it succeeds.
+/// Runs a command that succeeds, and returns all that it writes to standard error, a terminal.
 fn on_a_terminal(command: &mut Command) -> String {
     show(command, false)
 }
 
-/// As [`on_a_terminal`], with what it writes to standard output, if that goes to the same terminal.
+/// Does the same as [`on_a_terminal`], and includes standard output if that goes to the same terminal.
 fn show(command: &mut Command, output: bool) -> String {
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
     let terminal = openpt(flags).unwrap();
@@ -74,7 +74,7 @@ fn where_nobody_sees_it_no_bar_is_drawn() {
     assert_eq!(text(&output.stderr), "");
 }
 
-/// A receiver draws no bar where its records go to the same terminal, and one where they go elsewhere.
+/// A receiver draws a bar only if its records go elsewhere than to the same terminal.
 #[test]
 fn records_are_not_mixed_with_bars() {
     let place = Place::new();

@@ -1,5 +1,5 @@
-//! `tail` and `stat` beside a live `broadcast` channel: each end is a process of its own, which this test's
-//! executable becomes when it is told so (`an_end`).
+//! `tail` and `stat` beside a live `broadcast` channel. Each end is a process of its own: this
+//! test's executable becomes one on request (`an_end`).
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
@@ -15,7 +15,7 @@ use serde_json::Value;
 use slipring::broadcast::{Builder, Seek, WhenFull};
 use slipring::{Error, Payload};
 
-/// A message that tells whether it is whole.
+/// A message that shows whether it is whole.
 #[derive(Payload, Clone, Copy)]
 #[repr(C)]
 struct Tick {
@@ -32,7 +32,8 @@ impl Tick {
 
 const TICK: usize = size_of::<Tick>();
 
-/// One end of the channel `x`, as another process; it does what it is told, line by line, and says so.
+/// One end of the channel `x` in another process; it obeys commands, line by line, and answers
+/// each.
 struct End(Running, BufReader<std::process::ChildStdout>);
 
 impl End {
@@ -50,7 +51,7 @@ impl End {
         end
     }
 
-    /// Tells it what to do, and waits until it is done: it answers with a number.
+    /// Gives the process a command, and waits until it is done: it answers with a number.
     fn tell(&mut self, what: &str) -> u64 {
         self.order(what);
         self.answer()
@@ -64,7 +65,7 @@ impl End {
         loop {
             let mut line = String::new();
             assert!(self.1.read_line(&mut line).unwrap() > 0, "it went");
-            // Between them is what the test harness says.
+            // The test harness writes lines between the answers.
             if let Some(number) = line.trim().rsplit_once("done ") {
                 return number.1.parse().unwrap();
             }
@@ -76,7 +77,7 @@ impl End {
     }
 }
 
-/// The process that `End` starts; by itself, a test of two such.
+/// The process that `End` starts; by itself, a test of two such processes.
 #[test]
 fn an_end() {
     let Ok(role) = std::env::var("TAIL_ROLE") else {
@@ -145,26 +146,26 @@ fn an_end() {
     }
 }
 
-/// The longest of names: of two parts.
+/// Returns the longest name: of two parts.
 fn long_name() -> String {
     ["a", "b"].map(|part| part.repeat(64)).join("/")
 }
 
 const BOTH: [WhenFull; 2] = [WhenFull::Wait, WhenFull::Overwrite];
 
-/// Starts `tail x ARGS..`, of whose output the test reads.
+/// Starts `tail x ARGS..`, whose output the test reads.
 fn tail(place: &Place, args: &[&str]) -> Running {
     let all = [&["tail", "x"], args].concat();
     Running::start(place.command(&all).stdout(Stdio::piped()))
 }
 
-/// Whether a process has a file in its memory.
+/// Returns `true` if a process has mapped the file.
 fn has_mapped(process: &Running, file: &std::path::Path) -> bool {
     let maps = fs::read_to_string(format!("/proc/{}/maps", process.0.id())).unwrap();
     maps.contains(file.to_str().unwrap())
 }
 
-/// The numbers of the messages in the lines that `--json` wrote: all of them whole.
+/// Returns the numbers of the messages in the lines that `--json` wrote: all of them whole.
 fn numbers(lines: &str) -> Vec<u64> {
     let number = |line: &str| {
         let message: Value = serde_json::from_str(line).unwrap();
@@ -215,7 +216,7 @@ fn what_was_overwritten_is_counted_exactly() {
         let place = Place::new();
         let mut producer = End::start(&place, "producer", when_full);
         producer.tell("push 20");
-        // Twelve are gone, and an eighth of the ring is left out.
+        // Twelve messages are gone, and tail leaves out an eighth of the ring.
         let output = place.run(&["tail", "x", "--from", "0", "-n", "7", "--json"]);
         assert_eq!(output.status.code(), Some(0));
         assert_eq!(numbers(&text(&output.stdout)), (13..20).collect::<Vec<_>>());
@@ -284,7 +285,7 @@ fn counted_messages_are_told_in_one_line() {
         producer.tell("push 20");
         let output = place.run(&["tail", "x", "--from", "0", "-n", "7", "--count"]);
         let said = text(&output.stdout);
-        // How long it took, and so how fast, is all that may differ.
+        // Only the time that it took, and so the rate, may differ.
         let figures = said.strip_prefix("7 messages, 13 lost, in ").expect(&said);
         let (seconds, rate) = figures.split_once(" s: ").expect(&said);
         let time = seconds.parse::<f64>().unwrap();
@@ -303,7 +304,7 @@ fn counted_messages_are_told_in_one_line() {
     }
 }
 
-/// How long it waited for the first is no part of the rate.
+/// The wait for the first message is no part of the rate.
 #[test]
 fn the_count_begins_with_a_message() {
     let place = Place::new();
@@ -315,7 +316,7 @@ fn the_count_begins_with_a_message() {
     let waited = Duration::from_millis(300);
     until("it has waited", || attached.elapsed() > waited);
     let pushed = Instant::now();
-    // Until three came: the first may be before its place in the channel was found.
+    // Three messages come: the first may be there before tail found its place in the channel.
     until("it ends", || {
         producer.tell("push 3");
         !tail.is_running()
@@ -378,7 +379,7 @@ fn nothing_of_the_channel_changes_and_no_seat_is_needed() {
         assert!(before[1].len() >= 8 * TICK);
         let shown = place.run(&["tail", "x", "--oldest", "-n", "8", "--json"]);
         assert_eq!(numbers(&text(&shown.stdout)), (0..8).collect::<Vec<_>>());
-        // One that waits, too.
+        // The same holds for a tail that waits.
         let mut waiting = tail(&place, &["--newest"]);
         until("it has attached", || has_mapped(&waiting, &files[1]));
         assert!(waiting.is_running());
@@ -418,7 +419,7 @@ fn stat_names_the_paused_reader_that_holds_the_producer_back() {
     assert!(shown.contains("2 of 2 seats held"), "{shown}");
     let listed = text(&place.run(&["ls"]).stdout);
     assert!(listed.contains("2 of 2 held"), "{listed}");
-    // Who only watches sees what it keeps there.
+    // A passive reader sees the messages that the channel keeps there.
     let seen = place.run(&["tail", "x", "--oldest", "-n", "8", "--json"]);
     assert_eq!(numbers(&text(&seen.stdout)).len(), 8);
     paused.0.signal(Signal::CONT);
@@ -448,7 +449,8 @@ fn stat_tells_what_a_consumer_lost_and_leaves_out_seats_that_nobody_took() {
     );
 }
 
-/// What consumers have read is not unread, though an overwriting ring still holds it; and nobody reads for a dead one.
+/// Messages that consumers have read are not unread, though an overwriting ring still holds them. A
+/// dead one reads none.
 #[test]
 fn unread_is_what_consumers_can_read() {
     let place = Place::new();
@@ -484,7 +486,7 @@ fn unread_is_what_consumers_can_read() {
     assert_eq!((figures(), listed()), ((None, len), "-".into()));
 }
 
-/// The longest name, all the seats that there can be, and who holds back.
+/// Prints the longest name, all possible seats, and the consumer that holds the producer back.
 #[test]
 fn people_see_eighty_columns() {
     for when_full in BOTH {
@@ -514,7 +516,7 @@ fn people_see_eighty_columns() {
     }
 }
 
-/// Its lag matters only where the producer still waits for it.
+/// A dead consumer's lag matters only if the producer still waits for it.
 #[test]
 fn a_dead_consumers_lag_is_told() {
     for (when_full, lag) in [(WhenFull::Wait, Some(3)), (WhenFull::Overwrite, None)] {
@@ -534,7 +536,7 @@ fn a_dead_consumers_lag_is_told() {
             let row = lines[head..]
                 .iter()
                 .find(|line| line[..].starts_with(&["consumer", "0"]));
-            // Counted from the right: only there each cell is one word.
+            // The cells are counted from the right: only there each cell is one word.
             let back = lines[head].iter().rev().position(|cell| *cell == "LAG");
             let cell = row.unwrap().iter().rev().nth(back.unwrap()).unwrap();
             assert!(about.get("lag").is_some());
@@ -599,7 +601,7 @@ fn a_damaged_channel_is_refused_and_one_that_is_removed_is_left() {
             text(&output.stderr)
         );
     };
-    // What follows the first page is the role pages: an impossible tail, and all else, too.
+    // The role pages follow the first page: an impossible tail, and all else wrong, too.
     let control = fs::read(dir.join("control")).unwrap();
     let mut rubbish = control.clone();
     rubbish[4096..].fill(0xff);

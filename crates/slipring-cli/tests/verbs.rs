@@ -59,7 +59,8 @@ fn stat_counts_who_went_to_sleep_and_who_woke_whom() {
     };
     until("the consumer sleeps", || figure("consumer", "parks") > 0);
     assert_eq!(figure("consumer", "wakes"), 0, "there was nobody");
-    // Who comes wakes it, and so does who sends, if it sleeps again by then.
+    // A receiver that comes wakes the sender. A sender wakes the receiver, if it sleeps again by
+    // then.
     let mut send = place.send_open(&["ticks"]);
     until("it was woken", || figure("producer", "wakes") > 0);
     let mut stdin = send.0.stdin.take().unwrap();
@@ -69,10 +70,10 @@ fn stat_counts_who_went_to_sleep_and_who_woke_whom() {
     });
     drop(stdin);
     assert_eq!((send.code(), recv.code()), (Some(0), Some(0)));
-    // People see the same, under these heads.
+    // People see the same figures, under these heads.
     let shown = text(&place.run(&["stat", "ticks"]).stdout);
     let row = |first: &str| {
-        // The second table of the seats.
+        // This is the second table of the seats.
         let line = shown.lines().rfind(|line| line.starts_with(first));
         line.unwrap().split_whitespace().collect::<Vec<_>>()
     };
@@ -118,7 +119,7 @@ fn a_channel_in_use_is_not_removed_and_the_others_are() {
     place.until_seat("busy", "consumer", "held", 1);
 }
 
-/// By patterns and by domains; and it says which.
+/// `rm` removes by patterns and by domains, and prints the names.
 #[test]
 fn rm_takes_patterns_and_domains() {
     let place = Place::new();
@@ -147,7 +148,7 @@ fn rm_takes_patterns_and_domains() {
     assert!(place.stat("cam").is_some() && place.stat("lidar/left").is_some());
     assert_eq!(removed(&["--unused"]), "removed cam\nremoved lidar/left\n");
     assert_eq!(removed(&["--unused"]), "");
-    // Of nothing, or of what can be no domain.
+    // A pattern of nothing, or a name that can be no domain, is refused.
     for args in [
         &["rm"][..],
         &["rm", "--domain", "a/b"],
@@ -157,7 +158,7 @@ fn rm_takes_patterns_and_domains() {
     }
 }
 
-/// Those in use stay, without a word; and so do those that are not old enough.
+/// Channels in use stay, without a word; and so do those that are not old enough.
 #[test]
 fn rm_clears_what_is_unused() {
     let place = Place::new();
@@ -184,7 +185,7 @@ fn rm_clears_what_is_unused() {
     place.until_seat("busy", "consumer", "held", 1);
 }
 
-/// What exists wins; who asked for another size is told so in one line.
+/// An existing channel keeps its size; a verb that asked for another size reports that in one line.
 #[test]
 fn other_sizes_are_told() {
     let place = Place::new();
@@ -210,7 +211,7 @@ fn other_sizes_are_told() {
     );
 }
 
-/// Both ends wait in a channel that is gone, and are told.
+/// Both ends wait in a channel that is gone, and both report it.
 #[test]
 fn an_emptied_directory_is_told() {
     let place = Place::new();
@@ -226,13 +227,13 @@ fn an_emptied_directory_is_told() {
         fs::remove_dir_all(place.channels().join(name)).unwrap();
     }
     let codes = waiting.each_mut().map(|running| running.code());
-    // Of the two at `x` either may have left first, and the other been told of that.
+    // Either end of `x` may have left first, and the other may have learned of that.
     assert_eq!(codes[0], Some(1));
     assert!([Some(1), Some(3)].contains(&codes[1]), "{codes:?}");
     assert_eq!(codes[2], Some(1));
 }
 
-/// The channel of a finished transfer goes with it; one that somebody still uses stays.
+/// The channel of a finished transfer is removed with it; a channel that somebody still uses stays.
 #[test]
 fn recv_removes_what_is_done() {
     let place = Place::new();
@@ -246,7 +247,7 @@ fn recv_removes_what_is_done() {
     );
     assert!(place.stat("x").is_none());
     assert_eq!(fs::read_dir(place.channels()).unwrap().count(), 0);
-    // One that was killed removes nothing; the next one does.
+    // A killed receiver removes nothing; the next one does.
     let killed = place.recv_piped(&["y", "--remove"]);
     place.until_seat("y", "consumer", "held", 1);
     drop(killed);
@@ -393,7 +394,7 @@ fn create_names_the_file_limit() {
         .env("SLIPRING_DIR", place.channels())
         .output()
         .unwrap();
-    // By the exit code: no signal ended it.
+    // It ended with an exit code: no signal ended it.
     assert_eq!(output.status.code(), Some(1));
     let said = text(&output.stderr);
     assert!(said.contains("`ulimit -f`"), "{said}");

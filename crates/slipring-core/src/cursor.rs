@@ -1,53 +1,66 @@
-//! The two ends of a ring, as far as positions go: who may touch what, and how each side learns of
-//! the other. `spsc` counts slots with it, `bytes` counts bytes; what lies there is their business.
+//! Moves the positions of a ring's two ends: which end may touch which part, and how each side
+//! learns the other's position.
+//!
+//! `spsc` counts slots with it, and `bytes` counts bytes. The memory's contents are their business.
 //!
 //! # Words
 //! | word | written by | read by | ordering, and what it pairs with |
 //! |---|---|---|---|
 //! | `tail` | the writer, at each commit | the reader | release *(commit)* → acquire *(the reader's look)* |
-//! | `head` | the reader, at each release | the writer, when it may be full | release *(release)* → acquire *(the writer's look)* |
+//! | `head` | the reader, at each release | the writer, if maybe full | release *(release)* → acquire *(its look)* |
 //! | memory | the writer, in `[tail, head + capacity)` | the reader, in `[head, tail)` | by the two pairs above |
 //!
 //! # Why it is right
-//! *Commit*: memory is written before `tail` is released, and read only after a `tail` beyond it was
-//! acquired; so the reader sees what was written, and never what lay there before. *Release*: memory
-//! is read before `head` is released, and written again only after that `head` was acquired.
+//! *Commit*: the writer writes memory before it releases `tail`, and the reader reads it only after
+//! it acquired a `tail` beyond it. So the reader sees what was written, and never what lay there
+//! before. *Release*: the reader reads memory before it releases `head`, and the writer writes it
+//! again only after it acquired that `head`.
 //!
-//! Each side owns its own position, a private copy that is never read back, and keeps what it knows
-//! of the other's in its [`Lease`]: how far it may go unasked. It asks again only when the lease
-//! says *possibly full* or *possibly empty*; the answer then is exact, since both positions are
-//! published at every step.
+//! Each side owns its own position, as a private copy that it never reads back. It keeps what it
+//! knows of the other's position in its [`CachedLimit`]: the position that it may reach before it
+//! must reload the other's. It reloads only when the cached limit means *possibly full* or
+//! *possibly empty*. The answer then is exact, since both positions are published at every step.
 //!
 //! # Source
-//! Lamport, *Proving the correctness of multiprocess programs* (1977); private copies of the other
+//! Lamport, *Proving the correctness of multiprocess programs* (1977). Private copies of the other
 //! side's position as in Lee et al., *MCRingBuffer* (2010), though every commit is published.
 
+use crate::backoff::Backoff;
+use crate::cached_limit::CachedLimit;
+use crate::end::Poll;
 use crate::error::{Corrupt, Error};
-use crate::hand_back::HandBack;
-use crate::lease::Lease;
+use crate::layout::Role;
+use crate::line_transfer::LineTransfer;
+use crate::outside::{Outside, View};
 use crate::seat::Peer;
-use crate::slip::Slip;
 use crate::sync::{AtomicU64, Ordering};
-use crate::wait::Ringer;
+use crate::wait::Notifier;
 
-/// No handle starts beyond this position: from here it could not go on for long without wrapping.
-/// (At 10^9 messages a second it is 584 years away.)
+/// The last position at which a handle may start. Beyond it a handle would soon wrap.
+///
+/// At 10^9 messages a second it is 584 years away.
 pub(crate) const LAST: u64 = u64::MAX - (1 << 48);
 
-/// No position is beyond this: what a reader that skips may add to it does not go round.
+/// The last possible position. A reader that skips may add to it without wrapping.
 pub(crate) const END: u64 = u64::MAX - (1 << 47);
 
-/// The writer's position, and all that it wrote before it: at most `most`, and not beyond a gate.
+/// Returns the writer's position, and makes visible all that the writer wrote before it.
+///
+/// Fails if the position is beyond `most`, or beyond the write limit.
 #[inline]
 pub(crate) fn committed(
     tail: &AtomicU64,
-    gate: Option<&AtomicU64>,
+    write_limit: Option<&AtomicU64>,
     most: u64,
 ) -> Result<u64, Corrupt> {
-    // Acquire: pairs with the release in `Writer::commit`, and in broadcast's; a caller may act on what it tells.
+    // Acquire: pairs with the release in `Writer::commit`, and in broadcast's. A caller may act on
+    // the messages that it counts.
     let found = tail.load(Ordering::Acquire);
-    // Relaxed: behind the tail, which was stored behind a gate that is not before it.
-    let expected = gate.map_or(most, |gate| gate.load(Ordering::Relaxed).min(most));
+    // Relaxed: this comes after the load of the tail. The producer stored that tail after a write
+    // limit that is not below it.
+    let expected = write_limit.map_or(most, |write_limit| {
+        write_limit.load(Ordering::Relaxed).min(most)
+    });
     if found > expected {
         let word = "tail";
         return Err(Corrupt {
@@ -59,7 +72,58 @@ pub(crate) fn committed(
     Ok(found)
 }
 
-/// Returns `true` if this thread is unwinding. Costs a load of a word that nobody writes without a panic.
+/// Reads a ring with one writer and one reader from outside.
+///
+/// Loads are relaxed unless a comment says otherwise: nothing is read that they order. A handle
+/// looks again, with its own acquire, and sees at least this.
+pub(crate) const OUTSIDE: Outside = Outside {
+    // Any state but *empty* means a message, or something impossible.
+    has_message: |view, _| tail(view) != head(view),
+    has_room: |view, room| {
+        // Acquire: pairs with the release in `Reader::release`. The reader's word comes first. In
+        // the other order the writer's position could appear behind it, which is impossible
+        // otherwise.
+        let head = view.first_position(Role::Consumer);
+        room_there(view, head, room)
+    },
+    used: |view| {
+        let head = view.first_position(Role::Consumer);
+        tail(view).saturating_sub(head).min(view.geometry.capacity)
+    },
+    waited_for: |view, seat| view.geometry.role_of(seat) == Role::Consumer,
+    messages: |view, seat| position(view, seat),
+    progress: |view, role| match role {
+        Role::Producer => head(view),
+        Role::Consumer => tail(view),
+    },
+};
+
+/// Returns `true` if a writer with this head before it finds `room`, or something impossible.
+pub(crate) fn room_there(view: &View<'_>, head: u64, room: u64) -> bool {
+    let (capacity, step) = (view.geometry.capacity, view.geometry.kind.spec().step);
+    // A reader that skips messages may be ahead of the tail, and a garbage position may be
+    // anywhere.
+    let used = tail(view).saturating_sub(head);
+    used > capacity || used & (step - 1) != 0 || capacity - used >= room
+}
+
+/// Returns the position of seat `seat`.
+pub(crate) fn position(view: &View<'_>, seat: usize) -> u64 {
+    let words = view.seat(seat);
+    words.map_or(0, |words| words.position.load(Ordering::Relaxed))
+}
+
+/// Returns the writer's position.
+pub(crate) fn tail(view: &View<'_>) -> u64 {
+    position(view, view.geometry.seats_of(Role::Producer).start)
+}
+
+fn head(view: &View<'_>) -> u64 {
+    position(view, view.geometry.seats_of(Role::Consumer).start)
+}
+
+/// Returns `true` if this thread is unwinding. Costs a load of a word that is written only by
+/// panics.
 #[inline]
 fn panicking() -> bool {
     #[cfg(feature = "std")]
@@ -68,27 +132,31 @@ fn panicking() -> bool {
     return false;
 }
 
-/// The words that both ends share, and how positions count.
+/// The words that both ends share, and the rules by which positions count.
 pub(crate) struct Words<'m> {
     pub(crate) tail: &'m AtomicU64,
     pub(crate) head: &'m AtomicU64,
-    /// How far the tail may be ahead of the head, where it waits for it: the size of the ring.
+    /// The size of the ring: the most that the tail may be ahead of the head, if it waits for the
+    /// head.
     pub(crate) capacity: u64,
-    /// How far the writer may write, where a word says so. Nothing beyond it is committed.
-    pub(crate) gate: Option<&'m AtomicU64>,
-    /// Whether the tail waits for the head.
+    /// The word with the position before which the writer may write, if there is one. Every commit
+    /// stays within it.
+    pub(crate) write_limit: Option<&'m AtomicU64>,
+    /// `true` if the tail waits for the head.
     pub(crate) waits: bool,
-    /// Whether this end may store where payloads lie.
+    /// `true` if this end may store into the payload memory.
     pub(crate) writable: bool,
     /// Every position is a multiple of this power of two.
     pub(crate) unit: u64,
-    /// How far the head may be ahead of the tail: that of a reader which skips messages.
+    /// The most that the head may be ahead of the tail, for a reader that skips messages.
     pub(crate) ahead: u64,
 }
 
 impl Words<'_> {
-    /// How far `tail` is ahead of `head`, of which one is ours and the other, `found`, a hint:
-    /// loaded once, checked here, and used only as the checked local copy.
+    /// Returns the distance by which `tail` is ahead of `head`.
+    ///
+    /// One of the two is ours. The other, `found`, is a hint: loaded once, checked here, and used
+    /// only as the checked local copy.
     #[inline]
     fn distance(
         &self,
@@ -97,8 +165,8 @@ impl Words<'_> {
         word: &'static str,
         found: u64,
     ) -> Result<u64, Corrupt> {
-        // Checked: positions never go round, so a head beyond the tail is rubbish at any distance (but
-        // that of a reader which skips).
+        // Checked: positions never wrap. So a head beyond the tail is garbage at any distance,
+        // except for a reader that skips.
         if let Some(ahead) = tail.checked_sub(head)
             && (ahead <= self.capacity || !self.waits)
             && ahead & (self.unit - 1) == 0
@@ -120,18 +188,19 @@ impl Words<'_> {
         })
     }
 
-    /// The writer's position, and all that it wrote before it.
+    /// Returns the writer's position, and makes visible all that the writer wrote before it.
     fn committed(&self) -> Result<u64, Corrupt> {
-        committed(self.tail, self.gate, END)
+        committed(self.tail, self.write_limit, END)
     }
 
-    /// The positions at which a new writer and a new reader go on, if the two words are possible.
+    /// Returns the positions at which a new writer and a new reader go on, if both words are
+    /// possible.
     fn resume(&self) -> Result<(u64, u64), Error> {
-        // Acquire: pairs with the release of the reader; a tail that is looked at after this head is not behind it,
-        // and a writer goes as far as this head lets it.
+        // Acquire: pairs with the release of the reader. A tail loaded after this head is not
+        // behind it, and the writer goes as far as this head lets it.
         let head = self.head.load(Ordering::Acquire);
-        // Relaxed: a writer's own, which its seat's lock brings, with all that was written before it; a reader
-        // looks again, with an acquire, before it reads.
+        // Relaxed: a writer's own tail comes with its seat's lock, and so does all that was written
+        // before it. A reader loads it again, with an acquire, before it reads.
         let tail = self.tail.load(Ordering::Relaxed);
         if head > LAST || head & (self.unit - 1) != 0 {
             return Err(Corrupt {
@@ -146,37 +215,27 @@ impl Words<'_> {
     }
 }
 
-/// What a look at the other side's position has found, in one register: an `Error` has the size of
-/// five, and a poll that returns one through memory waits there for its own earlier stores.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Look {
-    /// What was asked for is there.
-    Enough,
-    /// Too little, and the peer has not said that it left: `Full`, or `Empty`.
-    Nothing,
-    /// Anything else: `trouble` knows.
-    Trouble,
-}
-
-/// The writing side: the positions from `at` on are its to fill, as far as they are free.
+/// The writing side. It may fill the positions from `at` on, as far as they are free.
 pub(crate) struct Writer<'m> {
     words: Words<'m>,
-    /// Ours alone; `tail` is its published copy.
+    /// Our own position; `tail` is its published copy.
     at: u64,
-    /// `at` may go up to here unasked.
-    limit: &'m Lease,
-    slip: Slip,
+    /// The position that `at` may reach before we must reload the reader's.
+    limit: &'m CachedLimit,
+    backoff: Backoff,
     /// Wakes the reader.
-    bell: Ringer<'m>,
+    notifier: Notifier<'m>,
     pub(crate) peer: Peer<'m>,
+    /// `true` if a call fails as soon as the reader has left, and not only when the ring is full.
+    fails_alone: bool,
 }
 
 impl<'m> Writer<'m> {
     pub(crate) fn new(
         words: Words<'m>,
-        bell: Ringer<'m>,
+        notifier: Notifier<'m>,
         peer: Peer<'m>,
-        limit: &'m mut Lease,
+        limit: &'m mut CachedLimit,
     ) -> Result<Self, Error> {
         let (at, head) = words.resume()?;
         limit.set(head + words.capacity);
@@ -184,9 +243,10 @@ impl<'m> Writer<'m> {
             words,
             at,
             limit,
-            slip: Slip::default(),
-            bell,
+            backoff: Backoff::default(),
+            notifier,
             peer,
+            fails_alone: false,
         })
     }
 
@@ -195,77 +255,80 @@ impl<'m> Writer<'m> {
         self.at
     }
 
-    /// Whether this is the handle that took the seat. A forked copy must not finish a guard: those
-    /// are asked for once, so no lease stands between them and the shared position.
+    /// Makes calls fail as soon as the reader has left, and not only when the ring is full.
+    ///
+    /// It costs nothing while it is off. While it is on, the cached limit never reaches beyond the
+    /// amount asked for, so each step reloads.
+    pub(crate) fn fail_alone(&mut self, on: bool) {
+        self.fails_alone = on;
+        if self.limit.alive() {
+            self.limit.set(self.at);
+        }
+    }
+
+    /// Returns `true` if this is the handle that took the seat, and not a forked copy.
+    ///
+    /// A forked copy must not finish a guard. A guard checks this itself, since no cached limit
+    /// stands between it and the shared position.
     #[inline]
     pub(crate) fn ours(&self) -> bool {
         self.limit.alive()
     }
 
-    /// How much is known to be free, without a look at the reader's position.
+    /// Returns the amount that is known to be free, without a load of the reader's position.
     #[inline]
     pub(crate) fn known(&self) -> u64 {
         self.limit.get().saturating_sub(self.at)
     }
 
-    /// Makes sure that `wanted` is free: `Full`, `Disconnected` (and full), `TooLarge`, `Corrupt`.
+    /// Checks if `wanted` is free.
     ///
     /// `message` is the size of a single message, near enough to tell one from several.
     #[inline]
-    pub(crate) fn ensure(&mut self, wanted: u64, message: u64) -> Result<(), Error> {
-        match self.poll(wanted, message) {
-            Look::Enough => Ok(()),
-            Look::Nothing => Err(Error::Full),
-            Look::Trouble => self.trouble(wanted),
-        }
-    }
-
-    /// As [`ensure`](Self::ensure), in one word.
-    #[inline]
-    pub(crate) fn poll(&mut self, wanted: u64, message: u64) -> Look {
+    pub(crate) fn poll(&mut self, wanted: u64, message: u64) -> Poll {
         if self.known() >= wanted {
-            Look::Enough
+            Poll::Ready
         } else {
             self.look(wanted, message)
         }
     }
 
-    /// *Commit*: everything up to the new tail belongs to the reader.
+    /// *Commit*: gives everything up to the new tail to the reader.
     #[inline]
     pub(crate) fn commit(&mut self, amount: u64) {
         self.at += amount;
         // Release: pairs with the acquire in `committed`; what was written comes before it.
         self.words.tail.store(self.at, Ordering::Release);
-        self.bell.ring();
+        self.notifier.ring();
     }
 
-    /// The rare question: how far is the reader really?
+    /// Reloads the reader's position. This is the rare case.
     #[cold]
     #[inline(never)]
-    fn look(&mut self, wanted: u64, message: u64) -> Look {
+    fn look(&mut self, wanted: u64, message: u64) -> Poll {
         if !self.limit.alive() || wanted > self.words.capacity {
-            return Look::Trouble;
+            return Poll::Unclear;
         }
-        self.slip.pause();
+        self.backoff.pause();
         let before = self.known();
-        let Ok(free) = self.free() else {
-            return Look::Trouble;
+        let Ok(free) = self.free(wanted) else {
+            return Poll::Unclear;
         };
-        self.slip
+        self.backoff
             .found(free.saturating_sub(before), message, self.words.capacity);
-        if free >= wanted {
-            Look::Enough
+        if free >= wanted && (!self.fails_alone || self.peer.quiet()) {
+            Poll::Ready
         } else if self.peer.quiet() {
-            Look::Nothing
+            Poll::NotReady
         } else {
-            Look::Trouble
+            Poll::Unclear
         }
     }
 
-    /// What a look could not say in one word.
+    /// Decides a look that ended in [`Poll::Unclear`].
     #[cold]
     #[inline(never)]
-    pub(crate) fn trouble(&mut self, wanted: u64) -> Result<(), Error> {
+    pub(crate) fn slow_path(&mut self, wanted: u64) -> Result<(), Error> {
         if !self.limit.alive() {
             return Err(Error::Forked);
         }
@@ -275,82 +338,88 @@ impl<'m> Writer<'m> {
                 max: self.words.capacity,
             });
         }
-        if self.free()? >= wanted {
+        if !self.fails_alone && self.free(wanted)? >= wanted {
             return Ok(());
         }
         match self.peer.end(self.at)? {
-            // It may have released more just before it left.
-            Some(_) if self.free()? >= wanted => Ok(()),
+            // The reader may have released more just before it left.
+            Some(_) if !self.fails_alone && self.free(wanted)? >= wanted => Ok(()),
             Some(news) => Err(Error::Disconnected(self.peer.tell(news))),
+            None if self.fails_alone && self.free(wanted)? >= wanted => Ok(()),
             None => Err(Error::Full),
         }
     }
 
-    /// Reads the reader's position, renews the lease, and says how much is free.
-    fn free(&mut self) -> Result<u64, Error> {
+    /// Loads the reader's position, renews the cached limit, and returns the amount that is free.
+    fn free(&mut self, wanted: u64) -> Result<u64, Error> {
         // Acquire: pairs with the release in `Reader::release`; its reads come before our writes.
         let head = self.words.head.load(Ordering::Acquire);
         let used = self.words.distance(head, self.at, "head", head)?;
-        self.limit.set(head + self.words.capacity);
+        let limit = head + self.words.capacity;
+        self.limit.set(match self.fails_alone {
+            true => limit.min(self.at + wanted),
+            false => limit,
+        });
         Ok(self.words.capacity - used)
     }
 
-    /// What is committed and not released, exactly.
+    /// Returns the exact amount that is committed and not released.
     pub(crate) fn len(&self) -> Result<u64, Error> {
         if !self.limit.alive() {
             return Err(Error::Forked);
         }
-        // Acquire: pairs with the release in `Reader::release`; a caller may act on what it frees.
+        // Acquire: pairs with the release in `Reader::release`. A caller may act on the space that
+        // it counts.
         let head = self.words.head.load(Ordering::Acquire);
         Ok(self.words.distance(head, self.at, "head", head)?)
     }
 }
 
-/// The reading side: the positions from `at` on are its to read, as far as they are committed.
+/// The reading side. It may read the positions from `at` on, as far as they are committed.
 pub(crate) struct Reader<'m> {
     words: Words<'m>,
-    /// Ours alone; `head` is its published copy, exact after every release.
+    /// Our own position; `head` is its published copy, exact after every release.
     at: u64,
-    /// `at` may go up to here unasked.
-    limit: &'m Lease,
-    slip: Slip,
-    hand_back: HandBack,
-    /// Whether the thread was panicking when the last guard was made.
+    /// The position that `at` may reach before we must reload the writer's.
+    limit: &'m CachedLimit,
+    backoff: Backoff,
+    line_transfer: LineTransfer,
+    /// `true` if the thread was panicking when the last guard was made.
     panicked: bool,
     /// Wakes the writer.
-    bell: Ringer<'m>,
+    notifier: Notifier<'m>,
     pub(crate) peer: Peer<'m>,
 }
 
 impl<'m> Reader<'m> {
     pub(crate) fn new(
         words: Words<'m>,
-        bell: Ringer<'m>,
+        notifier: Notifier<'m>,
         peer: Peer<'m>,
-        limit: &'m mut Lease,
+        limit: &'m mut CachedLimit,
     ) -> Result<Self, Error> {
         let (_, at) = words.resume()?;
-        Ok(Reader::standing_at(at, words, bell, peer, limit))
+        Ok(Reader::standing_at(at, words, notifier, peer, limit))
     }
 
-    /// A reader that begins at `at`, where its own word says that it stands; nothing is known yet of what
-    /// is there.
+    /// Makes a reader that begins at `at`, the position in its own word. It knows nothing yet of
+    /// the messages there.
     pub(crate) fn standing_at(
         at: u64,
         words: Words<'m>,
-        bell: Ringer<'m>,
+        notifier: Notifier<'m>,
         peer: Peer<'m>,
-        limit: &'m mut Lease,
+        limit: &'m mut CachedLimit,
     ) -> Self {
         limit.set(at);
         Reader {
-            hand_back: HandBack::new(words.writable),
+            line_transfer: LineTransfer::new(words.writable),
             panicked: false,
             words,
             at,
             limit,
-            slip: Slip::default(),
-            bell,
+            backoff: Backoff::default(),
+            notifier,
             peer,
         }
     }
@@ -360,124 +429,114 @@ impl<'m> Reader<'m> {
         self.at
     }
 
-    /// Whether this is the handle that took the seat. A forked copy must not finish a guard: those
-    /// are asked for once, so no lease stands between them and the shared position.
+    /// Returns `true` if this is the handle that took the seat, and not a forked copy.
+    ///
+    /// A forked copy must not finish a guard. A guard checks this itself, since no cached limit
+    /// stands between it and the shared position.
     #[inline]
     pub(crate) fn ours(&self) -> bool {
         self.limit.alive()
     }
 
-    /// Notes whether the thread is panicking: to be called when a guard is made. (The note is not in the guard itself,
-    /// which so fits two registers. There is one guard at a time.)
+    /// Records if the thread is panicking. The caller calls this when it makes a guard.
+    ///
+    /// The reader keeps the record, so that a guard fits two registers. There is one guard at a
+    /// time.
     #[inline]
     pub(crate) fn begin_guard(&mut self) {
-        // Plain version: the assignment alone. A store costs more here than two looks.
-        if panicking() || self.panicked {
-            self.note_panic();
-        }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn note_panic(&mut self) {
         self.panicked = panicking();
     }
 
-    /// Returns `true` if a guard that goes out of scope releases its messages: not in a forked copy, nor if its
-    /// thread began to panic since the guard was made. The code that was to read them may have read some: nobody
-    /// knows which, so all stay to be read again, as after a kill.
+    /// Returns `true` if a guard that goes out of scope releases its messages.
     ///
-    /// A guard that was made during a panic is a destructor's, which drops it where it is done with it: there, too, a
-    /// loop that reads until nothing is left must come to its end. (So a second panic, caught within that destructor,
-    /// releases. `std`'s mutex sees no such one either.)
+    /// A guard of a forked copy does not. Nor does a guard whose thread began to panic since the
+    /// guard was made. The code that was to read the messages may have read some of them, and no
+    /// one knows which. So all stay to be read again, as after a kill.
+    ///
+    /// A guard made during a panic belongs to a destructor, which drops it when it is done with it.
+    /// There, too, a loop that reads until the ring is empty must end. So a second panic, caught
+    /// within that destructor, releases; `std`'s mutex does not see such a panic either.
     #[inline]
     pub(crate) fn drop_releases(&self) -> bool {
         self.ours() && (!panicking() || self.panicked)
     }
 
-    /// Up to where it is known to be committed, without a look at the writer's position.
+    /// Returns the position up to which messages are known to be committed, without a load of the
+    /// writer's.
     #[inline]
     pub(crate) fn end(&self) -> u64 {
         self.limit.get()
     }
 
-    /// How much is known to be committed, without a look at the writer's position.
+    /// Returns the amount that is known to be committed, without a load of the writer's position.
     #[inline]
     pub(crate) fn known(&self) -> u64 {
         self.limit.get().saturating_sub(self.at)
     }
 
-    /// Makes sure that something is there: `Empty`, `Disconnected` (and empty), `Corrupt`.
+    /// Checks if a message is there.
     ///
     /// `message` is the size of a single message, near enough to tell one from several.
     #[inline]
-    pub(crate) fn ensure(&mut self, message: u64) -> Result<(), Error> {
-        match self.poll(message) {
-            Look::Enough => Ok(()),
-            Look::Nothing => Err(Error::Empty),
-            Look::Trouble => self.trouble(),
-        }
-    }
-
-    /// As [`ensure`](Self::ensure), in one word.
-    #[inline]
-    pub(crate) fn poll(&mut self, message: u64) -> Look {
+    pub(crate) fn poll(&mut self, message: u64) -> Poll {
         if self.known() > 0 {
-            Look::Enough
-        } else if self.slip.idle()
-            // Relaxed: a hint; what it leads to is either nothing, or a look.
+            Poll::Ready
+        } else if self.backoff.idle()
+            // Relaxed: a hint; it leads either to no message, or to a look.
             && self.words.tail.load(Ordering::Relaxed) == self.at
             && self.limit.alive()
             && self.peer.quiet()
         {
-            Look::Nothing
+            Poll::NotReady
         } else {
             self.look(message)
         }
     }
 
-    /// *Release*: everything before the new head may be written again.
+    /// *Release*: lets the writer write everything before the new head again.
     #[inline]
     pub(crate) fn release(&mut self, amount: u64) {
         self.at += amount;
         // Release: pairs with the acquire in `Writer::free`; our reads come before it.
         self.words.head.store(self.at, Ordering::Release);
-        self.bell.ring();
+        self.notifier.ring();
     }
 
-    /// The rare question: how far is the writer really?
+    /// Reloads the writer's position. This is the rare case.
     #[cold]
     #[inline(never)]
-    fn look(&mut self, message: u64) -> Look {
+    fn look(&mut self, message: u64) -> Poll {
         if !self.limit.alive() {
-            return Look::Trouble;
+            return Poll::Unclear;
         }
-        self.slip.pause();
+        self.backoff.pause();
         let Ok(found) = self.filled() else {
-            return Look::Trouble;
+            return Poll::Unclear;
         };
-        self.slip.found(found, message, self.words.capacity);
+        self.backoff.found(found, message, self.words.capacity);
         if found > 0 {
             let capacity = self.words.capacity;
-            self.hand_back.looked(self.at, capacity, self.bell.os());
-            Look::Enough
+            self.line_transfer
+                .looked(self.at, capacity, self.notifier.os());
+            Poll::Ready
         } else if self.peer.quiet() {
-            Look::Nothing
+            Poll::NotReady
         } else {
-            Look::Trouble
+            Poll::Unclear
         }
     }
 
-    /// Whether what was read shall be handed back before it is released; see `hand_back.rs`.
+    /// Returns `true` if the reader transfers lines back before it releases them; see
+    /// `line_transfer.rs`.
     #[inline(always)]
-    pub(crate) fn hands_back(&self) -> bool {
-        self.hand_back.on()
+    pub(crate) fn transfers_lines(&self) -> bool {
+        self.line_transfer.on()
     }
 
-    /// What a look could not say in one word.
+    /// Decides a look that ended in [`Poll::Unclear`].
     #[cold]
     #[inline(never)]
-    pub(crate) fn trouble(&mut self) -> Result<(), Error> {
+    pub(crate) fn slow_path(&mut self) -> Result<(), Error> {
         if !self.limit.alive() {
             return Err(Error::Forked);
         }
@@ -485,26 +544,28 @@ impl<'m> Reader<'m> {
             return Ok(());
         }
         match self.peer.end(self.at.min(self.limit.get()))? {
-            // It may have committed more just before it left.
+            // The writer may have committed more just before it left.
             Some(_) if self.filled()? > 0 => Ok(()),
             Some(news) => Err(Error::Disconnected(self.peer.tell(news))),
             None => Err(Error::Empty),
         }
     }
 
-    /// Goes on at `at`, of which nothing is known yet; so far ahead of the tail may it be from now on.
+    /// Goes on at `at`, of which nothing is known yet. From now on the head may be `ahead` of the
+    /// tail.
+    ///
     /// *Release*, when it goes forward.
     pub(crate) fn go_to(&mut self, at: u64, ahead: u64) {
-        self.hand_back.moved(self.at, at);
+        self.line_transfer.moved(self.at, at);
         self.at = at;
         self.words.ahead = ahead;
         self.limit.set(at);
         // Release: as in `release`.
         self.words.head.store(at, Ordering::Release);
-        self.bell.ring();
+        self.notifier.ring();
     }
 
-    /// Nothing is known any more of what is committed.
+    /// Forgets what is known of the committed messages, so that the next poll reloads.
     pub(crate) fn forget(&mut self) {
         self.limit.set(self.at);
     }
@@ -513,14 +574,15 @@ impl<'m> Reader<'m> {
         self.words.tail
     }
 
-    /// How far it has skipped ahead of the tail: no further than it may be.
+    /// Returns the distance by which the reader has skipped ahead of the tail, at most the allowed
+    /// one.
     pub(crate) fn ahead(&self) -> u64 {
-        // Relaxed: nothing is read that it tells of.
+        // Relaxed: nothing is read that this orders.
         let tail = self.words.tail.load(Ordering::Relaxed);
         self.at.saturating_sub(tail).min(self.words.ahead)
     }
 
-    /// Reads the writer's position, renews the lease, and says how much is there.
+    /// Loads the writer's position, renews the cached limit, and returns the amount that is there.
     fn filled(&mut self) -> Result<u64, Error> {
         let tail = self.words.committed()?;
         let filled = self.words.distance(self.at, tail, "tail", tail)?;
@@ -528,7 +590,7 @@ impl<'m> Reader<'m> {
         Ok(filled)
     }
 
-    /// What is committed and not released, exactly.
+    /// Returns the exact amount that is committed and not released.
     pub(crate) fn len(&self) -> Result<u64, Error> {
         if !self.limit.alive() {
             return Err(Error::Forked);

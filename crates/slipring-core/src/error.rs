@@ -1,16 +1,21 @@
-//! What can go wrong, in words of one machine size: the core allocates nothing, so an error names
-//! the word that it tripped over and carries the two figures, found and expected.
+//! Defines the errors of the core.
+//!
+//! The core allocates nothing. So an error about a wrong word names that word and carries two
+//! figures: the value found and the value expected.
+//!
+//! Message verbs fail with [`Error`], which is small and `Copy`. Making a channel in memory, or
+//! finding one there, fails with [`FormatError`].
 
 use core::fmt;
 
-/// Why a peer is no longer there.
+/// The way in which a peer left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum End {
-    /// It left in an orderly way: for a producer, the end of its stream.
+    /// The peer left in an orderly way. For a producer, that is the end of its stream.
     Finished,
-    /// It left on purpose before it was done (SIGINT, a drop while panicking, `abort`).
+    /// The peer left on purpose before it was done (SIGINT, a drop while panicking, `abort`).
     Aborted,
-    /// Its process was killed or ended without leaving.
+    /// The peer's process was killed, or ended without leaving.
     Died,
 }
 
@@ -27,11 +32,11 @@ impl fmt::Display for End {
 /// A word in shared memory that holds an impossible value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Corrupt {
-    /// The word, as FORMAT.md names it.
+    /// The word's name in FORMAT.md.
     pub word: &'static str,
-    /// What was read there.
+    /// The value found there.
     pub found: u64,
-    /// The largest (or the only) value that could have been right.
+    /// The largest value (or the only one) that could have been right.
     pub expected: u64,
 }
 
@@ -44,86 +49,88 @@ impl fmt::Display for Corrupt {
         } = self;
         write!(
             f,
-            "the word `{word}` holds {found:#x}, possible is {expected:#x}"
+            "the word `{word}` holds {found:#x}, at most {expected:#x} is valid"
         )
     }
 }
 
-/// Every failure of the core.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The reason why a message verb failed. The verb changed nothing, unless its documentation says
+/// otherwise.
+#[derive(Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Error {
-    /// No space for what was asked; nothing was changed.
+    /// There is no room for the amount asked for. Only `try_` verbs return this.
     Full,
-    /// Nothing to read.
+    /// There is no message to read now. Only `try_` verbs return this.
     Empty,
-    /// The peer is gone, and (for a consumer) everything that it committed has been read.
+    /// The timeout of a `_timeout` verb passed.
+    TimedOut,
+    /// The peer is gone.
+    ///
+    /// A consumer gets this once it has read everything that the producer committed. A producer
+    /// gets it once the ring is full, since the consumer no longer reads. A successor may come: see
+    /// `wait_for_producer` and `wait_for_consumer`.
     Disconnected(End),
-    /// The consumer was overtaken: so many of its messages are gone. It goes on behind them.
+    /// The producer overwrote this many messages before this consumer read them. The consumer goes
+    /// on behind them.
     Lagged(u64),
-    /// What may be overwritten cannot be read in place.
+    /// The channel overwrites its messages, so a consumer cannot read them in place.
     Overwritten,
-    /// A message that is not there yet.
+    /// The message with this number has not been committed yet.
     Ahead {
         /// The number asked for.
         asked: u64,
-        /// The number of the next message that is committed.
+        /// The number of the next message that will be committed.
         newest: u64,
     },
-    /// Not one of so many parts.
+    /// The messages have no such part.
     Stride {
-        /// Which part was asked for, counted from zero.
+        /// The part asked for, counted from zero.
         index: u64,
-        /// Of how many.
+        /// The number of parts.
         of: u64,
     },
-    /// More than the channel can ever hold at once: bytes of a record, or slots.
+    /// The amount is more than the channel can ever hold at once.
     TooLarge {
-        /// What was asked for.
+        /// The amount asked for: slots, or bytes of a record.
         asked: u64,
         /// The most that this channel takes.
         max: u64,
     },
-    /// The handle was copied by `fork`; only the parent's works.
+    /// The handle was copied by `fork`. Only the parent's handle works.
     Forked,
-    /// A peer, or a stranger, wrote what cannot be.
+    /// A peer, or a stranger, wrote an impossible value into shared memory.
     Corrupt(Corrupt),
-    /// The memory does not begin with a channel's magic.
-    NotAChannel {
-        /// The first eight bytes.
-        found: u64,
+    /// The channel's name was removed while the handle waited, so no program can join it there any
+    /// more.
+    Removed,
+    /// The channel's name now leads to another channel, made while the handle waited.
+    Replaced,
+    /// The channel lies in borrowed memory, which has no descriptor to poll, and so no futures.
+    NoPipes,
+    /// The file in the place of the seat's pipe, in the channel's directory, is not a pipe.
+    BadPipe {
+        /// The seat's number: the pipe is `pipe-N`.
+        seat: u64,
     },
-    /// A channel of another format version.
-    Version {
-        /// The version in the header.
-        found: u64,
-        /// The version that this program speaks.
-        expected: u64,
+    /// The handle is in a wait set, which waits for it.
+    InSet,
+    /// The wait set that this handle was in was dropped.
+    NoSet,
+    /// `on_tokio` was called outside of a tokio runtime.
+    NoRuntime,
+    /// This process, or the whole machine, has as many files open as it may.
+    TooManyFiles {
+        /// The number of descriptors that this process may have (`RLIMIT_NOFILE`, the soft limit).
+        /// 0 if the machine has no more.
+        limit: u64,
     },
-    /// The memory is shorter than the channel in it.
-    Truncated {
-        /// Which of the two parts: `control` or `data`.
-        part: &'static str,
-        /// Its length in bytes.
-        found: u64,
-        /// The length that the channel needs, in bytes.
-        expected: u64,
-    },
-    /// The memory does not begin at a multiple of the alignment that a channel needs.
-    Misaligned {
-        /// Which of the two parts: `control` or `data`.
-        part: &'static str,
-        /// The alignment in bytes.
-        expected: u64,
-    },
-    /// A capacity that is zero, no power of two, or beyond all bounds.
-    Capacity {
-        /// What was asked for (slots, or bytes).
-        found: u64,
-        /// The smallest that is allowed.
-        min: u64,
-        /// The largest that is allowed.
-        max: u64,
+    /// The operating system refused a call.
+    Os {
+        /// The call that was attempted.
+        call: &'static str,
+        /// The error's number.
+        errno: i32,
     },
 }
 
@@ -135,63 +142,178 @@ impl From<Corrupt> for Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Error::Full => write!(f, "the channel is full"),
-            Error::Empty => write!(f, "the channel is empty"),
+        match *self {
+            Error::Full => f.write_str(
+                "the channel is full; try again when the consumer has released something",
+            ),
+            Error::Empty => f.write_str(
+                "the channel is empty; try again when the producer has committed something",
+            ),
+            Error::TimedOut => f.write_str(
+                "timed out: the channel stayed full (or empty) for the whole time",
+            ),
             Error::Disconnected(end) => write!(f, "the peer is gone: it {end}"),
             Error::Lagged(lost) => write!(
                 f,
-                "overtaken: {lost} messages were given up before they were read"
+                "the producer overwrote {lost} messages before they were read; read faster, or make the ring larger"
             ),
-            Error::Overwritten => write!(
-                f,
-                "this channel overwrites its messages: they are copied (`pop`), not read in place"
+            Error::Overwritten => f.write_str(
+                "this channel overwrites its messages, so they are copied: use `pop` or `pop_slice`",
             ),
             Error::Ahead { asked, newest } => write!(
                 f,
-                "message {asked} is not there yet; the next to come is {newest}"
+                "message {asked} is not there yet: the next to come is {newest}; join at the newest, and wait"
             ),
             Error::Stride { index, of } => write!(
                 f,
-                "there is no part {index} of {of}; parts are counted from 0, and there are 1 to 2^32"
+                "there is no part {index} of {of}: parts are counted from 0, and there are 1 to 2^32"
             ),
-            Error::TooLarge { asked, max } => {
-                write!(
-                    f,
-                    "{asked} is more than this channel ever holds at once; at most {max} fit"
-                )
+            Error::TooLarge { asked, max } => write!(
+                f,
+                "{asked} is more than this channel ever takes at once; at most {max} fit"
+            ),
+            Error::Forked => f.write_str(
+                "this handle was copied by fork and does nothing; open the channel again in the child",
+            ),
+            Error::Corrupt(corrupt) => write!(
+                f,
+                "the channel is corrupt: {corrupt}; remove it and create it again"
+            ),
+            Error::Removed => f.write_str(
+                "the channel was removed while this handle waited, so nobody can join it; drop the handle, and create the \
+                 channel again",
+            ),
+            Error::Replaced => f.write_str(
+                "the channel was removed and made anew while this handle waited; drop the handle, and open the channel again",
+            ),
+            Error::NoPipes => f.write_str(
+                "this channel lies in borrowed memory, which has no pipes: wait with the blocking calls, or make the \
+                 channel with a name, in memfds or on the heap",
+            ),
+            Error::BadPipe { seat } => write!(
+                f,
+                "`pipe-{seat}` in the channel's directory is no pipe; somebody replaced it: remove the channel and create \
+                 it again"
+            ),
+            Error::InSet => f.write_str(
+                "this handle is in a wait set, which waits for it; take it out there first (`unwatch`)",
+            ),
+            Error::NoSet => {
+                f.write_str("the wait set was dropped; nobody would wait for this channel")
             }
-            Error::Forked => write!(
-                f,
-                "this handle was copied by fork; use it in the parent, or attach anew in the child"
+            Error::NoRuntime => {
+                f.write_str("no tokio runtime is current on this thread: call on_tokio within one")
+            }
+            Error::TooManyFiles { limit: 0 } => f.write_str(
+                "the machine has as many files open as it may have; raise fs.file-max (sysctl), or end programs that hold \
+                 many",
             ),
-            Error::Corrupt(corrupt) => write!(f, "the channel is corrupt: {corrupt}"),
-            Error::NotAChannel { found } => write!(
+            Error::TooManyFiles { limit } => write!(
                 f,
-                "not a channel: it begins with {found:#018x}, a channel begins with \"SLIPRING\""
+                "this process has all {limit} file descriptors open that it may have (RLIMIT_NOFILE); raise the limit \
+                 (`ulimit -n`, `LimitNOFILE=` of systemd, setrlimit), or drop handles"
             ),
-            Error::Version { found, expected } => write!(
+            #[cfg(feature = "std")]
+            Error::Os { call, errno } => {
+                let source = std::io::Error::from_raw_os_error(errno);
+                write!(f, "cannot {call}: {source}")
+            }
+            #[cfg(not(feature = "std"))]
+            Error::Os { call, errno } => write!(f, "cannot {call}: error {errno}"),
+        }
+    }
+}
+
+/// Prints the same sentence as `Display`, because `unwrap` and a `main` that returns an error print
+/// it.
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl core::error::Error for Error {}
+
+/// The reason why memory is not a channel, or cannot become one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FormatError {
+    /// A word of the header, or a figure that the caller asked for, is impossible.
+    Corrupt(Corrupt),
+    /// The memory does not begin with a channel's magic.
+    NotAChannel {
+        /// The first eight bytes.
+        found: u64,
+    },
+    /// The channel has another format version.
+    Version {
+        /// The version in the header.
+        found: u64,
+        /// The version of this program.
+        expected: u64,
+    },
+    /// The memory is shorter than the channel in it.
+    Truncated {
+        /// The part that is too short: `control` or `data`.
+        part: &'static str,
+        /// Its length in bytes.
+        found: u64,
+        /// The length that the channel needs, in bytes.
+        expected: u64,
+    },
+    /// The memory does not begin at a multiple of the alignment that a channel needs.
+    Misaligned {
+        /// The part that is misaligned: `control` or `data`.
+        part: &'static str,
+        /// The alignment in bytes.
+        expected: u64,
+    },
+    /// The capacity is zero, not a power of two, or too large.
+    Capacity {
+        /// The capacity asked for, in slots or bytes.
+        found: u64,
+        /// The smallest capacity that is allowed.
+        min: u64,
+        /// The largest capacity that is allowed.
+        max: u64,
+    },
+}
+
+impl From<Corrupt> for FormatError {
+    fn from(corrupt: Corrupt) -> Self {
+        FormatError::Corrupt(corrupt)
+    }
+}
+
+impl fmt::Display for FormatError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            FormatError::Corrupt(corrupt) => write!(
+                f,
+                "the channel is corrupt: {corrupt}; remove it and create it again"
+            ),
+            FormatError::NotAChannel { found } => write!(
+                f,
+                "the memory is not a channel: it begins with {found:#018x}, a channel begins with \"SLIPRING\""
+            ),
+            FormatError::Version { found, expected } => write!(
                 f,
                 "the channel has format version {found}, this program speaks version {expected}; \
                  use programs of one release, or remove the channel and create it again"
             ),
-            Error::Truncated {
+            FormatError::Truncated {
                 part,
                 found,
                 expected,
-            } => {
-                write!(
-                    f,
-                    "the {part} memory has {found} bytes, the channel needs {expected}"
-                )
-            }
-            Error::Misaligned { part, expected } => {
-                write!(
-                    f,
-                    "the {part} memory must begin at a multiple of {expected} bytes"
-                )
-            }
-            Error::Capacity { found, min, max } => write!(
+            } => write!(
+                f,
+                "the {part} memory has {found} bytes, the channel needs {expected}; provide that many"
+            ),
+            FormatError::Misaligned { part, expected } => write!(
+                f,
+                "the {part} memory must begin at a multiple of {expected} bytes; align it so"
+            ),
+            FormatError::Capacity { found, min, max } => write!(
                 f,
                 "{found} is no capacity; use a power of two from {min} to {max}"
             ),
@@ -199,20 +321,107 @@ impl fmt::Display for Error {
     }
 }
 
-impl core::error::Error for Error {}
+impl core::error::Error for FormatError {}
 
-/// A push that failed gives its value back.
-pub struct PushError<T> {
-    /// What was to be pushed.
-    pub value: T,
-    /// Why it was not.
-    pub error: Error,
+/// The reason why a push failed, with the value that it gives back.
+///
+/// ```
+/// use slipring_core::{End, Error, PushError};
+///
+/// let failed = PushError::new(9, Error::Disconnected(End::Died));
+/// assert_eq!(failed, PushError::Disconnected(9, End::Died));
+/// assert_eq!((failed.error(), failed.into_value()), (Error::Disconnected(End::Died), 9));
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum PushError<T> {
+    /// There is no room now. Only `try_` verbs return this.
+    Full(T),
+    /// The timeout of a `_timeout` verb passed.
+    TimedOut(T),
+    /// The channel is full, and no consumer is there to make room.
+    Disconnected(T, End),
+    /// The push failed for any other reason.
+    Failed(T, Error),
+}
+
+impl<T> PushError<T> {
+    /// Puts a value and a reason together.
+    #[inline]
+    pub fn new(value: T, error: Error) -> PushError<T> {
+        match error {
+            Error::Full => PushError::Full(value),
+            Error::TimedOut => PushError::TimedOut(value),
+            Error::Disconnected(end) => PushError::Disconnected(value, end),
+            error => PushError::Failed(value, error),
+        }
+    }
+
+    /// Returns the value that was not pushed.
+    pub fn into_value(self) -> T {
+        match self {
+            PushError::Full(value)
+            | PushError::TimedOut(value)
+            | PushError::Disconnected(value, _)
+            | PushError::Failed(value, _) => value,
+        }
+    }
+
+    /// Returns the reason.
+    pub fn error(&self) -> Error {
+        match *self {
+            PushError::Full(_) => Error::Full,
+            PushError::TimedOut(_) => Error::TimedOut,
+            PushError::Disconnected(_, end) => Error::Disconnected(end),
+            PushError::Failed(_, error) => error,
+        }
+    }
+}
+
+impl<T> From<PushError<T>> for Error {
+    fn from(failed: PushError<T>) -> Error {
+        failed.error()
+    }
 }
 
 impl<T> fmt::Debug for PushError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PushError")
-            .field("error", &self.error)
-            .finish_non_exhaustive()
+        fmt::Display::fmt(&self.error(), f)
     }
 }
+
+impl<T> fmt::Display for PushError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.error(), f)
+    }
+}
+
+impl<T> core::error::Error for PushError<T> {}
+
+/// The reason why a verb for many messages stopped before it was done.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct BatchError {
+    /// The number of messages that were appended before.
+    pub done: usize,
+    /// The error that stopped it.
+    pub error: Error,
+}
+
+impl From<BatchError> for Error {
+    fn from(failed: BatchError) -> Error {
+        failed.error
+    }
+}
+
+impl fmt::Debug for BatchError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Display for BatchError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "stopped after {} messages: {}", self.done, self.error)
+    }
+}
+
+impl core::error::Error for BatchError {}

@@ -1,12 +1,12 @@
-//! The memory format: what lies where in a channel's two parts, *control* and *data*.
+//! Defines the memory format: the layout of a channel's two parts, *control* and *data*.
 //!
-//! FORMAT.md specifies it byte by byte for readers in any language; this file is its Rust side and
-//! the only one that casts bytes. Every offset below is held by a compile-time assertion.
+//! FORMAT.md specifies it byte by byte for readers in any language. This file is its Rust side, and
+//! the only one that casts bytes. A compile-time assertion holds every offset below.
 //!
 //! ```text
 //! control   0      header: magic, geometry, schema, identity, user metadata   (fixed once made)
-//!           512    bells: the producers', and at 640 the consumers'
-//!           768    members: which consumers the producer waits for; then zeros
+//!           512    wait cells: the producers', and at 640 the consumers'
+//!           768    gating set: which consumers the producer waits for; then zeros
 //!           1024   seat table: one 128-byte line a seat, producers first
 //!           ..     to the next multiple of the page stride
 //!           R      role pages: one page stride a seat, in the order of the seats
@@ -18,38 +18,33 @@
 //! | header | the creator, before the magic | everybody, once, at attach | magic: release / acquire |
 //! | seat line | the seat's holder | peers, tools | `life`: release / acquire (see `seat.rs`) |
 //! | `owner` of a seat line | takers on memory without locks | the same | acquire-release CAS |
-//! | bell | sleepers and wakers | publishers | see `wait.rs` |
-//! | members | consumers; whoever repairs a dead one's seat | the producer | see `broadcast.rs` |
-//! | `gate` of a role page | the producer | consumers that join, and all who copy what may be overwritten | see `broadcast.rs` |
+//! | wait cell | waiters and notifiers | publishers | see `wait.rs` |
+//! | gating set | consumers; repairers of a dead consumer's seat | the producer | see `broadcast.rs` |
+//! | `write_limit` of a role page | the producer | consumers that join or copy racing slots | see `broadcast.rs` |
 //! | role page | the seat's holder | peers, tools | `position`: release / acquire |
 
 use core::marker::PhantomData;
 use core::mem::size_of;
 use core::ptr::NonNull;
 
-use crate::error::{Corrupt, Error};
-pub use crate::geometry::{Geometry, Kind, MOST_SEATS, SKEW_STEP, WhenFull};
+use crate::error::{Corrupt, FormatError};
+pub use crate::geometry::{Geometry, LINE, PAGE, SEATS, SKEW_STEP, WhenFull};
 use crate::payload::Schema;
+pub use crate::spec::{Kind, MOST_SEATS, Role};
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
 /// The first eight bytes of a channel's control part, stored last: `SLIPRING` in memory order.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"SLIPRING");
 /// The format version that this code reads and writes.
 pub const VERSION: u64 = 1;
-/// Words that different roles write are this many bytes apart.
-pub const LINE: usize = 128;
-/// The stride of role pages, in bytes.
-pub const PAGE: usize = 4096;
-/// The bytes that a creator may leave in the header for its users.
+/// The number of bytes that a creator may leave in the header for its users.
 pub const METADATA: usize = 256;
-/// The bytes of the schema's name in the header; longer names are cut.
+/// The number of bytes of the schema's name in the header; longer names are cut.
 pub const NAME: usize = 64;
-/// Where the bells begin in the control part: one a line, the producers' first.
-pub const BELLS: usize = 512;
-/// Where the word of the members lies in the control part.
-pub const MEMBERS: usize = 768;
-/// Where the seat table begins in the control part.
-pub const SEATS: usize = 1024;
+/// The offset of the wait cells in the control part: one a line, the producers' first.
+pub const WAIT_CELLS: usize = 512;
+/// The offset of the gating set's word in the control part.
+pub const GATING_SET: usize = 768;
 
 #[cfg(not(target_endian = "little"))]
 compile_error!("the format is little-endian; a big-endian host would need its own reading of it");
@@ -58,18 +53,18 @@ compile_error!("positions meet memory as indices of 64 bits");
 #[cfg(not(target_has_atomic = "64"))]
 compile_error!("positions are 64-bit atomics");
 
-/// Which creation of a channel this is: two that bear one name differ here.
+/// Identifies one creation of a channel: two channels of the same name differ here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Identity {
     /// The kernel's boot id when the channel was made; zero if unknown.
     pub boot: u128,
-    /// A number of its own for every channel ever made.
+    /// A number that differs for every channel ever made.
     pub unique: u128,
-    /// When it was made, in nanoseconds since 1970; zero if unknown. For people.
+    /// The time of creation, in nanoseconds since 1970; zero if unknown. For people.
     pub created: u64,
 }
 
-/// A private, validated copy of a header. Nothing reads the shared one again.
+/// A private, validated copy of a header. No code reads the shared header again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
     /// The channel's shape.
@@ -80,9 +75,9 @@ pub struct Header {
     pub schema_version: u64,
     /// The payload's name, cut to 64 bytes, padded with zeros. For people.
     pub schema_name: [u8; NAME],
-    /// Which creation this is.
+    /// The identity of this creation.
     pub identity: Identity,
-    /// What the creator left for its users.
+    /// The bytes that the creator left for its users.
     pub metadata: [u8; METADATA],
 }
 
@@ -116,37 +111,38 @@ pub struct HeaderWords {
 /// The words by which one side of a channel is woken by the other. See `wait.rs`.
 #[repr(C, align(128))]
 #[derive(Default)]
-pub struct Bell {
+pub struct WaitCell {
     /// A bit for each seat of the side that wants to be woken, and `FENCED`.
     pub waiters: AtomicU64, // 0
-    /// How often a sleeper came that has no barrier.
+    /// The number of times that a waiter without a barrier came.
     pub epoch: AtomicU64, // 8
-    /// What the side sleeps on: bumped when it is woken. The only word of 32 bits.
+    /// The futex on which the side sleeps; each wake bumps it. The only word of 32 bits.
     pub doorbell: AtomicU32, // 16
     reserved: [AtomicU32; 27],
 }
 
-/// The words of a seat: its holder writes them, everybody may read them. See `seat.rs`.
+/// The words of a seat: only its holder writes them, and everybody may read them. See `seat.rs`.
 #[repr(C, align(128))]
 #[derive(Default)]
 pub struct SeatLine {
-    /// Generation and state of the seat: who holds it, or how the last holder left.
+    /// Generation and state of the seat: held, or how the last holder left.
     pub life: AtomicU64, // 0
-    /// On memory without kernel locks: 1 while somebody holds the seat. Zero elsewhere.
+    /// On memory without kernel locks: 1 while the seat is held. Zero elsewhere.
     pub owner: AtomicU64, // 8
-    /// How the generation before this one ended, when it finished: generation and state.
+    /// The end of the generation before this one, if it finished: generation and state.
     pub last_end: AtomicU64, // 16
     /// The position at which it ended.
     pub last_end_position: AtomicU64, // 24
-    /// Of a consumer: the latest producer generation whose end it has taken note of.
+    /// On a consumer's line: the latest producer generation whose end the consumer has
+    /// acknowledged.
     pub acknowledged: AtomicU64, // 32
-    /// The holder's process id, as it saw it itself. For people.
+    /// The holder's process id, as the holder itself saw it. For people.
     pub pid: AtomicU64, // 40
     /// The holder's start time, in clock ticks since boot. For people.
     pub start_time: AtomicU64, // 48
     /// The inode of the holder's pid namespace. For people.
     pub pid_namespace: AtomicU64, // 56
-    /// When the holder last gave a sign of life, in nanoseconds since boot. For people.
+    /// The time of the holder's last sign of life, in nanoseconds since boot. For people.
     pub heartbeat: AtomicU64, // 64
     reserved: [AtomicU64; 7],
 }
@@ -156,64 +152,68 @@ pub struct SeatLine {
 #[derive(Default)]
 pub struct Line(pub AtomicU64);
 
-/// Figures for people, each written by the page's holder alone.
+/// Figures for people. Only the page's holder writes them.
 #[repr(C, align(128))]
 #[derive(Default)]
 pub struct Counters {
     /// Messages committed (producer) or released (consumer).
     pub messages: AtomicU64, // 128
-    /// How often the holder found the channel full (producer) or empty (consumer) and had to wait.
+    /// The number of times that the holder had to wait: for room (producer) or a message
+    /// (consumer).
     pub waits: AtomicU64, // 136
-    /// How often the holder went to sleep.
+    /// The number of times that the holder went to sleep.
     pub parks: AtomicU64, // 144
-    /// How often the holder woke the other side.
+    /// The number of times that the holder woke the other side.
     pub wakes: AtomicU64, // 152
-    /// The latest `epoch` of the other side's bell for which the holder fences. Not for people.
+    /// The latest `epoch` of the other side's wait cell for which the holder fences. Not for
+    /// people.
     pub fence_ack: AtomicU64, // 160
-    /// How the holder is to be woken: 0 by the doorbell, else by its pipe. Not for people.
-    pub face: AtomicU64, // 168
-    /// Of a consumer: the messages that it lost, because they were given up before it read them.
+    /// The holder's wake mode: 0 for the doorbell, else for its pipe. Not for people.
+    pub wake_mode: AtomicU64, // 168
+    /// On a consumer's page: the messages that it lost, since they were given up before it read
+    /// them.
     pub lagged: AtomicU64, // 176
-    /// Of a producer: the seats of dead consumers that it repaired.
+    /// On a producer's page: the number of dead consumers' seats that it repaired.
     pub recovered: AtomicU64, // 184
     reserved: [AtomicU64; 8],
 }
 
-/// The page of a role, written by the holder of its seat alone.
+/// The page of a role. Only the holder of its seat writes it.
 #[repr(C, align(128))]
 #[derive(Default)]
 pub struct RolePage {
-    /// Producer: all before it is committed. Consumer: all before it is released.
+    /// The position before which everything is committed (producer) or released (consumer).
     pub position: Line, // 0
     /// Figures for people.
     pub counters: Counters, // 128
-    /// Producer of a `broadcast` channel: all before it may be written, so what lies a whole ring before it may
-    /// be gone.
-    pub gate: Line, // 256
+    /// On the page of a `broadcast` producer: the position before which it may write.
+    ///
+    /// A message that lies a whole ring before it may be gone.
+    pub write_limit: Line, // 256
 }
 
-/// The words by which one seat is known to others.
+/// The words of one seat that others read.
 #[derive(Clone, Copy)]
 pub struct SeatWords<'m> {
-    /// Who holds it.
+    /// The seat's line, with its holder's generation and state.
     pub line: &'m SeatLine,
-    /// How far its holder is.
+    /// The holder's position.
     pub position: &'m AtomicU64,
-    /// Its holder's figures, and how it is to be woken.
+    /// The holder's figures, and its wake mode.
     pub counters: &'m Counters,
 }
 
 /// The seats of one side.
 #[derive(Clone, Copy)]
 pub enum Side<'m> {
-    /// The only one.
+    /// The side has one seat.
     One(SeatWords<'m>),
-    /// All of them, in the order of their bits.
+    /// All seats of the side, in the order of their bits.
     Many(&'m [SeatWords<'m>]),
 }
 
 impl<'m> Side<'m> {
-    /// The seats in the order of their bits.
+    /// Returns the seats in the order of their bits.
     pub fn seats(&self) -> &[SeatWords<'m>] {
         match self {
             Side::One(seat) => core::slice::from_ref(seat),
@@ -260,28 +260,30 @@ const _: () = {
     assert!(size_of::<SeatLine>() == LINE);
     assert!(offset_of!(RolePage, position) == 0);
     assert!(offset_of!(RolePage, counters) == 128);
-    assert!(offset_of!(RolePage, gate) == 256);
-    assert!(MEMBERS + LINE <= SEATS && BELLS + 2 * LINE <= MEMBERS);
+    assert!(offset_of!(RolePage, write_limit) == 256);
+    assert!(GATING_SET + LINE <= SEATS && WAIT_CELLS + 2 * LINE <= GATING_SET);
     assert!(offset_of!(Counters, messages) == 0);
     assert!(offset_of!(Counters, waits) == 8);
     assert!(offset_of!(Counters, parks) == 16);
     assert!(offset_of!(Counters, wakes) == 24);
     assert!(offset_of!(Counters, fence_ack) == 32);
-    assert!(offset_of!(Counters, face) == 40);
+    assert!(offset_of!(Counters, wake_mode) == 40);
     assert!(offset_of!(Counters, lagged) == 48);
     assert!(offset_of!(Counters, recovered) == 56);
     assert!(size_of::<Counters>() == 128);
-    assert!(offset_of!(Bell, waiters) == 0);
-    assert!(offset_of!(Bell, epoch) == 8);
-    assert!(offset_of!(Bell, doorbell) == 16);
-    assert!(size_of::<Bell>() == LINE && BELLS + 2 * LINE <= SEATS);
+    assert!(offset_of!(WaitCell, waiters) == 0);
+    assert!(offset_of!(WaitCell, epoch) == 8);
+    assert!(offset_of!(WaitCell, doorbell) == 16);
+    assert!(size_of::<WaitCell>() == LINE && WAIT_CELLS + 2 * LINE <= SEATS);
     assert!(size_of::<RolePage>() <= SKEW_STEP);
 };
 
-/// How many words of the header the checksum covers: all but the magic and the checksum itself.
+/// The number of words in the header. The checksum covers all but the magic and the checksum
+/// itself.
 const WORDS: usize = size_of::<[u64; 64]>() / 8;
 
-/// A channel's control part in memory. Only an address: who may write what is the table above.
+/// A channel's control part in memory. It is only an address; the table above says who may write
+/// which word.
 #[derive(Clone, Copy)]
 pub struct Control<'m> {
     base: NonNull<u8>,
@@ -295,21 +297,23 @@ unsafe impl Send for Control<'_> {}
 unsafe impl Sync for Control<'_> {}
 
 impl<'m> Control<'m> {
-    /// The control part at `base`; refused if too short for a header or not on a line of 128 bytes.
+    /// Makes the control part at `base`.
+    ///
+    /// Fails if the memory is too short for a header, or not on a line of 128 bytes.
     ///
     /// # Safety
-    /// `base` is valid for `len` initialised bytes during `'m`, which nobody accesses but through
-    /// atomics of 64 bits, and the doorbells of 32 (as this code, and every reader that keeps to
-    /// FORMAT.md, does).
-    pub unsafe fn new(base: NonNull<u8>, len: usize) -> Result<Self, Error> {
+    /// `base` is valid for `len` initialised bytes during `'m`. All code accesses them only through
+    /// atomics of 64 bits, and the doorbells through atomics of 32. (This code does, and so does
+    /// every reader that keeps to FORMAT.md.)
+    pub unsafe fn new(base: NonNull<u8>, len: usize) -> Result<Self, FormatError> {
         if !base.as_ptr().addr().is_multiple_of(LINE) {
-            return Err(Error::Misaligned {
+            return Err(FormatError::Misaligned {
                 part: "control",
                 expected: LINE as u64,
             });
         }
         if len < PAGE {
-            return Err(Error::Truncated {
+            return Err(FormatError::Truncated {
                 part: "control",
                 found: len as u64,
                 expected: PAGE as u64,
@@ -322,12 +326,12 @@ impl<'m> Control<'m> {
         })
     }
 
-    /// The bytes of the control part.
+    /// Returns the size of the control part, in bytes.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Never: a control part has at least a header.
+    /// Returns `false`: a control part has at least a header.
     pub fn is_empty(&self) -> bool {
         false
     }
@@ -337,29 +341,31 @@ impl<'m> Control<'m> {
         unsafe { self.base.cast::<HeaderWords>().as_ref() }
     }
 
-    /// The header as 64 plain words, in order.
+    /// Returns the header as 64 plain words, in order.
     fn words(&self) -> &'m [AtomicU64; WORDS] {
         // SAFETY: the header is 512 bytes of `AtomicU64`, see the assertions above.
         unsafe { self.base.cast::<[AtomicU64; WORDS]>().as_ref() }
     }
 
-    /// The bell by which the consumers are woken, or else the producers.
-    pub fn bell(&self, consumers: bool) -> &'m Bell {
-        // SAFETY: in the first page, which `new` checked to be there, and 128-byte aligned.
-        let line = unsafe { self.base.add(BELLS + usize::from(consumers) * LINE) };
+    /// Returns the wait cell of the consumers' side (`true`), or of the producers' (`false`).
+    pub fn wait_cell(&self, consumers: bool) -> &'m WaitCell {
+        // SAFETY: it lies in the first page, which `new` checked to be there, and is 128-byte
+        // aligned.
+        let line = unsafe { self.base.add(WAIT_CELLS + usize::from(consumers) * LINE) };
         // SAFETY: as above, and made of atomics.
-        unsafe { line.cast::<Bell>().as_ref() }
+        unsafe { line.cast::<WaitCell>().as_ref() }
     }
 
-    /// Which consumers the producer waits for: a bit a seat.
-    pub fn members(&self) -> &'m AtomicU64 {
-        // SAFETY: in the first page, which `new` checked to be there, and 128-byte aligned.
-        let line = unsafe { self.base.add(MEMBERS) };
+    /// Returns the gating set: a bit for each consumer that the producer waits for.
+    pub fn gating_set(&self) -> &'m AtomicU64 {
+        // SAFETY: it lies in the first page, which `new` checked to be there, and is 128-byte
+        // aligned.
+        let line = unsafe { self.base.add(GATING_SET) };
         // SAFETY: as above, and made of atomics.
         unsafe { &line.cast::<Line>().as_ref().0 }
     }
 
-    /// The words of seat `seat`, as others know it.
+    /// Returns the words of seat `seat` that others read.
     ///
     /// # Panics
     /// Never for a seat of the geometry that this memory was validated against.
@@ -372,7 +378,7 @@ impl<'m> Control<'m> {
         }
     }
 
-    /// The line of seat `seat`, counted with producers first.
+    /// Returns the line of seat `seat`, counted with producers first.
     ///
     /// # Panics
     /// Never for a seat of the geometry that this memory was validated against.
@@ -385,7 +391,7 @@ impl<'m> Control<'m> {
         unsafe { line.cast::<SeatLine>().as_ref() }
     }
 
-    /// The role page of seat `seat`.
+    /// Returns the role page of seat `seat`.
     ///
     /// # Panics
     /// Never for a seat of the geometry that this memory was validated against.
@@ -403,7 +409,7 @@ impl<'m> Control<'m> {
 
     /// Writes a channel's header here, its magic last. The rest of the control part must be zero.
     ///
-    /// `data_len` is what the data part really has, in bytes.
+    /// `data_len` is the real size of the data part, in bytes.
     pub fn format(
         &self,
         geometry: &Geometry,
@@ -411,7 +417,7 @@ impl<'m> Control<'m> {
         identity: Identity,
         metadata: &[u8; METADATA],
         data_len: u64,
-    ) -> Result<Header, Error> {
+    ) -> Result<Header, FormatError> {
         geometry.check()?;
         check_len("control", self.len as u64, geometry.control_len() as u64)?;
         check_len("data", data_len, geometry.data_len())?;
@@ -420,12 +426,12 @@ impl<'m> Control<'m> {
         let put = |word: &AtomicU64, value: u64| word.store(value, Ordering::Relaxed);
         put(&words.magic, 0);
         for consumers in [false, true] {
-            let Bell {
+            let WaitCell {
                 waiters,
                 epoch,
                 doorbell,
                 reserved,
-            } = self.bell(consumers);
+            } = self.wait_cell(consumers);
             put(waiters, 0);
             put(epoch, 0);
             doorbell.store(0, Ordering::Relaxed);
@@ -433,7 +439,7 @@ impl<'m> Control<'m> {
                 .iter()
                 .for_each(|word| word.store(0, Ordering::Relaxed));
         }
-        put(self.members(), 0);
+        put(self.gating_set(), 0);
         for seat in 0..geometry.seats() {
             self.clear(geometry, seat);
         }
@@ -473,7 +479,7 @@ impl<'m> Control<'m> {
         self.read(data_len)
     }
 
-    /// Zeroes the words of a seat, for memory that held something else before.
+    /// Zeroes the words of a seat, for memory that held other data before.
     fn clear(&self, geometry: &Geometry, seat: usize) {
         let SeatLine {
             life,
@@ -490,7 +496,7 @@ impl<'m> Control<'m> {
         let RolePage {
             position,
             counters,
-            gate,
+            write_limit,
         } = self.role(geometry, seat);
         let line = [
             life,
@@ -503,13 +509,13 @@ impl<'m> Control<'m> {
             pid_namespace,
             heartbeat,
             &position.0,
-            &gate.0,
+            &write_limit.0,
             &counters.messages,
             &counters.waits,
             &counters.parks,
             &counters.wakes,
             &counters.fence_ack,
-            &counters.face,
+            &counters.wake_mode,
             &counters.lagged,
             &counters.recovered,
         ];
@@ -522,19 +528,20 @@ impl<'m> Control<'m> {
         core::array::from_fn(|i| self.words()[i].load(Ordering::Relaxed))
     }
 
-    /// Copies the header once, and validates every word of the copy against the format and against
-    /// what the two parts really have.
-    pub fn read(&self, data_len: u64) -> Result<Header, Error> {
+    /// Copies the header once, and validates every word of the copy.
+    ///
+    /// It checks the copy against the format, and against the real sizes of the two parts.
+    pub fn read(&self, data_len: u64) -> Result<Header, FormatError> {
         // Acquire: pairs with the release of the magic in `format`.
         let magic = self.header().magic.load(Ordering::Acquire);
         if magic != MAGIC {
-            return Err(Error::NotAChannel { found: magic });
+            return Err(FormatError::NotAChannel { found: magic });
         }
         let copy = self.copy();
         let at = |offset: usize| copy[offset / 8];
         let wide = |offset: usize| u128::from(at(offset)) | u128::from(at(offset + 8)) << 64;
         if at(8) != VERSION {
-            return Err(Error::Version {
+            return Err(FormatError::Version {
                 found: at(8),
                 expected: VERSION,
             });
@@ -595,8 +602,9 @@ impl<'m> Control<'m> {
     }
 }
 
-/// FNV-1a over 64-bit words: any changed word changes it. No proof against malice, and needs none:
-/// every word is validated on its own besides.
+/// Returns the FNV-1a hash over 64-bit words, which any changed word changes.
+///
+/// It does not resist malice, and need not: every word is also validated on its own.
 fn checksum(words: &[u64; WORDS]) -> u64 {
     let covered = words
         .iter()
@@ -607,11 +615,11 @@ fn checksum(words: &[u64; WORDS]) -> u64 {
     })
 }
 
-fn check_len(part: &'static str, found: u64, expected: u64) -> Result<(), Error> {
+fn check_len(part: &'static str, found: u64, expected: u64) -> Result<(), FormatError> {
     if found >= expected {
         Ok(())
     } else {
-        Err(Error::Truncated {
+        Err(FormatError::Truncated {
             part,
             found,
             expected,

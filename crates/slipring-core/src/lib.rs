@@ -1,29 +1,38 @@
-//! The protocols of slipring, over memory that somebody else provides.
+//! Implements slipring's protocols over memory that the caller provides.
 //!
-//! No operating system, no allocation, no `std`: what is here runs in a driver or in firmware as
-//! well as under the `slipring` crate, which adds memory, liveness, waiting and the handles that
-//! most programs want.
+//! This crate uses no operating system, no allocator and no `std`, so it runs in a driver or in
+//! firmware as well as in a program. The `slipring` crate adds memory, liveness, waiting and the
+//! handles that most programs want.
 //!
-//! | file | what it holds |
+//! # Words
+//! Terms of the field keep their usual meaning. These few are ours:
+//!
+//! | word | meaning |
 //! |---|---|
-//! | `sync` | the only import of atomics (loom's in a model) |
-//! | `error` | what can go wrong |
-//! | `payload` | which types may cross, and their fingerprints |
-//! | `geometry` | the shape of a channel |
-//! | `layout` | the memory format: header, seat lines, role pages |
-//! | `mem` | from positions to payload bytes |
-//! | `lease` | how far a handle may go unasked; what fork leaves of it |
-//! | `seat` | generations, ends, what one end knows of the other |
-//! | `wait` | the wake-up protocol: who sleeps, who wakes, and why no wake is lost |
-//! | `slip` | the pause that keeps two sides some lines apart |
-//! | `cursor` | the two positions of a ring, and how each side learns of the other's |
-//! | `spsc`, `bytes`, `broadcast` | the protocols |
+//! | channel | formatted memory, in two parts: *control* (words) and *data* (payloads) |
+//! | end | a producer or a consumer; `slipring` wraps each in a handle, this crate has the bare end |
+//! | seat | the place of one live handle: its lock, its line in the seat table, its role page |
+//! | role page | the words that only the seat's holder writes: its position, its counters |
+//! | generation | the number of a seat's holder, counted from 1 |
+//! | cached limit | the position that an end may reach before it must reload the peer's position; a fork wipes it |
+//! | wait cell | the words by which one side is woken: the *waiters word* and the *doorbell* |
+//! | waiters word | a bit for each seat of the side that waits, and `FENCED` |
+//! | doorbell | the futex word on which a side's waiters sleep |
+//! | notifier | the part of an end that wakes the other side ([`wait::Notifier`]) |
+//! | waiter | the part of an end that sleeps until it is woken ([`wait::Waiter`]) |
+//! | wake mode | the way a waiter is woken: by its doorbell or by its pipe ([`wait::WakeMode`]) |
+//! | spare writer | `slipring`: a writing descriptor that keeps a waiter's own pipe from hanging up |
+//! | write limit | `broadcast`: the position before which the producer may write; it never decreases |
+//! | gating set | `broadcast`: the consumers that the producer waits for |
+//! | block | `broadcast`: the number of slots by which an overwriting producer raises the write limit |
 //!
-//! Each imports only from those above it; the protocols do not know each other.
+//! # Files
+//! ARCHITECTURE.md lists the files by floor; each file imports only from floors below its own. A
+//! protocol (`proto`) implements the traits of `end` and `guard` for its two ends. It also exports
+//! a view for programs without a seat (`outside`). No protocol knows another.
 //!
-//! The feature `std` adds one thing: a guard that is in hand when a panic begins, and that the panic drops, releases
-//! nothing. Without it no code here can ask whether its thread is panicking, and such a guard releases what any
-//! other would.
+//! The feature `std` adds one thing: a guard that a panic drops releases nothing. Without `std`
+//! this crate cannot ask if its thread is panicking, so such a guard releases like any other.
 #![no_std]
 
 #[cfg(feature = "std")]
@@ -32,22 +41,24 @@ extern crate std;
 #[doc(hidden)]
 pub use zerocopy;
 
-pub mod broadcast;
-pub mod bytes;
+mod backoff;
+mod cached_limit;
 mod cursor;
+pub mod end;
 mod error;
 mod geometry;
-mod hand_back;
+pub mod guard;
 pub mod layout;
-mod lease;
+mod line_transfer;
 pub mod mem;
+pub mod outside;
 pub mod payload;
+pub mod proto;
 pub mod seat;
-mod slip;
-pub mod spsc;
+pub mod spec;
 pub mod sync;
 pub mod wait;
 
-pub use error::{Corrupt, End, Error, PushError};
-pub use lease::Lease;
+pub use cached_limit::CachedLimit;
+pub use error::{BatchError, Corrupt, End, Error, FormatError, PushError};
 pub use payload::{Payload, Schema};

@@ -1,22 +1,23 @@
-//! From positions to payload bytes: the only arithmetic that turns a number into a pointer.
+//! Turns positions into payload addresses. It has the only arithmetic that makes a pointer from a
+//! number.
 //!
-//! A position counts from zero and never wraps; it is masked here, where it meets memory, so no
-//! position, however wrong, can leave the data. Under loom each access is also shown to the model
-//! through a *shadow*, one cell a slot (or a word), so that a missing ordering is a failed test.
+//! A position counts from zero and never wraps. It is masked here, where it meets memory, so even a
+//! wrong position cannot leave the data. Under loom each access is also shown to the model through
+//! a *shadow*, with one cell for each slot (or word). A missing ordering is then a failed test.
 
 mod back;
-mod few;
 mod large;
 mod racing;
+mod small;
 mod watched;
 
 use core::marker::PhantomData;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-pub(crate) use back::HANDS_BACK;
-pub(crate) use few::Few;
+pub(crate) use back::TRANSFERS_LINES;
 pub use racing::Racing;
+pub(crate) use small::Small;
 pub use watched::Watched;
 
 /// A loom cell for each unit of payload memory.
@@ -40,13 +41,15 @@ impl<T> Clone for Slots<'_, T> {
 
 impl<T> Copy for Slots<'_, T> {}
 
-// SAFETY: `Slots` is an address; which slot may be touched, and by whom, is the protocol's proof.
+// SAFETY: `Slots` is an address; the protocol proves which role may touch which slot.
 unsafe impl<T: Send> Send for Slots<'_, T> {}
 
 impl<'m, T> Slots<'m, T> {
+    /// Makes the slots of a ring at `base`.
+    ///
     /// # Safety
     /// `base` is aligned for `T` and valid for `capacity` values of `T` during `'m`, all of them
-    /// initialised; `capacity` is a power of two.
+    /// initialised. `capacity` is a power of two.
     pub unsafe fn new(base: NonNull<T>, capacity: u64, #[cfg(loom)] shadow: Shadow<'m>) -> Self {
         debug_assert!(capacity.is_power_of_two());
         Slots {
@@ -58,7 +61,7 @@ impl<'m, T> Slots<'m, T> {
         }
     }
 
-    /// How many slots there are.
+    /// Returns the number of slots.
     #[inline]
     pub fn capacity(&self) -> u64 {
         self.mask + 1
@@ -67,11 +70,12 @@ impl<'m, T> Slots<'m, T> {
     #[inline]
     fn at(&self, position: u64) -> NonNull<T> {
         let index = (position & self.mask) as usize;
-        // SAFETY: index < capacity, and `new` was promised that many values behind `base`.
+        // SAFETY: index < capacity, and the caller of `new` promised that many values behind
+        // `base`.
         unsafe { self.base.add(index) }
     }
 
-    /// Asks for the first line of the slot of `position`, which will be read soon. A wish.
+    /// Prefetches the first line of the slot of `position`, which will be read soon. Only a hint.
     #[inline]
     #[cfg_attr(not(target_arch = "x86_64"), expect(unused_variables))]
     pub fn prefetch(&self, position: u64) {
@@ -91,7 +95,7 @@ impl<'m, T> Slots<'m, T> {
     pub unsafe fn write(&self, position: u64, value: T) {
         self.touch_mut(position, 1);
         // SAFETY: the caller's promise.
-        match unsafe { self.few(position) } {
+        match unsafe { self.small(position) } {
             Some(few) => few.store(&value),
             // SAFETY: `at` is in bounds and aligned; the caller excludes all others.
             None => unsafe { self.at(position).write(value) },
@@ -101,30 +105,32 @@ impl<'m, T> Slots<'m, T> {
     /// Copies the value out of the slot of `position`.
     ///
     /// # Safety
-    /// No other role writes that slot now; a `T` has no padding, and every bit pattern is one.
+    /// No other role writes that slot now. A `T` has no padding, and every bit pattern is a valid
+    /// `T`.
     #[inline]
     pub unsafe fn read(&self, position: u64) -> T {
         self.touch(position, 1);
         // SAFETY: the caller's promise.
-        match unsafe { self.few(position) } {
-            // SAFETY: all of its words, and any bits are a `T`: the caller's promise.
+        match unsafe { self.small(position) } {
+            // SAFETY: `load` reads all of its words, and any bits are a `T`: the caller's promise.
             Some(few) => unsafe { few.load().assume_init() },
-            // SAFETY: in bounds, aligned and initialised; the caller excludes writers.
+            // SAFETY: it is in bounds, aligned and initialised; the caller excludes writers.
             None => unsafe { self.at(position).read() },
         }
     }
 
-    /// The slot of `position`, if a `T` is a few words.
+    /// Returns the slot of `position`, if a `T` is a few words.
     ///
     /// # Safety
-    /// As for what is done with it: `write` or `read`.
+    /// As for the `write` or the `read` that the caller does with it.
     #[inline(always)]
-    pub(crate) unsafe fn few(&self, position: u64) -> Option<Few<'m, T>> {
-        // SAFETY: `new` was promised a valid `T` there, for so long, of which the caller excludes others.
-        unsafe { Few::new(self.at(position)) }
+    pub(crate) unsafe fn small(&self, position: u64) -> Option<Small<'m, T>> {
+        // SAFETY: the caller of `new` promised a valid `T` there for `'m`; this caller excludes
+        // other roles.
+        unsafe { Small::new(self.at(position)) }
     }
 
-    /// The slot of `position`, in place.
+    /// Returns the slot of `position`, in place.
     ///
     /// # Safety
     /// No other role writes that slot during `'a`.
@@ -135,7 +141,8 @@ impl<'m, T> Slots<'m, T> {
         unsafe { self.at(position).as_ref() }
     }
 
-    /// `count` slots from `position` on, as two runs: up to the ring's end, and from its start.
+    /// Returns `count` slots from `position` on, as two runs: up to the ring's end, and from its
+    /// start.
     ///
     /// # Safety
     /// `count` is at most the capacity, and no other role writes those slots during `'a`.
@@ -150,10 +157,10 @@ impl<'m, T> Slots<'m, T> {
         (front, back)
     }
 
-    /// As [`slices`](Self::slices), for writing.
+    /// Returns the same slots as [`slices`](Self::slices), for writing.
     ///
     /// # Safety
-    /// `count` is at most the capacity, and nobody else touches those slots during `'a`.
+    /// `count` is at most the capacity, and no other role touches those slots during `'a`.
     #[inline]
     pub unsafe fn slices_mut<'a>(&self, position: u64, count: usize) -> (&'a mut [T], &'a mut [T]) {
         self.touch_mut(position, count);
@@ -165,21 +172,24 @@ impl<'m, T> Slots<'m, T> {
         (front, back)
     }
 
-    /// Stores into each line that ends within `count` slots from `position` on what is there.
+    /// Transfers the lines that end within `count` slots from `position` on, by storing into each
+    /// line the value that is there.
     ///
     /// # Safety
-    /// `count` is at most the capacity, no other role writes those slots now, and this one may.
+    /// `count` is at most the capacity. No other role writes those slots now, and this role may
+    /// write them.
     #[inline]
-    pub(crate) unsafe fn hand_back(&self, position: u64, count: usize) {
+    pub(crate) unsafe fn transfer_lines(&self, position: u64, count: usize) {
         self.touch(position, count);
         let first = self.run(position, count);
-        // SAFETY: `first` slots lie between this one and the end of the ring; the caller excludes who writes.
-        unsafe { back::still(self.at(position).cast(), first * size_of::<T>()) };
+        // SAFETY: `first` slots lie between this one and the end of the ring; the caller excludes
+        // writers.
+        unsafe { back::touch_lines(self.at(position).cast(), first * size_of::<T>()) };
         // SAFETY: the rest is fewer than `capacity`, from the start of the ring.
-        unsafe { back::still(self.base.cast(), (count - first) * size_of::<T>()) };
+        unsafe { back::touch_lines(self.base.cast(), (count - first) * size_of::<T>()) };
     }
 
-    /// How many of `count` slots come before the end of the ring.
+    /// Returns the number of the `count` slots that come before the end of the ring.
     #[inline]
     fn run(&self, position: u64, count: usize) -> usize {
         debug_assert!(count as u64 <= self.capacity());
@@ -203,10 +213,12 @@ impl<'m, T> Slots<'m, T> {
     }
 }
 
-/// The bytes of a `bytes` ring: `ring` bytes that positions go round in, and behind them a slack
-/// of `largest` bytes that a record may run into.
+/// The bytes of a `bytes` ring: the `ring` bytes that positions count round, and behind them the
+/// slack.
+///
+/// The slack has `largest` bytes, which a record may run into.
 #[derive(Clone, Copy)]
-pub struct Area<'m> {
+pub struct ByteRing<'m> {
     base: NonNull<u8>,
     mask: u64,
     largest: u64,
@@ -215,13 +227,15 @@ pub struct Area<'m> {
     memory: PhantomData<&'m mut [u8]>,
 }
 
-// SAFETY: `Area` is an address; which bytes may be touched, and by whom, is the protocol's proof.
-unsafe impl Send for Area<'_> {}
+// SAFETY: `ByteRing` is an address; the protocol proves which role may touch which bytes.
+unsafe impl Send for ByteRing<'_> {}
 
-impl<'m> Area<'m> {
+impl<'m> ByteRing<'m> {
+    /// Makes the bytes of a ring and its slack at `base`.
+    ///
     /// # Safety
-    /// `base` is 8-byte aligned and valid for `ring + largest` initialised bytes during `'m`;
-    /// `ring` is a power of two, `largest` a multiple of 8, both at least 8.
+    /// `base` is 8-byte aligned and valid for `ring + largest` initialised bytes during `'m`.
+    /// `ring` is a power of two, `largest` a multiple of 8, and both are at least 8.
     pub unsafe fn new(
         base: NonNull<u8>,
         ring: u64,
@@ -229,7 +243,7 @@ impl<'m> Area<'m> {
         #[cfg(loom)] shadow: Shadow<'m>,
     ) -> Self {
         debug_assert!(ring.is_power_of_two());
-        Area {
+        ByteRing {
             base,
             mask: ring - 1,
             largest,
@@ -239,38 +253,40 @@ impl<'m> Area<'m> {
         }
     }
 
-    /// The bytes that positions go round in.
+    /// Returns the size of the ring without its slack, in bytes.
     #[inline]
     pub fn ring(&self) -> u64 {
         self.mask + 1
     }
 
-    /// The most bytes that one record may take, its length word included.
+    /// Returns the most bytes that one record may take, its length word included.
     #[inline]
     pub fn largest(&self) -> u64 {
         self.largest
     }
 
-    /// The largest payload of one record, in bytes.
+    /// Returns the largest payload of one record, in bytes.
     #[inline]
     pub fn largest_payload(&self) -> u64 {
         self.largest - 8
     }
 
-    /// Where the record of `position` starts.
+    /// Returns the start of the record of `position`.
     #[inline]
     fn record(&self, position: u64) -> NonNull<u8> {
         let offset = (position & self.mask & !7) as usize;
-        // SAFETY: offset < ring, and `new` was promised at least that many bytes behind `base`.
+        // SAFETY: offset < ring, and the caller of `new` promised at least that many bytes behind
+        // `base`.
         unsafe { self.base.add(offset) }
     }
 
-    /// The length word of the record at `position`: always `core`'s atomic, since the model sees it
-    /// through the shadow.
+    /// Returns the length word of the record at `position`.
+    ///
+    /// It is always `core`'s atomic, since the model sees it through the shadow.
     #[inline]
     fn word(&self, position: u64) -> &'m AtomicU64 {
-        // SAFETY: `record` is in bounds by at least 8 bytes, 8-byte aligned, and only ever accessed
-        // as such a word while it is a record's start (but for `back`, which is no access).
+        // SAFETY: `record` is in bounds by at least 8 bytes and 8-byte aligned. While it is a
+        // record's start it is only accessed as such a word. (What `back` does is no access.)
         unsafe { self.record(position).cast::<AtomicU64>().as_ref() }
     }
 
@@ -287,14 +303,14 @@ impl<'m> Area<'m> {
     /// Stores the length word of the record at `position`.
     ///
     /// # Safety
-    /// No other role touches that record now: where a record starts now, payload may have been.
+    /// No other role touches that record now. Payload may have lain where a record starts now.
     #[inline]
     pub unsafe fn store(&self, position: u64, word: u64) {
         self.touch_mut(position, 0, 8);
         self.word(position).store(word, Ordering::Relaxed)
     }
 
-    /// The first `len` payload bytes of the record at `position`.
+    /// Returns the first `len` payload bytes of the record at `position`.
     ///
     /// # Safety
     /// `len` is at most `largest - 8`, and no other role writes those bytes during `'a`.
@@ -302,37 +318,43 @@ impl<'m> Area<'m> {
     pub unsafe fn payload<'a>(&self, position: u64, len: usize) -> &'a [u8] {
         self.touch(position, 8, len);
         debug_assert!(len as u64 + 8 <= self.largest);
-        // SAFETY: a record starts below `ring` and takes at most `largest`: inside the area.
+        // SAFETY: a record starts below `ring` and takes at most `largest`, so it lies inside ring
+        // and slack.
         unsafe { core::slice::from_raw_parts(self.record(position).as_ptr().wrapping_add(8), len) }
     }
 
-    /// As [`payload`](Self::payload), for writing.
+    /// Returns the same bytes as [`payload`](Self::payload), for writing.
     ///
     /// # Safety
-    /// `len` is at most `largest - 8`, and nobody else touches those bytes during `'a`.
+    /// `len` is at most `largest - 8`, and no other role touches those bytes during `'a`.
     #[inline]
     pub unsafe fn payload_mut<'a>(&self, position: u64, len: usize) -> &'a mut [u8] {
         self.touch_mut(position, 8, len);
         debug_assert!(len as u64 + 8 <= self.largest);
         let first = self.record(position).as_ptr().wrapping_add(8);
-        // SAFETY: a record starts below `ring` and takes at most `largest`: inside the area.
+        // SAFETY: a record starts below `ring` and takes at most `largest`, so it lies inside ring
+        // and slack.
         unsafe { core::slice::from_raw_parts_mut(first, len) }
     }
 
-    /// Stores into each line that ends within `size` bytes of records from `position` on what is there, up to the
-    /// slack's end. (What of a batch begins at the ring's start again has to wait for the next time.)
+    /// Transfers the lines that end within `size` bytes of records from `position` on, up to the
+    /// slack's end.
+    ///
+    /// It stores into each line the value that is there. The part of a batch that begins at the
+    /// ring's start again has to wait for the next time.
     ///
     /// # Safety
-    /// `size` is at most the ring, no other role writes at those positions now, and this one may.
+    /// `size` is at most the ring. No other role writes at those positions now, and this role may.
     #[inline]
-    pub(crate) unsafe fn hand_back(&self, position: u64, size: u64) {
+    pub(crate) unsafe fn transfer_lines(&self, position: u64, size: u64) {
         debug_assert!(size <= self.ring());
         let end = self.ring() + self.largest();
         let len = size.min(end - (position & self.mask)) as usize;
         self.touch(position, 0, len);
-        // SAFETY: in one run up to the slack's end. While positions from before the ring's end on to behind it
-        // are the caller's, so is the slack: the next record that reaches into it begins behind them.
-        unsafe { back::still(self.record(position), len) };
+        // SAFETY: the bytes are one run up to the slack's end. While the caller has the positions
+        // from before the ring's end to behind it, it has the slack too: the next record that
+        // reaches into the slack begins behind them.
+        unsafe { back::touch_lines(self.record(position), len) };
     }
 
     #[inline]
@@ -351,7 +373,7 @@ impl<'m> Area<'m> {
         }
     }
 
-    /// The shadow's cells, one for each 8 bytes of ring *and* slack.
+    /// Returns the shadow's cells, one for each 8 bytes of ring *and* slack.
     #[cfg(loom)]
     fn cells(
         &self,

@@ -1,21 +1,21 @@
-//! What may travel: values that are only bits.
+//! Defines payloads: values that are only bits, and so may travel between programs.
 //!
 //! A message written by one program is read by another that was compiled
 //! apart from it, so a payload is read back as whatever bytes are there.
 //!
-//! What a [`Payload`] guarantees:
+//! A [`Payload`] guarantees:
 //!
-//! - every bit pattern of its size is a valid value, so rubbish in shared
+//! - every bit pattern of its size is a valid value, so garbage in shared
 //!   memory is a wrong number and never undefined behaviour;
 //! - it has no padding, so every byte of it is initialised and may be copied,
 //!   hashed and compared;
 //! - it owns nothing and borrows nothing: a copy needs no drop, and no address
-//!   in it can point into somebody else's memory;
+//!   in it can point into another process's memory;
 //! - it is at least one byte long;
 //! - its [`Schema`] names its layout, so that two programs which disagree about
 //!   it are told so when they open the channel, before the first message.
 //!
-//! What is refused, and what to write instead:
+//! These types are refused; the last column says what to write instead:
 //!
 //! | not a payload | because | instead |
 //! |---|---|---|
@@ -77,7 +77,7 @@ pub unsafe trait Payload: Copy + Send + 'static {
     /// The bytes of this type as `zerocopy` sees them: same size, alignment and
     /// field offsets as `Self`.
     ///
-    /// Nobody makes a value of it. It is the witness: a type for which
+    /// No code makes a value of it. It is the witness: a type for which
     /// `zerocopy` has proved that there is no padding and that every bit
     /// pattern is valid.
     #[doc(hidden)]
@@ -90,7 +90,7 @@ pub unsafe trait Payload: Copy + Send + 'static {
     const SCHEMA: Schema;
 }
 
-/// What two programs compare before they exchange payloads.
+/// The description of a type that two programs compare before they exchange payloads.
 ///
 /// Programs that agree on the fingerprint agree on all the rest; the other
 /// figures are there so that an error can say what was found and what was
@@ -210,7 +210,7 @@ impl Fingerprint {
         next
     }
 
-    /// Ends the description and gives its digest.
+    /// Ends the description and returns its digest.
     pub const fn finish(self) -> u128 {
         // The count comes last so that a builder need not know it beforehand. A
         // field takes at least 32 bytes and the count 8: no two lists of fields
@@ -286,13 +286,13 @@ unsafe impl<T: Payload, const N: usize> Payload for [T; N] {
     };
 }
 
-/// What `#[derive(Payload)]` uses to prove, and to put its errors where the
-/// mistake is. Not for other use.
+/// Holds what `#[derive(Payload)]` uses to prove its contract, and to put its errors
+/// where the mistake is. Not for other use.
 #[doc(hidden)]
 pub mod derive {
     use super::Payload;
 
-    /// How many bytes lie between the end of a field and what begins at `next`.
+    /// Returns the number of bytes between the end of a field and what begins at `next`.
     pub const fn gap<T>(offset: usize, next: usize) -> usize {
         next - offset - size_of::<T>()
     }
@@ -310,7 +310,7 @@ pub mod derive {
     #[diagnostic::do_not_recommend]
     impl NoPaddingAfter<0> for () {}
 
-    /// Answers at compile time whether `T` is a payload, for one concrete `T`:
+    /// Answers at compile time if `T` is a payload, for one concrete `T`:
     /// `Probe::<T>::IS_PAYLOAD` is the inherent constant where that exists, and
     /// else the one of [`Otherwise`].
     pub struct Probe<T>(core::marker::PhantomData<T>);
@@ -331,7 +331,7 @@ pub mod derive {
     /// The mirror of a field: its `Bytes` if it is a payload; else as many bytes
     /// in its place, so that only the missing `Payload` is reported.
     pub trait Mirrored<const IS_PAYLOAD: bool, const SIZE: usize> {
-        /// What stands in the mirror.
+        /// The type that stands in the mirror.
         type Bytes;
     }
 

@@ -1,48 +1,49 @@
-//! The words of a seat: who holds it, how the last holder left, and what its peer knows of that.
+//! Describes the words of a seat: its holder, how the last holder left, and what its peer knows of
+//! that.
 //!
-//! Whether a seat is held *now* only the kernel knows (its lock; see `slipring::seat`), or, on memory
-//! without kernel locks, the word `owner`. The other words here say what a lock cannot: which generation
-//! of holder this is, and how one that left did so.
+//! Only the kernel knows if a seat is held *now*, by the seat's lock (see `slipring::seat`). On
+//! memory without kernel locks the word `owner` takes the lock's place. The other words hold what a
+//! lock cannot: the generation of the holder, and how a holder that left did so.
 //!
 //! ```text
 //! life  63                     8 7      0
 //!       | generation           | state  |    0 never held   1 held   2 finished   3 aborted
 //! ```
 //!
-//! *Died* is no state: nobody is left to write it. It is `held` with the lock free, looked at in
-//! this order: the word, the lock, the word again with the same generation.
+//! *Died* is no state, since a dead holder cannot write it. It is `held` with the lock free. A
+//! reader looks in this order: the word, the lock, the word again with the same generation.
 //!
-//! **Ends.** An end belongs to one generation of producer. A consumer handle that was told of it
-//! takes note at its next call, or when it is dropped, by storing the generation in its own line;
-//! from then on that end is history, and a later consumer waits for the next producer instead.
-//! A *finished* end outlives the seat's next taker, which copies it to `last_end` with its
-//! position, and is told before the end of any successor; the ends of producers that aborted or
-//! died do not: their successor goes on.
+//! **Ends.** An end belongs to one generation of producer. A consumer handle that was told of an
+//! end acknowledges it at its next call, or when it is dropped. It does so by storing the
+//! generation in its own line. From then on that end has been reported, and a later consumer waits for the next
+//! producer instead. A *finished* end outlives the seat's next taker, which copies it to `last_end`
+//! with its position. It is reported before the end of any successor. The ends of producers that
+//! aborted or died are not kept: their successor goes on.
 
 use crate::error::{Corrupt, End};
 use crate::layout::SeatLine;
 use crate::sync::{AtomicU64, Ordering, fence};
 
-/// How often a word that keeps changing is looked at again: nobody sits down so often.
+/// The most times that a word which keeps changing is read again. No seat changes hands that often.
 const PATIENCE: u32 = 1000;
-/// No seat has had so many holders.
+/// More holders than any seat has had.
 const MOST: u64 = (1 << 56) - 1;
 
 /// A seat's `life` word, taken apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Life {
-    /// How many holders this seat has had, the present one included.
+    /// The number of holders that this seat has had, the present one included.
     pub generation: u64,
-    /// What the latest of them is doing.
+    /// The state of the latest holder.
     pub state: State,
 }
 
 /// The state in a `life` word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
-    /// Nobody has held the seat yet.
+    /// No handle has held the seat yet.
     Never,
-    /// Held; or its holder died, which only the seat's lock tells.
+    /// Held, or its holder died; only the seat's lock tells the two apart.
     Held,
     /// The last holder left in an orderly way.
     Finished,
@@ -53,7 +54,7 @@ pub enum State {
 impl Life {
     fn from_word(word: u64) -> Result<Life, Corrupt> {
         let state = match word & 0xff {
-            // A seat that nobody held has had no holders, and no other has had so many.
+            // A seat that was never held has had no holders, and no seat has had as many as `MOST`.
             _ if (word >> 8 == 0) != (word == 0) || word >> 8 == MOST => {
                 return Err(Corrupt {
                     word: "life",
@@ -83,7 +84,7 @@ impl Life {
         self.generation << 8 | self.state as u64
     }
 
-    /// How this holder left, if it said so.
+    /// Returns how this holder left, if it wrote that.
     pub fn end(self) -> Option<End> {
         match self.state {
             State::Never | State::Held => None,
@@ -94,36 +95,38 @@ impl Life {
 }
 
 impl SeatLine {
-    /// The seat's `life` as it is now.
+    /// Returns the seat's `life` as it is now.
     pub fn life(&self) -> Result<Life, Corrupt> {
-        // Acquire: pairs with the releases in `take` and `leave`, so that all that the last holder
-        // stored before it left is seen by whoever sees that it left.
+        // Acquire: pairs with the releases in `take` and `leave`. A reader that sees that the last
+        // holder left also sees all that this holder stored before it left.
         Life::from_word(self.life.load(Ordering::Acquire))
     }
 
-    /// Takes the place of the lock, on memory that has none: whether the caller holds the seat now.
+    /// Takes the seat on memory without kernel locks. Returns `true` if the caller holds it now.
     pub fn own(&self) -> bool {
-        // Acquire: pairs with the release in `disown`; this holder comes after all that the last one did.
+        // Acquire: pairs with the release in `disown`; this holder comes after all that the last
+        // one did.
         self.owner
             .compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed)
             .is_ok()
     }
 
-    /// Lets go of what `own` took.
+    /// Gives up the seat that `own` took.
     pub fn disown(&self) {
         // Release: pairs with the acquire in `own`.
         self.owner.store(0, Ordering::Release);
     }
 
-    /// Makes the caller, who holds the seat's lock, its next generation, and returns that.
+    /// Begins the next generation, whose holder is the caller, and returns its number. The caller
+    /// holds the seat's lock.
     ///
-    /// `position` is where the seat's role stands: if the last holder finished, there it ended.
-    /// Killed between any two of these stores, the taker has changed nothing that the next one
-    /// would not store again.
+    /// `position` is the position of the seat's role. If the last holder finished, its stream ended
+    /// there. A taker that is killed between any two of these stores has changed nothing that the
+    /// next taker would not store again.
     pub fn take(&self, position: u64) -> Result<u64, Corrupt> {
         let last = self.life()?;
         if last.state == State::Finished {
-            // A seqlock whose odd value is zero: `last_end` speaks of the position next to it.
+            // A seqlock whose odd value is zero: `last_end` describes the position next to it.
             self.last_end.store(0, Ordering::Relaxed);
             // Release fence: pairs with the acquire fence in `finished`; zero comes first.
             fence(Ordering::Release);
@@ -144,22 +147,23 @@ impl SeatLine {
         Ok(generation)
     }
 
-    /// The latest generation that finished and was succeeded, and the position at which it did; nothing
-    /// while that changes.
+    /// Returns the latest generation that finished and was succeeded, and the position of its end.
+    ///
+    /// Returns `None` while that changes.
     pub fn finished(&self) -> Option<(u64, u64)> {
         // Acquire: pairs with the release in `take`.
         let word = self.last_end.load(Ordering::Acquire);
         let position = self.last_end_position.load(Ordering::Relaxed);
-        // Acquire fence: pairs with the release fence in `take`; a position of a later end would
-        // show its zero, or the end itself, here. (And see `unread_end`.)
+        // Acquire fence: pairs with the release fence in `take`. If the position belongs to a later
+        // end, the load below shows that end's zero, or that end itself. (And see `unread_end`.)
         fence(Ordering::Acquire);
         let same = self.last_end.load(Ordering::Relaxed) == word;
         let life = Life::from_word(word).ok()?;
         (same && life.state == State::Finished).then_some((life.generation, position))
     }
 
-    /// Whether a finished stream of an earlier holder still waits for `consumer` to take note of
-    /// its end.
+    /// Returns `true` if `consumer` has not yet acknowledged the end of an earlier holder that
+    /// finished.
     pub fn unread_end(&self, consumer: &SeatLine) -> bool {
         // Relaxed: the acquire fence in `finished`, behind it, pairs with the release in
         // `Peer::acknowledge`.
@@ -168,7 +172,7 @@ impl SeatLine {
             .is_some_and(|(generation, _)| generation > acknowledged)
     }
 
-    /// Says how generation `generation` leaves. The caller still holds the seat's lock.
+    /// Records how generation `generation` leaves. The caller still holds the seat's lock.
     pub fn leave(&self, generation: u64, end: End) {
         let state = match end {
             End::Finished => State::Finished,
@@ -180,29 +184,33 @@ impl SeatLine {
     }
 }
 
-/// The end of a generation, of which a handle has not been told yet.
+/// The end of a generation that a handle has not been told of yet.
 #[derive(Clone, Copy, Debug)]
 pub struct News {
     generation: u64,
     end: End,
 }
 
-/// What a handle, and a thread that waits on the handle's behalf, tell each other of the peer. It lies in memory of
-/// their own, not in the channel's.
+/// The facts about the peer that a handle shares with a thread that waits on its behalf.
+///
+/// They lie in the process's own memory, not in the channel's.
 #[derive(Debug, Default)]
 pub struct Findings {
     /// The generation that either of them found dead, by its lock.
     dead: AtomicU64,
-    /// The generation whose end the handle was told of last.
+    /// The latest generation whose end the handle was told of.
     told: AtomicU64,
 }
 
 impl Findings {
-    /// Notes that this generation is dead. Only that generation's lock may say so, and only between two looks at its
+    /// Records that this generation is dead.
+    ///
+    /// Only that generation's lock may prove it, and only between two loads of the generation's
     /// `life`: see the head of this file.
     pub fn died(&self, generation: u64) {
-        // Release: pairs with the acquire in `is_dead`; whoever takes this generation for dead sees all that it committed.
-        // The latest one counts, whoever comes first.
+        // Release: pairs with the acquire in `is_dead`. A thread that takes this generation for
+        // dead sees all that it committed. The latest generation counts, whichever thread comes
+        // first.
         self.dead.fetch_max(generation, Ordering::Release);
     }
 
@@ -212,34 +220,36 @@ impl Findings {
         self.dead.load(Ordering::Acquire) == generation
     }
 
-    /// Returns the generation whose end the handle was told of last.
+    /// Returns the latest generation whose end the handle was told of.
     pub fn told(&self) -> u64 {
-        // Relaxed: nothing is read on its strength.
+        // Relaxed: nothing is read that this orders.
         self.told.load(Ordering::Relaxed)
     }
 }
 
-/// What one handle knows of the handle at the other end.
+/// One handle's view of the handle at the other end.
 pub struct Peer<'m> {
     line: &'m SeatLine,
-    /// Where a consumer takes note of its producer's ends; nothing for a producer.
+    /// The line where a consumer acknowledges its producer's ends; `None` for a producer.
     notes: Option<&'m SeatLine>,
-    /// The ends of generations up to this one are history.
+    /// The ends of generations up to this one are reported.
     known: u64,
-    /// The generation whose end this handle was told of last.
+    /// The latest generation whose end this handle was told of.
     told: u64,
     /// The generation that was found dead, by its lock.
     dead: u64,
-    /// The `life` word that, last time, told of no end at all: while it stays there is none, unless its generation is
-    /// found dead.
+    /// The `life` word that, at the last check, showed no end.
+    ///
+    /// While the word stays the same there is no end, unless its generation is found dead.
     quiet: u64,
-    /// Shared with whoever waits on this handle's behalf; nothing if nobody may.
+    /// Shared with the thread that waits on this handle's behalf; `None` if no thread may.
     findings: Option<&'m Findings>,
 }
 
 impl<'m> Peer<'m> {
-    /// The producer, as the consumer in seat `mine` sees it: ends that no consumer has taken note
-    /// of are still news.
+    /// Makes the view of the producer that the consumer in seat `mine` has.
+    ///
+    /// Ends that no consumer has acknowledged will still be reported.
     pub fn producer(line: &'m SeatLine, mine: &'m SeatLine) -> Peer<'m> {
         let known = mine.acknowledged.load(Ordering::Relaxed);
         Peer {
@@ -253,15 +263,16 @@ impl<'m> Peer<'m> {
         }
     }
 
-    /// The consumer, as a producer sees it: that an earlier one left is history.
+    /// Makes the view of the consumer that a producer has. An earlier consumer's end is not
+    /// reported.
     ///
-    /// `alive` asks the kernel whether the seat is held now, as far as that can be known.
+    /// `alive` asks the kernel if the seat is held now, as far as that can be known.
     pub fn consumer(
         line: &'m SeatLine,
         mut alive: impl FnMut() -> bool,
     ) -> Result<Peer<'m>, Corrupt> {
-        // The word, the lock, the word again: else one that sits down in between is taken for
-        // history, and its end will never be news.
+        // The word, the lock, the word again. Otherwise a consumer that sits down in between would
+        // be taken for an earlier one, and its end would never be reported.
         let (mut life, mut held) = (line.life()?, alive());
         for _ in 0..PATIENCE {
             let after = line.life()?;
@@ -283,21 +294,23 @@ impl<'m> Peer<'m> {
         })
     }
 
-    /// From now on a death that either finds is known to both, and what this handle is told is known there.
+    /// Shares `findings` from now on: a death that either side finds, and the ends that this handle
+    /// is told of.
     #[must_use]
     pub fn sharing(mut self, findings: &'m Findings) -> Peer<'m> {
         self.findings = Some(findings);
         self
     }
 
-    /// The peer's `life`, if it may be that it died without anybody having noticed yet.
+    /// Returns the peer's `life` if the peer may have died without this handle's knowledge.
     pub fn suspect(&self) -> Result<Option<Life>, Corrupt> {
         let life = self.line.life()?;
         let unknown = life.generation > self.known && !self.is_dead(life.generation);
         Ok((life.state == State::Held && unknown).then_some(life))
     }
 
-    /// Notes that `suspect`'s generation is dead: its lock was free, and its life the same after.
+    /// Records that `suspect`'s generation is dead: its lock was free, and its `life` the same
+    /// afterwards.
     pub fn died(&mut self, suspect: Life) {
         self.dead = suspect.generation;
         self.quiet = 0;
@@ -312,40 +325,44 @@ impl<'m> Peer<'m> {
         self.dead == generation || self.findings.is_some_and(|found| found.is_dead(generation))
     }
 
-    /// The latest generation whose end is no news to this handle.
+    /// Returns the latest generation whose end this handle will not report any more.
     pub fn known(&self) -> u64 {
         self.known
     }
 
-    /// Whether a peer is seated whose end this handle has not been told of.
+    /// Returns `true` if a peer holds the seat, and this handle has not been told of its end.
     pub fn present(&self) -> Result<bool, Corrupt> {
         let life = self.line.life()?;
         let alive = life.generation > self.known && !self.is_dead(life.generation);
         Ok(life.state == State::Held && alive)
     }
 
-    /// Whether anybody has sat there after the one whose end this handle was told of last, whatever has
-    /// become of that since.
+    /// Returns `true` if a successor has held the seat since the end that this handle was last told
+    /// of.
+    ///
+    /// The successor may have left since.
     pub fn followed(&self) -> Result<bool, Corrupt> {
         Ok(self.line.life()?.generation > self.told)
     }
 
-    /// Whether the peer's `life` is the one that told of no end: then there is still none, unless somebody else found
-    /// its holder dead. Asked at every poll that found nothing, so this is all that a round trip pays for ends.
+    /// Returns `true` if the peer's `life` is still the word that showed no end.
+    ///
+    /// Then there still is none, unless another thread found its holder dead. Every poll that found
+    /// nothing calls this, so this is all that a round trip pays for ends.
     #[inline]
     pub(crate) fn quiet(&self) -> bool {
-        // Relaxed: the same word as before, and nothing is read on its strength.
+        // Relaxed: the same word as before, and nothing is read that this orders.
         let word = self.line.life.load(Ordering::Relaxed);
-        // Relaxed: `end` asks again, with an acquire.
+        // Relaxed: `end` loads it again, with an acquire.
         let died = |found: &Findings| found.dead.load(Ordering::Relaxed) == word >> 8;
         word == self.quiet && word != 0 && !self.findings.is_some_and(died)
     }
 
-    /// The end that this handle is to be told of, its ring being at `position` and empty (full).
+    /// Returns the end to report to this handle, whose ring is at `position` and empty (full).
     ///
-    /// Being asked again after it was told counts as having taken note of it. The caller looks at
-    /// the ring once more before it believes the answer, since the peer may have used it just
-    /// before it left, and passes on what it believes with [`tell`](Self::tell).
+    /// A second call after an end was told acknowledges that end. The caller must look at the ring
+    /// once more before it believes the answer, since the peer may have used the ring just before
+    /// it left. It passes on the end that it believes with [`tell`](Self::tell).
     pub fn end(&mut self, position: u64) -> Result<Option<News>, Corrupt> {
         let life = self.line.life()?;
         self.acknowledge();
@@ -357,7 +374,7 @@ impl<'m> Peer<'m> {
                 expected,
             });
         }
-        // An earlier end comes first, also if its successor has left by now.
+        // An earlier end comes first, even if its successor has left by now.
         let last = self.last_end()?;
         if let Some((generation, there)) = last
             && there == position
@@ -369,7 +386,7 @@ impl<'m> Peer<'m> {
             None if life.state == State::Held && self.is_dead(life.generation) => Some(End::Died),
             end => end,
         };
-        // An end that the ring has passed is never told any more: positions only grow.
+        // An end that the ring has passed is never reported any more: positions only grow.
         let passed = last.is_none_or(|(_, there)| there < position);
         if life.state == State::Held && end.is_none() && passed {
             self.quiet = life.word();
@@ -381,7 +398,9 @@ impl<'m> Peer<'m> {
         }))
     }
 
-    /// The finished end of an earlier generation that has a successor, and where, if it is news.
+    /// Returns the generation and position of an earlier end that finished and has a successor.
+    ///
+    /// Returns `None` if it was reported.
     fn last_end(&self) -> Result<Option<(u64, u64)>, Corrupt> {
         if self.notes.is_none() {
             return Ok(None);
@@ -389,8 +408,8 @@ impl<'m> Peer<'m> {
         let Some((generation, position)) = self.line.finished() else {
             return Ok(None);
         };
-        // Loaded after it: its taker wrote it over a `life` of that generation that had finished, and
-        // before its own.
+        // This load comes after `finished`. The taker wrote `last_end` over a `life` of that
+        // generation that had finished, and before its own `life`.
         let life = self.line.life()?;
         let over = generation == life.generation && life.state == State::Finished;
         if generation >= life.generation && !over {
@@ -403,23 +422,23 @@ impl<'m> Peer<'m> {
         Ok((generation > self.known).then_some((generation, position)))
     }
 
-    /// From now on this handle was told of that end.
+    /// Records that this handle was told of that end, and returns it.
     pub fn tell(&mut self, news: News) -> End {
         self.told = news.generation;
         if let Some(findings) = self.findings {
-            // Relaxed: nothing is read on its strength.
+            // Relaxed: nothing is read that this orders.
             findings.told.store(self.told, Ordering::Relaxed);
         }
         news.end
     }
 
-    /// Takes note of the end that this handle was told of: from now on it is history for others.
+    /// Acknowledges the end that this handle was told of. From now on it is not reported to others.
     pub fn acknowledge(&mut self) {
         if self.told > self.known {
             self.known = self.told;
             if let Some(notes) = self.notes {
-                // Release: pairs with the acquire fence in `finished`, by `unread_end`; all that the
-                // consumer released comes before its note.
+                // Release: pairs with the acquire fence in `finished`, by `unread_end`. All that
+                // the consumer released comes before its acknowledgement.
                 notes.acknowledged.store(self.known, Ordering::Release);
             }
         }

@@ -1,5 +1,5 @@
-//! The one place that imports atomics and fences: `core`'s in a build that ships, loom's in a
-//! model. A protocol file that names `core::sync::atomic` itself is a bug.
+//! Imports atomics and fences, as the only file: `core`'s in a build that ships, loom's in a model.
+//! A protocol file that names `core::sync::atomic` itself is a bug.
 
 #[cfg(not(loom))]
 pub use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
@@ -7,7 +7,7 @@ pub use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 #[cfg(loom)]
 pub use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
-/// Keeps the compiler, not the processor, from moving accesses across. A model has no compiler.
+/// Keeps the compiler, but not the processor, from moving accesses across. A model has no compiler.
 #[inline]
 pub fn compiler_fence() {
     #[cfg(not(loom))]

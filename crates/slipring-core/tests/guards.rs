@@ -7,15 +7,18 @@ use std::cell::UnsafeCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
 
+use slipring_core::CachedLimit;
+use slipring_core::end::Push;
+use slipring_core::guard::Hold;
 use slipring_core::layout::{
     Control, Geometry, Identity, Kind, METADATA, RolePage, Side, WhenFull,
 };
 use slipring_core::mem::Slots;
 use slipring_core::payload::Payload;
+use slipring_core::proto::{broadcast, spsc};
 use slipring_core::seat::Peer;
 use slipring_core::sync::AtomicU32;
-use slipring_core::wait::{Os, Reach, Ringer};
-use slipring_core::{Lease, broadcast, spsc};
+use slipring_core::wait::{Notifier, Os, Reach};
 
 /// Pages: the control part, and data.
 #[repr(C, align(4096))]
@@ -88,10 +91,16 @@ impl Made {
         unsafe { Slots::new(self.data, 16) }
     }
 
-    fn ringer(&self, role: usize) -> Ringer<'static> {
+    fn notifier(&self, role: usize) -> Notifier<'static> {
         let sleeper = Side::One(self.control.seat_words(&self.geometry, 1 - role));
         let mine = &self.roles()[role].counters;
-        Ringer::new(self.control.bell(role == 0), sleeper, mine, true, &Bare)
+        Notifier::new(
+            self.control.wait_cell(role == 0),
+            sleeper,
+            mine,
+            true,
+            &Bare,
+        )
     }
 
     fn producer(&self) -> Peer<'static> {
@@ -101,14 +110,14 @@ impl Made {
 
 fn spsc_of_ten(test: impl FnOnce(spsc::Consumer<'_, u64>)) {
     let made = Made::new(Kind::Spsc);
-    let (mut ours, mut theirs) = (Lease::new(), Lease::new());
+    let (mut ours, mut theirs) = (CachedLimit::new(), CachedLimit::new());
     let [producer, consumer] = made.roles();
     let ring = |role| spsc::Ring {
         tail: &producer.position.0,
         head: &consumer.position.0,
         slots: made.slots(),
         writable: true,
-        bell: made.ringer(role),
+        notifier: made.notifier(role),
     };
     let peer = Peer::consumer(made.control.seat(1), || true).unwrap();
     // SAFETY: the only producer.
@@ -120,22 +129,23 @@ fn spsc_of_ten(test: impl FnOnce(spsc::Consumer<'_, u64>)) {
 
 fn broadcast_of_ten(test: impl FnOnce(broadcast::Consumer<'_, u64>)) {
     let made = Made::new(Kind::Broadcast);
-    let (mut ours, mut theirs) = (Lease::new(), Lease::new());
+    let (mut ours, mut theirs) = (CachedLimit::new(), CachedLimit::new());
     let [producer, consumer] = made.roles();
     let seats = [made.control.seat_words(&made.geometry, 1)];
     let ring = |role| broadcast::Ring {
         tail: &producer.position.0,
-        gate: &producer.gate.0,
-        members: made.control.members(),
+        write_limit: &producer.write_limit.0,
+        gating_set: made.control.gating_set(),
         consumers: Side::Many(&seats),
         store: broadcast::Store::Plain(made.slots()),
+        lagged: &consumer.counters.lagged,
         writable: true,
-        bell: made.ringer(role),
+        notifier: made.notifier(role),
     };
     let seat = broadcast::Seat {
         position: &consumer.position.0,
-        gate: &producer.gate.0,
-        members: made.control.members(),
+        write_limit: &producer.write_limit.0,
+        gating_set: made.control.gating_set(),
         bit: 1,
         capacity: 16,
     };
@@ -155,15 +165,15 @@ fn panics(body: impl FnOnce()) {
 #[test]
 fn release_of_too_many_keeps_all() {
     spsc_of_ten(|mut rx| {
-        panics(|| rx.try_read(2).unwrap().release(5));
-        assert!(rx.try_read(16).unwrap().iter().copied().eq(0..10));
+        panics(|| rx.try_read_batch(2).unwrap().release(5));
+        assert!(rx.try_read_batch(16).unwrap().iter().copied().eq(0..10));
     });
 }
 
 #[test]
 fn broadcast_release_of_too_many_keeps_all() {
     broadcast_of_ten(|mut rx| {
-        panics(|| rx.try_read(2).unwrap().release(5));
-        assert!(rx.try_read(16).unwrap().iter().copied().eq(0..10));
+        panics(|| rx.try_read_batch(2).unwrap().release(5));
+        assert!(rx.try_read_batch(16).unwrap().iter().copied().eq(0..10));
     });
 }

@@ -1,4 +1,4 @@
-//! Copies of large payloads, inlined into code that keeps values in the processor's wide registers.
+//! Tests copies of large payloads that are inlined into code with values in wide registers.
 #![cfg(all(target_arch = "x86_64", not(loom)))]
 #![allow(clippy::unwrap_used)]
 
@@ -11,7 +11,7 @@ use slipring_core::mem::Racing;
 
 type Large = [u64; 37];
 
-/// Sums in all of a register, with copies in between.
+/// Sums in whole registers, with copies in between.
 #[inline(never)]
 #[target_feature(enable = "avx2")]
 fn sums(
@@ -20,7 +20,7 @@ fn sums(
     copies: &mut [MaybeUninit<Large>],
 ) -> [[i64; 4]; 4] {
     let addends = black_box([1, 2, 3, 4].map(|n| [n; 4]));
-    // SAFETY: as many bytes.
+    // SAFETY: both types have the same number of bytes.
     let addends = unsafe { std::mem::transmute::<[[i64; 4]; 4], [__m256i; 4]>(addends) };
     let mut sums = addends;
     let mut add = || {
@@ -36,7 +36,7 @@ fn sums(
         slots.load(position, copy);
         add();
     }
-    // SAFETY: as many bytes, of which any are numbers.
+    // SAFETY: both types have the same number of bytes, and any bytes are numbers.
     unsafe { std::mem::transmute::<[__m256i; 4], [[i64; 4]; 4]>(sums) }
 }
 
@@ -56,11 +56,11 @@ fn copies_leave_the_callers_registers_alone() {
         .map(|n| std::array::from_fn(|i| n << 32 | i as u64))
         .collect();
     let mut copies = vec![MaybeUninit::new([0; 37]); 5];
-    // SAFETY: there is AVX2.
+    // SAFETY: the processor has AVX2.
     let sums = unsafe { sums(&slots, black_box(&values), &mut copies) };
     assert_eq!(sums, [1, 2, 3, 4].map(|n| [11 * n; 4]));
     for (copy, value) in copies.iter().zip(values) {
-        // SAFETY: they were arrays before, too.
+        // SAFETY: the values were arrays before, too.
         assert_eq!(unsafe { copy.assume_init() }, value);
     }
 }

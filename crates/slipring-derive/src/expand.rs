@@ -1,7 +1,7 @@
-//! What `#[derive(Payload)]` generates.
+//! Generates the code for `#[derive(Payload)]`.
 //!
-//! A derive sees tokens, not types, so it can prove nothing by itself. It writes
-//! down a second struct, the *mirror*, and lets others do the proving:
+//! A derive sees tokens, not types, so it can prove nothing by itself. It writes down a second
+//! struct, the *mirror*, and lets the compiler and `zerocopy` do the proving:
 //!
 //! ```text
 //! #[repr(C)]              #[repr(C)] #[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -13,27 +13,25 @@
 //! }                       }
 //! ```
 //!
-//! 1. Every field is a payload: its fingerprint is asked for.
-//! 2. Every gap has length 0: a bound says so, field by field.
-//! 3. Every bit pattern of the mirror is valid and none of its bytes is padding:
-//!    `zerocopy` accepts it.
-//! 4. The struct and the mirror have one size, one alignment, and the same
-//!    offset for each field: constant assertions.
-//! 5. The compiler sees the fields that the derive saw, each of that type: a
-//!    pattern without `..` names them all. (An attribute macro below the derive
-//!    could have changed them.)
+//! 1. Every field is a payload: the code asks for its fingerprint.
+//! 2. Every gap has length 0: a bound requires it, field by field.
+//! 3. Every bit pattern of the mirror is valid and none of its bytes is padding: `zerocopy` accepts
+//!    it.
+//! 4. The struct and the mirror have one size, one alignment, and the same offset for each field:
+//!    constant assertions.
+//! 5. The compiler sees the fields that the derive saw, each of the same type: a pattern without
+//!    `..` names them all. (An attribute macro below the derive could have changed them.)
 //!
-//! So what is proved of the mirror holds of the struct, and the `unsafe impl`
-//! follows. The simple way would be to put zerocopy's derives on the struct
-//! itself. But a derive cannot add attributes, so the user would write four more
-//! and depend on `zerocopy`.
+//! A proof for the mirror therefore holds for the struct, and the `unsafe impl` follows. The simple way
+//! would be to put zerocopy's derives on the struct itself. But a derive cannot add attributes. So
+//! the user would write four more and depend on `zerocopy`.
 //!
-//! Three things serve only the error messages. A field that is not a payload has
-//! bytes of the same number for its mirror, and a gap is filled with the bytes
-//! that the compiler put there: so `zerocopy` never complains about a struct that
-//! nobody wrote, and one mistake gives one error (1 or 2), in our words, at the
-//! field. And `__Required` asks for (1) where the compiler looks first, before it
-//! misses `Copy` or `Send` in a struct that owns or borrows something.
+//! Three things serve only the error messages. In the mirror, a stand-in of the same number of
+//! bytes replaces a field that is not a payload. The bytes that the compiler inserted fill a gap.
+//! So `zerocopy` never complains about the mirror, which the user did not write. One mistake
+//! gives one error (1 or 2), in our words, at the field. And `__Required` asks for (1) where the
+//! compiler looks first, before it misses `Copy` or `Send` in a struct that owns or borrows
+//! something.
 
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote, quote_spanned};
@@ -42,8 +40,8 @@ use syn::spanned::Spanned;
 
 use crate::input::Struct;
 
-/// Generated code calls everything by its full path: the user's own names are in
-/// scope and may be anything.
+/// Returns the generated code. It uses full paths throughout, because the user's own names are in
+/// scope and may mean anything.
 pub(crate) fn expand(input: &Struct<'_>) -> TokenStream {
     let (ident, reprs, fields) = (input.ident, &input.reprs, &input.fields);
     let (name, version) = (&input.options.name, input.options.version);
@@ -56,7 +54,7 @@ pub(crate) fn expand(input: &Struct<'_>) -> TokenStream {
     let size = quote!(::core::mem::size_of::<#ident>());
     let align = quote!(::core::mem::align_of::<#ident>());
 
-    // One list for each thing that is said field by field.
+    // Each list repeats one piece of code field by field.
     let members: Vec<_> = fields.iter().map(|f| &f.member).collect();
     let names: Vec<_> = fields.iter().map(|f| &f.name).collect();
     let types: Vec<_> = fields.iter().map(|f| &f.ty).collect();
@@ -71,23 +69,23 @@ pub(crate) fn expand(input: &Struct<'_>) -> TokenStream {
     let gaps = gaps.map(|((offset, ty), next)| quote!(#derive::gap::<#ty>(#offset, #next)));
     let gaps: Vec<_> = gaps.collect();
 
-    // At the field's type, from its first token to its last: there a field that is
-    // not a payload is reported (1).
+    // This points at the field's type, from its first token to its last: the compiler reports a
+    // field that is not a payload there (1).
     let required = types.iter().map(|ty| {
         let last = TokenStream::clone(ty).into_iter().last().span();
         let bytes = quote_spanned!(last=> Bytes);
         quote_spanned!(ty.span()=> <#ty as #payload::Payload>::#bytes)
     });
 
-    // At the field: there the gap that follows it is reported (2).
+    // This points at the field: the compiler reports the gap that follows it there (2).
     let no_padding = members.iter().zip(&gaps).map(|(member, gap)| {
         quote_spanned! {member.span()=>
             const _: () = <() as #derive::NoPaddingAfter<{ #gap }>>::PROVED;
         }
     });
 
-    // What zerocopy judges (3). It is `pub` because an associated type may not be
-    // less visible than what it belongs to; nobody can name it.
+    // `zerocopy` judges this struct (3). It is `pub` because an associated type may not be less
+    // visible than the item that it belongs to; users cannot name it.
     let mirror_struct = quote! {
         use #derive::Otherwise as _;
 
@@ -117,7 +115,7 @@ pub(crate) fn expand(input: &Struct<'_>) -> TokenStream {
         }
     };
 
-    // (5) By value: there is no coercion that could hide a difference.
+    // (5) The pattern is by value: no coercion could hide a difference.
     let same_fields = quote! {
         fn __same_fields(value: #ident) {
             let #ident { #(#members: #aliases),* } = value;

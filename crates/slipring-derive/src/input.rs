@@ -1,7 +1,7 @@
-//! What `#[derive(Payload)]` accepts.
+//! Accepts or refuses the input of `#[derive(Payload)]`.
 //!
-//! Here only what the tokens show is judged. What a field's type is worth, and
-//! whether there is padding, only the compiler knows: `expand.rs` asks it.
+//! This module judges only the tokens. Only the compiler knows whether a field's type is a payload,
+//! and whether there is padding: `expand.rs` asks it.
 
 use proc_macro2::{Group, Span, TokenStream, TokenTree};
 use quote::ToTokens;
@@ -24,11 +24,11 @@ pub(crate) struct Struct<'a> {
 }
 
 pub(crate) struct Field {
-    /// How the field is reached: `seq`, or `0`.
+    /// The name by which the field is reached: `seq`, or `0`.
     pub(crate) member: Member,
-    /// The same as a string, without `r#`: what the fingerprint sees.
+    /// The same name as a string, without `r#`, as the fingerprint uses it.
     pub(crate) name: String,
-    /// Its type, without `Self`.
+    /// The field's type, without `Self`.
     pub(crate) ty: TokenStream,
 }
 
@@ -40,7 +40,7 @@ pub(crate) struct Options {
 }
 
 impl<'a> Struct<'a> {
-    /// Takes the input apart, or says what is wrong with it and what to do.
+    /// Takes the input apart, or returns an error that says what is wrong and what to do.
     pub(crate) fn accept(input: &'a DeriveInput) -> Result<Self> {
         let fields = struct_fields(input)?;
         refuse_generics(input)?;
@@ -76,8 +76,8 @@ impl Field {
     }
 }
 
-/// The same type, said so that it means the same outside of its struct:
-/// `[u8; Self::LEN]` becomes `[u8; Frame::LEN]`.
+/// Returns the same type in a form that keeps its meaning outside of its struct: `[u8; Self::LEN]`
+/// becomes `[u8; Frame::LEN]`.
 fn without_self(tokens: TokenStream, owner: &Ident) -> TokenStream {
     let named = tokens.into_iter().map(|token| match token {
         TokenTree::Ident(ident) if ident == "Self" => {
@@ -127,7 +127,7 @@ fn refuse_generics(input: &DeriveInput) -> Result<()> {
     ))
 }
 
-/// `repr(C)` or `repr(transparent)`, perhaps with `align(N)`; never `packed`.
+/// Accepts `repr(C)` or `repr(transparent)`, perhaps with `align(N)`, but never `packed`.
 fn accept_reprs(input: &DeriveInput) -> Result<Vec<&Attribute>> {
     let reprs: Vec<_> = input
         .attrs
@@ -205,8 +205,8 @@ fn parse_version(option: &ParseNestedMeta<'_>) -> Result<u32> {
     option.value()?.parse::<LitInt>()?.base10_parse()
 }
 
-/// A path as `zerocopy`'s derive understands it too: from the crate's root, or
-/// an extern crate.
+/// Parses a path in a form that `zerocopy`'s derive understands too: from the crate's root, or an
+/// extern crate.
 fn parse_crate(option: &ParseNestedMeta<'_>) -> Result<Path> {
     let text: LitStr = option.value()?.parse()?;
     let mut path = text.parse_with(Path::parse_mod_style)?;

@@ -1,20 +1,18 @@
-//! `#[derive(Payload)]`: proof, at compile time, that a struct is only bits.
+//! `#[derive(Payload)]`: proves at compile time that a struct is only bits.
 //!
-//! What the derive guarantees of the struct it accepts:
+//! The derive guarantees this for the struct that it accepts:
 //!
 //! - its layout is fixed by the C rules, and has no padding;
 //! - every bit pattern is a valid value, and no field owns or borrows anything;
-//! - it has a [fingerprint](https://docs.rs/slipring-core) of its name, version,
-//!   size, alignment and fields, by which two programs recognise each other.
+//! - it has a [fingerprint](https://docs.rs/slipring-core) of its name, version, size, alignment
+//!   and fields, by which two programs recognise each other.
 //!
-//! What it refuses: structs without `repr(C)` or `repr(transparent)`, packed
-//! structs, structs without fields, enums, unions, generics and lifetimes, and
-//! every field that is not a payload itself. The error says what to write
-//! instead. It never panics and looks at nothing but the tokens of the struct:
-//! the compiler and `zerocopy` do the proving (see `expand.rs` for how).
+//! The derive refuses structs without `repr(C)` or `repr(transparent)`, packed structs, structs
+//! without fields, enums, unions, generics and lifetimes, and every field that is not a payload
+//! itself. The error says what to write instead. The derive never panics and looks only at the
+//! tokens of the struct: the compiler and `zerocopy` do the proving (see `expand.rs`).
 //!
-//! Map: `input.rs` is what is accepted and what is refused; `expand.rs` is what
-//! is generated.
+//! Map: `input.rs` accepts or refuses the input; `expand.rs` generates the code.
 
 mod expand;
 mod input;
@@ -64,12 +62,11 @@ use syn::{DeriveInput, parse_macro_input};
 ///
 /// # Attributes
 ///
-/// - `#[payload(name = "…")]`: the name in the schema. Without it, the struct's
+/// - `#[payload(name = "…")]`: the name in the schema. Without it, the name is the struct's
 ///   identifier (without its module, so that moving it changes nothing).
-/// - `#[payload(version = 2)]`: a `u32`; without it 0. Raise it when the meaning
-///   of a field changes but its name and type do not: nothing else would tell.
-/// - `#[payload(crate = "slipring_core")]`: where to find the crate, if not at
-///   `::slipring`.
+/// - `#[payload(version = 2)]`: a `u32`; without it 0. Raise it when the meaning of a field changes
+///   but its name and type do not: no other part of the fingerprint would change.
+/// - `#[payload(crate = "slipring_core")]`: the path of the crate, if it is not at `::slipring`.
 #[proc_macro_derive(Payload, attributes(payload))]
 pub fn derive_payload(tokens: TokenStream) -> TokenStream {
     let input = parse_macro_input!(tokens as DeriveInput);

@@ -1,4 +1,4 @@
-//! Clocks and names of this machine and of this process, read off the hot path.
+//! Clocks and identities of this machine and this process, read off the hot path.
 
 use std::sync::{Mutex, TryLockError};
 
@@ -11,20 +11,21 @@ fn nanoseconds(clock: ClockId) -> u64 {
         .wrapping_add(time.tv_nsec as u64)
 }
 
-/// Nanoseconds since boot, suspended time included; the same clock in every process.
+/// Returns the nanoseconds since boot, including suspended time. The clock is the same in every
+/// process.
 pub(crate) fn since_boot() -> u64 {
     nanoseconds(ClockId::Boottime)
 }
 
-/// Nanoseconds since 1970.
+/// Returns the nanoseconds since 1970.
 pub(crate) fn now() -> u64 {
     nanoseconds(ClockId::Realtime)
 }
 
-/// What was read once, for the process that read it.
+/// A value that is read once, for the process that read it.
 ///
-/// A forked child may find the lock taken by a thread that it does not have. So nobody waits for the lock:
-/// without it, the value is read anew.
+/// In a forked child, a thread that does not exist there may hold the lock. So no caller waits for
+/// the lock: a caller that does not get it reads the value anew.
 struct Known<T>(Mutex<Option<T>>);
 
 impl<T: Copy> Known<T> {
@@ -32,8 +33,8 @@ impl<T: Copy> Known<T> {
         Known(Mutex::new(None))
     }
 
-    /// Returns the value that is known if it is `valid`, else what `read` finds. What `read` was not sure
-    /// of (`None` as its second half) is not kept.
+    /// Returns the stored value if it is `valid`, or else the value that `read` returns. If `read`
+    /// was not sure (`None` as its second half), the value is not stored.
     fn get(&self, valid: impl Fn(&T) -> bool, read: impl FnOnce() -> (T, Option<T>)) -> T {
         let mut known = match self.0.try_lock() {
             Ok(known) => known,
@@ -49,7 +50,7 @@ impl<T: Copy> Known<T> {
     }
 }
 
-/// The kernel's boot id, or zero without /proc.
+/// Returns the kernel's boot id, or zero without /proc.
 pub(crate) fn boot_id() -> u128 {
     static KNOWN: Known<u128> = Known::nothing();
     KNOWN.get(
@@ -63,20 +64,20 @@ pub(crate) fn boot_id() -> u128 {
     )
 }
 
-/// This process as others may find it.
+/// The identity of this process, for other processes.
 #[derive(Clone, Copy)]
 struct Process {
-    /// How many forks lay between the program's start and the process that looked.
+    /// The number of forks between the program's start and the process that read it.
     forks: u64,
     pid: u64,
-    /// When it started, in clock ticks since boot.
+    /// The process's start time, in clock ticks since boot.
     start: u64,
-    /// Its pid namespace.
+    /// The process's pid namespace.
     namespace: u64,
 }
 
-/// This process as others may find it: pid, start time in clock ticks since boot, pid namespace. None of
-/// them changes while a process lives, and a forked child is another process.
+/// Returns the identity of this process: pid, start time in clock ticks since boot, pid namespace.
+/// None of them changes while a process lives. A forked child is another process.
 pub(crate) fn process() -> (u64, u64, u64) {
     static KNOWN: Known<Process> = Known::nothing();
     let (forks, pid) = (crate::fork::forks(), u64::from(std::process::id()));
@@ -98,7 +99,7 @@ pub(crate) fn process() -> (u64, u64, u64) {
 
 fn start_time() -> Option<u64> {
     let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
-    // The second field, the command in parentheses, may hold anything: count from its end.
+    // The second field, the command in parentheses, may hold any character: count from its end.
     let (_, after) = stat.rsplit_once(')')?;
     after.split_whitespace().nth(19)?.parse().ok()
 }
@@ -112,7 +113,7 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
 
-    /// What is known is not read again, until it is another process's or was never certain.
+    /// A stored value is not read again, unless it is another process's or was never certain.
     #[test]
     fn what_is_known_is_kept() {
         let known = Known::<u64>::nothing();

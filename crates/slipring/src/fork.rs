@@ -1,12 +1,14 @@
-//! What a fork must not break: seats are not inherited, and handles in the child are inert.
+//! Keeps forks from breaking channels: seats are not inherited, and handles in the child are inert.
 //!
-//! Three means. A *lease page* is a private page that the kernel wipes in a forked child (or, where it refuses,
-//! a handler of ours, before `fork` returns there), so that the figure on it by which a handle may run unasked is zero there. And a mutex, taken by every
-//! fork (through `pthread_atfork`) and by whoever takes a seat, so that no child is born between
-//! the moment a descriptor holds a seat's lock and the moment it is closed. (Its holder takes no signals but faults: a
-//! handler might fork.) And a list of the
-//! descriptors whose last copy must go with their process, since somebody watches for their hang-up: the
-//! child closes them before `fork` returns there.
+//! Three means achieve this:
+//! * A *limit page* is a private page that holds a handle's cached limit. The kernel wipes it in a
+//!   forked child. If the kernel refuses, a handler of ours wipes it before `fork` returns there.
+//!   So the cached limit is zero in the child.
+//! * A mutex that every fork takes (through `pthread_atfork`), and that every thread takes while it
+//!   takes a seat. So no child is born between the moment a descriptor holds a seat's lock and the
+//!   moment it is closed.
+//! * A list of the descriptors whose last copy must go with their process, because a peer watches
+//!   for their hang-up. The child closes them before `fork` returns there.
 
 use std::cell::UnsafeCell;
 use std::mem::{ManuallyDrop, MaybeUninit};
@@ -15,9 +17,9 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use rustix::mm::{Advice, MapFlags, ProtFlags};
-use slipring_core::Lease;
+use slipring_core::CachedLimit;
 
-use crate::error::Error;
+use crate::error::{self, Error};
 use crate::signals;
 
 struct ForkMutex(UnsafeCell<libc::pthread_mutex_t>);
@@ -43,26 +45,28 @@ unsafe impl Sync for Kept {}
 
 static KEPT: Kept = Kept(UnsafeCell::new(Vec::new()));
 
-/// The leases that the kernel would not wipe: a forked child's handler does.
-struct Unwiped(UnsafeCell<Vec<NonNull<Lease>>>);
+/// The cached limits that the kernel would not wipe: a forked child's handler wipes them.
+struct Unwiped(UnsafeCell<Vec<NonNull<CachedLimit>>>);
 
 // SAFETY: touched only while `MUTEX` is held.
 unsafe impl Sync for Unwiped {}
 
 static UNWIPED: Unwiped = Unwiped(UnsafeCell::new(Vec::new()));
-/// How many forks lie between this process and the program's start.
+/// The number of forks between the program's start and this process.
 static FORKS: AtomicU64 = AtomicU64::new(0);
 static REGISTERED: AtomicBool = AtomicBool::new(false);
 
-/// Before `main`, and so before any thread: a fork under way would miss handlers registered later.
+/// Runs before `main`, and so before any thread: a fork in progress would miss handlers registered
+/// later.
 #[used]
 #[unsafe(link_section = ".init_array")]
 static AT_START: extern "C" fn() = register;
 
 extern "C" fn register() {
     if !REGISTERED.swap(true, Ordering::Relaxed) {
-        // SAFETY: the three take or free one mutex, and close descriptors, which a fork handler may do.
-        // Refused only without memory; then a concurrent fork may keep a seat held, no worse.
+        // SAFETY: the three take or free one mutex, and close descriptors, which a fork handler may
+        // do. The call fails only without memory; then a concurrent fork may keep a seat held, but
+        // no worse.
         unsafe { pthread_atfork(Some(lock), Some(unlock), Some(in_the_child)) };
     }
 }
@@ -94,28 +98,29 @@ unsafe extern "C" fn unlock() {
 }
 
 unsafe extern "C" fn in_the_child() {
-    // Relaxed: one thread, so far.
+    // Relaxed: there is only one thread so far.
     FORKS.fetch_add(1, Ordering::Relaxed);
     // SAFETY: this thread, the child's only one, holds the mutex since `lock`.
     let kept = unsafe { &mut *KEPT.0.get() };
     for fd in kept.iter() {
-        // SAFETY: the copy of a descriptor that an `Unforked` of the parent owns; its copy in this
-        // process will not close it, see there.
+        // SAFETY: the copy of a descriptor that an `Unforked` of the parent owns. That `Unforked`'s
+        // copy in this process does not close it: see its `drop`.
         unsafe { libc::close(*fd) };
     }
     kept.clear();
     // SAFETY: under the mutex, as above.
     let unwiped = unsafe { &*UNWIPED.0.get() };
-    for lease in unwiped {
-        // SAFETY: this process's copy of a page that is taken off the list before it is unmapped. Zeros are a
-        // valid Lease, and no other thread is here that could look at it.
-        unsafe { lease.write_bytes(0, 1) };
+    for cached_limit in unwiped {
+        // SAFETY: this process's copy of a page that is taken off the list before it is unmapped.
+        // Zeros are a valid `CachedLimit`, and this process has no other thread that could look at
+        // it.
+        unsafe { cached_limit.write_bytes(0, 1) };
     }
     // SAFETY: held since `lock`.
     unsafe { unlock() };
 }
 
-/// How many forks lie between this process and the program's start.
+/// Returns the number of forks between the program's start and this process.
 pub(crate) fn forks() -> u64 {
     FORKS.load(Ordering::Relaxed)
 }
@@ -123,17 +128,19 @@ pub(crate) fn forks() -> u64 {
 /// A descriptor that no forked child keeps.
 pub(crate) struct Unforked {
     fd: ManuallyDrop<OwnedFd>,
-    /// `FORKS` when it was opened: another one now means that it was closed in `in_the_child`.
+    /// `FORKS` when it was opened. If `FORKS` differs now, `in_the_child` closed the descriptor.
     forks: u64,
 }
 
 impl Unforked {
-    /// What `open` opens. Not to be called (nor dropped) while a `NoFork` of this thread lives.
+    /// Returns the descriptor that `open` opens. Do not call it, nor drop the result, while a
+    /// `NoFork` of this thread lives.
     pub(crate) fn open<E>(open: impl FnOnce() -> Result<OwnedFd, E>) -> Result<Unforked, E> {
         Unforked::open_within(&NoFork::begin(), open)
     }
 
-    /// As [`open`](Self::open), for a caller that keeps forks off by itself. (Dropped after that is over.)
+    /// Like [`open`](Self::open), for a caller that holds a `NoFork` already. Drop the result after
+    /// that `NoFork`.
     pub(crate) fn open_within<E>(
         _no_fork: &NoFork,
         open: impl FnOnce() -> Result<OwnedFd, E>,
@@ -148,7 +155,7 @@ impl Unforked {
         })
     }
 
-    /// The descriptor, in the process that opened it.
+    /// Returns the descriptor in the process that opened it, and `None` elsewhere.
     pub(crate) fn get(&self) -> Option<BorrowedFd<'_>> {
         (self.forks == FORKS.load(Ordering::Relaxed)).then(|| self.fd.as_fd())
     }
@@ -169,7 +176,7 @@ impl Drop for Unforked {
     }
 }
 
-/// While this lives, nobody forks (with `fork`; a raw `clone` is outside the promise), and signals wait.
+/// While this lives, no thread can `fork`; a raw `clone` is outside the promise.
 pub(crate) struct NoFork(());
 
 impl NoFork {
@@ -188,28 +195,29 @@ impl Drop for NoFork {
     }
 }
 
-/// Where on its page the lease lies: not where a role page has its position, since a processor takes
-/// a load for the reader of an earlier store that agrees with it in its address's twelve low bits,
-/// and waits until that store is done.
-const LEASE: usize = 1984;
+/// The offset of the cached limit on its page. It differs from the offset of a position on its role
+/// page. A processor compares the twelve low address bits of a load with those of earlier stores.
+/// If they agree, it takes the load for a reader of that store, and waits until the store is done.
+const LIMIT: usize = 1984;
 
-/// A page of this process alone that a forked child finds full of zeros, with one lease on it.
-pub(crate) struct LeasePage {
-    lease: NonNull<Lease>,
-    /// Whether the kernel wipes it; if not, it is on the list of those that `in_the_child` does.
+/// A page of this process alone with one cached limit on it. A forked child finds it full of zeros.
+pub(crate) struct LimitPage {
+    cached_limit: NonNull<CachedLimit>,
+    /// `true` if the kernel wipes the page; if not, the page is on the list that `in_the_child`
+    /// wipes.
     wiped: bool,
 }
 
-// SAFETY: the page belongs to one handle; the lease's words are atomics.
-unsafe impl Send for LeasePage {}
+// SAFETY: the page belongs to one handle; the cached limit's words are atomics.
+unsafe impl Send for LimitPage {}
 // SAFETY: as above.
-unsafe impl Sync for LeasePage {}
+unsafe impl Sync for LimitPage {}
 
-impl LeasePage {
-    /// Not to be called (nor dropped) while a `NoFork` of this thread lives.
-    pub(crate) fn new() -> Result<LeasePage, Error> {
+impl LimitPage {
+    /// Maps a new page. Do not call it, nor drop the result, while a `NoFork` of this thread lives.
+    pub(crate) fn new() -> Result<LimitPage, Error> {
         let len = rustix::param::page_size();
-        let fail = |errno| Error::space("map a lease page", len as u64, errno);
+        let fail = |errno| error::os("map a cached_limit page", errno);
         let flags = MapFlags::PRIVATE;
         // SAFETY: a fresh anonymous mapping at an address of the kernel's choice.
         let page = unsafe {
@@ -221,49 +229,55 @@ impl LeasePage {
             )
         }
         .map_err(fail)?;
-        // SAFETY: the mapping just made, whole. In the child it will read as zeros: a valid Lease.
+        // SAFETY: the mapping just made, whole. In the child it will read as zeros: a valid
+        // `CachedLimit`.
         let wiped = unsafe { rustix::mm::madvise(page, len, Advice::LinuxWipeOnFork) }.is_ok();
-        // SAFETY: LEASE lies in the page.
-        let lease = unsafe { page.byte_add(LEASE) };
-        let lease = NonNull::new(lease.cast::<Lease>()).unwrap_or(NonNull::dangling());
-        // SAFETY: mapped writable, 64-byte aligned, and nobody else knows it yet.
-        unsafe { lease.write(Lease::new()) };
+        // SAFETY: `LIMIT` lies in the page.
+        let cached_limit = unsafe { page.byte_add(LIMIT) };
+        let cached_limit =
+            NonNull::new(cached_limit.cast::<CachedLimit>()).unwrap_or(NonNull::dangling());
+        // SAFETY: mapped writable, 64-byte aligned, and no other code knows it yet.
+        unsafe { cached_limit.write(CachedLimit::new()) };
         if !wiped {
             let _no_fork = NoFork::begin();
             // SAFETY: under the mutex.
             let unwiped = unsafe { &mut *UNWIPED.0.get() };
-            unwiped.push(lease);
+            unwiped.push(cached_limit);
         }
-        Ok(LeasePage { lease, wiped })
+        Ok(LimitPage {
+            cached_limit,
+            wiped,
+        })
     }
 
-    /// The lease, for the handle that this page was made for.
+    /// Returns the cached limit, for the handle that this page was made for.
     ///
     /// # Safety
-    /// Called once, and what it returns is not used after the page is dropped.
-    pub(crate) unsafe fn lease(&self) -> &'static mut Lease {
-        let mut lease = self.lease;
-        // SAFETY: zeros, 64-byte aligned, are a valid Lease; the caller promises the rest.
-        unsafe { lease.as_mut() }
+    /// Call this once, and do not use the result after the page is dropped.
+    pub(crate) unsafe fn cached_limit(&self) -> &'static mut CachedLimit {
+        let mut cached_limit = self.cached_limit;
+        // SAFETY: zeros, 64-byte aligned, are a valid `CachedLimit`; the caller promises the rest.
+        unsafe { cached_limit.as_mut() }
     }
 
-    /// Whether this is the process that made the handle, not a forked child.
+    /// Returns `true` in the process that made the handle, and `false` in a forked child.
     pub(crate) fn alive(&self) -> bool {
-        // SAFETY: mapped until drop, and made of atomics, so a shared look is always fine.
-        unsafe { self.lease.as_ref() }.alive()
+        // SAFETY: mapped until drop, and made of atomics, so a shared reference is always fine.
+        unsafe { self.cached_limit.as_ref() }.alive()
     }
 }
 
-impl Drop for LeasePage {
+impl Drop for LimitPage {
     fn drop(&mut self) {
         if !self.wiped {
             let _no_fork = NoFork::begin();
             // SAFETY: under the mutex.
             let unwiped = unsafe { &mut *UNWIPED.0.get() };
-            unwiped.retain(|lease| *lease != self.lease);
+            unwiped.retain(|cached_limit| *cached_limit != self.cached_limit);
         }
-        // SAFETY: the lease lies so far behind the start of the page that `new` mapped.
-        let page = unsafe { self.lease.byte_sub(LEASE) };
+        // SAFETY: the cached limit lies `LIMIT` bytes behind the start of the page that `new`
+        // mapped.
+        let page = unsafe { self.cached_limit.byte_sub(LIMIT) };
         // SAFETY: that page; a forked child has its own copy of the mapping.
         let _ = unsafe { rustix::mm::munmap(page.as_ptr().cast(), rustix::param::page_size()) };
     }

@@ -1,12 +1,14 @@
-//! Handing a channel to another process, over a Unix socket.
+//! Hands a channel to another process, over a Unix socket.
 //!
-//! A channel in memfds has no name: who is to use it is given its memory and its pipes, as descriptors
-//! (`SCM_RIGHTS`), and opens descriptions of its own. The memfds are sealed against resizing, and the
-//! receiver refuses whatever is not: nobody can take the memory away from under it.
+//! A channel in memfds has no name. A process that is to use it receives its memory and its pipes
+//! as descriptors (`SCM_RIGHTS`), and opens descriptions of its own. The memfds are sealed against
+//! resizing, and the receiver refuses any others. So no process can take the memory away from under
+//! it.
 //!
-//! The socket may be of any type, connected, and of any age; one message of 16 bytes travels on it. Keep
-//! it if you like: it hangs up when the other process ends. (The channel itself tells the same, later
-//! than the socket, but also of a handle that was dropped; see `Disconnected`.)
+//! The socket must be connected, and may be of any type and age. One message of 16 bytes travels on
+//! it. A program may keep the socket: it hangs up when the other process ends. The channel itself
+//! reports that as `Disconnected`, later than the socket. It also reports a handle that was
+//! dropped.
 //!
 //! ```
 //! use slipring::{handover, spsc};
@@ -36,24 +38,27 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
 
-use crate::channel::{Builder, Channel, Kind};
-use crate::error::Error;
+use crate::builder::Builder;
+use crate::channel::Channel;
+use crate::kind::Kind;
+use crate::setup_error::SetupError;
 
-/// What the bytes beside the descriptors say: that this is a channel, and of which format.
+/// The bytes beside the descriptors: they identify a channel and its format.
 const GREETING: &[u8; 16] = b"slipring channel";
 
 /// The most descriptors that travel with one message (Linux's `SCM_MAX_FD`).
 const MOST: usize = 253;
 
-/// Sends `channel`, which must be one made by [`Builder::memfd`] or [`receive`]d: `NotPassable` else.
+/// Sends `channel`. Returns `NotPassable` unless [`Builder::memfd`] made it or this process
+/// [`receive`]d it.
 ///
-/// Blocks as the socket does; one message is in nobody's way but on a full socket. On an error nothing
-/// was sent. May be done any number of times, to several processes; who takes which role, the channel
-/// sees to.
-pub fn send<K: Kind>(socket: impl AsFd, channel: &Channel<K>) -> Result<(), Error> {
+/// Blocks as the socket does, so only while the socket is full. On an error nothing was sent. A
+/// program may send a channel any number of times, to several processes. The channel's seats decide
+/// which process gets which role.
+pub fn send<K: Kind>(socket: impl AsFd, channel: &Channel<K>) -> Result<(), SetupError> {
     let descriptors = channel.descriptors();
     if descriptors.is_empty() {
-        return Err(Error::NotPassable);
+        return Err(SetupError::NotPassable);
     }
     let mut space = vec![MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
     let mut rights = SendAncillaryBuffer::new(&mut space);
@@ -61,31 +66,33 @@ pub fn send<K: Kind>(socket: impl AsFd, channel: &Channel<K>) -> Result<(), Erro
     let text = [IoSlice::new(GREETING)];
     loop {
         match sendmsg(&socket, &text, &mut rights, SendFlags::NOSIGNAL) {
-            // What a stream took only in part still carried the descriptors; the rest follows.
+            // Even if a stream took only part of the bytes, it carried the descriptors. Send the
+            // rest.
             Ok(sent) => return send_rest(socket.as_fd(), &GREETING[sent.min(GREETING.len())..]),
             Err(Errno::INTR) => {}
-            Err(errno) => return Err(Error::os("send the channel over the socket", errno)),
+            Err(errno) => return Err(SetupError::os("send the channel over the socket", errno)),
         }
     }
 }
 
-fn send_rest(socket: BorrowedFd<'_>, mut rest: &[u8]) -> Result<(), Error> {
+fn send_rest(socket: BorrowedFd<'_>, mut rest: &[u8]) -> Result<(), SetupError> {
     while !rest.is_empty() {
         match rustix::net::send(socket, rest, SendFlags::NOSIGNAL) {
             Ok(sent) => rest = &rest[sent.min(rest.len())..],
             Err(Errno::INTR) => {}
-            Err(errno) => return Err(Error::os("send the channel over the socket", errno)),
+            Err(errno) => return Err(SetupError::os("send the channel over the socket", errno)),
         }
     }
     Ok(())
 }
 
-/// Receives a channel, which must be what `builder` speaks of, as if it were opened by name (`Kind`,
-/// `Schema`, with `exact()` also `Geometry`).
+/// Receives a channel, which must match `builder` as if it were opened by name. Otherwise returns
+/// `Kind`, `Schema`, or with `exact()` also `Geometry`.
 ///
-/// Blocks as the socket does. `NotHandedOver` if something else comes, or the other process hangs up
-/// first; what came in the way of descriptors is closed. Needs /proc, to open descriptions of its own.
-pub fn receive<K: Kind>(socket: impl AsFd, builder: &Builder<K>) -> Result<Channel<K>, Error> {
+/// Blocks as the socket does. Returns `NotHandedOver` if something else comes, or if the other
+/// process hangs up first; it then closes the descriptors that came. Needs /proc, to open
+/// descriptions of its own.
+pub fn receive<K: Kind>(socket: impl AsFd, builder: &Builder<K>) -> Result<Channel<K>, SetupError> {
     let mut space = vec![MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
     let mut greeting = [0; GREETING.len()];
     let (mut got, mut descriptors) = (0, Vec::new());
@@ -94,9 +101,8 @@ pub fn receive<K: Kind>(socket: impl AsFd, builder: &Builder<K>) -> Result<Chann
         let mut text = [IoSliceMut::new(&mut greeting[got..])];
         let received = match recvmsg(&socket, &mut text, &mut rights, RecvFlags::CMSG_CLOEXEC) {
             Err(Errno::INTR) => continue,
-            received => {
-                received.map_err(|errno| Error::os("receive a channel over the socket", errno))?
-            }
+            received => received
+                .map_err(|errno| SetupError::os("receive a channel over the socket", errno))?,
         };
         for message in rights.drain() {
             if let RecvAncillaryMessage::ScmRights(rights) = message {
@@ -115,7 +121,8 @@ pub fn receive<K: Kind>(socket: impl AsFd, builder: &Builder<K>) -> Result<Chann
         if greeting[..got] != GREETING[..got] || received.flags.contains(ReturnFlags::TRUNC) {
             return Err(refused("another message"));
         }
-        // A stream may come in pieces, each with as many: no channel has more than one can carry.
+        // A stream may come in pieces, each with up to this many descriptors; no channel has more
+        // than one piece can carry.
         if descriptors.len() > MOST {
             return Err(refused("more descriptors than any channel has"));
         }
@@ -126,6 +133,6 @@ pub fn receive<K: Kind>(socket: impl AsFd, builder: &Builder<K>) -> Result<Chann
     builder.from_fds(descriptors)
 }
 
-fn refused(found: &'static str) -> Error {
-    Error::NotHandedOver { found }
+fn refused(found: &'static str) -> SetupError {
+    SetupError::NotHandedOver { found }
 }

@@ -1,4 +1,4 @@
-//! Looking at channels without disturbing anybody: no seat is taken, no word is written.
+//! Inspects channels without disturbing them: takes no seat and writes no word.
 
 mod watch;
 
@@ -6,24 +6,25 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use slipring_core::layout::{Control, Geometry, Header, Kind, LINE, PAGE, SEATS, WhenFull};
+use slipring_core::layout::{Control, Geometry, Header, LINE, Role, SEATS, SeatWords};
+use slipring_core::outside::View;
+use slipring_core::proto;
 use slipring_core::seat::State;
 
 use crate::clock;
-use crate::error::Error;
 use crate::lock;
 use crate::name::Name;
-use crate::region::{Mapping, Region, named};
-use crate::seat::Role;
+use crate::setup_error::SetupError;
+use crate::shm::{self, Mapping, Region, named};
 
 pub use watch::{Message, Watch};
 
-/// A seat, as far as one can see from outside.
+/// The state of a seat, as seen from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SeatState {
-    /// Nobody has held it yet.
+    /// No holder has taken it yet.
     Never,
-    /// Somebody holds it. (Without kernel locks: somebody did not leave it.)
+    /// It has a holder. Without kernel locks: its last holder did not leave it.
     Held,
     /// Its last holder finished.
     Finished,
@@ -34,7 +35,7 @@ pub enum SeatState {
 }
 
 impl SeatState {
-    /// The state in one word.
+    /// Returns the state in one word.
     pub fn name(self) -> &'static str {
         match self {
             SeatState::Never => "never",
@@ -46,69 +47,73 @@ impl SeatState {
     }
 }
 
-/// What can be known of a seat. All but `state` is what its holder wrote: a hint.
+/// The visible state of a seat. All fields but `state` are what its holder wrote: a hint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SeatStat {
-    /// Which role.
+    /// The role.
     pub role: Role,
-    /// Which seat of that role, counted from zero.
+    /// The number of the seat in its role, counted from zero.
     pub index: usize,
-    /// Of a consumer of `broadcast`: whether the producer waits for it.
-    pub member: bool,
-    /// Who holds it, or how the last holder left.
+    /// `true` if the producer waits for it, or would wait with a full ring. In a `broadcast`
+    /// channel, true for the consumers in the gating set.
+    pub waited_for: bool,
+    /// Tells whether the seat is held, or how its last holder left.
     pub state: SeatState,
-    /// How many holders it has had.
+    /// The number of holders that it has had.
     pub generation: u64,
     /// The latest holder's process id.
     pub pid: u64,
     /// Nanoseconds since the holder last gave a sign of life, if any ever did.
     pub heartbeat_age: Option<u64>,
-    /// Producer: all before it is committed. Consumer: all before it is released. In slots or bytes.
+    /// The position, in slots or bytes. A producer has committed everything before it; a consumer
+    /// has released everything before it.
     pub position: u64,
-    /// Messages committed or released. (For `spsc` the same as `position`.)
+    /// The number of messages committed or released. For `spsc` the same as `position`.
     pub messages: u64,
-    /// How often a call of a holder found the channel full (producer) or empty (consumer), and waited.
+    /// The number of times that a holder's call waited: a producer's at a full channel, a
+    /// consumer's at an empty one.
     pub waits: u64,
-    /// How often its holders went to sleep.
+    /// The number of times that its holders went to sleep.
     pub parks: u64,
-    /// How often its holders woke the other end.
+    /// The number of times that its holders woke the other end.
     pub wakes: u64,
-    /// Messages that its holders lost, because they were given up before they were read.
+    /// The number of messages that its holders lost, because they were given up before they were
+    /// read.
     pub lagged: u64,
-    /// Seats of dead consumers that its holders repaired.
+    /// The number of dead consumers' seats that its holders repaired.
     pub recovered: u64,
 }
 
-/// What can be known of a channel.
+/// The visible state of a channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stat {
-    /// The channel's shape.
+    /// The channel's geometry.
     pub geometry: Geometry,
     /// The payload's name; empty for `bytes`.
     pub schema_name: String,
-    /// The header, as it was made.
+    /// The header, as the creator wrote it.
     pub header: Header,
-    /// Committed and not yet released (by the slowest consumer; where messages are overwritten, those that
-    /// are there), in slots or bytes; at most the capacity.
+    /// The amount that is committed and not yet released by the slowest consumer, in slots or
+    /// bytes; at most the capacity. If the channel overwrites, the amount that is still there.
     pub len: u64,
-    /// The seats: producer, then consumers.
+    /// The seats: the producer's, then the consumers'.
     pub seats: Vec<SeatStat>,
 }
 
 impl Stat {
-    /// The seat that holds the producer back: the consumer for which it waits, or would wait, with a full
-    /// ring.
+    /// Returns the seat that holds the producer back: the slowest consumer for which it waits, or
+    /// would wait, with a full ring.
     pub fn holds_back(&self) -> Option<&SeatStat> {
         let full = self.len >= self.geometry.capacity;
-        let readers = self.seats.iter().filter(|seat| match self.geometry.kind {
-            Kind::Broadcast => seat.member,
-            Kind::Spsc | Kind::Bytes => seat.role == Role::Consumer,
-        });
+        let readers = self.seats.iter().filter(|seat| seat.waited_for);
         readers.min_by_key(|seat| seat.position).filter(|_| full)
     }
 
-    /// Returns for how long nobody has given a sign of life: made the channel, taken a seat, waited, left. Nothing
-    /// if the channel tells of none. A hint, as all that holders wrote.
+    /// Returns the time since the latest sign of life: making the channel, taking a seat, waiting,
+    /// leaving.
+    ///
+    /// Returns `None` if the channel records no sign of life. Like all that holders write, it is a
+    /// hint.
     pub fn idle(&self) -> Option<Duration> {
         let identity = self.header.identity;
         let made = (identity.created != 0).then(|| clock::now().saturating_sub(identity.created));
@@ -118,15 +123,18 @@ impl Stat {
         beats.chain(made).min().map(Duration::from_nanos)
     }
 
-    /// How many messages (slots, or bytes) this consumer is behind the producer.
+    /// Returns how many slots or bytes this consumer is behind the producer.
     pub fn lag(&self, consumer: &SeatStat) -> u64 {
         let newest = self.seats.first().map_or(0, |producer| producer.position);
         newest.saturating_sub(consumer.position)
     }
 }
 
-/// The names of all channels in the directory for named channels, sorted. What is half made or half removed
-/// is left out. `NoDirectory`, `Directory`, `UnsafeDirectory`, `Permission`, `Os` for the directory itself.
+/// Returns the names of all channels in the directory for named channels, sorted. Leaves out
+/// channels that are half made or half removed.
+///
+/// Returns `NoDirectory`, `Directory`, `UnsafeDirectory`, `Permission` or `Os` for the directory
+/// itself.
 ///
 /// ```no_run
 /// use slipring::inspect;
@@ -138,16 +146,19 @@ impl Stat {
 ///         Err(why) => println!("{name}: {why}"),
 ///     }
 /// }
-/// # Ok::<(), slipring::Error>(())
+/// # Ok::<(), slipring::SetupError>(())
 /// ```
-pub fn list() -> Result<Vec<Name>, Error> {
+pub fn list() -> Result<Vec<Name>, SetupError> {
     named::list()
 }
 
-/// Looks at a named channel. It is mapped read-only, and no lock is taken: nobody notices. `BadName`,
-/// `NotFound`, `Permission`; `NotAChannel`, `Version`, `Truncated` or `Corrupt` for what lies there. Figures
-/// are read one after another, while the channel goes on. Example: [`list`].
-pub fn stat(name: &str) -> Result<Stat, Error> {
+/// Inspects a named channel. It maps the channel read-only and takes no lock, so no user of the
+/// channel notices.
+///
+/// Returns `BadName`, `NotFound` or `Permission`; or `NotAChannel`, `Version`, `Truncated` or
+/// `Corrupt` for invalid contents. It reads the figures one after another while the channel goes
+/// on. Example: [`list`].
+pub fn stat(name: &str) -> Result<Stat, SetupError> {
     let name = Name::new(name)?;
     let (file, mapping, data_len) = named::inspect(&name)?;
     let control = view(&mapping)?;
@@ -155,14 +166,16 @@ pub fn stat(name: &str) -> Result<Stat, Error> {
     look(control, &header, Some(&file))
 }
 
-/// Removes a named channel: `InUse` while a seat of it is held. What is no valid channel any more (a corrupt
-/// one) is removed as well, but `NotRemoved` is what never was one, or holds anything else. `BadName`,
-/// `NotFound`, `Permission`. Killed halfway it leaves what the next creator sweeps.
-pub fn remove(name: &str) -> Result<(), Error> {
+/// Removes a named channel, even a corrupt one.
+///
+/// Returns `InUse` while one of its seats is held. Returns `NotRemoved` for a directory that never
+/// was a channel, or that holds other files. Other errors: `BadName`, `NotFound`, `Permission`. If
+/// it is killed halfway, the next creator sweeps the rest.
+pub fn remove(name: &str) -> Result<(), SetupError> {
     named::remove(&Name::new(name)?)
 }
 
-pub(crate) fn of_region(region: &Region) -> Result<Stat, Error> {
+pub(crate) fn of_region(region: &Region) -> Result<Stat, SetupError> {
     look(
         region.control(),
         &region.header,
@@ -170,50 +183,28 @@ pub(crate) fn of_region(region: &Region) -> Result<Stat, Error> {
     )
 }
 
-/// The process id that a seat's holder wrote, or 0.
-pub(crate) fn holder(control: &OwnedFd, seat: usize) -> u64 {
-    // Whole pages: less is no control part to `view`.
-    let len = (SEATS + (seat + 1) * LINE).next_multiple_of(PAGE);
-    let there = rustix::fs::fstat(control).is_ok_and(|stat| stat.st_size >= len as i64);
-    let mapping = there.then(|| Mapping::shared(control.as_fd(), len, false).ok());
-    let pid = mapping.flatten().and_then(|mapping| {
-        mapping.populate(false).ok()?;
-        Some(view(&mapping).ok()?.seat(seat).pid.load(Ordering::Relaxed))
-    });
-    pid.unwrap_or(0)
-}
-
-fn view(mapping: &Mapping) -> Result<Control<'_>, Error> {
+fn view(mapping: &Mapping) -> Result<Control<'_>, SetupError> {
     // SAFETY: mapped, and populated, for its whole length while borrowed; only loads follow.
     Ok(unsafe { Control::new(mapping.base(), mapping.len()) }?)
 }
 
-fn look(control: Control<'_>, header: &Header, file: Option<&OwnedFd>) -> Result<Stat, Error> {
+fn look(control: Control<'_>, header: &Header, file: Option<&OwnedFd>) -> Result<Stat, SetupError> {
     let geometry = header.geometry;
-    let seats = (0..geometry.seats()).map(|seat| look_at_seat(control, &geometry, seat, file));
-    let seats = seats.collect::<Result<Vec<_>, Error>>()?;
-    let newest = seats.first().map_or(0, |producer| producer.position);
-    let consumers = seats.iter().filter(|seat| seat.role == Role::Consumer);
-    let slowest = match (geometry.kind, geometry.when_full) {
-        (Kind::Broadcast, WhenFull::Overwrite) => {
-            let gate = &control.role(&geometry, 0).gate.0;
-            Some(
-                gate.load(Ordering::Relaxed)
-                    .saturating_sub(geometry.capacity),
-            )
-        }
-        (Kind::Broadcast, WhenFull::Wait) => consumers
-            .filter(|seat| seat.member)
-            .map(|seat| seat.position)
-            .min(),
-        _ => consumers.map(|seat| seat.position).min(),
+    let words: Vec<_> = (0..geometry.seats())
+        .map(|seat| control.seat_words(&geometry, seat))
+        .collect();
+    let view = View {
+        geometry: &geometry,
+        seats: &words,
+        gating_set: control.gating_set(),
+        write_limit: &control.role(&geometry, 0).write_limit.0,
     };
-    let len = newest
-        .saturating_sub(slowest.unwrap_or(newest))
-        .min(geometry.capacity);
+    let seats = (0..geometry.seats()).map(|seat| look_at_seat(&view, seat, file));
+    let seats = seats.collect::<Result<Vec<_>, SetupError>>()?;
+    let len = (proto::outside(geometry.kind).used)(&view);
     Ok(Stat {
         geometry,
-        schema_name: crate::channel::schema_name(header),
+        schema_name: shm::schema_name(header),
         header: *header,
         len,
         seats,
@@ -221,21 +212,25 @@ fn look(control: Control<'_>, header: &Header, file: Option<&OwnedFd>) -> Result
 }
 
 fn look_at_seat(
-    control: Control<'_>,
-    geometry: &Geometry,
+    view: &View<'_>,
     seat: usize,
     file: Option<&OwnedFd>,
-) -> Result<SeatStat, Error> {
-    let role = Role::of_seat(seat);
-    let index = seat - role.seats(geometry).start;
-    let line = control.seat(seat);
-    let page = control.role(geometry, seat);
+) -> Result<SeatStat, SetupError> {
+    let geometry = view.geometry;
+    let outside = proto::outside(geometry.kind);
+    let role = geometry.role_of(seat);
+    let index = seat - geometry.seats_of(role).start;
+    let SeatWords {
+        line,
+        position,
+        counters,
+    } = view.seats[seat];
     let life = line.life()?;
     let state = match life.state {
         State::Never => SeatState::Never,
         State::Finished => SeatState::Finished,
         State::Aborted => SeatState::Aborted,
-        // The word, the lock, the word again.
+        // Read the word, the lock, and the word again.
         State::Held => {
             let held = match file {
                 Some(file) => lock::is_held(file.as_fd(), SEATS + seat * LINE)?,
@@ -249,28 +244,21 @@ fn look_at_seat(
         }
     };
     let beat = line.heartbeat.load(Ordering::Relaxed);
-    // Relaxed: a figure, as the others.
-    let position = page.position.0.load(Ordering::Relaxed);
-    let messages = match geometry.kind {
-        Kind::Spsc | Kind::Broadcast => position,
-        Kind::Bytes => page.counters.messages.load(Ordering::Relaxed),
-    };
-    let members = control.members().load(Ordering::Relaxed);
-    let broadcast = geometry.kind == Kind::Broadcast;
     Ok(SeatStat {
         role,
         index,
-        member: broadcast && role == Role::Consumer && members & 1 << index != 0,
+        waited_for: (outside.waited_for)(view, seat),
         state,
         generation: life.generation,
         pid: line.pid.load(Ordering::Relaxed),
         heartbeat_age: (beat != 0).then(|| clock::since_boot().saturating_sub(beat)),
-        position,
-        messages,
-        waits: page.counters.waits.load(Ordering::Relaxed),
-        parks: page.counters.parks.load(Ordering::Relaxed),
-        wakes: page.counters.wakes.load(Ordering::Relaxed),
-        lagged: page.counters.lagged.load(Ordering::Relaxed),
-        recovered: page.counters.recovered.load(Ordering::Relaxed),
+        // Relaxed: a figure, like the others.
+        position: position.load(Ordering::Relaxed),
+        messages: (outside.messages)(view, seat),
+        waits: counters.waits.load(Ordering::Relaxed),
+        parks: counters.parks.load(Ordering::Relaxed),
+        wakes: counters.wakes.load(Ordering::Relaxed),
+        lagged: counters.lagged.load(Ordering::Relaxed),
+        recovered: counters.recovered.load(Ordering::Relaxed),
     })
 }

@@ -1,77 +1,123 @@
-//! Messages between threads and processes of one host, through shared memory: no daemon, no system
-//! call on the busy path, and nothing lost when somebody is killed.
+//! Messages between threads and processes of one host, through shared memory. There is no daemon,
+//! no system call on the busy path, and no loss of committed messages when a process is killed.
 //!
-//! Three questions name every channel: who writes, who reads, what happens when it is full?
+//! ```
+//! use slipring::{Error, spsc};
 //!
-//! | kind | writers | readers | when full | payload |
-//! |---|---|---|---|---|
-//! | [`spsc`] | one | one | wait | fixed-size `T` |
-//! | [`bytes`] | one | one | wait | records of varying size |
-//! | [`broadcast`] | one | each sees all | wait, or overwrite | fixed-size `T` |
+//! let (mut tx, mut rx) = spsc::channel::<u64>(1024)?; // between processes: `spsc::Builder::new(1024).producer("name")`
+//! let sender = std::thread::spawn(move || (0..10).try_for_each(|number| tx.push(number)));
+//! let sum: u64 = rx.iter().sum::<Result<u64, Error>>()?; // until the producer has finished
+//! assert_eq!(sum, 45);
+//! # sender.join().unwrap()?;
+//! # Ok::<(), slipring::SetupError>(())
+//! ```
 //!
-//! One builder, one set of verbs and one error type serve all kinds: `push` and `pop` copy,
-//! `reserve` → `commit` and `read` → release work in place; `try_x` never waits, `x` waits,
-//! `x_timeout` waits for so long, `x_async` is a future. Linux, x86-64 and other little-endian machines of
-//! 64 bits.
+//! # Which kind do I need?
+//! Three questions name every channel: who writes, who reads, and what happens when it is full?
+//!
+//! | kind | writers | readers | when full | a message is | for |
+//! |---|---|---|---|---|---|
+//! | [`spsc`] | one | one | waits | a `T` of fixed size | commands, samples, work for one reader |
+//! | [`bytes`] | one | one | waits | a record of any length | logs, frames, encoded messages |
+//! | [`broadcast`] | one | each sees all | waits, or overwrites | a `T` of fixed size | market data, sensor data |
+//!
+//! # Verbs
+//! All kinds have the same handles, [`Producer`] and [`Consumer`], the same [`Builder`], and the
+//! same verbs.
+//!
+//! | | copies | works in place |
+//! |---|---|---|
+//! | producer | `push` | `reserve` → `commit` (dropping discards) |
+//! | consumer | `pop` | `read`, `read_batch` → `release` (dropping releases) |
+//!
+//! `try_x` never waits, `x` waits, `x_timeout` waits for a limited time, `x_async` is a future. A
+//! program can also wait for a handle by its descriptor ([`arm`](Consumer::arm)), or for many
+//! handles in one [`WaitSet`].
+//!
+//! slipring runs on Linux, on x86-64 and other little-endian 64-bit machines.
 //!
 //! # Errors
-//! Every call on a handle may end with `Corrupt`, if a peer wrote into shared memory what cannot be, and with
-//! `Forked` in a child that a fork copied the handle to. A call that waits on a named channel (blocking, `arm`, a
-//! future) asks once a second whether the name still leads to the channel, and ends with `NotFound` or `Replaced`
-//! if it does not and nothing comes: its directory was emptied, and nobody can join it there any more. Other errors
-//! are named where they come from. No call panics for what a peer did.
+//! A message verb fails with [`Error`], which is small, `Copy`, and comparable. Making or opening a
+//! channel, or taking a role, fails with [`SetupError`]. The operator `?` turns an [`Error`] into a
+//! [`SetupError`].
 //!
-//! # The helper thread
-//! A process has at most one, named `slipring`. It wakes the futures that wait (but for those that tokio's event
-//! loop wakes); and a millisecond after a handle was armed, by `arm` or by a future on any runtime, it looks once
-//! more: Linux may overlook the processor of a publisher whose news the arming must not miss
-//! ([`slipring_core::wait`]). Once a second it asks whether the names of the channels still lead to them on whose
-//! descriptors and futures somebody waits: some 10 µs, and one more for each of them. So it is started by the first
-//! future that waits, or by the first `arm` that finds nothing in memory that other processes may share. It looks as
-//! well for the death of a named `broadcast` channel's producer that has not rung yet. Calls that block never need it,
-//! nor does a [`WaitSet`] of up to 127 channels.
+//! Every verb can return `Corrupt`, if a peer wrote an impossible value into shared memory. Every
+//! verb returns `Forked` on a handle that a fork copied into a child.
 //!
-//! It takes no signals but for its own faults (a waker is the program's code), and has the affinity and the
-//! scheduling of the thread that started it. A waker that blocks keeps it from looking. A program that must
-//! have one thread (for `unshare(CLONE_NEWUSER)`, say) does so before it arms; where a thread cannot be
-//! started, `arm` takes a millisecond itself.
+//! A call that waits on a named channel (blocking, `arm`, a future) checks once a second that the
+//! name still leads to the channel. If the name does not, and no message or room comes, the call
+//! returns `Removed` or `Replaced`: no peer can join the channel any more.
+//!
+//! Each call's documentation names its other errors. No call panics because of a peer's actions.
 //!
 //! # Named channels outlive their processes
-//! What a process leaves unread in a named channel is there for the next one; and so is the channel, until somebody
-//! removes it ([`inspect::remove`], `slipring rm`) or the machine reboots. One that shall go with its users is made
-//! [`ephemeral`](Builder::ephemeral). A channel that exists keeps its sizes, and
-//! [`differences`](Channel::differences) tells who asked for others; to ask for another kind, payload, or
+//! Messages that a process leaves unread in a named channel wait for the next process. The channel
+//! itself stays until a user removes it ([`inspect::remove`], `slipring rm`) or the machine
+//! reboots. To have a channel removed with its last user, make it
+//! [`ephemeral`](Builder::ephemeral).
+//!
+//! An existing channel keeps its sizes. [`differences`](Channel::differences) returns the sizes in
+//! which it differs from the builder's. Asking for another kind, payload, or
 //! [`WhenFull`](broadcast::WhenFull) is an error.
 //!
 //! # Containers
-//! The default directory is `/dev/shm/slipring-UID`, of the process's own user id. A user of the host and root in a
-//! container have different ids, so they look in different directories even if they share `/dev/shm`. Set
-//! `SLIPRING_DIR` to one directory for both.
+//! The default directory is `/dev/shm/slipring-UID`, with the process's own user id. A user of the
+//! host and root in a container have different ids. So they look in different directories even if
+//! they share `/dev/shm`. Set `SLIPRING_DIR` to one directory for both.
 //!
 //! # Real-time priorities
-//! Do not use [`Wait::Yield`] in threads under `SCHED_FIFO` or `SCHED_RR`. Such a thread yields only to threads of its
-//! own priority, so a peer of lower priority on the same processor never runs. Use `Wait::Sleep` with `spin_for` zero.
+//! Do not use [`Wait::Yield`] in threads under `SCHED_FIFO` or `SCHED_RR`. Such a thread yields
+//! only to threads of its own priority, so a peer of lower priority on the same processor never
+//! runs. Use `Wait::Sleep` with `spin_for` zero.
 //!
 //! # Descriptors
-//! A resting handle holds 3 descriptors at most, whatever its channel: the control file, the directory, its peer's
-//! pipe. (On the heap it holds none; the producer of a `broadcast` channel in memfds one for each consumer seat.) An
-//! armed one (`as_fd`, `arm`, a future that has waited, a [`WaitSet`] of more than 127, a blocking call that has waited
-//! for a second) holds 3 more at most, and the helper thread has 2. So `ulimit -n 1024` has room for 200 to 250 armed
-//! channels. At the limit calls fail with [`Error::TooManyFiles`], and lose nothing. The exact figures are in
+//! A resting handle holds at most 3 descriptors: the control file, the directory, and its peer's
+//! pipe. On the heap it holds none. The producer of a `broadcast` channel in memfds holds one for
+//! each consumer seat.
+//!
+//! An armed handle holds at most 3 more. Both `as_fd` and `arm` arm a handle, and so does a future
+//! that has waited. A [`WaitSet`] of more than 127 channels arms its handles, and so does a
+//! blocking call that has waited for a second. The helper thread has 2. So `ulimit -n 1024` has
+//! room for 200 to 250 armed channels.
+//!
+//! At the limit, calls fail with [`Error::TooManyFiles`] and lose nothing. The exact figures are in
 //! `docs/guarantees.md`.
 //!
 //! # Features
-//! None by default. `stream`: consumers as `futures_core::Stream`s. `tokio`: that, and `on_tokio`, by which
-//! a handle's futures are woken by tokio's event loop, in place of the helper thread.
+//! None by default. The feature `stream` makes consumers `futures_core::Stream`s. The feature
+//! `tokio` adds `on_tokio` as well: tokio's event loop then wakes a handle's futures, in place of
+//! the helper thread.
+//!
+//! # The helper thread
+//! A process has at most one helper thread, named `slipring`. It has four tasks:
+//! * It wakes waiting futures, unless tokio's event loop does.
+//! * A millisecond after `arm` or a future armed a handle, on any runtime, it looks once more.
+//!   `membarrier` can miss the CPU of a publisher, whose message the arming must not miss
+//!   ([`slipring_core::wait`]).
+//! * Once a second it checks that the names of channels still lead to them. It checks the channels
+//!   on whose descriptors and futures a caller waits. This costs some 10 µs, and 1 µs more for each
+//!   channel.
+//! * It looks for the death of a named `broadcast` channel's producer that has not rung yet.
+//!
+//! The first future that waits starts it. So does the first `arm` that finds no message or room in
+//! memory that other processes may share. Blocking calls never need it, nor does a [`WaitSet`] of
+//! up to 127 channels.
+//!
+//! The helper thread blocks all signals except those for its own faults, because a waker is the
+//! program's code. It has the affinity and the scheduling of the thread that started it. A waker
+//! that blocks keeps it from looking.
+//!
+//! A program that must have only one thread, for example for `unshare(CLONE_NEWUSER)`, must do that
+//! work before it arms a handle. If no thread can be started, `arm` itself takes a millisecond.
 #![deny(unsafe_code)]
 
 #[allow(unsafe_code)]
-pub mod broadcast;
-#[allow(unsafe_code)]
-pub mod bytes;
-#[allow(unsafe_code)]
+mod builder;
 mod channel;
 mod clock;
+#[allow(unsafe_code)]
+mod consumer;
+mod difference;
 mod error;
 #[allow(unsafe_code)]
 mod fork;
@@ -79,28 +125,43 @@ pub mod handover;
 #[allow(unsafe_code)]
 pub mod inspect;
 #[allow(unsafe_code)]
+mod kernel;
+mod kind;
+#[allow(unsafe_code)]
+mod kinds;
+#[allow(unsafe_code)]
 mod lock;
 mod name;
+mod pages;
 #[allow(unsafe_code)]
-mod region;
+mod producer;
 #[allow(unsafe_code)]
 mod seat;
+mod setup_error;
+#[allow(unsafe_code)]
+mod shm;
 #[allow(unsafe_code)]
 mod signals;
-#[allow(unsafe_code)]
-pub mod spsc;
-mod waiting;
+mod terms;
+mod wait;
 
-pub use channel::{Builder, Channel, Difference, Kind};
-pub use error::{Detail, Error, PushError, SchemaMismatch};
+pub use builder::Builder;
+pub use channel::Channel;
+pub use consumer::{Consumer, Message, Messages};
+pub use difference::Difference;
+pub use error::{BatchError, Corrupt, Error, PushError};
+pub use kind::{Kind, SlotKind};
+pub use kinds::{broadcast, bytes, spsc};
 pub use name::{Name, directory};
-pub use region::{Borrowed, HugePages, Pages, PoolState, pools, reserve};
-pub use seat::Role;
-pub use slipring_core::layout::Geometry;
-pub use slipring_core::{Corrupt, End, Payload, Schema, payload};
+pub use producer::{Producer, Reservation};
+pub use setup_error::{SchemaMismatch, SetupError};
+pub use shm::{Borrowed, HugePages, Pages, PoolState, pools, reserve};
+pub use slipring_core::layout::{Geometry, Role};
+pub use slipring_core::spec;
+pub use slipring_core::{End, Payload, Schema, payload};
 pub use slipring_derive::Payload;
-pub use waiting::set::{self, WaitSet};
-pub use waiting::{Readiness, Spin, Wait};
+pub use wait::set::{self, WaitSet};
+pub use wait::{Readiness, Spin, Wait};
 
 #[doc(hidden)]
 pub use slipring_core::zerocopy;

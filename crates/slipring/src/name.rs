@@ -1,8 +1,8 @@
-//! Names of channels, and the directory in which they live.
+//! Names of channels, and the directory that holds the channels.
 
 use std::path::PathBuf;
 
-use crate::error::{Error, path};
+use crate::setup_error::{SetupError, path};
 
 /// The longest part of a name, in bytes.
 const MAX_PART: usize = 64;
@@ -15,8 +15,10 @@ pub struct Name {
 }
 
 impl Name {
-    /// Checks a name against the rule: one or two parts, separated by one `/`, each of 1 to 64
-    /// characters `A-Z a-z 0-9 . _ -`, the first of them no dot. Anything else is `BadName`.
+    /// Checks a name against the rule, and returns `BadName` if it breaks it.
+    ///
+    /// A name has one or two parts, separated by one `/`. Each part is 1 to 64 characters `A-Z a-z
+    /// 0-9 . _ -`, and does not begin with a dot.
     ///
     /// ```
     /// use slipring::Name;
@@ -25,8 +27,8 @@ impl Name {
     ///     assert!(Name::new(bad).is_err());
     /// }
     /// ```
-    pub fn new(name: &str) -> Result<Name, Error> {
-        let bad = |why| Error::BadName {
+    pub fn new(name: &str) -> Result<Name, SetupError> {
+        let bad = |why| SetupError::BadName {
             name: name.escape_debug().to_string().into(),
             why,
         };
@@ -64,23 +66,24 @@ impl Name {
         })
     }
 
-    /// The part before the `/`, if there is one.
+    /// Returns the part before the `/`, if there is one.
     pub fn domain(&self) -> Option<&str> {
         self.domain.as_deref()
     }
 
-    /// The last part.
+    /// Returns the last part.
     pub fn topic(&self) -> &str {
         &self.topic
     }
 
-    /// The directory that stands for the domain: `@` keeps it apart from any channel's name.
+    /// Returns the name of the domain's directory. Its `@` distinguishes it from every channel's
+    /// name.
     pub(crate) fn domain_dir(&self) -> Option<String> {
         self.domain.as_ref().map(|domain| format!("@{domain}"))
     }
 
-    pub(crate) fn not_found(&self) -> Error {
-        Error::NotFound {
+    pub(crate) fn not_found(&self) -> SetupError {
+        SetupError::NotFound {
             name: self.to_string().into(),
             dir: path(directory().0),
         }
@@ -96,8 +99,8 @@ impl std::fmt::Display for Name {
     }
 }
 
-/// The directory for named channels, and whether it is the default one: `$SLIPRING_DIR`, or
-/// `/dev/shm/slipring-UID`.
+/// Returns the directory for named channels, and `true` if it is the default one. The directory is
+/// `$SLIPRING_DIR`, or by default `/dev/shm/slipring-UID`.
 pub fn directory() -> (PathBuf, bool) {
     match std::env::var_os("SLIPRING_DIR") {
         Some(dir) if !dir.is_empty() => (dir.into(), false),

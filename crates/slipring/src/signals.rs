@@ -1,10 +1,11 @@
-//! Signals are the program's: a thread of ours takes none.
+//! Signals belong to the program: a thread of ours takes none.
 
 use std::mem::MaybeUninit;
 use std::ptr::null_mut;
 
-/// What a thread brings upon itself, as a rule: while one of these is blocked, the kernel kills the process past any
-/// handler. (Wakers are the program's, and run on our thread; a sandbox may answer system calls by `SIGSYS`.)
+/// Signals that a thread usually causes itself. If one of these is blocked, the kernel kills the
+/// process without running any handler. Our thread can cause them: wakers are the program's code
+/// and run on it, and a sandbox may answer system calls with `SIGSYS`.
 const FAULTS: [libc::c_int; 6] = [
     libc::SIGSEGV,
     libc::SIGBUS,
@@ -14,10 +15,12 @@ const FAULTS: [libc::c_int; 6] = [
     libc::SIGSYS,
 ];
 
-/// Does `work` with all signals but faults blocked for this thread: so they are for one that it starts.
+/// Runs `work` with all signals but faults blocked in this thread, and so in a thread that `work`
+/// starts.
 ///
-/// A thread that did so itself, as its first act, might be too late: a program may count on a signal being blocked
-/// in all of its threads, so that it waits for whoever asks for it.
+/// If the new thread blocked them itself, as its first act, it might be too late. A program may
+/// rely on a signal being blocked in all of its threads, so that it stays pending until a thread
+/// takes it.
 pub(crate) fn blocked<R>(work: impl FnOnce() -> R) -> R {
     let before = block();
     let done = work();
@@ -35,8 +38,8 @@ pub(crate) fn block() -> libc::sigset_t {
         // SAFETY: filled above.
         unsafe { libc::sigdelset(most.as_mut_ptr(), fault) };
     }
-    // SAFETY: a set, and room for one, which it fills. It cannot fail: the first argument is one of three. (Not
-    // `SIG_SETMASK`: what the program has blocked stays so.)
+    // SAFETY: a set, and room for one, which it fills. It cannot fail: the first argument is one of
+    // three valid ones. Not `SIG_SETMASK`: signals that the program has blocked stay blocked.
     unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, most.as_ptr(), before.as_mut_ptr()) };
     // SAFETY: filled above.
     unsafe { before.assume_init() }

@@ -1,4 +1,4 @@
-//! What the handles of `broadcast` promise, within one process.
+//! Checks the promises of the `broadcast` handles, within one process.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::os::fd::BorrowedFd;
@@ -8,15 +8,15 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use slipring::broadcast::{self, Builder, Consumer, Seek, WhenFull};
-use slipring::{Channel, Error, Payload, Readiness, Wait, WaitSet};
+use slipring::{Channel, Error, Payload, PushError, Readiness, SetupError, Wait, WaitSet};
 
-/// How many messages a long run has: more by `SLIPRING_LONG`, for evidence.
+/// Returns the number of messages in a long run: `SLIPRING_LONG` sets more, for evidence.
 fn long(usual: u64) -> u64 {
     let asked = std::env::var("SLIPRING_LONG").ok();
     asked.map_or(usual, |text| text.parse().expect("a number"))
 }
 
-/// A message of several lines, each word of which tells which it is.
+/// A message of several lines, each word of which holds its number.
 #[derive(Payload, Clone, Copy)]
 #[repr(C)]
 struct Wide {
@@ -30,7 +30,7 @@ impl Wide {
         }
     }
 
-    /// Its number, if it is whole.
+    /// Returns its number, if it is whole.
     #[track_caller]
     fn number(&self) -> u64 {
         let number = self.words[0];
@@ -46,7 +46,8 @@ fn lossy<T: Payload>(capacity: usize, consumers: usize) -> Channel<broadcast::Br
     builder.when_full(WhenFull::Overwrite).heap().unwrap()
 }
 
-/// Takes all there is until the producer has left; how many messages came, and how many were lost.
+/// Takes all messages until the producer has left; returns the numbers of messages that came and
+/// that were lost.
 fn drain(rx: &mut Consumer<Wide>) -> (u64, u64) {
     let (mut received, mut lost) = (0, 0);
     let mut next = rx.position();
@@ -84,7 +85,8 @@ fn a_producer_that_laps_its_readers_loses_and_tears_nothing_unsaid() {
         }
         drop(tx);
     });
-    // Relaxed: all have been joined. (ThreadSanitizer, which does not see that, would take `into_inner` for a race.)
+    // Relaxed: all have been joined. (ThreadSanitizer, which does not see that, would take
+    // `into_inner` for a race.)
     assert!(
         overtaken.load(Ordering::Relaxed) > 0,
         "nobody was overtaken"
@@ -119,7 +121,7 @@ fn readers_of_a_channel_that_waits_each_get_everything() {
     }
 }
 
-/// Readers that join anywhere, read a little, and leave, while the producer runs.
+/// Runs readers that join anywhere, read a little, and leave, while the producer runs.
 fn come_and_go(when_full: WhenFull) {
     let joins = long(20_000);
     let builder = Builder::<Wide>::new(64)
@@ -138,14 +140,18 @@ fn come_and_go(when_full: WhenFull) {
             }
             number
         });
-        // Most seats are held by some that read now and then, so that all are in use.
+        // Some consumers hold most seats and read now and then, so that all seats are in use.
         let mut seated: Vec<Consumer<Wide>> = Vec::new();
         let mut newest = 0;
         for join in 0..joins {
             if seated.len() == 63 {
                 assert!(matches!(
                     channel.consumer(),
-                    Err(Error::TooManyReaders { max: 63 })
+                    Err(SetupError::RoleTaken {
+                        role: "consumer",
+                        seats: 63,
+                        ..
+                    })
                 ));
                 seated.drain(..60);
             }
@@ -167,7 +173,7 @@ fn come_and_go(when_full: WhenFull) {
                         assert_eq!(when_full, WhenFull::Overwrite);
                         next += lost;
                     }
-                    // Whoever is seated is waited for.
+                    // The producer waits for every seated consumer.
                     Err(Error::Empty) => {
                         for rx in &mut seated {
                             while rx.try_pop_slice(&mut [Wide::new(0); 64]).is_ok() {}
@@ -229,7 +235,7 @@ fn what_a_reservation_may_bring_is_not_lost_with_what_it_gave_up() {
     let channel = lossy::<u64>(64, 1);
     let (mut tx, mut rx) = (channel.producer().unwrap(), channel.consumer().unwrap());
     assert_eq!(tx.push_iter(0..10).unwrap(), 10);
-    // An eighth of the ring at a time.
+    // The producer gives up an eighth of the ring at a time.
     assert_eq!(rx.try_pop_slice(&mut [0; 9]).unwrap(), 8);
     assert_eq!(rx.try_pop_slice(&mut [0; 1]).unwrap(), 1);
     tx.reserve(64).unwrap().discard();
@@ -295,7 +301,7 @@ fn an_iterator_gives_up_no_more_than_it_writes() {
     let (mut tx, mut rx) = (channel.producer().unwrap(), channel.consumer().unwrap());
     assert_eq!(tx.push_iter(0..64).unwrap(), 64);
     assert_eq!(tx.push_iter(64..66).unwrap(), 2);
-    // Two, and a stretch of sixteen of which they are; and an eighth of the ring.
+    // Lost are two, and the block of sixteen that they belong to; and an eighth of the ring.
     assert!(matches!(rx.try_pop(), Err(Error::Lagged(24))));
     assert_eq!(rx.try_pop().unwrap(), 24);
 }
@@ -331,7 +337,8 @@ fn a_set_tells_no_end_that_a_reader_joined_behind() {
     assert!(matches!(told, Err(Error::TimedOut)), "{told:?}");
 }
 
-/// Between a consumer that takes its part and one that takes all, the producer waits for the right one.
+/// With one consumer that takes its part and one that takes all, the producer waits for the right
+/// one.
 #[test]
 fn one_that_skips_ahead_of_the_newest_holds_nobody_back() {
     let channel = Builder::<u64>::new(4)
@@ -343,7 +350,8 @@ fn one_that_skips_ahead_of_the_newest_holds_nobody_back() {
     rx.stride(0, 100).unwrap();
     tx.push(0).unwrap();
     assert_eq!(rx.pop().unwrap(), 0);
-    // Its next is the hundredth: up to a ring behind what is sent, nobody need wait for it.
+    // The consumer's next message is the hundredth: until the producer is a ring ahead of it,
+    // nobody need wait for it.
     for number in 1..=100 {
         tx.try_push(number).unwrap();
     }
@@ -376,8 +384,8 @@ fn an_end_is_told_to_every_reader_and_to_those_that_join_at_the_oldest() {
     }
 }
 
-/// Whoever joins behind all that was sent finds nothing, and would wait for ever: it is told, each time it asks,
-/// that the producer left. It may then wait for the next one.
+/// A consumer that joins behind all sent messages finds none, and would wait for ever. Each time it
+/// asks, it learns that the producer left. It may then wait for the next one.
 #[test]
 fn late_joiners_are_told_the_end() {
     let builder = Builder::<u64>::new(8).join(Seek::Newest);
@@ -419,7 +427,7 @@ fn a_full_ring_is_told_and_waited_for() {
         .heap()
         .unwrap();
     let mut tx = channel.producer().unwrap();
-    // Without consumers nobody is waited for.
+    // Without consumers the producer does not wait.
     for number in 0..100 {
         tx.try_push(number).unwrap();
     }
@@ -427,10 +435,9 @@ fn a_full_ring_is_told_and_waited_for() {
     rx.seek(Seek::Newest).unwrap();
     tx.try_push(100).unwrap();
     tx.try_push(101).unwrap();
-    let refused = tx.try_push(102).unwrap_err();
-    assert!(refused.value == 102 && matches!(refused.error, Error::Full));
-    let timed = tx.push_timeout(102, Duration::from_millis(5)).unwrap_err();
-    assert!(matches!(timed.error, Error::TimedOut));
+    assert_eq!(tx.try_push(102), Err(PushError::Full(102)));
+    let timed = tx.push_timeout(102, Duration::from_millis(5));
+    assert_eq!(timed, Err(PushError::TimedOut(102)));
     let stat = channel.stat().unwrap();
     assert_eq!(
         (stat.len, stat.holds_back().map(|seat| seat.index)),
@@ -447,7 +454,8 @@ fn what_may_be_overwritten_is_not_read_in_place() {
     let channel = lossy::<u64>(8, 1);
     let (mut tx, mut rx) = (channel.producer().unwrap(), channel.consumer().unwrap());
     tx.push(1).unwrap();
-    assert!(matches!(rx.read(1), Err(Error::Overwritten)));
+    assert_eq!(rx.read_batch(1).err(), Some(Error::Overwritten));
+    assert_eq!(rx.read().err(), Some(Error::Overwritten));
     assert_eq!(rx.pop().unwrap(), 1);
     assert!(tx.reserve(2).unwrap().as_mut_slices().is_none());
 }
@@ -457,7 +465,7 @@ fn refusals_say_what_is_possible() {
     let refused = |builder: Builder<u64>| builder.heap().map(drop).unwrap_err();
     assert!(matches!(
         refused(Builder::new(3)),
-        Error::Capacity {
+        SetupError::Capacity {
             found: 3,
             min: 1,
             ..
@@ -466,7 +474,7 @@ fn refusals_say_what_is_possible() {
     for consumers in [0, 64, usize::MAX] {
         let error = refused(Builder::new(8).consumers(consumers));
         let asked = consumers as u64;
-        assert!(matches!(error, Error::Consumers { found, max: 63 } if found == asked));
+        assert!(matches!(error, SetupError::Consumers { found, max: 63 } if found == asked));
     }
     let channel = lossy::<u64>(8, 1);
     let ahead = channel.consumer().unwrap().seek(Seek::To(1));
@@ -511,7 +519,7 @@ fn a_set_waits_for_readers_and_writers_of_it() {
     assert_eq!(ready(&mut set), [writes]);
 }
 
-/// Which descriptors are, once one of them is.
+/// Returns which descriptors are readable, once one of them is.
 fn readable<const N: usize>(fds: [BorrowedFd<'_>; N], at_most: Option<&Timespec>) -> [bool; N] {
     let mut polled = fds.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
     poll(&mut polled, at_most).unwrap();
@@ -553,7 +561,7 @@ fn one_wake_reaches_all_that_wait_and_nobody_else() {
     let sleepers = [(); 2].map(|()| channel.consumer().unwrap());
     let [mut polls, mut bystander] = [(); 2].map(|()| channel.consumer().unwrap());
     assert_eq!(polls.arm().unwrap(), Readiness::Armed);
-    // This one has a descriptor, by which it could be woken, and waits for another channel.
+    // This one has a descriptor, through which it could be woken, and waits for another channel.
     let (mut tx_elsewhere, mut elsewhere) = Builder::<u64>::new(8)
         .join(Seek::Oldest)
         .channel_pair()
@@ -583,7 +591,8 @@ fn one_wake_reaches_all_that_wait_and_nobody_else() {
     assert_eq!(elsewhere.try_pop().unwrap(), 2);
 }
 
-/// As in tokio, Aeron and disruptor: a consumer sees what is committed after it joined.
+/// A consumer sees, as in tokio, Aeron and disruptor, the messages that are committed after it
+/// joined.
 #[test]
 fn late_consumers_begin_at_newest() {
     for when_full in [WhenFull::Wait, WhenFull::Overwrite] {

@@ -1,9 +1,10 @@
-//! What a discarded reservation wrote is nobody's message, and what it overwrote is gone.
+//! A discarded reservation's writes never become a message, and the messages that they overwrote
+//! are gone.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use slipring::broadcast::{Builder, Seek};
 
-/// The gate outlives the producer: it alone tells that slots behind the tail were written.
+/// The write limit outlives the producer: it alone shows that slots behind the tail were written.
 #[test]
 fn who_joins_does_not_get_what_a_discarded_reservation_wrote() {
     let channel = Builder::<u64>::new(8)

@@ -1,5 +1,6 @@
-//! `broadcast` against a plain list of all that was ever sent: whatever is called in whatever order, at every
-//! edge of the positions, each consumer gets the messages from its place on, and is told exactly what it lost.
+//! Compares `broadcast` with a plain list of all sent messages. The calls come in any order, at
+//! every edge of the positions. Each consumer gets the messages from its place on, and learns
+//! exactly how many it lost.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod memory;
@@ -8,15 +9,15 @@ use std::sync::atomic::Ordering;
 
 use proptest::prelude::*;
 use slipring::broadcast::{Builder, Consumer, Producer, Seek, WhenFull};
-use slipring::{Channel, Error, broadcast::Broadcast};
+use slipring::{Channel, Error, PushError, SetupError, broadcast::Broadcast};
 
 use memory::Memory;
 
-/// No handle starts beyond this (FORMAT.md).
+/// The last position at which a handle starts (FORMAT.md).
 const LAST: u64 = u64::MAX - (1 << 48);
 const READERS: usize = 3;
 
-/// Of an odd size, so that the last word of a slot is not whole.
+/// The size is odd, so that the last word of a slot is not whole.
 type Message = [u8; 13];
 
 fn message(number: u64) -> Message {
@@ -40,14 +41,16 @@ enum Op {
     Push,
     PushSlice(usize),
     PushIter(usize),
-    /// Reserve so many, write and commit so many of those.
+    /// Reserve this many, write and commit this many of those.
     Reserve(usize, usize),
     /// The producer leaves, and another one comes.
     Succeed,
     Pop(usize),
     PopSlice(usize, usize),
-    /// Read at most so many in place, release so many of those.
-    Read(usize, usize, usize),
+    /// Read one in place, and release or keep it.
+    Read(usize, bool),
+    /// Read at most this many in place, release this many of those.
+    Batch(usize, usize, usize),
     Seek(usize, Where),
     Stride(usize, u64, u64),
     Leave(usize),
@@ -82,7 +85,8 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
         1 => Just(Op::Succeed),
         6 => reader().prop_map(Op::Pop),
         3 => (reader(), 0..most).prop_map(|(r, n)| Op::PopSlice(r, n)),
-        3 => (reader(), 0..most, 0..most).prop_map(|(r, n, m)| Op::Read(r, n, m)),
+        2 => (reader(), any::<bool>()).prop_map(|(r, release)| Op::Read(r, release)),
+        3 => (reader(), 0..most, 0..most).prop_map(|(r, n, m)| Op::Batch(r, n, m)),
         1 => (reader(), place()).prop_map(|(r, w)| Op::Seek(r, w)),
         1 => (reader(), 0..4u64, 0..4u64).prop_map(|(r, i, n)| Op::Stride(r, i, n)),
         1 => reader().prop_map(Op::Leave),
@@ -99,7 +103,7 @@ struct Reader {
 }
 
 impl Reader {
-    /// Its first message from `at` on.
+    /// Returns its first message from `at` on.
     fn own(&self, at: u64) -> u64 {
         (at..)
             .find(|number| number % self.of == self.index)
@@ -117,8 +121,9 @@ struct Model {
     readers: [Option<Reader>; READERS],
     /// The number of the next message.
     newest: u64,
-    /// Where messages are overwritten: up to here slots may be written, by any producer, and by this one.
-    gate: u64,
+    /// The write limit, where messages are overwritten: up to here this producer, or any earlier
+    /// one, may write slots.
+    write_limit: u64,
     lease: u64,
 }
 
@@ -130,12 +135,12 @@ impl Model {
         let memory = Memory::of(&builder);
         let channel = memory.format(&builder).unwrap();
         let words = channel.geometry().role_offset(0);
-        // The tail, and the gate.
+        // Sets the tail and the write limit.
         for word in [words, words + 256] {
             memory.control(word).store(start, Ordering::Relaxed);
         }
         let mut tx = channel.producer().unwrap();
-        // Else there would be numbers without messages before the first.
+        // Without these there would be numbers without messages before the first.
         for number in start..start + capacity {
             tx.try_push(message(number)).unwrap();
         }
@@ -148,7 +153,7 @@ impl Model {
             tx: Some(tx),
             readers: Default::default(),
             newest: start,
-            gate: start,
+            write_limit: start,
             lease: start,
         };
         for _ in 0..capacity {
@@ -162,48 +167,53 @@ impl Model {
         self.when_full == WhenFull::Overwrite
     }
 
-    /// How many more may be sent.
+    /// Returns how many more messages may be sent.
     fn room(&self) -> u64 {
-        let members = self.readers.iter().flatten();
-        let slowest = members.map(|reader| reader.next.min(self.newest)).min();
+        let gating_set = self.readers.iter().flatten();
+        let slowest = gating_set.map(|reader| reader.next.min(self.newest)).min();
         match slowest {
             Some(slowest) if !self.overwrites() => slowest + self.capacity - self.newest,
             _ => self.capacity,
         }
     }
 
-    /// So many are given up at a time (FORMAT.md).
-    fn stretch(&self) -> u64 {
+    /// Returns the number of messages in a block: those that are given up at a time (FORMAT.md).
+    fn block(&self) -> u64 {
         let eighth = (self.capacity / 8).clamp(16, 256);
         eighth.min(self.capacity / 2).max(1)
     }
 
-    /// Where messages are overwritten: makes room for `wanted` at the next number, a stretch at a time.
+    /// Makes room for `wanted` at the next number, a block at a time, where messages are
+    /// overwritten.
     fn gives_up(&mut self, wanted: u64) {
-        let stretch = self.stretch();
+        let block = self.block();
         if self.newest + wanted > self.lease {
-            self.lease = self.newest + wanted.max(stretch);
-            self.gate = self.gate.max(self.lease);
+            self.lease = self.newest + wanted.max(block);
+            self.write_limit = self.write_limit.max(self.lease);
         }
     }
 
-    /// The same for values that nobody knows the number of.
+    /// Does the same for values whose number is not known beforehand.
     fn gives_up_one_by_one(&mut self, count: u64) {
-        let stretch = self.stretch();
+        let block = self.block();
         for number in 0..count {
             if self.newest + number >= self.lease {
-                self.gives_up((number + stretch).min(self.capacity));
+                self.gives_up((number + block).min(self.capacity));
             }
         }
     }
 
-    /// The oldest message that is not given up.
+    /// Returns the oldest message that is not given up.
     fn oldest(&self) -> u64 {
-        let gate = if self.overwrites() { self.gate } else { 0 };
-        gate.max(self.newest).saturating_sub(self.capacity)
+        let write_limit = if self.overwrites() {
+            self.write_limit
+        } else {
+            0
+        };
+        write_limit.max(self.newest).saturating_sub(self.capacity)
     }
 
-    /// What the next call of a reader finds: how many messages were lost, if any.
+    /// Returns the number of lost messages that a reader's next call reports, if any.
     fn lost(&self, reader: &Reader) -> Option<u64> {
         if !self.overwrites() || self.oldest() <= reader.next {
             return None;
@@ -224,16 +234,17 @@ impl Model {
         }
     }
 
-    /// That a reader stands where it may; from then on the model knows where.
+    /// Checks that a reader is in an allowed place; from then on the model knows the place.
     fn stands(&mut self, mut reader: Reader, asked: u64) -> Reader {
         let at = reader.rx.position();
         if self.overwrites() {
             assert_eq!(at, reader.own(asked));
         } else {
-            // Not before what was asked for, nor what may be gone; not behind what all have had.
+            // The place is not before the wanted one, nor where messages may be gone. It is not
+            // behind all that consumers have had.
             let oldest = self.oldest();
-            let members = self.readers.iter().flatten().map(|other| other.next);
-            let gone = members.min().unwrap_or(self.newest).min(self.newest);
+            let gating_set = self.readers.iter().flatten().map(|other| other.next);
+            let gone = gating_set.min().unwrap_or(self.newest).min(self.newest);
             assert!(
                 at >= reader.own(asked.max(oldest)),
                 "{at}, {asked}, {oldest}"
@@ -259,8 +270,7 @@ impl Model {
                     self.newest += 1;
                 }
                 Err(failed) => {
-                    assert_eq!((room, failed.value), (0, message(newest)));
-                    assert!(matches!(failed.error, Error::Full));
+                    assert_eq!((room, failed), (0, PushError::Full(message(newest))));
                 }
             },
             Op::PushSlice(count) | Op::PushIter(count) => {
@@ -311,7 +321,7 @@ impl Model {
         self.tx = Some(tx);
     }
 
-    /// What a reader was told, if it got nothing.
+    /// Checks the error that a reader got instead of messages.
     fn refused(&self, reader: &mut Reader, error: &Error) {
         match error {
             Error::Lagged(lost) => {
@@ -331,7 +341,7 @@ impl Model {
         }
     }
 
-    /// That a reader got its next messages.
+    /// Checks that a reader got its next messages.
     fn got(&self, reader: &mut Reader, messages: impl IntoIterator<Item = Message>) {
         assert_eq!(self.lost(reader), None);
         for got in messages {
@@ -340,7 +350,7 @@ impl Model {
         }
     }
 
-    /// How many messages are there for a reader.
+    /// Returns the number of messages that a reader can get.
     fn there(&self, reader: &Reader) -> usize {
         self.newest.saturating_sub(reader.next).div_ceil(reader.of) as usize
     }
@@ -363,9 +373,26 @@ impl Model {
                     Err(error) => self.refused(&mut reader, &error),
                 }
             }
-            Op::Read(_, count, of_those) => {
+            Op::Read(_, release) => {
+                let read = reader.rx.try_read().map(|found| {
+                    let got = *found;
+                    if release {
+                        found.release();
+                    } else {
+                        found.keep();
+                    }
+                    got
+                });
+                match read {
+                    Ok(got) if release => self.got(&mut reader, [got]),
+                    Ok(got) => assert_eq!(got, message(reader.next)),
+                    Err(Error::Overwritten) => assert!(self.overwrites()),
+                    Err(error) => self.refused(&mut reader, &error),
+                }
+            }
+            Op::Batch(_, count, of_those) => {
                 let (most, in_a_row) = (self.there(&reader).min(count), reader.of == 1);
-                let read = reader.rx.try_read(count).map(|messages| {
+                let read = reader.rx.try_read_batch(count).map(|messages| {
                     let mut got: Vec<Message> = messages.iter().copied().collect();
                     assert_eq!(got.len(), messages.len());
                     assert!(got.len() <= most);
@@ -422,7 +449,7 @@ impl Model {
                 };
                 Some(self.stands(reader, asked))
             }
-            Err(Error::Ahead { asked, newest }) => {
+            Err(SetupError::Message(Error::Ahead { asked, newest })) => {
                 assert_eq!((asked, newest), (self.newest + 1, self.newest));
                 None
             }
@@ -438,7 +465,8 @@ impl Model {
                 }
                 Op::Pop(reader)
                 | Op::PopSlice(reader, _)
-                | Op::Read(reader, ..)
+                | Op::Read(reader, _)
+                | Op::Batch(reader, ..)
                 | Op::Seek(reader, _)
                 | Op::Stride(reader, ..) => {
                     if let Some(taken) = self.readers[reader].take() {
@@ -450,8 +478,14 @@ impl Model {
                     if self.readers[reader].is_none() {
                         self.readers[reader] = self.join(place);
                     } else if self.readers.iter().all(Option::is_some) {
-                        let refused = self.channel.consumer().err();
-                        assert!(matches!(refused, Some(Error::TooManyReaders { max: 3 })));
+                        assert!(matches!(
+                            self.channel.consumer(),
+                            Err(SetupError::RoleTaken {
+                                role: "consumer",
+                                seats: 3,
+                                ..
+                            })
+                        ));
                     }
                 }
             }

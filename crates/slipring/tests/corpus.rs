@@ -1,4 +1,4 @@
-//! The corpus of the fuzz target `header`, through the function that it runs.
+//! Runs the corpus of the fuzz target `header` through the function that the target runs.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod memory;
@@ -7,9 +7,9 @@ use std::fs;
 use std::path::Path;
 
 use memory::header::attach;
-use slipring::Error;
+use slipring::SetupError;
 
-/// Each file is named after what it asks for, and what was done to it.
+/// Each file is named after the kind that it asks for, and the change in it.
 #[test]
 fn every_file_attaches_or_is_refused_as_its_name_says() {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../verify/fuzz/corpus/header");
@@ -19,15 +19,15 @@ fn every_file_attaches_or_is_refused_as_its_name_says() {
         let attached = attach(&fs::read(&path).unwrap());
         let (kind, change) = match path.file_name().unwrap().to_str().unwrap().split_once('.') {
             Some(named) => named,
-            // One that the fuzzer found: survived.
+            // The fuzzer found this file: surviving it is enough.
             None => continue,
         };
         let expected = match (change, &attached) {
             ("valid", Ok(())) => true,
-            ("flipped", Err(Error::Corrupt(found))) => found.word == "checksum",
-            ("truncated", Err(Error::Truncated { .. })) => true,
-            // More slots, and a checksum that is right.
-            ("more_slots", Err(Error::Corrupt(found))) => found.word != "checksum",
+            ("flipped", Err(SetupError::Corrupt(found))) => found.word == "checksum",
+            ("truncated", Err(SetupError::Truncated { .. })) => true,
+            // The header has more slots, and a checksum that is right.
+            ("more_slots", Err(SetupError::Corrupt(found))) => found.word != "checksum",
             _ => false,
         };
         assert!(expected, "{kind}.{change}: {attached:?}");

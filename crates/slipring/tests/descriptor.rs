@@ -1,5 +1,5 @@
-//! What the descriptor of a handle promises to an event loop: readable exactly when there is something,
-//! within one process. (Before real processes: `tests/tests/descriptor.rs`.)
+//! Checks a handle's descriptor in an event loop: it is readable exactly when there is something,
+//! within one process. (For real processes see `tests/tests/descriptor.rs`.)
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -8,14 +8,14 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use slipring::{End, Error, Readiness, WaitSet, bytes, spsc};
 
-/// What a poll says now.
+/// Returns the present result of a poll.
 fn now(fd: BorrowedFd<'_>) -> PollFlags {
     let mut polled = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
     poll(&mut polled, Some(&Timespec::default())).unwrap();
     polled[0].revents()
 }
 
-/// Polls for as long as it takes.
+/// Polls until the descriptor is readable.
 fn readable(fd: BorrowedFd<'_>) {
     let mut polled = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
     poll(&mut polled, None).unwrap();
@@ -34,17 +34,17 @@ fn a_message_in_flight_leaves_no_silent_descriptor_and_none_leaves_no_readable_o
         assert_eq!(now(rx.as_fd().unwrap()), PollFlags::empty(), "idle");
         tx.push(1).unwrap();
         assert_eq!(now(rx.as_fd().unwrap()), PollFlags::IN);
-        // It stays readable until it is armed again, and is not armed while there is something.
+        // It stays readable until it is armed again, and arming fails while there is something.
         assert_eq!(rx.arm().unwrap(), Readiness::Ready);
         assert_eq!(rx.try_pop().unwrap(), 1);
         assert_eq!(rx.arm().unwrap(), Readiness::Armed);
         assert_eq!(now(rx.as_fd().unwrap()), PollFlags::empty(), "idle again");
-        // One byte, however many messages follow.
+        // There is one byte, however many messages follow.
         for value in 2..5 {
             tx.push(value).unwrap();
         }
         assert_eq!(now(rx.as_fd().unwrap()), PollFlags::IN);
-        let seen: Vec<u64> = rx.read(4).unwrap().iter().copied().collect();
+        let seen: Vec<u64> = rx.read_batch(4).unwrap().iter().copied().collect();
         assert_eq!(seen, [2, 3, 4]);
         assert_eq!(rx.arm().unwrap(), Readiness::Armed);
         assert_eq!(now(rx.as_fd().unwrap()), PollFlags::empty());
@@ -62,7 +62,7 @@ fn a_full_channel_tells_its_producer_of_room() {
         assert_eq!(now(tx.as_fd().unwrap()), PollFlags::empty());
         assert_eq!(rx.pop().unwrap(), 0);
         assert_eq!(now(tx.as_fd().unwrap()), PollFlags::IN);
-        // Room for one is not room for two: armed anew, and quiet.
+        // Room for one message is not room for two: armed anew, the descriptor is quiet.
         assert_eq!(tx.arm(2).unwrap(), Readiness::Armed);
         assert_eq!(now(tx.as_fd().unwrap()), PollFlags::empty());
         assert_eq!(rx.pop().unwrap(), 1);
@@ -97,7 +97,7 @@ fn an_end_is_told_once_and_then_the_descriptor_rests_until_somebody_comes() {
     let said = now(rx.as_fd().unwrap());
     assert_eq!(said, PollFlags::IN | PollFlags::HUP, "it rang, and hung up");
     assert!(matches!(rx.arm(), Err(Error::Disconnected(End::Finished))));
-    // Who goes on polling all the same is not kept awake by the hang-up.
+    // A program that goes on polling all the same is not kept awake by the hang-up.
     assert_eq!(now(rx.as_fd().unwrap()), PollFlags::empty());
     let mut tx = memfd.producer().unwrap();
     assert_eq!(now(rx.as_fd().unwrap()), PollFlags::IN, "somebody came");
@@ -107,7 +107,8 @@ fn an_end_is_told_once_and_then_the_descriptor_rests_until_somebody_comes() {
     assert_eq!(rx.pop().unwrap(), 7);
 }
 
-/// Told by another call before, or by arming itself, or by a set: it says so again.
+/// An end was reported before by another call, by arming itself, or by a set: arming reports it
+/// again.
 #[test]
 fn arming_tells_ends_again() {
     fn finished(told: Result<Readiness, Error>) -> bool {
@@ -136,8 +137,8 @@ fn arming_tells_ends_again() {
     }
 }
 
-/// The byte of a waker that was slow: what it tells of was found before, and it comes after the next
-/// arming.
+/// A slow notifier writes its byte late: the consumer found the message before, and the byte comes
+/// after the next arming.
 #[test]
 fn a_byte_that_comes_late_keeps_nobody_awake() {
     for (mut tx, mut rx) in channels() {
@@ -161,7 +162,7 @@ fn an_end_whose_successor_has_come_is_told_by_arming_too() {
         drop(channel.producer().unwrap());
         let mut tx = channel.producer().unwrap();
         assert!(matches!(rx.arm(), Err(Error::Disconnected(End::Finished))));
-        // The successor came before that was said.
+        // The successor came before the end was reported.
         assert_eq!(now(rx.as_fd().unwrap()), PollFlags::IN);
         assert_eq!(rx.arm().unwrap(), Readiness::Armed);
         assert_eq!(now(rx.as_fd().unwrap()), PollFlags::empty());
@@ -181,14 +182,14 @@ fn an_end_whose_successor_has_gone_as_well_leaves_no_silent_descriptor() {
         drop(channel.producer().unwrap());
         channel.producer().unwrap().abort();
         assert!(matches!(rx.arm(), Err(Error::Disconnected(End::Finished))));
-        // The successor came and went before that was said.
+        // The successor came and went before the end was reported.
         assert_eq!(now(rx.as_fd().unwrap()), PollFlags::IN);
         assert!(matches!(rx.arm(), Err(Error::Disconnected(End::Aborted))));
         assert_eq!(now(rx.as_fd().unwrap()), PollFlags::empty());
     }
 }
 
-/// A handle that sleeps and polls in turn loses no wake to the other face.
+/// A handle that sleeps and polls in turn loses no wake to the other wake mode.
 #[test]
 fn sleeping_and_polling_take_turns() {
     const MESSAGES: u64 = 20_000;

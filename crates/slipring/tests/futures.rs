@@ -1,5 +1,6 @@
-//! The verbs as futures, driven by the helper thread: every message arrives, whoever is dropped or
-//! forked in between. (Killed peers by the thousand: `tests/tests/`.)
+//! Runs the verbs as futures, driven by the helper thread. Every message arrives, even if futures
+//! or handles are dropped or processes forked in between. (Killed peers by the thousand:
+//! `tests/tests/`.)
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod executor;
@@ -14,14 +15,14 @@ use std::time::Duration;
 use std::{pin::pin, thread};
 
 use executor::{block_on, channels, fork, join_all, poll_once, polls_until, succeeded};
-use slipring::{End, Error, Wait, WaitSet, bytes, spsc};
+use slipring::{End, Error, PushError, Wait, WaitSet, bytes, spsc};
 
 const MESSAGES: u64 = 20_000;
 const AT_ONCE: Wait = Wait::Sleep {
     spin_for: std::time::Duration::ZERO,
 };
 
-/// Likewise, of records up to 8 bytes, of which `records` fit.
+/// Does the same for records up to 8 bytes; `records` of them fit.
 fn records(records: usize) -> [(bytes::Producer, bytes::Consumer); 2] {
     let builder = || bytes::Builder::new(16 * records).max_record(16 * records - 8);
     let memfd = builder().memfd().unwrap();
@@ -98,8 +99,8 @@ fn batches_in_place_wait_for_all_the_room_that_they_asked_for() {
             });
             block_on(async {
                 let mut next = 0;
-                assert_eq!(rx.read_async(0).await.unwrap().len(), 0);
-                while let Ok(messages) = rx.read_async(2).await {
+                assert_eq!(rx.read_batch_async(0).await.unwrap().len(), 0);
+                while let Ok(messages) = rx.read_batch_async(2).await {
                     for value in messages.iter() {
                         assert_eq!(*value, next);
                         next += 1;
@@ -118,7 +119,7 @@ fn records_wake_as_messages_do() {
             scope.spawn(move || {
                 block_on(async {
                     for value in 0..MESSAGES {
-                        // Four in turn, of 1 to 8 bytes.
+                        // Four lengths in turn: 1 to 8 bytes.
                         let len = 1 + value as usize % 8;
                         if value % 2 == 0 {
                             tx.push_async(&value.to_le_bytes()[..len]).await.unwrap();
@@ -161,7 +162,7 @@ fn a_record_that_does_not_fit_the_buffer_stays() {
     });
 }
 
-/// What takes a message, or makes room, in a loop that is forever called off.
+/// Futures that take a message, or make room, in a loop that drops them again and again.
 #[test]
 fn futures_that_are_dropped_lose_nothing_and_repeat_nothing() {
     for capacity in [1, 2] {
@@ -171,7 +172,7 @@ fn futures_that_are_dropped_lose_nothing_and_repeat_nothing() {
             thread::scope(|scope| {
                 scope.spawn(move || {
                     for value in 0..MESSAGES {
-                        // The value goes in if it was polled to its end, and only then.
+                        // The value goes in if the future was polled to its end, and only then.
                         let went_in = (0..value % 3).any(|_| {
                             poll_once(tx.push_async(value))
                                 .map(Result::unwrap)
@@ -194,7 +195,7 @@ fn futures_that_are_dropped_lose_nothing_and_repeat_nothing() {
                             expected += 1;
                         }
                     }
-                    // The other face, with what the last future asked for still standing.
+                    // This uses the other wake mode, while the last future's request still stands.
                     let value = match expected % 5 {
                         _ if expected == MESSAGES => break,
                         0 => rx.pop(),
@@ -218,13 +219,15 @@ fn a_push_that_is_called_off_while_it_waits_never_happened() {
             assert!(poll_once(tx.push_async(u64::MAX)).is_pending());
             assert_eq!(rx.try_pop().unwrap(), value);
             assert!(poll_once(rx.pop_async()).is_pending());
-            assert!(poll_once(rx.read_async(1)).is_pending());
+            assert!(poll_once(rx.read_async()).is_pending());
+            assert!(poll_once(rx.read_batch_async(1)).is_pending());
         }
         assert_eq!(tx.len().unwrap(), 0);
     }
 }
 
-/// After a hang-up, which stays until it is plugged, and a byte that nobody was to be woken by.
+/// It comes after a hang-up, which stays until the waiter holds a spare writer, and after a byte
+/// that should wake nobody.
 #[test]
 fn an_idle_future_is_left_alone() {
     let channel = spsc::Builder::<u64>::new(2).memfd().unwrap();
@@ -257,7 +260,7 @@ fn an_idle_future_is_left_alone() {
     assert_eq!(block_on(rx.pop_async()).unwrap(), 1);
 }
 
-/// Counts its wakes.
+/// A waker that counts its wakes.
 struct Count(AtomicU64);
 
 impl Wake for Count {
@@ -281,7 +284,7 @@ fn the_waker_of_the_last_poll_is_the_one_that_is_woken() {
             assert_eq!(block_on(&mut future).unwrap(), 7);
             push.join().unwrap();
         });
-        // Nobody polls with the old one any more; it may be woken if the push came first.
+        // Nobody polls with the old waker any more; it may be woken if the push came first.
         assert!(stale.0.load(Ordering::SeqCst) <= 1);
     }
 }
@@ -310,15 +313,15 @@ fn an_end_wakes_whoever_waits() {
             assert!(polled.is_pending());
             thread::scope(|scope| {
                 scope.spawn(move || if how { drop(rx) } else { rx.abort() });
-                let failed = block_on(&mut future).unwrap_err();
-                assert_eq!(failed.value, 2, "the value comes back");
-                assert!(matches!(failed.error, Error::Disconnected(end) if end == expected));
+                let failed = block_on(&mut future);
+                assert_eq!(failed, Err(PushError::Disconnected(2, expected)));
             });
         }
     }
 }
 
-/// Told by another call before, or by a future, or by a set: it says so again, at once.
+/// An end was reported before by another call, by a future, or by a set: a future reports it again,
+/// at once.
 #[test]
 fn futures_tell_ends_again() {
     fn finished<T>(told: Poll<Result<T, Error>>) -> bool {
@@ -347,7 +350,7 @@ fn futures_tell_ends_again() {
     }
 }
 
-/// A future that notes the end has the set wait for the next producer.
+/// A future that acknowledges the end makes the set wait for the next producer.
 #[test]
 fn futures_take_note_for_sets() {
     let (tx, mut rx) = spsc::channel::<u64>(1).unwrap();
@@ -356,14 +359,14 @@ fn futures_take_note_for_sets() {
     drop(tx);
     assert!(poll_once(rx.pop_async()).is_ready());
     assert!(set.wait_timeout(Duration::ZERO).unwrap()[0].ready);
-    // It cannot wait in a set, but takes note.
+    // It cannot wait in a set, but acknowledges the end.
     let refused = poll_once(rx.wait_for_producer_async());
     assert!(matches!(refused, Poll::Ready(Err(Error::InSet))));
     let told = set.wait_timeout(Duration::ZERO);
     assert!(matches!(told, Err(Error::TimedOut)), "{told:?}");
 }
 
-/// Only the set asks the kernel; what it found out, a future tells.
+/// Only the set asks the kernel; a future reports the deaths that it found.
 #[test]
 fn futures_tell_deaths_found_by_sets() {
     let builder = spsc::Builder::<u64>::new(4).check_every(Duration::from_secs(3600));
@@ -392,7 +395,7 @@ fn a_consumer_waits_for_the_first_producer_and_for_the_next() {
     let channel = spsc::Builder::<u64>::new(2).memfd().unwrap();
     let mut rx = channel.consumer().unwrap();
     for round in 0..300 {
-        // Whether it comes before or after the consumer waits.
+        // The producer may come before or after the consumer waits.
         let producer = thread::scope(|scope| {
             let producer = scope.spawn(|| {
                 let mut tx = channel.producer().unwrap();
@@ -428,7 +431,7 @@ fn a_producer_waits_for_its_consumer() {
                 tx.push_async(b"hello").await.unwrap();
             });
         });
-        // It was there, took it, and left; only a full channel tells.
+        // A consumer was there, took it, and left; only a full channel reports that.
         while tx.try_push(b"").is_ok() {}
         let end = block_on(tx.push_async(b""));
         assert!(matches!(end, Err(Error::Disconnected(End::Finished))));
@@ -487,10 +490,10 @@ fn borrowed_memory_has_no_futures_that_wait() {
     let channel = memory.format(&builder).unwrap();
     let (mut tx, mut rx) = (channel.producer().unwrap(), channel.consumer().unwrap());
     assert!(matches!(block_on(rx.pop_async()), Err(Error::NoPipes)));
-    // What need not wait works.
+    // A call that need not wait works.
     block_on(tx.push_async(5)).unwrap();
-    let failed = block_on(tx.push_async(6)).unwrap_err();
-    assert!(matches!((failed.value, failed.error), (6, Error::NoPipes)));
+    let failed = block_on(tx.push_async(6));
+    assert_eq!(failed, Err(PushError::Failed(6, Error::NoPipes)));
     assert_eq!(block_on(rx.pop_async()).unwrap(), 5);
 }
 
@@ -531,7 +534,7 @@ fn one_helper_serves_many_channels() {
     assert_eq!(helpers, 1);
 }
 
-/// A waker that panics, and one whose drop frees another handle.
+/// One waker panics, and the drop of another frees another handle.
 #[test]
 fn wakers_may_do_what_they_like() {
     struct Panics;
@@ -552,7 +555,8 @@ fn wakers_may_do_what_they_like() {
         assert!(polled.is_pending());
     };
     polled(&panics);
-    // `owned` is registered, then belongs to the waker of `rx`, and goes when that is replaced.
+    // `owned` is registered. Then it belongs to the waker of `rx`, and is dropped when that waker
+    // is replaced.
     assert!(poll_once(owned.pop_async()).is_pending());
     let owns = Waker::from(Arc::new(Owns(Mutex::new(Some(owned)))));
     polled(&owns);
@@ -580,8 +584,8 @@ fn a_forked_child_gets_a_helper_of_its_own() {
         let (mut forked_tx, mut forked_rx) = (Some(tx), Some(rx));
         let child = fork(|| {
             let (mut tx, mut rx) = (forked_tx.take().unwrap(), forked_rx.take().unwrap());
-            let refused = block_on(tx.push_async(9)).unwrap_err();
-            assert!(matches!((refused.value, refused.error), (9, Error::Forked)));
+            let refused = block_on(tx.push_async(9));
+            assert_eq!(refused, Err(PushError::Failed(9, Error::Forked)));
             assert!(matches!(block_on(rx.pop_async()), Err(Error::Forked)));
             drop((tx, rx));
             for (mut tx, mut rx) in channels(1) {
@@ -598,7 +602,7 @@ fn a_forked_child_gets_a_helper_of_its_own() {
             }
         });
         assert!(succeeded(child));
-        // What the child dropped is still watched here.
+        // The parent still watches the handles that the child dropped.
         (tx, rx) = (forked_tx.unwrap(), forked_rx.unwrap());
         thread::scope(|scope| {
             scope.spawn(|| (0..1_000).for_each(|n| block_on(tx.push_async(n)).unwrap()));
@@ -651,7 +655,7 @@ fn futures_may_be_sent() {
     sent(rx.pop_async(&mut [0; 8]));
 }
 
-/// By the helper thread, each on a thread of its own.
+/// The helper thread drives the futures, each on a thread of its own.
 struct Threads;
 
 impl feed::Drives for Threads {
@@ -697,7 +701,7 @@ mod streams {
                 scope.spawn(move || (0..MESSAGES).for_each(|n| tx.push(n).unwrap()));
                 let mut expected = 0;
                 while expected < MESSAGES / 2 {
-                    // A stream that is dropped has taken what it yielded.
+                    // A dropped stream has taken the messages that it yielded.
                     let mut stream = rx.stream();
                     for _ in 0..3 {
                         assert_eq!(block_on(next(&mut stream)).unwrap().unwrap(), expected);
@@ -739,7 +743,7 @@ mod streams {
     }
 }
 
-/// A task that always finds a message, beside another on the same thread.
+/// One task always finds a message, and another runs beside it on the same thread.
 #[test]
 fn a_hot_channel_lets_others_run() {
     let (mut tx, mut rx) = spsc::channel::<u64>(1024).unwrap();
@@ -755,7 +759,7 @@ fn a_hot_channel_lets_others_run() {
     let mut turns = Vec::new();
     executor::block_on(std::future::poll_fn(|cx| {
         let polled = std::future::Future::poll(hot.as_mut(), cx);
-        // The other task.
+        // This is the other task.
         turns.push(popped.get());
         polled
     }));

@@ -1,5 +1,5 @@
-//! What becomes of the messages that a guard holds: all, some or none of them are released.
-//! (No call here waits, so that a message that was released by mistake is an error and not a hang.)
+//! Checks the messages that a guard holds: all, some or none of them are released. (No call here
+//! waits, so that a message that was released by mistake is an error and not a hang.)
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -16,7 +16,7 @@ fn panic_now() -> ! {
     resume_unwind(Box::new("on purpose"));
 }
 
-/// A destructor that a panic runs.
+/// A value whose destructor a panic runs.
 struct AtDrop<F: FnMut()>(F);
 
 impl<F: FnMut()> Drop for AtDrop<F> {
@@ -58,19 +58,27 @@ fn rest_of_bytes(rx: &mut bytes::Consumer) -> Vec<u8> {
 fn panic_in_a_guard_releases_nothing() {
     let (_tx, mut rx) = spsc_of_ten();
     panics(|| {
-        let messages = rx.try_read(10).unwrap();
+        let messages = rx.try_read_batch(10).unwrap();
         assert_eq!(messages.iter().take(3).sum::<u64>(), 3);
         panic_now();
     });
-    assert!(rx.try_read(10).unwrap().iter().copied().eq(0..10));
+    panics(|| {
+        let _message = rx.try_read().unwrap();
+        panic_now();
+    });
+    assert!(rx.try_read_batch(10).unwrap().iter().copied().eq(0..10));
     assert!(rx.is_empty().unwrap(), "a normal drop releases all");
 
     let (_tx, mut rx) = broadcast_of_ten();
     panics(|| {
-        let _messages = rx.try_read(10).unwrap();
+        let _messages = rx.try_read_batch(10).unwrap();
         panic_now();
     });
-    assert!(rx.try_read(10).unwrap().iter().copied().eq(0..10));
+    panics(|| {
+        let _message = rx.try_read().unwrap();
+        panic_now();
+    });
+    assert!(rx.try_read_batch(10).unwrap().iter().copied().eq(0..10));
     assert!(rx.is_empty().unwrap());
 
     let (_tx, mut rx) = bytes_of_ten();
@@ -87,7 +95,7 @@ fn panic_in_a_guard_releases_nothing() {
     assert_eq!(rest_of_bytes(&mut rx), Vec::from_iter(0..10));
 }
 
-/// The consumer goes with the panic: its successor reads the messages again.
+/// The panic drops the consumer: its successor reads the messages again.
 #[test]
 fn successor_of_a_panic_reads_again() {
     let channel = spsc::Builder::<u64>::new(16).memfd().unwrap();
@@ -95,24 +103,24 @@ fn successor_of_a_panic_reads_again() {
     tx.push_iter(0..10).unwrap();
     let mut rx = channel.consumer().unwrap();
     panics(move || {
-        let _messages = rx.try_read(10).unwrap();
+        let _messages = rx.try_read_batch(10).unwrap();
         panic_now();
     });
     let mut rx = channel.consumer().unwrap();
-    assert!(rx.try_read(10).unwrap().iter().copied().eq(0..10));
+    assert!(rx.try_read_batch(10).unwrap().iter().copied().eq(0..10));
 }
 
-/// A destructor that reads until nothing is left comes to its end, though a panic runs it: its guards are younger
-/// than the panic.
+/// A destructor that reads until no message is left ends, even when a panic runs it: its guards are
+/// younger than the panic.
 #[test]
 fn destructor_in_a_panic_drains() {
-    // More than there are: a loop that does not end would hold the test up for good.
+    // This is more than there are: an endless loop would hold the test up for good.
     let enough = 100;
     let (_tx, mut rx) = spsc_of_ten();
     let mut seen = Vec::new();
     panics(|| {
         let _end = AtDrop(|| {
-            while let Ok(messages) = rx.try_read(4)
+            while let Ok(messages) = rx.try_read_batch(4)
                 && seen.len() < enough
             {
                 seen.extend(messages.iter().copied());
@@ -126,7 +134,7 @@ fn destructor_in_a_panic_drains() {
     seen.clear();
     panics(|| {
         let _end = AtDrop(|| {
-            while let Ok(messages) = rx.try_read(4)
+            while let Ok(messages) = rx.try_read_batch(4)
                 && seen.len() < enough
             {
                 seen.extend(messages.iter().copied());
@@ -154,29 +162,31 @@ fn destructor_in_a_panic_drains() {
     assert_eq!(seen, Vec::from_iter(0..10));
 }
 
-/// The note that a guard was made during a panic is no later guard's.
+/// A guard that was made during a panic does not mark later guards.
 #[test]
 fn panic_after_a_draining_destructor_keeps() {
     let (_tx, mut rx) = spsc_of_ten();
     panics(|| {
-        let _end = AtDrop(|| rx.try_read(2).unwrap().keep());
+        let _end = AtDrop(|| rx.try_read_batch(2).unwrap().keep());
         panic_now();
     });
     panics(|| {
-        let _messages = rx.try_read(10).unwrap();
+        let _messages = rx.try_read_batch(10).unwrap();
         panic_now();
     });
-    assert!(rx.try_read(10).unwrap().iter().copied().eq(0..10));
+    assert!(rx.try_read_batch(10).unwrap().iter().copied().eq(0..10));
 }
 
-/// Calls that copy, or name what they release, work in a destructor that a panic runs.
+/// Calls that copy, or name the messages that they release, work in a destructor that a panic runs.
 #[test]
 fn destructor_in_a_panic_releases_by_name() {
     let (_tx, mut rx) = spsc_of_ten();
     panics(|| {
         let _end = AtDrop(|| {
-            rx.try_read(10).unwrap().keep();
-            rx.try_read(10).unwrap().release(2);
+            rx.try_read_batch(10).unwrap().keep();
+            rx.try_read().unwrap().keep();
+            rx.try_read_batch(10).unwrap().release(1);
+            rx.try_read().unwrap().release();
             assert_eq!(rx.try_pop().unwrap(), 2);
         });
         panic_now();
@@ -186,8 +196,10 @@ fn destructor_in_a_panic_releases_by_name() {
     let (_tx, mut rx) = broadcast_of_ten();
     panics(|| {
         let _end = AtDrop(|| {
-            rx.try_read(10).unwrap().keep();
-            rx.try_read(10).unwrap().release(2);
+            rx.try_read_batch(10).unwrap().keep();
+            rx.try_read().unwrap().keep();
+            rx.try_read_batch(10).unwrap().release(1);
+            rx.try_read().unwrap().release();
             assert_eq!(rx.try_pop().unwrap(), 2);
         });
         panic_now();
@@ -212,16 +224,20 @@ fn destructor_in_a_panic_releases_by_name() {
 #[test]
 fn release_and_keep_leave_the_rest() {
     let (_tx, mut rx) = spsc_of_ten();
-    rx.try_read(10).unwrap().keep();
-    rx.try_read(10).unwrap().release(4);
-    rx.try_read(10).unwrap().release(0);
-    assert!(rx.try_read(10).unwrap().iter().copied().eq(4..10));
+    rx.try_read_batch(10).unwrap().keep();
+    rx.try_read().unwrap().keep();
+    rx.try_read().unwrap().release();
+    rx.try_read_batch(10).unwrap().release(3);
+    rx.try_read_batch(10).unwrap().release(0);
+    assert!(rx.try_read_batch(10).unwrap().iter().copied().eq(4..10));
 
     let (_tx, mut rx) = broadcast_of_ten();
-    rx.try_read(10).unwrap().keep();
-    rx.try_read(10).unwrap().release(4);
-    rx.try_read(10).unwrap().release(0);
-    assert!(rx.try_read(10).unwrap().iter().copied().eq(4..10));
+    rx.try_read_batch(10).unwrap().keep();
+    rx.try_read().unwrap().keep();
+    rx.try_read().unwrap().release();
+    rx.try_read_batch(10).unwrap().release(3);
+    rx.try_read_batch(10).unwrap().release(0);
+    assert!(rx.try_read_batch(10).unwrap().iter().copied().eq(4..10));
 
     let (_tx, mut rx) = bytes_of_ten();
     rx.try_read().unwrap().keep();
@@ -235,10 +251,16 @@ fn release_and_keep_leave_the_rest() {
     assert_eq!(rest_of_bytes(&mut rx), Vec::from_iter(3..10));
 }
 
-/// `release` of more than there is panics, as a slice does, and so releases nothing.
+/// `release` of too many messages panics, as a slice does, and so releases none.
 #[test]
 fn release_of_too_many_keeps_all() {
     let (_tx, mut rx) = spsc_of_ten();
-    assert!(catch_unwind(AssertUnwindSafe(|| rx.try_read(5).unwrap().release(6))).is_err());
-    assert!(rx.try_read(10).unwrap().iter().copied().eq(0..10));
+    assert!(
+        catch_unwind(AssertUnwindSafe(|| rx
+            .try_read_batch(5)
+            .unwrap()
+            .release(6)))
+        .is_err()
+    );
+    assert!(rx.try_read_batch(10).unwrap().iter().copied().eq(0..10));
 }

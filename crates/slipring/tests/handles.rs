@@ -1,11 +1,19 @@
-//! What handles promise within one process: what is told, what is given back, what is not lost.
+//! Checks the promises of handles within one process: reported ends, returned values, and no lost
+//! messages.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 use std::time::Duration;
 
-use slipring::{Borrowed, End, Error, broadcast, bytes, spsc};
+use slipring::{BatchError, Borrowed, End, Error, PushError, SetupError, broadcast, bytes, spsc};
 
 const SHORT: Duration = Duration::from_millis(20);
+
+/// Returns the error of a batch that found room for `done` messages, and no consumer that would
+/// make more.
+fn finished_after(done: usize) -> BatchError {
+    let error = Error::Disconnected(End::Finished);
+    BatchError { done, error }
+}
 
 #[test]
 fn push_iter_that_fills_the_ring_does_not_wait_for_more() {
@@ -21,30 +29,24 @@ fn push_iter_that_fills_the_ring_does_not_wait_for_more() {
 fn push_iter_to_nobody_says_how_many_were_appended() {
     let (mut tx, rx) = spsc::channel::<u64>(4).unwrap();
     drop(rx);
-    let (written, error) = tx.push_iter(0..10).unwrap_err();
-    assert_eq!(written, 4);
-    assert!(
-        matches!(error, Error::Disconnected(End::Finished)),
-        "{error}"
-    );
+    assert_eq!(tx.push_iter(0..10), Err(finished_after(4)));
 }
 
-/// A full ring whose consumer is gone: what was not appended is still the iterator's, whatever it knows of its
-/// own length.
+/// The ring is full and its consumer gone. Items that were not appended still belong to the
+/// iterator, whether or not it knows its own length.
 #[test]
 fn a_failed_push_iter_takes_nothing_more() {
     let (mut tx, rx) = spsc::channel::<u64>(4).unwrap();
     drop(rx);
     let mut values = 0..10;
-    let (written, error) = tx.push_iter(values.by_ref()).unwrap_err();
-    assert!(matches!(error, Error::Disconnected(_)), "{error}");
-    assert_eq!((written, values.next()), (4, Some(4)));
+    assert_eq!(tx.push_iter(values.by_ref()), Err(finished_after(4)));
+    assert_eq!(values.next(), Some(4));
     let mut odd = (0..10).filter(|value| value % 2 == 1);
-    assert_eq!(tx.push_iter(odd.by_ref()).unwrap_err().0, 0);
+    assert_eq!(tx.push_iter(odd.by_ref()), Err(finished_after(0)));
     assert_eq!(odd.next(), Some(1));
 }
 
-/// Of a lossless `broadcast` channel, whose producer waits for its slowest consumer.
+/// The channel is a lossless `broadcast`, whose producer waits for its slowest consumer.
 #[test]
 fn push_iter_of_broadcast_waits_before_taking() {
     let channel = broadcast::Builder::<u64>::new(2).heap().unwrap();
@@ -59,7 +61,8 @@ fn push_iter_of_broadcast_waits_before_taking() {
         });
         tx.push_iter(values.by_ref()).unwrap()
     });
-    // The third is taken only once there is room for it, and there is none before the first is read.
+    // The producer takes the third item only once there is room for it, and there is none before
+    // the first is read.
     assert_eq!((full.recv().unwrap(), full.recv().unwrap()), (1, 2));
     let waits = || channel.stat().unwrap().seats[0].waits;
     while waits() == 0 {
@@ -72,7 +75,7 @@ fn push_iter_of_broadcast_waits_before_taking() {
     assert_eq!(left.join().unwrap(), 3);
 }
 
-/// An iterator that stays at its end (`FusedIterator`), and whose size hint never tells that it is there.
+/// An iterator stays at its end (`FusedIterator`), and its size hint never shows that it is there.
 #[test]
 fn push_iter_ends_with_silent_iterators() {
     let (done, told) = std::sync::mpsc::channel();
@@ -81,19 +84,19 @@ fn push_iter_ends_with_silent_iterators() {
         let numbers = || words().map(|word| word.parse::<u64>().unwrap());
         let (mut tx, mut rx) = spsc::channel(4).unwrap();
         let pushed = tx.push_iter(numbers()).unwrap();
-        assert!(rx.try_read(4).unwrap().iter().copied().eq(1..=3));
+        assert!(rx.try_read_batch(4).unwrap().iter().copied().eq(1..=3));
         let channel = broadcast::Builder::new(4).heap().unwrap();
         let mut tx = channel.producer().unwrap();
         let mut rx = channel.consumer().unwrap();
         let broadcast = tx.push_iter(numbers()).unwrap();
-        assert!(rx.try_read(4).unwrap().iter().copied().eq(1..=3));
+        assert!(rx.try_read_batch(4).unwrap().iter().copied().eq(1..=3));
         done.send([pushed, broadcast]).unwrap();
     });
-    // A loop that does not end would hold the test up for good.
+    // An endless loop would hold the test up for good.
     assert_eq!(told.recv_timeout(Duration::from_secs(60)), Ok([3, 3]));
 }
 
-/// An iterator that goes on behind its end is not asked again.
+/// `push_iter` does not ask an iterator again after its end, even if it would go on.
 #[test]
 fn push_iter_stops_at_the_first_end() {
     let (mut tx, mut rx) = spsc::channel::<u64>(8).unwrap();
@@ -103,7 +106,7 @@ fn push_iter_stops_at_the_first_end() {
         (calls % 3 != 0).then_some(calls)
     });
     assert_eq!(tx.push_iter(values).unwrap(), 2);
-    assert!(rx.try_read(8).unwrap().iter().copied().eq(1..=2));
+    assert!(rx.try_read_batch(8).unwrap().iter().copied().eq(1..=2));
     assert_eq!(calls, 3);
 }
 
@@ -111,8 +114,9 @@ fn push_iter_stops_at_the_first_end() {
 fn nothing_wanted_is_not_waited_for() {
     let (_tx, mut rx) = spsc::channel::<u64>(4).unwrap();
     assert_eq!(rx.pop_slice(&mut []).unwrap(), 0);
-    assert!(rx.read(0).unwrap().is_empty());
-    assert!(rx.read_timeout(0, Duration::MAX).unwrap().is_empty());
+    assert!(rx.read_batch(0).unwrap().is_empty());
+    let read = rx.read_batch_timeout(0, Duration::MAX);
+    assert!(read.unwrap().is_empty());
 }
 
 #[test]
@@ -128,12 +132,8 @@ fn try_push_iter_leaves_what_finds_no_place() {
 fn a_failed_push_gives_the_value_back() {
     let (mut tx, _rx) = spsc::channel::<u64>(1).unwrap();
     tx.push(1).unwrap();
-    let failed = tx.try_push(2).unwrap_err();
-    assert!(matches!(failed.error, Error::Full));
-    assert_eq!(failed.value, 2);
-    let failed = tx.push_timeout(3, SHORT).unwrap_err();
-    assert!(matches!(failed.error, Error::TimedOut));
-    assert_eq!(failed.value, 3);
+    assert_eq!(tx.try_push(2), Err(PushError::Full(2)));
+    assert_eq!(tx.push_timeout(3, SHORT), Err(PushError::TimedOut(3)));
 }
 
 #[test]
@@ -156,7 +156,8 @@ fn a_finished_end_is_told_before_its_successors() {
     ));
     drop(rx);
 
-    // Both are history for the next consumer, which waits for the next producer.
+    // Both ends were acknowledged. The next consumer does not hear of them, and waits for the next
+    // producer.
     let mut rx = channel.consumer().unwrap();
     assert!(matches!(rx.try_read().err(), Some(Error::Empty)));
     let mut tx = channel.producer().unwrap();
@@ -199,7 +200,7 @@ fn handles_that_are_not_made_do_not_end_a_stream() {
     // SAFETY: an aligned word of that memory, accessed as an atomic by everybody.
     let tail = unsafe { std::sync::atomic::AtomicU64::from_ptr(tail.cast().as_ptr()) };
     tail.store(1 << 40, std::sync::atomic::Ordering::Relaxed);
-    assert!(matches!(channel.producer().err(), Some(Error::Corrupt(_))));
+    assert!(matches!(channel.producer(), Err(SetupError::Corrupt(_))));
     tail.store(0, std::sync::atomic::Ordering::Relaxed);
     assert!(matches!(
         rx.pop_timeout(SHORT),
@@ -221,7 +222,7 @@ fn one_memory_for_both_parts_is_refused() {
         .err()
         .unwrap();
     assert!(
-        matches!(error, Error::BadDescriptor { part: "data", .. }),
+        matches!(error, SetupError::BadDescriptor { part: "data", .. }),
         "{error}"
     );
 }
@@ -243,7 +244,7 @@ fn borrowed_memory_must_be_aligned_for_the_payload() {
     let made = unsafe { spsc::Builder::<Wide>::new(4).format_in(borrowed) };
     assert!(matches!(
         made.err(),
-        Some(Error::Misaligned {
+        Some(SetupError::Misaligned {
             part: "data",
             expected: 512
         })
@@ -259,7 +260,7 @@ fn builders_and_channels_are_cloned_with_what_they_hold() {
     let _tx = channel.producer().unwrap();
     assert!(matches!(
         other.producer().err(),
-        Some(Error::RoleTaken {
+        Some(SetupError::RoleTaken {
             role: "producer",
             ..
         })

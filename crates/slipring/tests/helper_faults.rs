@@ -1,5 +1,5 @@
-//! A waker is the program's, and runs on the helper thread: what it brings upon itself goes to the program's
-//! handlers, as on any other thread.
+//! A waker belongs to the program, and runs on the helper thread. The faults that it causes go to
+//! the program's handlers, as on any other thread.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::future::Future;
@@ -12,7 +12,7 @@ use std::thread;
 
 use slipring::spsc;
 
-/// A page that a handler opens when somebody touches it.
+/// A page that a handler makes writable at the first access.
 struct Touches {
     page: AtomicUsize,
     touched: AtomicBool,

@@ -1,7 +1,7 @@
-//! Strangers: each word of a channel set to what it must not hold, before an attach and under live
-//! handles. The answer is a typed error or correct work; never a panic, never a byte outside the
-//! data, never a call that does not return. (The fuzz targets in `verify/fuzz` go further; this is
-//! their fixed corpus.)
+//! Checks hostile words: each word of a channel is set to a forbidden value, before an attach and
+//! under live handles. The answer is a typed error or correct work. It is never a panic, a byte
+//! outside the data, or a call that does not return. (The fuzz targets in `verify/fuzz` go further;
+//! this is their fixed corpus.)
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod memory;
@@ -10,13 +10,14 @@ use std::sync::atomic::Ordering;
 
 use proptest::prelude::*;
 use slipring::broadcast::{self, WhenFull};
-use slipring::{Builder, Error, Kind, bytes, spsc};
+use slipring::{Builder, Consumer, Corrupt, Error, Kind, Producer, SetupError, bytes, spsc};
 use slipring_core::layout::{Geometry, PAGE};
 
 use memory::calls::{is_typed, use_broadcast, use_bytes, use_spsc};
 use memory::{GATE, Memory};
 
-/// What a word is changed to: each bit flipped, and the values at which arithmetic breaks.
+/// Returns the values to which a word is changed: each bit flipped, and those at which arithmetic
+/// breaks.
 fn corruptions(word: u64) -> impl Iterator<Item = u64> {
     let flips = (0..64).map(move |bit| word ^ 1 << bit);
     let edges = [
@@ -60,7 +61,7 @@ fn broadcast_builder(when_full: WhenFull) -> broadcast::Builder<u64> {
 
 const MODES: [WhenFull; 2] = [WhenFull::Wait, WhenFull::Overwrite];
 
-/// An attach reads the header once: every changed word is refused, and named.
+/// An attach reads the header once: it refuses every changed word by name.
 #[test]
 fn every_changed_header_word_is_refused() {
     let builder = spsc_builder();
@@ -73,11 +74,11 @@ fn every_changed_header_word_is_refused() {
             word.store(wrong, Ordering::Relaxed);
             let what = format!("header word {offset} = {wrong:#x}");
             match memory.attach(&builder).map(drop) {
-                Err(Error::NotAChannel { found, .. }) => {
+                Err(SetupError::NotAChannel { found, .. }) => {
                     assert_eq!((offset, found), (0, Some(wrong)))
                 }
-                Err(Error::Version { found, .. }) => assert_eq!((offset, found), (8, wrong)),
-                Err(Error::Corrupt(corrupt)) => {
+                Err(SetupError::Version { found, .. }) => assert_eq!((offset, found), (8, wrong)),
+                Err(SetupError::Corrupt(corrupt)) => {
                     assert_ne!(corrupt.found, corrupt.expected, "{what}")
                 }
                 other => panic!("{what}: {other:?}"),
@@ -88,12 +89,13 @@ fn every_changed_header_word_is_refused() {
     memory.attach(&builder).map(drop).unwrap();
 }
 
-/// With a right checksum the words have to defend themselves: refused, or harmless. `may_differ`
-/// are the words of the geometry that may hold something else all the same.
+/// Changes header words under a right checksum, so that each word has to be checked itself: it is
+/// refused, or harmless. `may_differ` are the geometry's words that may hold other values all the
+/// same.
 fn resealed_header_words<K: Kind>(
     builder: &Builder<K>,
     may_differ: &[usize],
-    use_it: impl Fn(&mut K::Producer, &mut K::Consumer, &str),
+    use_it: impl Fn(&mut Producer<K>, &mut Consumer<K>, &str),
 ) {
     let memory = Memory::of(builder);
     drop(memory.format(builder).unwrap());
@@ -116,14 +118,14 @@ fn resealed_header_words<K: Kind>(
                     use_it(&mut tx, &mut rx, &what);
                 }
                 Err(
-                    Error::Corrupt(_)
-                    | Error::Version { .. }
-                    | Error::Kind { .. }
-                    | Error::Schema(_)
-                    | Error::WhenFull { .. }
-                    | Error::Capacity { .. }
-                    | Error::Truncated { .. }
-                    | Error::Misaligned { .. },
+                    SetupError::Corrupt(_)
+                    | SetupError::Version { .. }
+                    | SetupError::Kind { .. }
+                    | SetupError::Schema(_)
+                    | SetupError::WhenFull { .. }
+                    | SetupError::Capacity { .. }
+                    | SetupError::Truncated { .. }
+                    | SetupError::Misaligned { .. },
                 ) => assert!(!free, "{what}"),
                 Err(other) => panic!("{what}: {other:?}"),
             }
@@ -137,8 +139,8 @@ fn resealed_header_words<K: Kind>(
 fn every_changed_header_word_with_a_right_checksum_is_refused_or_harmless() {
     // The skew (160) may be any of eight.
     resealed_header_words(&spsc_builder(), &[160], use_spsc);
-    // A `bytes` channel does not use its slots' alignment (88), as long as it divides their size;
-    // the fingerprint (96, 104) is that of no type.
+    // A `bytes` channel does not use its slots' alignment (88), as long as it divides their size.
+    // The fingerprint (96, 104) belongs to no type.
     resealed_header_words(&bytes_builder(), &[88, 96, 104, 160], use_bytes);
     for when_full in MODES {
         let builder = broadcast_builder(when_full);
@@ -163,22 +165,22 @@ fn short_or_empty_memory_is_refused() {
         let memory = Memory::new(control, data);
         for outcome in [memory.format(&builder), memory.attach(&builder)] {
             match outcome.map(drop) {
-                Err(Error::Truncated {
+                Err(SetupError::Truncated {
                     found, expected, ..
                 }) => assert!(found < expected),
-                Err(Error::NotAChannel { found: Some(0), .. }) => assert!(control >= PAGE),
+                Err(SetupError::NotAChannel { found: Some(0), .. }) => assert!(control >= PAGE),
                 other => panic!("{control} {data}: {other:?}"),
             }
         }
     }
 }
 
-/// Every word of the bells, of the members, of all seat lines and all role pages (some past their end), with
-/// live handles, and again with handles that come later.
+/// Changes every word of the wait cells, of the gating set, of all seat lines and all role pages
+/// (some past their end). It does so with live handles, and again with handles that come later.
 fn words_under_handles<H>(
     memory: &Memory,
     geometry: &Geometry,
-    take: impl Fn() -> Result<H, Error>,
+    take: impl Fn() -> Result<H, SetupError>,
     use_them: impl Fn(&mut H, &str),
 ) {
     let lines = (512..1024 + geometry.seats() * 128).step_by(8);
@@ -198,7 +200,7 @@ fn words_under_handles<H>(
             use_them(&mut handles, &what);
         }
         drop(handles);
-        // The owner words keep a role taken; all else must be survived, or refused by name.
+        // The owner words keep a role taken. All other words must be survived, or refused by name.
         for wrong in corruptions(right) {
             let what = format!("word {offset} = {wrong:#x} before anybody came");
             word.store(wrong, Ordering::Relaxed);
@@ -260,8 +262,17 @@ fn every_wrong_word_under_live_broadcast_handles_is_survived() {
     }
 }
 
-/// What lies before an impossible tail is not taken for messages, and is not remembered once the tail is right
-/// again, where the tail may be any way ahead of a consumer as well.
+/// Returns the word that makes this call fail.
+#[track_caller]
+fn corrupt<T>(outcome: Result<T, impl Into<SetupError>>) -> Corrupt {
+    match outcome.map(drop).map_err(Into::into) {
+        Err(SetupError::Corrupt(corrupt)) => corrupt,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The consumer does not take slots before an impossible tail for messages. It does not remember
+/// them once the tail is right again, where the tail may also be any distance ahead of a consumer.
 #[test]
 fn a_tail_that_cannot_be_is_refused_and_forgotten() {
     let wrong = [9, 1 << 32, u64::MAX - (1 << 48), u64::MAX];
@@ -279,27 +290,22 @@ fn a_tail_that_cannot_be_is_refused_and_forgotten() {
         for part in [1, 1 << 32] {
             rx.stride(0, part).unwrap();
             tail.store(wrong, Ordering::Relaxed);
-            for taken in [
-                rx.try_pop().map(drop),
-                rx.try_pop_slice(&mut [0; 99]).map(drop),
-                rx.len().map(drop),
-                rx.seek(broadcast::Seek::Newest).map(drop),
-                rx.seek(broadcast::Seek::To(wrong)).map(drop),
-                channel.consumer().map(drop),
+            for corrupt in [
+                corrupt(rx.try_pop()),
+                corrupt(rx.try_pop_slice(&mut [0; 99])),
+                corrupt(rx.len()),
+                corrupt(rx.seek(broadcast::Seek::Newest)),
+                corrupt(rx.seek(broadcast::Seek::To(wrong))),
+                corrupt(channel.consumer()),
             ] {
-                match taken {
-                    Err(Error::Corrupt(corrupt)) => {
-                        assert_eq!((corrupt.word, corrupt.found), ("tail", wrong))
-                    }
-                    other => panic!("{wrong:#x}: {other:?}"),
-                }
+                assert_eq!((corrupt.word, corrupt.found), ("tail", wrong));
             }
             tail.store(tx.position(), Ordering::Relaxed);
             assert!(matches!(rx.try_pop(), Err(Error::Empty)));
         }
         rx.stride(0, 1).unwrap();
         rx.seek(broadcast::Seek::Newest).unwrap();
-        // Nor what a reservation wrote there.
+        // Nor may it read a reservation's writes there.
         let mut slots = tx.try_reserve(1).unwrap();
         slots.write(0, 0xdead);
         assert!(matches!(rx.try_pop(), Err(Error::Empty)));
@@ -309,29 +315,30 @@ fn a_tail_that_cannot_be_is_refused_and_forgotten() {
     }
 }
 
-/// Where a gate that cannot be led a consumer, it finds nothing, and nothing goes round, until it seeks anew.
+/// A consumer that an impossible write limit misled finds no message, and no position wraps, until
+/// it seeks anew.
 #[test]
 fn a_gate_that_cannot_be_is_refused_until_the_next_seek() {
     let builder = broadcast_builder(WhenFull::Wait);
     let memory = Memory::of(&builder);
     let channel = memory.format(&builder).unwrap();
     let page = channel.geometry().role_offset(0);
-    let (tail, gate) = (memory.control(page), memory.control(page + GATE));
+    let (tail, write_limit) = (memory.control(page), memory.control(page + GATE));
     let (mut tx, mut rx) = (channel.producer().unwrap(), channel.consumer().unwrap());
     tx.push(0).unwrap();
-    let right = [tail, gate].map(|word| word.load(Ordering::Relaxed));
-    gate.store(u64::MAX, Ordering::Relaxed);
+    let right = [tail, write_limit].map(|word| word.load(Ordering::Relaxed));
+    write_limit.store(u64::MAX, Ordering::Relaxed);
     let refused = |taken: Result<(), Error>, named| match taken {
         Err(Error::Corrupt(corrupt)) => assert_eq!(corrupt.word, named),
         other => panic!("{other:?}"),
     };
-    refused(rx.seek(broadcast::Seek::Oldest).map(drop), "gate");
+    refused(rx.seek(broadcast::Seek::Oldest).map(drop), "write_limit");
     rx.stride(3, 8).unwrap();
     for wrong in [u64::MAX, u64::MAX - 3, 1 << 40] {
         tail.store(wrong, Ordering::Relaxed);
         refused(rx.try_pop().map(drop), "tail");
     }
-    for (word, right) in [tail, gate].into_iter().zip(right) {
+    for (word, right) in [tail, write_limit].into_iter().zip(right) {
         word.store(right, Ordering::Relaxed);
     }
     refused(rx.try_pop().map(drop), "tail");
@@ -344,7 +351,7 @@ fn a_gate_that_cannot_be_is_refused_until_the_next_seek() {
     assert_eq!(rx.try_pop().unwrap(), 1);
 }
 
-/// An end that no taker can have noted is `Corrupt`, tells of no end, and spoils nothing: once it is
+/// An end that no taker can have noted is `Corrupt`, reports no end, and spoils nothing. Once it is
 /// right again, so is the consumer.
 #[test]
 fn an_end_of_a_generation_that_has_not_been_is_not_believed() {
@@ -366,8 +373,8 @@ fn an_end_of_a_generation_that_has_not_been_is_not_believed() {
     assert!(rx.try_pop().is_ok());
 }
 
-/// The length word of a committed record, set to anything: `Corrupt`, or a record within what was
-/// committed; and the ring goes on once it is right again.
+/// Sets the length word of a committed record to anything: the result is `Corrupt`, or a record
+/// within the committed bytes. The ring goes on once the word is right again.
 #[test]
 fn every_wrong_length_word_is_corrupt_or_within_what_was_committed() {
     let builder = bytes_builder();
@@ -407,7 +414,7 @@ fn every_wrong_length_word_is_corrupt_or_within_what_was_committed() {
     memory.assert_fences_stand();
 }
 
-/// Where a position is impossible, the error says which word, and what was found.
+/// Where a position is impossible, the error names the word and the value found.
 #[test]
 fn impossible_positions_are_corrupt_and_named() {
     let builder = spsc_builder();
@@ -422,7 +429,7 @@ fn impossible_positions_are_corrupt_and_named() {
     tx.try_push(0).unwrap();
     assert_eq!(rx.try_pop().unwrap(), 0);
     for found in [u64::MAX, u64::MAX - 1] {
-        // Less than the capacity behind the tail, if positions went round.
+        // It would be less than the capacity behind the tail, if positions wrapped.
         memory
             .position(&geometry, 1)
             .store(found, Ordering::Relaxed);
@@ -434,7 +441,8 @@ fn impossible_positions_are_corrupt_and_named() {
         tx.try_push(value).unwrap();
         assert_eq!(rx.try_pop().unwrap(), value);
     }
-    // Ahead of the tail, or more than the capacity behind it, also where that is below zero.
+    // The position is ahead of the tail, or more than the capacity behind it, also where that is
+    // below zero.
     for found in [7, 1, u64::MAX, u64::MAX - 3, 1 << 63] {
         memory
             .position(&geometry, 1)

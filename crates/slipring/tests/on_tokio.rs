@@ -28,7 +28,7 @@ fn runtimes() -> [Runtime; 2] {
     [current, several]
 }
 
-/// As a task of its own: on a runtime of several threads, on one of them.
+/// Runs the future as a task of its own: on a runtime of several threads, it runs on one of them.
 fn run<F>(runtime: &Runtime, future: F) -> F::Output
 where
     F: Future<Output: Send> + Send + 'static,
@@ -132,7 +132,7 @@ fn futures_that_are_dropped_lose_nothing_and_repeat_nothing() {
                 let pushes = tokio::spawn(async move {
                     tx.on_tokio().unwrap();
                     for value in 0..MESSAGES {
-                        // Polled once, and called off.
+                        // The future is polled once, and dropped.
                         let once = tokio::time::timeout(AT_ONCE, tx.push_async(value)).await;
                         match once {
                             Ok(pushed) => pushed.unwrap(),
@@ -155,8 +155,8 @@ fn futures_that_are_dropped_lose_nothing_and_repeat_nothing() {
     }
 }
 
-/// tokio never forgets a hang-up: each producer's end has to be left behind before the next one's
-/// messages.
+/// tokio never forgets a hang-up: the consumer has to leave each producer's end behind before the
+/// next one's messages.
 #[test]
 fn one_consumer_outlives_many_producers() {
     const ROUNDS: u64 = 500;
@@ -251,7 +251,7 @@ fn a_task_that_always_finds_something_leaves_others_a_turn() {
         tx.on_tokio().unwrap();
         rx.on_tokio().unwrap();
         let other = tokio::spawn(async {});
-        // Both ends in one task: neither ever has to wait.
+        // Both ends are in one task: neither ever has to wait.
         while !other.is_finished() {
             tx.push_async(1).await.unwrap();
             assert_eq!(rx.pop_async().await.unwrap(), 1);
@@ -318,7 +318,7 @@ fn a_runtime_that_has_gone_is_an_error_and_another_may_follow() {
             "{polled:?}"
         );
         drop(future);
-        // Entered twice with the same runtime, and moved to another.
+        // The handle enters the same runtime twice, and moves to another.
         for runtime in [&first, &first, &second] {
             let _within = runtime.enter();
             rx.on_tokio().unwrap();

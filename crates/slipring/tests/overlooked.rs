@@ -1,6 +1,7 @@
-//! A publisher that overlooked the bit of whoever waits: its store is seen, its ring is not to be. So it goes
-//! where the kernel's barrier did not reach its processor (`slipring_core::wait`); here the bit is taken away
-//! while it publishes. Whoever waits finds out all the same, by every face, in both directions.
+//! A publisher overlooks the bit of a waiter: its store is seen, but it does not notify. That
+//! happens where the kernel's barrier did not reach the publisher's processor
+//! (`slipring_core::wait`). Here the test takes the bit away while the publisher publishes. The
+//! waiter finds out all the same, by every wake mode, in both directions.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod executor;
@@ -20,28 +21,28 @@ use rustix::mm::{MapFlags, ProtFlags, mmap};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use slipring::{Readiness, Wait, WaitSet, broadcast, bytes, spsc};
 
-/// So long that nobody is woken by it.
+/// A timeout so long that it never ends a sleep.
 const FOR_EVER: Duration = Duration::from_secs(3600);
 const AT_ONCE: Wait = Wait::Sleep {
     spin_for: Duration::ZERO,
 };
-/// Entries beyond which a set sleeps on pipes.
+/// The number of entries beyond which a set sleeps on pipes.
 const DOORBELLS: usize = 127;
 
-/// How often each is told,
+/// The number of times that each waiter must find out,
 const TIMES: u32 = 10;
-/// of how many tries, on a machine that keeps us from its processors for most of them.
+/// and the most tries for that, on a machine that keeps us from its processors for most of them.
 const ROUNDS: u32 = 10_000;
-/// Since it began to ask: a little less than the millisecond after which it is looked after.
+/// The time since the waiter asked: a little less than the millisecond after which it checks again.
 const IN_TIME: Duration = Duration::from_micros(950);
-/// How long somebody who is told may take, there.
+/// The longest time that a waiter may take to find out, on such a machine.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// In the control part (FORMAT.md): who of a side waits.
+/// The waiters words of the two sides in the control part (FORMAT.md).
 const PRODUCERS: usize = 512;
 const CONSUMERS: usize = 640;
 
-/// That word, of a channel whose control part this is.
+/// Returns that word, of a channel with this control part.
 fn word(control: BorrowedFd<'_>, at: usize) -> &'static AtomicU64 {
     let access = ProtFlags::READ | ProtFlags::WRITE;
     // SAFETY: a fresh mapping at an address of the kernel's choice, never unmapped.
@@ -52,7 +53,8 @@ fn word(control: BorrowedFd<'_>, at: usize) -> &'static AtomicU64 {
     unsafe { AtomicU64::from_ptr(word.cast()) }
 }
 
-/// One side waits, again and again, each time for one message or for room for one; the other gives it that.
+/// Lets one side wait, again and again, each time for one message or for room for one; the other
+/// side provides it.
 fn is_told(
     face: &str,
     waiters: &AtomicU64,
@@ -81,7 +83,7 @@ fn is_told(
             while waiters.load(Ordering::SeqCst) & 1 == 0 {
                 thread::yield_now();
             }
-            // By then it has looked once more.
+            // By then the waiter has looked once more.
             let bit = Instant::now();
             while bit.elapsed() < Duration::from_micros(100) {
                 std::hint::spin_loop();
@@ -90,14 +92,15 @@ fn is_told(
             publish();
             waiters.store(before, Ordering::SeqCst);
             published += 1;
-            // A store that is late is none that the second look finds: then one of us was kept from a processor.
+            // The second look cannot find a late store: then one of us was kept from a processor.
             if asked.lock().unwrap().elapsed() < IN_TIME {
                 match told_within(published, PATIENCE) {
                     true => told += 1,
                     false => untold += 1,
                 }
             }
-            // With a ring: it waits no more, finds this as well, and asks anew. (The bit stood since.)
+            // This publish notifies: the waiter wakes, finds this one as well, and asks anew. (Its
+            // bit has been set since.)
             publish();
             published += 1;
             assert!(told_within(published, FOR_EVER));
@@ -116,14 +119,14 @@ fn is_told(
     });
 }
 
-/// Both ends of a channel of numbers, and who of each side waits.
+/// Both ends of a channel of numbers, and the waiters word of each side.
 type Numbers = (
     spsc::Producer<u64>,
     spsc::Consumer<u64>,
     [&'static AtomicU64; 2],
 );
 
-/// One that has room for several.
+/// Returns a channel that has room for several.
 fn numbers() -> (
     spsc::Producer<u64>,
     spsc::Consumer<u64>,
@@ -139,7 +142,7 @@ fn numbers() -> (
     )
 }
 
-/// Has both sides of such a channel wait by this face.
+/// Makes both sides of such a channel wait by this wake mode.
 fn both_ways(
     face: &str,
     mut pop: impl FnMut(&mut spsc::Consumer<u64>) -> u64 + Send,
@@ -169,7 +172,7 @@ fn both_ways(
     });
 }
 
-/// Polls for as long as it takes.
+/// Polls until the descriptor is readable.
 fn readable(fd: BorrowedFd<'_>) {
     let mut polled = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
     poll(&mut polled, None).unwrap();
@@ -231,7 +234,7 @@ fn records_and_broadcast_messages_make_it_so() {
     is_told("broadcast", waiters, wait, || tx.try_push(7).unwrap());
 }
 
-/// Its descriptor has a timer of its own, and the first seat is not that of the slowest.
+/// Its descriptor has a timer of its own, and the first seat is not that of the slowest consumer.
 #[test]
 fn a_producer_of_many_is_told_of_room() {
     let builder = broadcast::Builder::<u64>::new(4)
@@ -294,7 +297,7 @@ fn allow_many_descriptors() {
     setrlimit(Resource::Nofile, limit).unwrap();
 }
 
-/// Has both sides wait by a set, in which so many other channels have nothing to tell.
+/// Makes both sides wait by a set, in which `idle` other channels have no news.
 fn in_a_set_beside(idle: usize) {
     allow_many_descriptors();
     let set = || {
@@ -347,7 +350,7 @@ fn each_of_a_set_has_a_second_look() {
     let (mut neighbour, mut other) = (numbers(), numbers());
     set.watch(&neighbour.1).unwrap();
     set.watch(&other.1).unwrap();
-    // Rung for, taken, and armed anew; when that was.
+    // Notifies the entry, takes its message, and arms it anew. Returns the time of that.
     let renew = |set: &mut WaitSet, (tx, rx, _): &mut Numbers| {
         tx.try_push(1).unwrap();
         assert_eq!(set.wait_timeout(Duration::ZERO).unwrap().len(), 1);
@@ -363,7 +366,7 @@ fn each_of_a_set_has_a_second_look() {
     };
     let mut told = 0;
     for _ in 0..ROUNDS {
-        // All that was owed before.
+        // This takes all notifications that were owed before.
         for _ in 0..2 {
             until(Instant::now(), 1100);
             assert!(set.wait_timeout(Duration::ZERO).is_err());
@@ -377,7 +380,7 @@ fn each_of_a_set_has_a_second_look() {
         let before = waiters.swap(0, Ordering::SeqCst);
         tx.try_push(2).unwrap();
         waiters.store(before, Ordering::SeqCst);
-        // Else we were kept from the processor.
+        // Otherwise we were kept from the processor.
         if second.elapsed() < IN_TIME {
             assert_eq!(set.wait_timeout(PATIENCE).unwrap().len(), 1);
             told += 1;
@@ -390,7 +393,7 @@ fn each_of_a_set_has_a_second_look() {
     panic!("late nearly each time: the machine is too busy");
 }
 
-/// What is owed for a poll is none of a sleep's business: it would leave a byte behind.
+/// A notification owed for a poll does not concern a sleep: it would leave a byte behind.
 #[test]
 fn nobody_rings_for_who_sleeps() {
     let (mut tx, mut rx, _) = numbers();
@@ -401,7 +404,7 @@ fn nobody_rings_for_who_sleeps() {
             tx.try_push(number).unwrap();
             assert_eq!(rx.try_pop().unwrap(), number);
         }
-        // The ring for the last message.
+        // This is the notification for the last message.
         let pipe = rx.as_fd().unwrap();
         rustix::io::read(pipe, &mut [0; 64]).unwrap();
         assert!(rx.pop_timeout(Duration::from_millis(3)).is_err());
@@ -419,7 +422,7 @@ fn nobody_rings_for_who_sleeps() {
 fn the_helper_takes_no_signals() {
     let (_tx, mut rx, _) = numbers();
     assert_eq!(rx.arm().unwrap(), Readiness::Armed);
-    // It takes its name when it begins.
+    // The helper takes its name when it begins.
     let named = || {
         let threads = fs::read_dir("/proc/self/task").unwrap();
         let of = |file| move |thread: &PathBuf| fs::read_to_string(thread.join(file));

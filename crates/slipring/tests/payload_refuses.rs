@@ -1,10 +1,9 @@
-//! A payload that owns anything must not compile, nor one that has padding, a
-//! pointer, an invalid bit pattern or a layout of the compiler's choice.
+//! A payload that owns anything must not compile. Nor may one that has padding, a pointer, an
+//! invalid bit pattern or a layout of the compiler's choice.
 //!
-//! Each file in `refuses/` is one mistake that someone will make; the `.stderr`
-//! beside it is what that person reads. The words are those of one compiler.
-//! Under another one the same files must be refused all the same, in whatever
-//! words it has.
+//! Each file in `refuses/` is one mistake that someone will make. The `.stderr` beside it is the
+//! text that this person reads. The words are those of one compiler. Another compiler must refuse
+//! the same files all the same, in its own words.
 //!
 //! To record the words again: `TRYBUILD=overwrite cargo test -p slipring --test
 //! payload_refuses`, then read the difference as a newcomer would.
@@ -18,7 +17,7 @@ use std::process::Command;
 
 const RECORDED_WITH: &str = "rustc 1.95.";
 const CASES: &str = "tests/refuses";
-/// Set when this test runs itself: refuse what is here, in any words.
+/// Set when this test runs itself: the compiler must refuse these cases, in any words.
 const CASES_IN_ANY_WORDS: &str = "SLIPRING_TEST_REFUSES";
 
 #[test]
@@ -47,7 +46,7 @@ fn compiler() -> Result<String, Box<dyn Error>> {
     Ok(String::from_utf8(version)?)
 }
 
-/// The cases without the recorded words, where overwriting hurts nothing.
+/// Returns the cases without the recorded words, where overwriting hurts nothing.
 fn copy_of_cases() -> Result<PathBuf, Box<dyn Error>> {
     let copy = Path::new(env!("CARGO_TARGET_TMPDIR")).join("refuses");
     if copy.exists() {

@@ -1,14 +1,14 @@
-//! Two programs recognise each other's payloads by a fingerprint: what changes
-//! it, what does not, and that the algorithm cannot drift.
+//! Two programs recognise each other's payloads by a fingerprint. These tests check the changes
+//! that alter it, those that do not, and that the algorithm cannot drift.
 //!
-//! Nothing here imports `zerocopy`, and unsafe code is forbidden: so it is for
-//! whoever derives `Payload`.
+//! No code here imports `zerocopy`, and unsafe code is forbidden: a user who derives `Payload` has
+//! the same conditions.
 
 #![forbid(unsafe_code)]
 
 use slipring::Payload;
 
-/// What all the others below are compared with.
+/// The struct with which all the others below are compared.
 #[derive(Payload, Clone, Copy)]
 #[repr(C)]
 #[allow(dead_code)]
@@ -17,7 +17,7 @@ struct Tick {
     bid: f64,
 }
 
-/// Makes a module with a `Tick` of its own and gives its schema.
+/// Makes a module with a `Tick` of its own and returns its schema.
 macro_rules! schema_of {
     ($($definition:tt)*) => {{
         mod other {
@@ -275,14 +275,13 @@ fn a_schema_is_shown_in_one_line() {
     );
 }
 
-/// Structs that look unusual and are payloads all the same: that they compile
-/// is the test.
+/// Structs that look unusual and are payloads all the same: the test is that they compile.
 mod accepted {
     #![deny(warnings)]
 
     use slipring::Payload;
 
-    /// Without `slipring` in between.
+    /// A struct whose derive uses `slipring_core`, without `slipring` in between.
     #[derive(Payload, Clone, Copy)]
     #[repr(C)]
     #[payload(crate = "slipring_core")]
@@ -294,7 +293,7 @@ mod accepted {
     #[repr(transparent)]
     struct Id(u32);
 
-    /// More visible than its fields' types.
+    /// A struct that is more visible than its fields' types.
     #[derive(Payload, Clone, Copy)]
     #[repr(C, align(64))]
     pub(crate) struct Line {
@@ -313,7 +312,7 @@ mod accepted {
         const LEN: usize = 36;
     }
 
-    /// The user's names are not in the way of the generated ones.
+    /// A struct whose user-chosen names do not clash with the generated ones.
     #[derive(Payload, Clone, Copy)]
     #[repr(C)]
     pub(crate) struct Schema {

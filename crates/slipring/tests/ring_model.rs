@@ -1,5 +1,5 @@
-//! `spsc` and `bytes` against a `VecDeque`: whatever is called in whatever order, at every edge of
-//! the positions, both ends agree with the plain queue on each message, on `len` and on `Full`.
+//! Compares `spsc` and `bytes` with a `VecDeque`. The calls come in any order, at every edge of the
+//! positions. Both ends agree with the plain queue on each message, on `len` and on `Full`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod memory;
@@ -9,14 +9,14 @@ use std::fmt::Debug;
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
-use slipring::{End, Error, Payload, bytes, spsc};
+use slipring::{End, Error, Payload, PushError, SetupError, bytes, spsc};
 
 use memory::Memory;
 
-/// No handle starts beyond this (FORMAT.md); one that started there goes on.
+/// The last position at which a handle starts (FORMAT.md); one that started there goes on.
 const LAST: u64 = u64::MAX - (1 << 48);
 
-/// Where positions start: at zero, and just before each edge that a narrower counter would have.
+/// Returns the start positions: zero, and just before each edge that a narrower counter would have.
 fn starts() -> impl Strategy<Value = u64> {
     let edges = [1 << 8, 1 << 16, 1 << 31, 1 << 32, 1 << 63, LAST + 1];
     prop_oneof![
@@ -26,7 +26,8 @@ fn starts() -> impl Strategy<Value = u64> {
     ]
 }
 
-/// Whether a call found nothing: `Empty`, or, on a new consumer, that the last producer finished.
+/// Returns `true` if a call found nothing: `Empty`, or, on a new consumer, that the last producer
+/// finished.
 fn nothing<T: Debug>(found: Result<T, Error>) -> bool {
     match found {
         Err(Error::Empty | Error::Disconnected(End::Finished)) => true,
@@ -39,12 +40,14 @@ enum Op {
     Push,
     PushSlice(usize),
     PushIter(usize),
-    /// Reserve so many, write them in place (as slices or not), commit so many of those.
+    /// Reserve this many, write them in place (as slices or not), commit this many of those.
     Reserve(usize, usize, bool),
     Pop,
     PopSlice(usize),
-    /// Read at most so many in place, release so many of those.
-    Read(usize, usize),
+    /// Read one in place, and release or keep it.
+    Read(bool),
+    /// Read at most this many in place, release this many of those.
+    Batch(usize, usize),
     /// Ask how much can be reserved.
     Probe,
     /// The producer, or the consumer, leaves and another one comes.
@@ -59,7 +62,8 @@ fn ops(most: usize) -> impl Strategy<Value = Vec<Op>> {
         4 => (0..most, 0..most, any::<bool>()).prop_map(|(n, m, s)| Op::Reserve(n, m, s)),
         4 => Just(Op::Pop),
         2 => (0..most).prop_map(Op::PopSlice),
-        4 => (0..most, 0..most).prop_map(|(n, m)| Op::Read(n, m)),
+        2 => any::<bool>().prop_map(Op::Read),
+        4 => (0..most, 0..most).prop_map(|(n, m)| Op::Batch(n, m)),
         1 => Just(Op::Probe),
         1 => any::<bool>().prop_map(Op::Rejoin),
     ];
@@ -88,8 +92,7 @@ where
                     queue.push_back(message(pushed));
                 }
                 Err(failed) => {
-                    assert_eq!((room, failed.value), (0, message(pushed)));
-                    assert!(matches!(failed.error, Error::Full));
+                    assert_eq!((room, failed), (0, PushError::Full(message(pushed))));
                 }
             },
             Op::PushSlice(count) | Op::PushIter(count) => {
@@ -99,7 +102,8 @@ where
                     Op::PushSlice(_) => tx.try_push_slice(&values),
                     _ => tx.try_push_iter(&mut left),
                 };
-                // Of an iterator nothing is known beforehand, so a full ring is an error first.
+                // The length of an iterator is not known beforehand, so a full ring is an error
+                // first.
                 let asked = matches!(op, Op::PushIter(_)) || count > 0;
                 match done {
                     Ok(done) => assert_eq!(done, count.min(room)),
@@ -152,7 +156,8 @@ where
             Op::PopSlice(count) => {
                 let mut out = vec![message(0); count];
                 match rx.try_pop_slice(&mut out) {
-                    // What it knows of already is a batch too: at least one, if any was asked for.
+                    // Messages that it knows of already are a batch too: at least one, if any was
+                    // asked for.
                     Ok(done) => {
                         assert!(done <= count.min(queue.len()) && (done > 0 || count == 0));
                         assert!(out[..done].iter().copied().eq(queue.drain(..done)));
@@ -160,7 +165,21 @@ where
                     failed => assert!(queue.is_empty() && nothing(failed)),
                 }
             }
-            Op::Read(max, release) => match rx.try_read(max) {
+            Op::Read(release) => match (rx.try_read(), queue.front()) {
+                (Ok(found), Some(expected)) => {
+                    assert_eq!(*found, *expected);
+                    if release {
+                        found.release();
+                        queue.pop_front();
+                    } else {
+                        found.keep();
+                    }
+                }
+                (found, expected) => {
+                    assert!(expected.is_none() && nothing(found.map(|found| *found)))
+                }
+            },
+            Op::Batch(max, release) => match rx.try_read_batch(max) {
                 Ok(messages) => {
                     assert!(
                         messages.len() <= max.min(queue.len())
@@ -227,19 +246,19 @@ proptest! {
 enum ByteOp {
     Push(usize),
     PushIter(Vec<usize>),
-    /// Reserve so much and commit so much of it; discard without.
+    /// Reserve this much and commit this much of it; discard without.
     Reserve(usize, Option<usize>),
     /// Read in place, and release or keep.
     Read(bool),
-    /// Read a batch of at most so many, and take so many of those.
+    /// Read a batch of at most this many, and take this many of those.
     Batch(usize, usize),
-    /// Copy out, into a buffer of so many bytes.
+    /// Copy out, into a buffer of this many bytes.
     Pop(usize),
     Rejoin(bool),
 }
 
 fn byte_ops(most: usize) -> impl Strategy<Value = Vec<ByteOp>> {
-    // Small ones, and now and then the largest that fits, or does not.
+    // Most lengths are small, and now and then one is the largest that fits, or does not fit.
     let len = prop_oneof![6 => 0..most / 4, 2 => 0..most + 12, 1 => Just(most), 1 => Just(usize::MAX / 2)];
     let fits = prop_oneof![6 => 0..most / 4, 2 => 0..most + 12, 1 => Just(most)];
     let op = prop_oneof![
@@ -272,7 +291,7 @@ fn compare_records(ring: usize, max: usize, start: u64, ops: Vec<ByteOp>) {
     let mut queue: VecDeque<Vec<u8>> = VecDeque::new();
     let (mut used, mut number, mut popped) = (0, 0, start);
     for op in ops {
-        // What is to become of one record of `len` bytes, told from the queue alone.
+        // This gives the expected outcome for one record of `len` bytes, from the queue alone.
         let fits = |len: usize, outcome: &Result<(), Error>| match outcome {
             Ok(()) => assert!(len <= max && used + size(len) <= ring),
             Err(Error::Full) => assert!(len <= max && used + size(len) > ring),
@@ -353,7 +372,7 @@ fn compare_records(ring: usize, max: usize, start: u64, ops: Vec<ByteOp>) {
                         assert_eq!(found, &queue[taken][..]);
                         taken += 1;
                     }
-                    // At least one, if any was asked for.
+                    // At least one message, if any was asked for.
                     assert!(taken <= most && (taken > 0 || most.min(take) == 0));
                     records.release();
                     queue.drain(..taken);
@@ -423,7 +442,7 @@ fn single_commit_on_a_large_ring_is_visible_at_once() {
     }
 }
 
-/// Fault 4 of SEEDS.md: on an empty ring all of it can be reserved, whatever went before.
+/// Fault 4 of SEEDS.md: on an empty ring all of it can be reserved, whatever its history.
 #[test]
 fn empty_ring_can_be_reserved_whole_after_any_history() {
     let (mut tx, mut rx) = spsc::channel::<u64>(64).unwrap();
@@ -445,7 +464,8 @@ fn empty_ring_can_be_reserved_whole_after_any_history() {
     }
 }
 
-/// No handle starts where it could not go on for long; the widest position that it may start at.
+/// No handle starts where it could not go on for long; this is the highest position at which it may
+/// start.
 #[test]
 fn positions_beyond_the_last_are_refused() {
     let builder = spsc::Builder::<u64>::new(4);
@@ -455,7 +475,7 @@ fn positions_beyond_the_last_are_refused() {
         memory.start_at(&channel.geometry(), start);
         for failed in [channel.producer().map(drop), channel.consumer().map(drop)] {
             match failed {
-                Err(Error::Corrupt(corrupt)) => {
+                Err(SetupError::Corrupt(corrupt)) => {
                     assert_eq!((corrupt.word, corrupt.found), ("head", start))
                 }
                 other => panic!("{other:?}"),
@@ -471,15 +491,15 @@ fn positions_beyond_the_last_are_refused() {
     assert_eq!(rx.position(), LAST + 100);
 }
 
-/// Fault 2 of SEEDS.md: two threads, eight-byte messages, each value checked. A slot copied before
-/// the tail was loaded shows within milliseconds, as a value of the lap before.
+/// Fault 2 of SEEDS.md: two threads pass eight-byte messages and check each value. A slot copied
+/// before the tail was loaded shows within milliseconds, as a value of the lap before.
 #[test]
 fn no_value_is_stale_between_two_threads() {
     for capacity in [1, 2, 64, 1024] {
         let (mut tx, mut rx) = spsc::channel::<u64>(capacity).unwrap();
         let value = move |n: u64| n.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ capacity as u64;
         let producer = std::thread::spawn(move || {
-            // The time bounds how many there are, not what is expected of them.
+            // The time bounds their number, not the expectation of them.
             let until = Instant::now() + Duration::from_millis(500);
             let mut sent = 0;
             while sent < 10_000_000 && (sent % 4096 != 0 || Instant::now() < until) {

@@ -1,5 +1,5 @@
-//! Two ends that share one processor: waiting must not take the time that the other end needs. Processor time is
-//! compared, which does not depend on what else the machine does.
+//! Checks two ends that share one processor: waiting must not take the time that the other end
+//! needs. The tests compare processor time, which does not depend on the machine's other work.
 #![allow(clippy::unwrap_used)]
 
 use std::io::{Read, Write};
@@ -59,7 +59,8 @@ fn over_pipes() -> Duration {
     )
 }
 
-/// A poll that cannot succeed takes 50 us or more; a pipe's round trip some 5 us.
+/// Fails if the trips take too much time. A poll that cannot succeed takes 50 us or more; a pipe's
+/// round trip some 5 us.
 fn assert_cheap(what: &str, ours: Duration) {
     let pipes = over_pipes();
     assert!(

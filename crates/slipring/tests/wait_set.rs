@@ -1,6 +1,6 @@
-//! What a `WaitSet` promises within one process, in both of its ways to sleep. (Before real processes:
-//! `tests/tests/wait_set.rs`.) A sleep has no end but the wake where nothing else is said, so that a
-//! lost one is a test that does not end.
+//! Checks the promises of a `WaitSet` within one process, in both of its ways to sleep. (For real
+//! processes see `tests/tests/wait_set.rs`.) Unless a test says otherwise, only the wake ends a
+//! sleep. So a lost wake is a test that does not end.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod memory;
@@ -13,13 +13,13 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 use slipring::set::{Key, Members};
-use slipring::{End, Error, Wait, WaitSet, broadcast, bytes, inspect, spsc};
+use slipring::{End, Error, PushError, Wait, WaitSet, broadcast, bytes, inspect, spsc};
 
 use memory::Memory;
 
-/// So long that a lost wake is a test that does not end.
+/// A timeout so long that a lost wake is a test that does not end.
 const FOR_EVER: Duration = Duration::from_secs(3600);
-/// Entries beyond which a set sleeps on pipes.
+/// The number of entries beyond which a set sleeps on pipes.
 const DOORBELLS: usize = 127;
 
 type Ends = (spsc::Producer<u64>, spsc::Consumer<u64>);
@@ -42,7 +42,7 @@ fn memfd(capacity: usize) -> Ends {
     (channel.producer().unwrap(), channel.consumer().unwrap())
 }
 
-/// A set, and channels in it that never have anything to tell.
+/// A set, with channels in it that never have news.
 struct Bed {
     set: WaitSet,
     idle: Vec<(Ends, Key)>,
@@ -57,7 +57,7 @@ impl Bed {
         bed
     }
 
-    /// One that sleeps on doorbells, and one on pipes.
+    /// Returns one set that sleeps on doorbells, and one on pipes.
     fn both() -> [Bed; 2] {
         [Bed::new(0), Bed::new(DOORBELLS + 1)]
     }
@@ -76,7 +76,7 @@ impl Bed {
         }
     }
 
-    /// The keys that the next wait finds ready, which is all that it finds.
+    /// Returns the keys that the next wait finds ready; it must find no other event.
     #[track_caller]
     fn ready(&mut self) -> Vec<Key> {
         let events = self.set.wait().unwrap();
@@ -126,7 +126,7 @@ fn channels_of_every_kind_are_waited_for_at_once() {
                     match number {
                         0 => tx.push(77).unwrap(),
                         1 => log_tx.push(b"a record").unwrap(),
-                        // Room for one is not what was asked for.
+                        // Room for one is not the wanted room.
                         2 => assert_eq!((far.pop().unwrap(), far.pop().unwrap()), (0, 1)),
                         _ => drop(far_log.read().unwrap()),
                     }
@@ -144,7 +144,8 @@ fn channels_of_every_kind_are_waited_for_at_once() {
                 bed.quiet();
             }
             drop(turn);
-            // The other ends leave: two writers, two readers. Each end is news once, and then stands.
+            // The other ends leave: two writers, two readers. Each end is news once, and then
+            // stands.
             let (mut news, mut ready) = (HashSet::new(), HashSet::new());
             while ready.len() < 4 {
                 ready.clear();
@@ -194,7 +195,7 @@ fn passive_entries_are_told_of_when_others_wake() {
         assert_eq!(wakes, [key, passive]);
         assert_eq!((a.pop().unwrap(), b.pop().unwrap()), (2, 1));
         b_tx.push(3).unwrap();
-        // A timeout is something that ends a wait.
+        // A timeout is an event that ends a wait.
         let found = bed.set.wait_timeout(Duration::ZERO).unwrap();
         assert!(found.len() == 1 && found[0].key == passive && found[0].ready);
         assert_eq!(b.pop().unwrap(), 3);
@@ -207,7 +208,7 @@ fn passive_entries_are_told_of_when_others_wake() {
     }
 }
 
-/// What a wait finds that `act`, done while it sleeps, wakes.
+/// Returns the events of a wait that `act`, done while it sleeps, wakes.
 fn wakes_by_itself(bed: &mut Bed, act: impl FnOnce()) -> Vec<Key> {
     let thread = AtomicU64::new(0);
     thread::scope(|scope| {
@@ -226,8 +227,8 @@ fn this_thread() -> u64 {
     (unsafe { libc::gettid() }) as u64
 }
 
-/// Waits until this thread sleeps in the kernel, in the call that a set makes. Where the kernel does not
-/// tell (no `syscall` file), it is asked for less: that the thread began.
+/// Waits until this thread sleeps in the kernel, in the call that a set makes. Where the kernel
+/// does not tell (no `syscall` file), it only waits until the thread began.
 fn until_asleep(thread: &AtomicU64) {
     loop {
         let id = thread.load(Ordering::Acquire);
@@ -236,7 +237,7 @@ fn until_asleep(thread: &AtomicU64) {
             Ok(called) => [
                 libc::SYS_futex_waitv,
                 libc::SYS_epoll_pwait,
-                // As the C library makes it, under the sanitizers.
+                // The C library makes this call, under the sanitizers.
                 libc::SYS_epoll_wait,
                 libc::SYS_epoll_pwait2,
             ]
@@ -261,7 +262,7 @@ fn deadlines_are_told_once_also_past_ones() {
         let found = bed.set.wait().unwrap();
         assert!(found.len() == 1 && found[0].key == key && found[0].overdue && !found[0].ready);
         bed.quiet();
-        // One to come, which is waited for, and a later one, which is taken back.
+        // One deadline comes and is waited for; a later one is taken back.
         let soon = Instant::now() + Duration::from_millis(20);
         assert!(bed.set.set_deadline(other, Some(soon)));
         assert!(
@@ -272,14 +273,14 @@ fn deadlines_are_told_once_also_past_ones() {
         let found = bed.set.wait().unwrap();
         assert!(Instant::now() >= soon);
         assert!(found.len() == 1 && found[0].key == other && found[0].overdue);
-        // Ready and overdue are one event.
+        // An entry that is ready and overdue gives one event.
         a_tx.push(1).unwrap();
         assert!(bed.set.set_deadline(key, Some(now)));
         let found = bed.set.wait().unwrap();
         assert!(found.len() == 1 && found[0].ready && found[0].overdue);
         assert_eq!(bed.ready(), [key], "ready still, overdue no more");
         assert_eq!(a.pop().unwrap(), 1);
-        // A passive one's is told when something else ended a wait.
+        // A passive entry's deadline is reported when another event ended a wait.
         bed.set.unwatch(key);
         assert!(!bed.set.set_deadline(key, Some(now)));
         let key = bed.set.watch_passive(&a).unwrap();
@@ -290,7 +291,7 @@ fn deadlines_are_told_once_also_past_ones() {
     }
 }
 
-/// Waits in a thread of its own, and hands over what each wait found.
+/// Waits in a thread of its own, and hands over the events of each wait.
 fn waits(
     mut set: WaitSet,
     found: mpsc::Sender<Vec<slipring::set::Event>>,
@@ -317,7 +318,7 @@ fn entries_come_and_go_while_the_owner_waits() {
             let (mut tx, mut rx) = if number % 2 == 0 { heap(1) } else { memfd(1) };
             let key = members.watch(&rx).unwrap();
             tx.push(number).unwrap();
-            // It is told of until it is taken out.
+            // The set reports the entry until it is taken out.
             while next()[0].key != key {
                 assert!(number > 0, "only an earlier one, which was on its way");
             }
@@ -325,10 +326,10 @@ fn entries_come_and_go_while_the_owner_waits() {
             assert!(!members.unwatch(key), "once");
             while found.try_recv().is_ok() {}
             assert_eq!(rx.try_pop().unwrap(), number);
-            // Out of the set: the producer wakes nobody.
+            // The entry is out of the set: the producer wakes nobody.
             tx.push(number).unwrap();
         }
-        // A deadline that is set meanwhile is kept, also by a set that has nothing else to wait for.
+        // A deadline that is set meanwhile is kept, also by a set that waits for nothing else.
         while found.try_recv().is_ok() {}
         let (_tx, rx) = heap(1);
         let key = members.watch(&rx).unwrap();
@@ -340,7 +341,7 @@ fn entries_come_and_go_while_the_owner_waits() {
             }
         };
         assert!(last[0].key == key && !last[0].ready);
-        // The owner drops the set then; nobody waits for what is added after.
+        // The owner drops the set then; nobody waits for entries that are added later.
         while found.recv().is_ok() {}
         owner.join().unwrap();
         let refused = loop {
@@ -372,8 +373,8 @@ fn a_handle_is_in_one_set_at_a_time() {
     assert_eq!(a.len(), 1);
 }
 
-/// From 127 entries to 128, to 1,000, and back to 127 and 63: what was pushed before, and what is
-/// pushed after, is told of at each.
+/// Goes from 127 entries to 128, to 1,000, and back to 127 and 63. At each size the set reports the
+/// messages pushed before and after the change.
 #[test]
 fn no_message_is_lost_between_doorbells_and_pipes() {
     for in_flight in [true, false] {
@@ -382,7 +383,7 @@ fn no_message_is_lost_between_doorbells_and_pipes() {
         let key = bed.set.watch(&rx).unwrap();
         let sizes = [126, 127, 128, 999, 127, 64, 63, 62, 0, 999, 0];
         for (number, size) in (0..).zip(sizes) {
-            // Armed for the way of sleeping that it had.
+            // The entries are armed for the previous way of sleeping.
             bed.quiet();
             if in_flight {
                 tx.push(number).unwrap();
@@ -416,7 +417,7 @@ fn a_sleeping_owner_is_carried_over() {
             tx.push(number).unwrap();
             assert_eq!(found.recv().unwrap()[0].key, key);
             assert_eq!(rx.pop().unwrap(), number);
-            // What was told of while it was there.
+            // These are reports from the time when the entry was there.
             while found.try_recv().is_ok() {}
             if number % 2 == 0 {
                 keys.iter().for_each(|key| assert!(members.unwatch(*key)));
@@ -427,7 +428,8 @@ fn a_sleeping_owner_is_carried_over() {
     owner.join().unwrap();
 }
 
-/// Is told of the end, and takes note of it: it is history then, and the set waits for the next producer.
+/// Reads the end and acknowledges it. After that it is not reported again, and the set waits for
+/// the next producer.
 #[track_caller]
 fn take_note(rx: &mut spsc::Consumer<u64>) {
     assert!(matches!(rx.try_pop(), Err(Error::Disconnected(_))));
@@ -435,7 +437,7 @@ fn take_note(rx: &mut spsc::Consumer<u64>) {
     assert!(matches!(nobody, Err(Error::TimedOut)));
 }
 
-/// What each holder leaves behind, from its end to the next holder.
+/// Checks the reports between each holder's end and the next holder.
 #[test]
 fn ends_stand_until_noted_or_succeeded() {
     for mut bed in Bed::both() {
@@ -466,7 +468,7 @@ fn ends_stand_until_noted_or_succeeded() {
         drop(tx);
         assert_eq!(bed.set.wait().unwrap()[0].ended, Some(End::Finished));
         assert_eq!(bed.ready(), [key]);
-        // Its successor is there: nothing is left of that end, once the handle was told of it.
+        // Its successor is there: no trace of that end is left, once the handle reported it.
         let mut tx = channel.producer().unwrap();
         assert_eq!(bed.ready(), [key]);
         let end = rx.try_pop();
@@ -475,7 +477,8 @@ fn ends_stand_until_noted_or_succeeded() {
         tx.push(3).unwrap();
         assert_eq!(bed.ready(), [key]);
         assert_eq!(rx.try_pop().unwrap(), 3);
-        // One that was followed before anybody looked is told too, and then its successor's.
+        // An end whose successor came before anybody looked is reported too, and then its
+        // successor's.
         drop(tx);
         channel.producer().unwrap().abort();
         let found = bed.set.wait().unwrap();
@@ -491,7 +494,7 @@ fn ends_stand_until_noted_or_succeeded() {
     }
 }
 
-/// Of a producer of one consumer: what earlier consumers left is no news to it.
+/// A producer with one consumer: ends that earlier consumers left are no news to it.
 #[test]
 fn full_producers_are_told_ends() {
     for mut bed in Bed::both() {
@@ -506,8 +509,8 @@ fn full_producers_are_told_ends() {
         assert!(found[0].ready && found[0].ended == Some(End::Aborted));
         for _ in 0..3 {
             assert_eq!(bed.ready(), [key]);
-            let error = tx.try_push(2).unwrap_err().error;
-            assert!(matches!(error, Error::Disconnected(End::Aborted)));
+            let refused = tx.try_push(2);
+            assert_eq!(refused, Err(PushError::Disconnected(2, End::Aborted)));
         }
         let nobody = tx.wait_for_consumer(Duration::ZERO);
         assert!(matches!(nobody, Err(Error::TimedOut)));
@@ -521,7 +524,8 @@ fn full_producers_are_told_ends() {
     }
 }
 
-/// Told by the handle, twice, before the set knows it: the set reports what the handle would say again.
+/// The handle reports the end twice before the set knows it: the set reports the end that the
+/// handle would report again.
 #[test]
 fn ends_told_before_watching_stand() {
     fn stands(bed: &mut Bed, key: Key) {
@@ -539,7 +543,7 @@ fn ends_told_before_watching_stand() {
         drop(tx);
         assert!(finished(rx.pop().unwrap_err()));
         assert!(finished(rx.try_pop().unwrap_err()));
-        // Another handle, or the same in another set, is told as the first.
+        // Another handle, or the same one in another set, gets the same report as the first.
         for _ in 0..2 {
             let key = bed.set.watch(&rx).unwrap();
             stands(&mut bed, key);
@@ -548,8 +552,8 @@ fn ends_told_before_watching_stand() {
         let (mut tx, rx) = heap(1);
         tx.push(1).unwrap();
         drop(rx);
-        assert!(finished(tx.push(2).unwrap_err().error));
-        assert!(finished(tx.push(2).unwrap_err().error));
+        assert!(finished(tx.push(2).unwrap_err().error()));
+        assert!(finished(tx.push(2).unwrap_err().error()));
         let key = bed.set.watch_room(&tx, 1).unwrap();
         stands(&mut bed, key);
         let (tx, mut rx) = bytes::channel(64).unwrap();
@@ -574,7 +578,8 @@ fn ends_told_before_watching_stand() {
     }
 }
 
-/// As above, and told by the handle after the set knew it, between two waits.
+/// The same as above, except that the handle reports the end after the set knew it, between two
+/// waits.
 #[test]
 fn ends_told_between_waits_stand() {
     for mut bed in Bed::both() {
@@ -591,7 +596,7 @@ fn ends_told_between_waits_stand() {
     }
 }
 
-/// Rooms of many consumers: that some of them left is not an end.
+/// Producers with many consumers: consumers that leave are not an end.
 #[test]
 fn producers_of_many_have_no_end() {
     for mut bed in Bed::both() {
@@ -607,7 +612,7 @@ fn producers_of_many_have_no_end() {
         bed.quiet();
         drop(gone);
         bed.quiet();
-        assert!(matches!(tx.try_push(3).unwrap_err().error, Error::Full));
+        assert_eq!(tx.try_push(3), Err(PushError::Full(3)));
         bed.quiet();
         assert_eq!(slow.pop().unwrap(), 1);
         assert_eq!(bed.ready(), [key]);
@@ -626,7 +631,7 @@ fn a_handle_that_is_dropped_leaves_the_set() {
         drop(rx);
         assert_eq!(bed.set.len(), before);
         assert!(!bed.set.unwatch(first));
-        // Nobody asks to be woken any more in the seat that somebody else has now.
+        // The bit of a seat that another consumer has now asks for no wake.
         let mut rx = channel.consumer().unwrap();
         tx.push(1).unwrap();
         assert_eq!(rx.pop().unwrap(), 1);
@@ -634,7 +639,8 @@ fn a_handle_that_is_dropped_leaves_the_set() {
         let stat = channel.stat().unwrap();
         assert!(stat.seats.iter().all(|seat| seat.wakes == 0), "{stat:?}");
         bed.set.watch(&rx).unwrap();
-        // While its owner sleeps, too: the last entry's drop does not wake it, another channel does.
+        // The same holds while the set's owner sleeps: the last entry's drop does not wake it,
+        // another channel does.
         let (mut other, kept) = heap(1);
         let key = bed.set.watch(&kept).unwrap();
         let woken = wakes_by_itself(&mut bed, || {
@@ -645,7 +651,7 @@ fn a_handle_that_is_dropped_leaves_the_set() {
     }
 }
 
-/// The handle's own sleep uses the same bit, and takes it back when it ends.
+/// The handle's own sleep uses the same bit, and clears it when it ends.
 #[test]
 fn a_handle_may_sleep_by_itself_between_waits_and_meanwhile() {
     for mut bed in Bed::both() {
@@ -662,7 +668,7 @@ fn a_handle_may_sleep_by_itself_between_waits_and_meanwhile() {
                     bed.ready()
                 }
                 _ => {
-                    // Nobody else polls for a handle that is in a set.
+                    // Only the set polls for a handle that is in it.
                     assert!(matches!(rx.arm(), Err(Error::InSet)));
                     wakes_by_itself(&mut bed, || tx.push(number).unwrap())
                 }
@@ -670,7 +676,8 @@ fn a_handle_may_sleep_by_itself_between_waits_and_meanwhile() {
             assert_eq!(woken, [key]);
             assert_eq!(rx.try_pop().unwrap(), number);
         }
-        // In another thread, while the set sleeps: the sleep that ends hands the bit back.
+        // In another thread, while the set sleeps, a handle's sleep that ends leaves the bit to the
+        // set.
         for number in 0..200 {
             thread::scope(|scope| {
                 let sleeper = scope.spawn(|| match rx.pop_timeout(Duration::from_micros(200)) {
@@ -689,7 +696,7 @@ fn a_handle_may_sleep_by_itself_between_waits_and_meanwhile() {
     }
 }
 
-/// The set does not take the bit of a handle that sleeps: that would be woken by nobody.
+/// The set does not take the bit of a handle that sleeps: nobody would wake that handle.
 #[test]
 fn a_sleeping_handle_keeps_its_wake() {
     for bed in Bed::both() {
@@ -702,7 +709,8 @@ fn a_sleeping_handle_keeps_its_wake() {
             let (turn, turns) = mpsc::channel();
             scope.spawn(move || turns.iter().for_each(|number| tx.push(number).unwrap()));
             for number in 0..3000 {
-                // Its end has the set ask anew, just when the next sleep begins.
+                // The end of the handle's sleep makes the set ask anew, just when the next sleep
+                // begins.
                 let timed_out = rx.pop_timeout(Duration::from_micros(1));
                 assert!(matches!(timed_out, Err(Error::TimedOut)));
                 turn.send(number).unwrap();
@@ -713,7 +721,7 @@ fn a_sleeping_handle_keeps_its_wake() {
     }
 }
 
-/// Nothing stays readable: not a pipe that was written, nor one that was hung up.
+/// No descriptor stays readable: not a pipe that was written, nor one that was hung up.
 #[test]
 fn an_idle_set_needs_next_to_no_processor() {
     let cpu = || {
@@ -744,7 +752,8 @@ fn an_idle_set_needs_next_to_no_processor() {
     assert!(used < Duration::from_millis(10), "{used:?} of 500 ms");
 }
 
-/// Two threads, a set each: one message in flight, in both directions, over channels chosen at random.
+/// Runs two threads with a set each: one message in flight, in both directions, over channels
+/// chosen at random.
 fn ping_pong(idle: usize, channels: usize, make: fn(usize) -> Ends) {
     const MESSAGES: u64 = 100_000;
     let (mut ours, mut theirs) = (Bed::new(idle), Bed::new(idle));
@@ -763,7 +772,7 @@ fn ping_pong(idle: usize, channels: usize, make: fn(usize) -> Ends) {
                 assert_eq!(there[channel(number)].try_pop().unwrap(), number);
                 back_tx[channel(number + 1)].try_push(number + 1).unwrap();
             }
-            // Kept to the end, which would be told of.
+            // These are kept to the end: their ends would be reported.
             back_tx
         });
         for number in (0..MESSAGES).step_by(2) {
@@ -784,7 +793,7 @@ fn one_message_in_flight_is_never_lost_on_pipes() {
     ping_pong(DOORBELLS, 5, memfd);
 }
 
-/// Fault 14: a write wakes only those who watch that channel.
+/// Fault 14: a write wakes only those that watch its channel.
 #[test]
 fn a_write_that_nobody_watches_wakes_nobody() {
     for mut bed in Bed::both() {
@@ -805,13 +814,13 @@ fn a_write_that_nobody_watches_wakes_nobody() {
             until_asleep(&slept);
             for number in 0..1000 {
                 other.push(number).unwrap();
-                // On one processor it would not run otherwise.
+                // On one processor the other thread would not run otherwise.
                 thread::yield_now();
             }
             watched.push(7).unwrap();
             assert_eq!(waiter.join().unwrap(), [key]);
         });
-        // Once, and some for locks that the program takes; not for each write.
+        // It wakes once, and sometimes for locks that the program takes, but not for each write.
         assert!(woken.load(Ordering::Acquire) < 10, "{woken:?}");
         assert_eq!(rx.try_pop().unwrap(), 7);
         (0..1000).for_each(|number| assert_eq!(unwatched.try_pop().unwrap(), number));
@@ -830,7 +839,7 @@ fn a_write_that_nobody_watches_wakes_nobody() {
     assert_eq!(wakes(channel.stat().unwrap()), 0);
 }
 
-/// How often this thread has slept.
+/// Returns how often this thread has slept.
 fn sleeps() -> u64 {
     // SAFETY: a structure of integers.
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
@@ -846,7 +855,7 @@ fn what_a_killed_publisher_did_not_ring_for_is_found() {
     let channel = memory.format(&quick).unwrap();
     let (_tx, mut rx) = (channel.producer().unwrap(), channel.consumer().unwrap());
     let mut bed = Bed::new(0);
-    // It sleeps for ever, until an entry comes that wants to be looked at.
+    // It sleeps for ever, until an entry comes that needs checks.
     let members = bed.set.members();
     let mut key = None;
     let woken = wakes_by_itself(&mut bed, || {
@@ -854,7 +863,7 @@ fn what_a_killed_publisher_did_not_ring_for_is_found() {
         while memory.control(640).load(Ordering::Relaxed) & 1 == 0 {
             thread::yield_now();
         }
-        // Its store was seen, its ring was not to be: slot 0, then the tail.
+        // The publisher's store is seen, but it does not notify: slot 0, then the tail.
         memory.set_data(0, 77);
         let tail = memory.position(&channel.geometry(), 0);
         tail.store(1, Ordering::Release);
@@ -863,13 +872,14 @@ fn what_a_killed_publisher_did_not_ring_for_is_found() {
     assert_eq!(rx.try_pop().unwrap(), 77);
 }
 
-/// Before a publisher that may not see the bit, and has not said yet that it fences, no sleep is long.
+/// A publisher may not see the bit, and has not yet said that it fences: before that no sleep is
+/// long.
 #[test]
 fn a_sleep_without_a_barrier_is_short_until_it_was_heard() {
     let builder = builder(4);
     let memory = Memory::of(&builder);
     drop(memory.format(&builder).unwrap());
-    // Of another kernel, which barriers do not reach.
+    // The publisher runs under another kernel, which barriers do not reach.
     memory.control(112).store(1, Ordering::Relaxed);
     memory.reseal();
     let channel = memory.attach(&builder).unwrap();
@@ -882,7 +892,7 @@ fn a_sleep_without_a_barrier_is_short_until_it_was_heard() {
     let mut bed = Bed::new(0);
     let key = bed.set.watch(&rx).unwrap();
     let woken = wakes_by_itself(&mut bed, || {
-        // As a store that passed the load of the bit: nobody is rung for.
+        // This acts as a store that passed the load of the bit: nobody is notified.
         memory.set_data(0, 77);
         memory.position(&geometry, 0).store(1, Ordering::Release);
     });
@@ -905,7 +915,7 @@ fn impossible_words_are_ready_and_the_handle_says_corrupt() {
     assert_eq!(bed.ready(), [keys.1], "all of it is free");
     for (word, found) in [(tail, u64::MAX), (tail, 5), (head, 9), (head, u64::MAX)] {
         word.store(found, Ordering::Relaxed);
-        // Nobody rang: so not before everything is looked at.
+        // Nobody notified the set: it finds the message only once it looks at everything.
         let events = bed.set.wait_timeout(Duration::ZERO).unwrap();
         let ready: HashSet<_> = events.iter().map(|event| event.key).collect();
         assert_eq!(ready, HashSet::from([keys.0, keys.1]), "{found}");
@@ -949,7 +959,7 @@ fn borrowed_memory_is_refused_beyond_the_doorbells() {
     bed.set.watch(&one_more.1).unwrap();
     bed.grow(DOORBELLS);
     assert!(matches!(bed.set.watch(&rx), Err(Error::NoPipes)));
-    // As a passive one it needs none.
+    // A passive entry needs no pipe.
     let key = bed.set.watch_passive(&rx).unwrap();
     tx.push(2).unwrap();
     let found = bed.set.wait_timeout(Duration::ZERO).unwrap();

@@ -1,5 +1,5 @@
-//! Waiting calls between threads: deadlines, signals, wakes that mean nothing, strangers in the words,
-//! and what is left unsaid by a publisher that was killed.
+//! Checks waiting calls between threads: deadlines, signals, spurious wakes, hostile words, and the
+//! wake that a killed publisher left undone.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod memory;
@@ -8,11 +8,11 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use slipring::{End, Error, Wait, bytes, spsc};
+use slipring::{End, Error, PushError, Wait, bytes, spsc};
 
 use memory::Memory;
 
-/// So long that a lost wake is a test that does not end.
+/// A timeout so long that a lost wake is a test that does not end.
 const FOR_EVER: Duration = Duration::from_secs(3600);
 const AT_ONCE: Wait = Wait::Sleep {
     spin_for: Duration::ZERO,
@@ -24,8 +24,8 @@ fn sleepy(capacity: usize) -> spsc::Builder<u64> {
         .check_every(FOR_EVER)
 }
 
-/// The consumers' bell: waiters and doorbell, as FORMAT.md says.
-fn bell(memory: &Memory) -> (&AtomicU64, &AtomicU32) {
+/// Returns the consumers' wait cell: its waiters word and its doorbell, as FORMAT.md says.
+fn wait_cell(memory: &Memory) -> (&AtomicU64, &AtomicU32) {
     let doorbell = memory.control(640 + 16);
     // SAFETY: the first half of that word; everybody accesses it as 32 bits.
     let doorbell = unsafe { AtomicU32::from_ptr(doorbell.as_ptr().cast()) };
@@ -48,7 +48,7 @@ fn every_way_of_waiting_delivers_in_both_directions() {
             .check_every(FOR_EVER);
         let channel = builder.memfd().unwrap();
         let (mut tx, mut rx) = (channel.producer().unwrap(), channel.consumer().unwrap());
-        // A ring of one: who is ahead waits, in turn for room and for messages.
+        // The ring has one slot: the end that is ahead waits, in turn for room and for messages.
         let sender = thread::spawn(move || (0..5_000).for_each(|n| tx.push(n).unwrap()));
         (0..5_000).for_each(|n| assert_eq!(rx.pop().unwrap(), n));
         sender.join().unwrap();
@@ -74,13 +74,9 @@ fn a_timeout_may_be_nothing_past_short_or_longer_than_the_clock() {
         }
         tx.push(1).unwrap();
         let start = Instant::now();
-        let refused = tx.push_timeout(2, short).unwrap_err();
-        assert!(matches!(
-            (refused.value, refused.error),
-            (2, Error::TimedOut)
-        ));
+        assert_eq!(tx.push_timeout(2, short), Err(PushError::TimedOut(2)));
         assert!(start.elapsed() >= short);
-        // What is there is had without a look at the clock.
+        // A message that is there is taken without a look at the clock.
         assert_eq!(rx.pop_timeout(Duration::ZERO).unwrap(), 1);
         let sender = thread::spawn(move || tx.push_timeout(3, Duration::MAX).map(|()| tx));
         assert_eq!(rx.pop_timeout(Duration::MAX).unwrap(), 3);
@@ -98,7 +94,7 @@ fn signals_and_wakes_without_a_message_change_nothing() {
     // SAFETY: a handler that does nothing, without SA_RESTART, so that the sleep is interrupted.
     let old = unsafe { libc::signal(libc::SIGUSR1, nothing as *const () as libc::sighandler_t) };
     assert_ne!(old, libc::SIG_ERR);
-    let (waiters, doorbell) = bell(&memory);
+    let (waiters, doorbell) = wait_cell(&memory);
     let done = AtomicBool::new(false);
     let thread_id = AtomicU64::new(0);
     thread::scope(|scope| {
@@ -117,7 +113,7 @@ fn signals_and_wakes_without_a_message_change_nothing() {
                 let sent = unsafe { libc::pthread_kill(thread, libc::SIGUSR1) };
                 assert_eq!(sent, 0);
             } else {
-                // As a waker that was late, or a stranger, does.
+                // This imitates a late notifier, or a hostile peer.
                 doorbell.fetch_add(1, Ordering::Relaxed);
                 let flags = rustix::thread::futex::Flags::empty();
                 rustix::thread::futex::wake(doorbell, flags, 1).unwrap();
@@ -138,11 +134,11 @@ fn what_a_killed_publisher_did_not_ring_for_is_found() {
     let mut rx = channel.consumer().unwrap();
     tx.push(0).unwrap();
     assert_eq!(rx.pop().unwrap(), 0);
-    let (waiters, _) = bell(&memory);
+    let (waiters, _) = wait_cell(&memory);
     thread::scope(|scope| {
         let sleeper = scope.spawn(|| rx.pop().unwrap());
         until_asleep(waiters);
-        // Its store was seen, its ring was not to be: slot 1, then the tail.
+        // The publisher's store is seen, but it does not notify: slot 1, then the tail.
         memory.set_data(8, 77);
         memory
             .position(&channel.geometry(), 0)
@@ -162,12 +158,12 @@ fn strangers_in_the_waiting_words_cost_time_and_no_message() {
         let stranger = scope.spawn(|| {
             let mut word = 1_u64;
             while !done.load(Ordering::Relaxed) {
-                // Both bells: waiters, epoch, doorbell; and both sides' acknowledgements.
+                // Both wait cells: waiters, epoch, doorbell; and both sides' acknowledgements.
                 for offset in [512, 520, 640, 648] {
                     word = word.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ (word >> 29);
                     memory.control(offset).store(word, Ordering::Relaxed);
                 }
-                bell(&memory).1.store(word as u32, Ordering::Relaxed);
+                wait_cell(&memory).1.store(word as u32, Ordering::Relaxed);
                 thread::yield_now();
             }
         });
@@ -179,14 +175,14 @@ fn strangers_in_the_waiting_words_cost_time_and_no_message() {
     });
 }
 
-/// A bit that was cleared by somebody who did not ring is set again: what comes later is rung for.
+/// The waiter sets a bit again that a process cleared without notifying: later messages notify it.
 #[test]
 fn a_sleeper_whose_bit_was_stolen_asks_again() {
     let builder = sleepy(4).check_every(Duration::from_millis(1));
     let memory = Memory::of(&builder);
     let channel = memory.format(&builder).unwrap();
     let (_tx, mut rx) = (channel.producer().unwrap(), channel.consumer().unwrap());
-    let (waiters, _) = bell(&memory);
+    let (waiters, _) = wait_cell(&memory);
     thread::scope(|scope| {
         let sleeper = scope.spawn(move || rx.pop_timeout(Duration::from_millis(300)));
         for _ in 0..20 {
@@ -208,7 +204,7 @@ fn deadlines_hold_before_a_stranger_who_rings_all_the_time() {
     thread::scope(|scope| {
         let stranger = scope.spawn(|| {
             while !done.load(Ordering::Relaxed) {
-                bell(&memory).1.fetch_add(1, Ordering::Relaxed);
+                wait_cell(&memory).1.fetch_add(1, Ordering::Relaxed);
             }
         });
         for _ in 0..20 {
@@ -258,8 +254,8 @@ fn an_idle_sleeper_needs_next_to_no_processor() {
     assert!(used < Duration::from_millis(40), "{used:?} of 2 s");
 }
 
-/// After a second in vain a sleeper goes over to its pipe: it is woken there as well, and the
-/// handle leaves no bit behind that would cost the other side a call for each message.
+/// After a second in vain a waiter goes over to its pipe: it is woken there as well. The handle
+/// leaves no bit behind that would cost the other side a call for each message.
 #[test]
 fn a_long_sleep_ends_with_the_message_that_it_waited_for() {
     let channel = spsc::Builder::<u64>::new(1).wait(AT_ONCE).memfd().unwrap();
@@ -270,7 +266,7 @@ fn a_long_sleep_ends_with_the_message_that_it_waited_for() {
             assert_eq!(rx.pop().unwrap(), 7);
             rx
         });
-        // It gives a sign of life 250 times a second at first, then once.
+        // It updates its heartbeat 250 times a second at first, then once.
         let (mut before, mut rests) = (0, 0);
         while rests < 2 {
             let now = seat(1).heartbeat_age.unwrap();

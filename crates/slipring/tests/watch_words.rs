@@ -1,14 +1,14 @@
-//! Who watches meets any words at all: it says `Corrupt`, and neither panics nor hangs nor leaves the data.
+//! A watcher meets arbitrary words: it returns `Corrupt`, and neither panics nor hangs nor leaves
+//! the data.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use slipring::broadcast::{Seek, WhenFull};
 use slipring::{Error, Geometry};
-use slipring_core::Error as Core;
-use slipring_core::broadcast::Watcher;
 use slipring_core::layout::{Kind, SeatLine};
 use slipring_core::mem::Watched;
+use slipring_core::proto::broadcast::Watcher;
 use slipring_core::seat::Peer;
 
 fn geometry(when_full: WhenFull, capacity: u64, slot_size: u64) -> Geometry {
@@ -35,23 +35,29 @@ fn a_watcher_goes_on_beyond_where_nobody_begins() {
     for when_full in [WhenFull::Wait, WhenFull::Overwrite] {
         let shape = geometry(when_full, 2, 8);
         let (data, line, notes) = (words(&shape), SeatLine::default(), SeatLine::default());
-        let [tail, gate] = [last, last + 2].map(AtomicU64::new);
+        let [tail, write_limit] = [last, last + 2].map(AtomicU64::new);
         let begin = |seek| {
             let slots = Watched::new(&data, &shape).unwrap();
-            Watcher::new(&tail, &gate, slots, Peer::producer(&line, &notes), seek)
+            Watcher::new(
+                &tail,
+                &write_limit,
+                slots,
+                Peer::producer(&line, &notes),
+                seek,
+            )
         };
         let mut watcher = begin(Seek::Newest).unwrap();
         tail.store(last + 2, Ordering::Relaxed);
         for number in [last, last + 1] {
             assert_eq!(watcher.try_next(&mut [0; 8]), Ok(number));
         }
-        // Overtaken, too.
-        [&tail, &gate]
+        // The watcher is overtaken, too.
+        [&tail, &write_limit]
             .iter()
             .for_each(|word| word.store(last + 8, Ordering::Relaxed));
         let told = watcher.try_next(&mut [0; 8]);
-        assert!(matches!(told, Err(Core::Lagged(4..))), "{told:?}");
-        assert!(matches!(begin(Seek::Newest), Err(Core::Corrupt(_))));
+        assert!(matches!(told, Err(Error::Lagged(4..))), "{told:?}");
+        assert!(matches!(begin(Seek::Newest), Err(Error::Corrupt(_))));
     }
 }
 
@@ -75,11 +81,11 @@ fn any_words_at_all_do_no_harm() {
         let when_full = [WhenFull::Wait, WhenFull::Overwrite][round % 2];
         let shape = geometry(when_full, [2, 8][round / 2 % 2], 8);
         let data = words(&shape);
-        let (tail, gate, line) = (AtomicU64::new(0), AtomicU64::new(0), SeatLine::default());
+        let (tail, write_limit, line) = (AtomicU64::new(0), AtomicU64::new(0), SeatLine::default());
         let notes = SeatLine::default();
         let base = if round % 3 == 0 { any(0) / 2 } else { 0 };
         let mut scribble = || {
-            for word in data.iter().chain([&tail, &gate]) {
+            for word in data.iter().chain([&tail, &write_limit]) {
                 word.store(any(base), Ordering::Relaxed);
             }
             if any(0) == 7 {
@@ -90,12 +96,12 @@ fn any_words_at_all_do_no_harm() {
         let slots = Watched::new(&data, &shape).unwrap();
         let peer = Peer::producer(&line, &notes);
         let seek = [Seek::Oldest, Seek::Newest, Seek::To(base + 3)][round % 3];
-        let Ok(mut watcher) = Watcher::new(&tail, &gate, slots, peer, seek) else {
+        let Ok(mut watcher) = Watcher::new(&tail, &write_limit, slots, peer, seek) else {
             continue;
         };
         for _ in 0..8 {
             let before = watcher.position();
-            match watcher.try_next(&mut [0; 8]).map_err(Error::from) {
+            match watcher.try_next(&mut [0; 8]) {
                 Ok(number) => {
                     came += 1;
                     assert_eq!((number, watcher.position()), (before, before + 1));
@@ -118,7 +124,7 @@ fn any_words_at_all_do_no_harm() {
     );
 }
 
-/// Slots of a channel that waits lie side by side, on no word's boundary in particular.
+/// Slots of a channel that waits lie side by side, without alignment to words.
 #[test]
 fn payloads_of_any_size_are_copied_to_the_byte() {
     for size in 1..40 {

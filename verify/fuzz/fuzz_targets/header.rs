@@ -1,4 +1,4 @@
-//! Attach to a channel of which any words were changed: see `memory/header.rs`.
+//! Attaches to a channel in which arbitrary words were changed: see `memory/header.rs`.
 #![no_main]
 
 #[path = "../../../crates/slipring/tests/memory/mod.rs"]

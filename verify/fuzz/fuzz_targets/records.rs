@@ -1,5 +1,5 @@
-//! Any words at any time while both ends of a `bytes` channel are in use: positions, seats, lengths
-//! and payloads change under live handles.
+//! Changes arbitrary words at any time while both ends of a `bytes` channel are in use: positions,
+//! seats, lengths and payloads change under live handles.
 #![no_main]
 
 #[path = "../../../crates/slipring/tests/memory/mod.rs"]
@@ -16,7 +16,7 @@ use memory::calls::{is_typed, use_bytes};
 
 #[derive(Arbitrary, Debug)]
 enum Step {
-    /// The producer's or the consumer's position, moved by so much or set to it.
+    /// Moves the producer's or the consumer's position by this amount, or sets it to that.
     Position(bool, bool, u64),
     Seat(u8, u64),
     Data(u8, u64),

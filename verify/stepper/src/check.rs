@@ -1,17 +1,18 @@
-//! What must be true of a channel whose holder was killed: who is left goes on at once, nothing that was
-//! committed is lost, torn or out of order, and every slot is still there.
+//! Checks a channel whose holder was killed. The ends that are left go on at once. No committed
+//! message is lost, torn or out of order, and every slot is still there.
 //!
-//! Where every consumer sees each message: all of them find the same, who comes anew finds it unbroken up to
-//! the end, and nobody is waited for who died.
+//! Where every consumer receives each message, all of them find the same. A consumer that comes
+//! anew finds the messages unbroken up to the end, and the producer does not wait for a dead
+//! consumer.
 //!
-//! Each image is put into a fresh channel, beside peers that have done all that the live ones had done.
-//! The locks of the dead are free there, as the kernel leaves them.
+//! Each image is put into a fresh channel, beside peers that have done all that the live ones had
+//! done. The locks of the dead are free there, as the kernel leaves them.
 
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use slipring::End as Ending;
-use slipring_core::layout::{BELLS, LINE, MEMBERS, SEATS};
+use slipring_core::layout::{GATING_SET, LINE, SEATS, WAIT_CELLS};
 use slipring_core::wait::FENCED;
 
 use crate::image::{Image, Window};
@@ -20,16 +21,17 @@ use crate::kinds::{
 };
 use crate::trace::Victim;
 
-/// Nobody waits so long who is not blocked: at least a hundred times what a death takes to be noticed.
+/// An end that is not blocked never waits this long: at least a hundred times as long as a death
+/// takes to be noticed.
 const LONG: Duration = Duration::from_secs(20);
 
-/// A channel as it was when the operation began, but for the victim, whose seat is free.
+/// A channel as it was when the operation began, except for the victim, whose seat is free.
 pub(crate) struct Stage {
     pub(crate) memory: Box<dyn Memory>,
     pub(crate) window: Window,
-    /// Nobody if the victim is one.
+    /// The producer, or `None` if it is the victim.
     pub(crate) tx: Option<Box<dyn Producer>>,
-    /// But for the victim, if it is one.
+    /// The consumers, except for the victim.
     pub(crate) readers: Readers,
 }
 
@@ -39,8 +41,8 @@ enum End {
 }
 
 impl Stage {
-    /// Sets it, with this skew if one is given: role words must lie where the image has them. `armed`: the
-    /// end that stays has asked for a wake by the one that goes.
+    /// Sets the stage, with this skew if one is given: role words must lie where the image has
+    /// them. If `armed`, the end that stays has asked the leaving end to wake it.
     pub(crate) fn set(
         kind: &Kind,
         operation: &Operation,
@@ -48,7 +50,7 @@ impl Stage {
         armed: bool,
     ) -> Result<Stage, String> {
         let mut memory = kind.maker.memfd()?;
-        // Each channel has another one than the last, of a few.
+        // Successive channels differ in their skew, and there are only a few of them.
         for _ in 0..16 {
             if skew.is_none_or(|skew| memory.geometry().skew == skew) {
                 break;
@@ -73,11 +75,12 @@ impl Stage {
             }
         }
         if let Some(dead) = dead {
-            // In the seat behind the others: held by nobody, and still waited for.
+            // The dead consumer is in the seat behind the others: nobody holds the seat, and the
+            // producer still waits for it.
             let line = SEATS + (1 + readers.len()) * LINE;
             let alive = window.look();
             dead.abort();
-            for word in [MEMBERS, line] {
+            for word in [GATING_SET, line] {
                 window.set(0, word, alive.word(word));
             }
         }
@@ -102,7 +105,7 @@ impl Stage {
         Ok(stage)
     }
 
-    /// Whoever the victim would wake asks for it.
+    /// Arms the end that the victim would wake.
     fn arm(&mut self) -> Result<(), String> {
         match &mut self.tx {
             Some(tx) => tx.arm(),
@@ -110,8 +113,8 @@ impl Stage {
         }
     }
 
-    /// Starts the process that does `what`, on a stage that was set for `operation`: stopped where it
-    /// begins. If it is to wait, for so long.
+    /// Starts the process that does `what`, on a stage that was set for `operation`. The process is
+    /// stopped where it begins. If it has to wait, it waits for `patience`.
     pub(crate) fn victim(
         &mut self,
         kind: &Kind,
@@ -142,7 +145,7 @@ impl Stage {
         Ok(victim)
     }
 
-    /// The stage at the instant of an image.
+    /// Returns the stage at the instant of an image.
     pub(crate) fn at(
         kind: &Kind,
         operation: &Operation,
@@ -155,14 +158,14 @@ impl Stage {
     }
 }
 
-/// Whether an image tells of a producer that finished, and not of its successor: its end must be told,
-/// once, whatever becomes of successors.
+/// Returns `true` if the image holds a producer that finished, and not its successor. Consumers
+/// must learn of that end once, whatever becomes of successors.
 pub(crate) fn finished(image: &Image) -> bool {
     image.word(SEATS) & 0xff == 2
 }
 
-/// Everything that is checked of one image. `finished`: whether the producer had, before it, or a
-/// successor, was killed.
+/// Checks everything about one image. `finished` says that the producer had finished before it, or
+/// before a successor was killed.
 pub(crate) fn image(
     kind: &Kind,
     operation: &Operation,
@@ -215,7 +218,7 @@ fn survivors_first(
         return traffic(kind, &window, &mut *tx, &mut readers);
     };
     if kind.flow == Flow::Taken {
-        // It is told when the channel is full, and not before.
+        // The producer learns of the death when the channel is full, and not before.
         let mut pushed = 0;
         while tx.push(FRESH + pushed, LONG).is_ok() {
             pushed += 1;
@@ -233,7 +236,8 @@ fn survivors_first(
         }
         return traffic(kind, &window, &mut *tx, &mut vec![rx]);
     }
-    // Nothing is lost to those who live, and who died is waited for no longer than it takes to notice.
+    // Live consumers lose nothing, and the producer waits for a dead one only until it notices the
+    // death.
     let mut tail = None;
     for rx in &mut readers {
         let run = take(&mut **rx, 1000)?;
@@ -299,7 +303,7 @@ fn nobody_left(
     readers.into_iter().for_each(Consumer::abort);
     tx.into_iter().for_each(Producer::abort);
     window.put(&image);
-    // Of many consumers' seats one is taken anew: the others' places are left to the producer.
+    // One of many consumers' seats is taken anew: the other places are left to the producer.
     let (mut readers, mut tx) = (vec![memory.consumer()?], memory.producer()?);
     follow(
         kind,
@@ -312,8 +316,9 @@ fn nobody_left(
     traffic(kind, &window, &mut *tx, &mut readers)
 }
 
-/// The consumers leave, a successor goes on, and who comes then finds nothing but whole messages up to its: what
-/// the dead one had begun to write is in nobody's way.
+/// Checks that a new consumer finds only whole messages up to the successor's, after all consumers
+/// left and a successor went on. The message that the dead producer had begun to write does no
+/// harm.
 fn nobody_reads(operation: &Operation, stage: Stage) -> Result<(), String> {
     let Stage {
         memory,
@@ -339,7 +344,7 @@ fn nobody_reads(operation: &Operation, stage: Stage) -> Result<(), String> {
     }
 }
 
-/// One more consumer, where there may be one.
+/// Adds one more consumer, where the kind allows it.
 fn comes(kind: &Kind, memory: &dyn Memory) -> Result<Option<Box<dyn Consumer>>, String> {
     match kind.flow {
         Flow::Taken => Ok(None),
@@ -353,23 +358,24 @@ const FRESH: u64 = 1000;
 /// The most that an operation reserves.
 const RESERVED: u64 = 3;
 
-/// How a consumer came to be there.
+/// The way in which a consumer got its place.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Place {
-    /// It was there when the victim was killed, behind all that was passed.
+    /// It was there when the victim was killed, behind all passed messages.
     Stood,
-    /// It has come since, and begins at the oldest.
+    /// It has come since, and begins at the oldest message.
     Came,
 }
 
-/// What a consumer read, and how much it was told that it had lost.
+/// The messages that a consumer read, and the number of losses reported to it.
 #[derive(Debug, Default)]
 struct Run {
     lost: u64,
     numbers: Vec<u64>,
 }
 
-/// Whether it may find that. `tail` is where the others found the end, who find the same.
+/// Fails if the consumer may not find this run. `tail` is the end that the others found, and this
+/// one must find the same.
 fn allowed(
     kind: &Kind,
     operation: &Operation,
@@ -388,7 +394,7 @@ fn allowed(
             let stood = operation.passed + run.lost;
             let first = match (numbers.first(), place) {
                 (Some(first), Place::Came) => *first,
-                // All was given up: it came behind the last.
+                // The producer gave up all messages: the consumer came behind the last.
                 (None, Place::Came) => tail.unwrap_or(operation.passed + operation.before),
                 _ => stood,
             };
@@ -410,8 +416,8 @@ fn allowed(
     }
 }
 
-/// What was there comes first, in order, and the end of its producer if that finished; then what comes
-/// now.
+/// Checks that the old messages come first, in order, then the end of their producer if it
+/// finished, then the new messages.
 fn follow(
     kind: &Kind,
     operation: &Operation,
@@ -450,7 +456,7 @@ fn follow(
     Ok(())
 }
 
-/// All that is there, to the end of its producer, which must come.
+/// Takes all messages, to the end of their producer, which must come.
 fn drain(rx: &mut dyn Consumer) -> Result<(Run, Ending), String> {
     let mut run = Run::default();
     loop {
@@ -466,7 +472,7 @@ fn drain(rx: &mut dyn Consumer) -> Result<(Run, Ending), String> {
     }
 }
 
-/// At most so many.
+/// Takes at most `most` messages.
 fn take(rx: &mut dyn Consumer, most: u64) -> Result<Run, String> {
     let mut run = Run::default();
     while (run.numbers.len() as u64) < most {
@@ -479,7 +485,7 @@ fn take(rx: &mut dyn Consumer, most: u64) -> Result<Run, String> {
     Ok(run)
 }
 
-/// A message that all of them read.
+/// Passes a message that all consumers read.
 fn pass(number: u64, tx: &mut dyn Producer, readers: &mut Readers) -> Result<(), String> {
     tx.push(number, LONG)?;
     readers
@@ -494,8 +500,9 @@ fn read(number: u64, rx: &mut dyn Consumer) -> Result<(), String> {
     }
 }
 
-/// The channel works as ever, three times around: slots are conserved, and once all is done nobody is
-/// taken for asleep, who would cost the others a system call a message for ever, nor waited for who is gone.
+/// Checks that the channel works as ever, three times around. Slots are conserved. Once all is
+/// done, no waiter is taken for asleep (it would cost the others a system call a message for ever).
+/// The producer waits for no dead consumer.
 pub(crate) fn traffic(
     kind: &Kind,
     window: &Window,
@@ -518,16 +525,19 @@ pub(crate) fn traffic(
         return Err(format!("room for {room} of {}", kind.capacity));
     }
     let image = window.look();
-    let members = match kind.flow {
+    let gating_set = match kind.flow {
         Flow::Seen => readers.len() as u32,
         Flow::Taken | Flow::Overtaken => 0,
     };
-    if image.word(MEMBERS).count_ones() != members {
-        return Err(format!("members {:x}, of {members}", image.word(MEMBERS)));
+    if image.word(GATING_SET).count_ones() != gating_set {
+        return Err(format!(
+            "gating_set {:x}, of {gating_set}",
+            image.word(GATING_SET)
+        ));
     }
-    // Where there are several consumers, nobody knows which of them has no barrier: that stays.
+    // With several consumers, nobody knows which of them has no barrier: that flag stays.
     let stays = if kind.readers > 1 { FENCED } else { 0 };
-    match [0, 1].map(|side| image.word(BELLS + side * LINE)) {
+    match [0, 1].map(|side| image.word(WAIT_CELLS + side * LINE)) {
         [0, consumers] if consumers & !stays == 0 => Ok(()),
         waiters => Err(format!(
             "nobody waits, and the waiters words are {waiters:x?}"

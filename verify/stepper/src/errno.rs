@@ -1,7 +1,8 @@
-//! Every system call of every operation fails, one at a time, with each error that a full machine gives:
-//! the operation says so in a typed error or does without, leaks nothing, and leaves a channel that works.
+//! Makes every system call of every operation fail, one at a time, with each error that a full
+//! machine gives. The operation returns a typed error or does without the call. It leaks nothing,
+//! and leaves a channel that works.
 //!
-//! The calls are made to fail by ptrace (they are never entered), so it does not matter who makes them.
+//! ptrace makes the calls fail (they are never entered), so the caller does not matter.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use crate::kinds::{self, Kind, Operation};
 use crate::trace::Inject;
 use crate::{Args, handover, names};
 
-/// What is injected: too many files, no memory, no space, a signal, no permission.
+/// The injected errors: too many files, no memory, no space, a signal, no permission.
 const ERRNOS: [i32; 5] = [
     libc::EMFILE,
     libc::ENOMEM,
@@ -20,9 +21,9 @@ const ERRNOS: [i32; 5] = [
     libc::EPERM,
 ];
 
-/// Calls that cannot fail so, or that are not the operation's: a descriptor that is not closed, or memory
-/// that is not unmapped, would be the injector's leak; the rest are those by which a victim says where it
-/// is, and the heap's, whose failure ends a Rust program anywhere.
+/// Calls that cannot fail so, or that are not the operation's. A descriptor that is not closed, or
+/// memory that is not unmapped, would be the injector's leak. With some of the rest a victim says
+/// where it is. Others are the heap's, whose failure ends a Rust program anywhere.
 const SPARED: [i64; 9] = [
     libc::SYS_close,
     libc::SYS_munmap,
@@ -35,23 +36,24 @@ const SPARED: [i64; 9] = [
     libc::SYS_sigaltstack,
 ];
 
-/// No operation makes so many calls but one that sleeps, whose later ones repeat the earlier.
+/// No operation makes this many calls. A sleeping operation does, but its later calls repeat the
+/// earlier.
 const MOST: u64 = 100;
 
-/// How long an operation waits: for a few looks at its peer.
+/// An operation waits this long, for a few looks at its peer.
 const PARK: Duration = Duration::from_millis(20);
 
-/// What was done.
+/// The counts of a row.
 #[derive(Default)]
 struct Figures {
     calls: u64,
     faults: u64,
-    /// How many ended in an error; the others did without.
+    /// The number of faults that ended in an error; the operation did without the other calls.
     errors: u64,
 }
 
 impl Figures {
-    /// Prints a line of the table; `false` if it tells of a failure.
+    /// Prints a line of the table; returns `false` if it reports a failure.
     fn add(&mut self, name: &str, found: Result<Figures, String>) -> bool {
         match found {
             Ok(Figures {
@@ -76,7 +78,7 @@ impl Figures {
     fn count(&mut self, said: &str) -> Result<(), String> {
         self.faults += 1;
         match said.strip_prefix("error ") {
-            // Not slipring's error but the operation's own: it did what it must not.
+            // This is not slipring's error but the operation's own: it did a forbidden thing.
             Some(error) if error.starts_with("expected") => Err(said.to_string()),
             Some(_) => {
                 self.errors += 1;
@@ -88,7 +90,7 @@ impl Figures {
     }
 }
 
-/// All operations of the kinds asked for.
+/// Runs all operations of the chosen kinds.
 pub(crate) fn main(args: &Args) -> ExitCode {
     println!("| kind | operation | system calls | faults injected | of these an error |");
     println!("|---|---|---|---|---|");
@@ -124,7 +126,7 @@ pub(crate) fn main(args: &Args) -> ExitCode {
     ExitCode::from(u8::from(failed))
 }
 
-/// Each call, with each error, until there is no such call.
+/// Makes each call fail with each error, until there is no such call.
 fn all_of(
     mut inject: impl FnMut(u64, i32) -> Result<Option<String>, String>,
 ) -> Result<Figures, String> {
@@ -142,7 +144,7 @@ fn all_of(
     Ok(figures)
 }
 
-/// One fault in an operation of a kind: what the victim said.
+/// Injects one fault into an operation of a kind, and returns the victim's message.
 fn one(kind: &Kind, operation: &Operation, at: u64, errno: i32) -> Result<Option<String>, String> {
     let mut stage = Stage::set(kind, operation, None, false)?;
     let skew = stage.memory.geometry().skew;

@@ -1,20 +1,22 @@
-//! Every word of control that is in use: each of its bits flipped, and the values at which arithmetic breaks.
+//! Changes every control word that is in use: flips each of its bits, and sets the values at which
+//! arithmetic breaks.
 //!
-//! Told at rest, as in `hostile`, and each lie twice: to those who sit there already, and to those who sit down after
-//! it. A changed header is told to those who attach, who refuse it, each.
+//! The words change at rest, as in `hostile`. Each lie is told twice: to ends that already hold
+//! their seats, and to ends that take their seats after it. A changed header is shown to attaching
+//! processes, each of which refuses it.
 
 use std::collections::BTreeSet;
 use std::process::ExitCode;
 
 use slipring::Geometry;
-use slipring_core::layout::{BELLS, LINE, MEMBERS, SEATS};
+use slipring_core::layout::{GATING_SET, LINE, SEATS, WAIT_CELLS};
 
 use crate::Args;
 use crate::hostile::{self, Answer, Lie, Place, Rest, Whom};
 use crate::kinds::Kind;
 
-/// The words of a bell, of a seat's line, and of what stands on a role page behind its position (where the gate
-/// follows on a line of its own).
+/// The numbers of words in a wait cell, in a seat's line, and on a role page behind its position.
+/// (The write limit follows there on a line of its own.)
 const BELL: usize = 3;
 const SEAT: usize = 9;
 const COUNTERS: usize = 8;
@@ -38,13 +40,14 @@ fn tell_all(kind: &Kind, place: Place) -> Result<String, String> {
                 offset,
                 value,
             };
-            // Nobody looks at a header again.
-            let to: &[Whom] = match offset < BELLS {
+            // Ends do not look at a header again.
+            let to: &[Whom] = match offset < WAIT_CELLS {
                 true => &[Whom::Attaching],
                 false => &[Whom::There, Whom::Sitting],
             };
             for whom in to.iter().copied() {
-                // Each operation of one side meets each of the other, and each word many of them.
+                // Each operation of one side meets each of the other, and each word meets many of
+                // them.
                 let also = [told / 2, told / 2 + offset / 8];
                 let answer = rest.tell(&lie, whom, also);
                 let answer = answer.map_err(|error| format!("lie {told} {error}"))?;
@@ -59,14 +62,15 @@ fn tell_all(kind: &Kind, place: Place) -> Result<String, String> {
     Ok(format!("{} | {told} | {errors}", words.len()))
 }
 
-/// Where the words of control lie that some kind uses: all others are zero, and nobody looks at them.
+/// Returns the offsets of the control words that some kind uses. All other words are zero, and no
+/// end looks at them.
 fn in_use(geometry: &Geometry) -> Vec<usize> {
     let words = |from: usize, count: usize| (from..from + 8 * count).step_by(8);
-    let mut used: Vec<usize> = words(0, BELLS / 8).collect();
-    for bell in [BELLS, BELLS + LINE] {
+    let mut used: Vec<usize> = words(0, WAIT_CELLS / 8).collect();
+    for bell in [WAIT_CELLS, WAIT_CELLS + LINE] {
         used.extend(words(bell, BELL));
     }
-    used.push(MEMBERS);
+    used.push(GATING_SET);
     for seat in 0..geometry.seats() {
         used.extend(words(SEATS + seat * LINE, SEAT));
         let page = geometry.role_offset(seat);
@@ -76,7 +80,7 @@ fn in_use(geometry: &Geometry) -> Vec<usize> {
     used
 }
 
-/// All that a word is made.
+/// Returns all values to which a word is set.
 fn values(old: u64, capacity: u64) -> BTreeSet<u64> {
     let flipped = (0..64).map(|bit| old ^ 1 << bit);
     let edges = [0, 1, 1 << 31, 1 << 63, u64::MAX - 1, u64::MAX];

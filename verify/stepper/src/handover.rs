@@ -1,9 +1,9 @@
-//! Channels handed over: a kill of the giver or of the receiver leaves the other with a whole channel or a
-//! typed error, and those who use the channel never notice.
+//! Hands channels over, and kills the giver or the receiver. The other is left with a whole channel
+//! or a typed error. The users of the channel never notice.
 //!
-//! The victim is stepped; what others can see of it is the channel's memory, and how many bytes wait in the
-//! socket. At each new state of these it is killed, and what is left is examined; then another victim goes on
-//! to the next.
+//! The victim is stepped. Others can see the channel's memory, and the number of bytes that wait in
+//! the socket. At each new state of these the victim is killed, and the rest is examined. Then
+//! another victim goes on to the next state.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -14,7 +14,7 @@ use crate::image::{Image, Window};
 use crate::kinds::{self, Kind, Memory, Producer, Readers};
 use crate::trace::{self, Inject, Victim};
 
-/// What the victim does.
+/// The operations of the victim.
 pub(crate) const OPERATIONS: [&str; 2] = ["send", "receive"];
 
 /// A channel in use, and a socket of which the victim has one end.
@@ -26,7 +26,7 @@ struct Scene<'k> {
     tx: Box<dyn Producer>,
     readers: Readers,
     ours: UnixStream,
-    /// The victim's end, kept open to look into until it is killed.
+    /// The victim's end, kept open to look into until the victim is killed.
     theirs: UnixStream,
 }
 
@@ -63,13 +63,13 @@ impl<'k> Scene<'k> {
         Ok((scene, victim))
     }
 
-    /// What others can see.
+    /// Returns the state that others can see.
     fn state(&self) -> Result<(Image, u64, u64), String> {
         let (ours, theirs) = (waiting(&self.ours)?, waiting(&self.theirs)?);
         Ok((self.window.look(), ours, theirs))
     }
 
-    /// After the victim's death.
+    /// Checks the channel and the socket after the victim's death.
     fn examine(self) -> Result<(), String> {
         let Scene {
             kind,
@@ -82,7 +82,7 @@ impl<'k> Scene<'k> {
             theirs,
         } = self;
         drop(theirs);
-        // Who was to be given the channel has it, and it is that one; or is told that nothing came.
+        // The receiver has the right channel, or learns that none came.
         if name == "send" {
             match kind.maker.receive(ours.as_fd()) {
                 Ok(channel) if same(&*channel) => {}
@@ -91,7 +91,7 @@ impl<'k> Scene<'k> {
                 Err(error) => return Err(error),
             }
         }
-        // And may be given it by another.
+        // Another process can still give the channel to it.
         let (ours, theirs) = UnixStream::pair().map_err(words)?;
         memory.hand_over(theirs.as_fd())?;
         let given = kind.maker.receive(ours.as_fd())?;
@@ -102,18 +102,18 @@ impl<'k> Scene<'k> {
     }
 }
 
-/// Whether a channel is the one that is in use here: its producer's seat is taken, by us.
+/// Returns `true` if the channel is the one in use here: we hold its producer's seat.
 fn same(channel: &dyn Memory) -> bool {
     let taken = |error: String| error.contains(&std::process::id().to_string());
     channel.producer().is_err_and(taken)
 }
 
-/// How many bytes may be read from a socket.
+/// Returns the number of bytes that may be read from a socket.
 fn waiting(socket: &UnixStream) -> Result<u64, String> {
     rustix::io::ioctl_fionread(socket).map_err(words)
 }
 
-/// Steps one operation: how many instructions, and how many states.
+/// Steps one operation, and returns the numbers of instructions and of states.
 pub(crate) fn run(kind: &Kind, name: &'static str) -> Result<(u64, u64), String> {
     for states in 0.. {
         let (scene, mut victim) = Scene::set(kind, name)?;
@@ -126,7 +126,7 @@ pub(crate) fn run(kind: &Kind, name: &'static str) -> Result<(u64, u64), String>
             }
         }
         if seen.len() <= states {
-            // It came to its end, having gone through all of them.
+            // The victim came to its end, having gone through all states.
             victim.finish()?;
             scene.examine()?;
             return Ok((instructions, states as u64));
@@ -138,8 +138,8 @@ pub(crate) fn run(kind: &Kind, name: &'static str) -> Result<(u64, u64), String>
     Err("there is always another state".into())
 }
 
-/// Makes system call number `at` of an operation fail: what the victim said then, and all is well with the
-/// others. Nothing if there is no such call.
+/// Makes system call number `at` of an operation fail, checks the other processes, and returns the
+/// victim's message. Returns `None` if there is no such call.
 pub(crate) fn inject(
     kind: &Kind,
     name: &'static str,
@@ -157,7 +157,7 @@ pub(crate) fn inject(
     Ok(Some(said))
 }
 
-/// In the victim.
+/// Runs in the victim.
 pub(crate) fn victim(name: &str, kind: &str, passed: &str) -> Result<(), String> {
     let kinds = kinds::all();
     let kind = kinds.iter().find(|candidate| candidate.name == kind);

@@ -1,4 +1,5 @@
-//! The honest parties of a live run: processes that pass messages for ever by timed calls, whatever they meet.
+//! The honest workers of a live run: processes that pass messages for ever by timed calls, whatever
+//! they meet.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -11,10 +12,10 @@ use crate::hostile::{LATE, Place};
 use crate::kinds::{self, Flow, Kind};
 use crate::walls::{Flush, Walled};
 
-/// A timed call waits so long.
+/// The duration of a timed call.
 pub(crate) const SHORT: Duration = Duration::from_millis(2);
 
-/// After so many calls in vain a party takes its seat anew.
+/// A worker takes its seat anew after this many calls in vain.
 const VAIN: u32 = 10;
 
 /// An honest process.
@@ -66,14 +67,14 @@ impl Honest {
         }
     }
 
-    /// How many messages it has passed.
+    /// Returns the number of messages that the process has passed.
     pub(crate) fn passed(&mut self) -> Result<u64, String> {
         let line = self.says()?;
         let number = line.split(' ').next().and_then(|word| word.parse().ok());
         number.ok_or_else(|| format!("an honest process said: {line}"))
     }
 
-    /// How many messages it has passed, and the last error that it met.
+    /// Returns the number of passed messages, and the last error that the process met.
     pub(crate) fn says(&mut self) -> Result<String, String> {
         let fail = |error: std::io::Error| format!("an honest process does not answer: {error}");
         self.asks.write_all(b"?").map_err(fail)?;
@@ -90,7 +91,8 @@ impl Drop for Honest {
     }
 }
 
-/// In the honest process: passes messages for ever, whatever it meets, and says how many when asked.
+/// Runs in the honest process: passes messages for ever, whatever it meets, and reports their
+/// number when asked.
 pub(crate) fn act(role: &str, kind: &str, place: &str, passed: &str) -> Result<(), String> {
     let kinds = kinds::all();
     let kind = kinds.iter().find(|candidate| candidate.name == kind);
@@ -130,9 +132,9 @@ pub(crate) fn act(role: &str, kind: &str, place: &str, passed: &str) -> Result<(
     };
     let mut number = 0;
     loop {
-        // As long as a lie stands that keeps the seat from being taken, there is nothing to do. Who waits
-        // in vain for long sits down anew: a handle keeps its own position to itself, and a lie about it
-        // in memory can leave one side full and the other empty.
+        // While a lie keeps the seat from being taken, there is nothing to do. A worker that waits
+        // in vain for long takes its seat anew. A handle keeps its own position to itself, and a
+        // lie about it in memory can leave one side full and the other empty.
         let mut one = || -> Result<(), String> {
             let timed = |begun: Instant| match begun.elapsed() {
                 late if late > LATE => std::process::exit(3),
@@ -148,7 +150,7 @@ pub(crate) fn act(role: &str, kind: &str, place: &str, passed: &str) -> Result<(
                         Ok(()) => {
                             (number, vain) = (number + 1, 0);
                             if kind.flow == Flow::Overtaken {
-                                // Else nobody ever reads one of its few slots.
+                                // Without this nobody ever reads one of its few slots.
                                 std::thread::yield_now();
                             }
                         }
@@ -171,7 +173,7 @@ pub(crate) fn act(role: &str, kind: &str, place: &str, passed: &str) -> Result<(
                     Ok(kinds::Given::Lost(_)) => {}
                     Ok(_) if vain == VAIN => return Err("nothing came".into()),
                     Err(error) if error.contains("corrupt") || vain == VAIN => return Err(error),
-                    // Nothing; or a message that was scribbled on: it is gone.
+                    // Either no message came, or it was scribbled on and is gone.
                     _ => vain += 1,
                 }
             }

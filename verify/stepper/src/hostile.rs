@@ -1,18 +1,18 @@
-//! A peer that lies: any word of a channel's memory, control and data, set to anything.
+//! Imitates a peer that lies: sets any word of a channel's memory, control and data, to anything.
 //!
-//! *At rest*: a word is changed, then whoever is there, and whoever comes, does all that it can. *Live*: words
-//! are changed while two honest processes pass messages; after every so many the memory is made whole, and
-//! messages must pass again.
+//! *At rest*: a word is changed, then the present ends and the new ones do all that they can.
+//! *Live*: words are changed while two honest processes pass messages. At intervals the memory is
+//! made whole, and messages must pass again.
 //!
-//! Honest parties answer with messages or typed errors: a panic, a signal, or a timed call that does not
-//! end ends this program.
+//! Honest workers answer with messages or typed errors. A panic, a signal, or a timed call that
+//! does not end, ends this program.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use slipring::Geometry;
-use slipring_core::layout::{BELLS, LINE, MEMBERS};
+use slipring_core::layout::{GATING_SET, LINE, WAIT_CELLS};
 
 use crate::Args;
 use crate::honest::{Honest, SHORT};
@@ -23,7 +23,7 @@ use crate::walls::{Flush, Walled};
 /// A timed call has ended by then, whatever else this machine does.
 pub(crate) const LATE: Duration = Duration::from_secs(20);
 
-/// A small generator (xorshift64*, Vigna 2014): the same lies for the same seed.
+/// A small generator (xorshift64*, Vigna 2014): it gives the same lies for the same seed.
 struct Random(u64);
 
 impl Random {
@@ -39,7 +39,7 @@ impl Random {
     }
 }
 
-/// One word, and what it is made.
+/// One word, and its new value.
 pub(crate) struct Lie {
     pub(crate) part: usize,
     pub(crate) offset: usize,
@@ -47,16 +47,16 @@ pub(crate) struct Lie {
 }
 
 impl Lie {
-    /// Another value for some word. Of control nearly all words are zero and mean nothing: those that do
-    /// are taken more often.
+    /// Chooses another value for some word. Nearly all control words are zero and mean nothing, so
+    /// words with a meaning are chosen more often.
     fn tell(random: &mut Random, image: &Image) -> Lie {
         let part = usize::from(random.below(4) == 0);
         let len = image.len(part);
         let mut offset = random.below(len / 8) * 8;
         if part == 0 && random.below(4) != 0 {
-            let bells = [0, 8, 16, LINE, LINE + 8, LINE + 16].map(|word| BELLS + word);
-            let meant = |at: &usize| bells.contains(at) || *at == MEMBERS;
-            let used: Vec<usize> = (BELLS..len)
+            let bells = [0, 8, 16, LINE, LINE + 8, LINE + 16].map(|word| WAIT_CELLS + word);
+            let meant = |at: &usize| bells.contains(at) || *at == GATING_SET;
+            let used: Vec<usize> = (WAIT_CELLS..len)
                 .step_by(8)
                 .filter(|at| image.word_of(part, *at) != 0 || meant(at))
                 .collect();
@@ -88,10 +88,10 @@ impl std::fmt::Display for Lie {
     }
 }
 
-/// Where a channel's memory lies: in sealed memfds of slipring's own making, or between walls.
+/// The place of a channel's memory: in sealed memfds of slipring's own making, or between walls.
 pub(crate) type Place = Option<Flush>;
 
-/// So many lies at rest, and a hundredth of that live, for each kind in each place.
+/// Tells `lies` lies at rest, and a hundredth of that live, for each kind in each place.
 pub(crate) fn main(args: &Args, lies: u64) -> ExitCode {
     println!(
         "| kind | memory | lies at rest | found corrupt | lies told live | messages meanwhile |"
@@ -105,7 +105,7 @@ pub(crate) fn main(args: &Args, lies: u64) -> ExitCode {
     })
 }
 
-/// Prints a row for each kind that is wanted in each place.
+/// Prints a row for each wanted kind in each place.
 pub(crate) fn each(
     args: &Args,
     figures: impl Fn(&Kind, Place) -> Result<String, String>,
@@ -170,7 +170,7 @@ impl Scene {
         })
     }
 
-    /// The channel, as one sees it who attaches now.
+    /// Attaches to the channel as a new process would now.
     fn attach(&self, kind: &Kind) -> kinds::Made {
         match &self.walled {
             Some(walled) => kind.maker.within(walled, false),
@@ -182,7 +182,8 @@ impl Scene {
     }
 }
 
-/// How many of the lies were found corrupt; the others changed nothing that counts, or a message.
+/// Returns the number of lies that were found corrupt. The others changed a message, or nothing
+/// that counts.
 fn at_rest(kind: &Kind, place: Place, lies: u64, seed: u64) -> Result<u64, String> {
     let mut random = Random(seed | 1);
     let mut rest = Rest::set(kind, place)?;
@@ -201,41 +202,41 @@ fn at_rest(kind: &Kind, place: Place, lies: u64, seed: u64) -> Result<u64, Strin
     Ok(errors)
 }
 
-/// To whom a lie is told.
+/// The ends to which a lie is told.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Whom {
-    /// Those who sit there already.
+    /// The ends that already hold their seats.
     There,
-    /// Those who have attached, and sit down after it.
+    /// The ends that have attached, and take their seats after the lie.
     Sitting,
-    /// Those who attach after it.
+    /// The ends that attach after the lie.
     Attaching,
 }
 
-/// What came of a lie.
+/// The effect of a lie.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Answer {
-    /// It changed nothing that counts, or a message.
+    /// It changed a message, or nothing that counts.
     Well,
-    /// Somebody found the channel corrupt.
+    /// An end found the channel corrupt.
     Corrupt,
-    /// Who came did not attach.
+    /// A new end did not attach.
     Refused,
 }
 
-/// A channel at rest, with a few messages on the way: whole again before each lie.
+/// A channel at rest, with a few messages on the way. It is made whole again before each lie.
 pub(crate) struct Rest<'k> {
     kind: &'k Kind,
     scene: Scene,
     pub(crate) pristine: Image,
-    /// What each side may be asked.
+    /// The operations of each side.
     acts: [Vec<&'static str>; 2],
 }
 
 impl Rest<'_> {
     pub(crate) fn set(kind: &Kind, place: Place) -> Result<Rest<'_>, String> {
         let scene = Scene::set(kind, place)?;
-        // So that positions are not zero.
+        // This moves the positions away from zero.
         let (mut tx, mut readers) = (scene.memory.producer()?, kind.readers(&*scene.memory)?);
         for number in 0..6 {
             tx.push(number, Duration::ZERO)?;
@@ -257,7 +258,8 @@ impl Rest<'_> {
         self.scene.memory.geometry()
     }
 
-    /// Tells a lie, and has each side do all that it always can, and one operation more, by its number.
+    /// Tells a lie. Then each side does all its permanent operations, and one more, chosen by
+    /// number.
     pub(crate) fn tell(
         &mut self,
         lie: &Lie,
@@ -293,7 +295,7 @@ impl Rest<'_> {
     }
 }
 
-/// Descriptors, once more.
+/// Duplicates the descriptors.
 pub(crate) fn copies(descriptors: &[BorrowedFd<'_>]) -> Result<Vec<OwnedFd>, String> {
     let copied: std::io::Result<Vec<_>> = descriptors
         .iter()
@@ -304,7 +306,7 @@ pub(crate) fn copies(descriptors: &[BorrowedFd<'_>]) -> Result<Vec<OwnedFd>, Str
 
 type Taken<H> = Result<Box<H>, String>;
 
-/// The operations of handles of a kind.
+/// Returns the operations of handles of a kind.
 fn acts(kind: &Kind, side: Side) -> Vec<&'static str> {
     let others = ["take", "attach", "leave", "abort"];
     let of_side = kind.operations.iter().filter(|act| act.side == side);
@@ -314,8 +316,8 @@ fn acts(kind: &Kind, side: Side) -> Vec<&'static str> {
         .collect()
 }
 
-/// What all ends can always be asked, and one operation more of each, a few times. Whether any of them found
-/// the channel corrupt.
+/// Does the permanent operations of all ends, and one more of each, a few times. Returns `true` if
+/// any of them found the channel corrupt.
 fn use_all(
     tx: Taken<dyn kinds::Producer>,
     readers: Vec<Taken<dyn kinds::Consumer>>,
@@ -350,7 +352,8 @@ fn use_all(
     corrupt
 }
 
-/// The messages that passed between two honest processes while so many lies were told.
+/// Returns the number of messages that passed between two honest processes while `lies` lies were
+/// told.
 fn live(kind: &Kind, place: Place, lies: u64, seed: u64) -> Result<u64, String> {
     let mut random = Random(seed.rotate_left(32) | 1);
     let Scene {
@@ -364,7 +367,7 @@ fn live(kind: &Kind, place: Place, lies: u64, seed: u64) -> Result<u64, String> 
     for _ in 0..kind.readers {
         peers.push(Honest::start(kind, place, &passed, "consumer")?);
     }
-    // They answer once they have attached: a header that lies is refused, and rightly.
+    // The workers answer once they have attached: a header that lies is refused, and rightly.
     for peer in &mut peers {
         peer.passed()?;
     }
@@ -372,7 +375,8 @@ fn live(kind: &Kind, place: Place, lies: u64, seed: u64) -> Result<u64, String> 
         let now = window.look();
         let lie = Lie::tell(&mut random, &now);
         window.set(lie.part, lie.offset, lie.value);
-        // Long enough for somebody to meet it, most of the time: some tens of messages.
+        // The wait lets some tens of messages pass: mostly long enough for a worker to meet the
+        // lie.
         for _ in 0..random.below(2000) {
             std::hint::spin_loop();
         }
@@ -396,8 +400,9 @@ fn heal(window: &mut Window, pristine: &Image, peers: &mut [Honest]) -> Result<(
     };
     let before = passed(peers)?;
     loop {
-        // The seats' lines as well: their holders find them strange, say so, and sit down anew. Again and
-        // again: a holder that is in the middle of something stores its position after it.
+        // The seats' lines are restored as well: their holders find them strange, report that, and
+        // take their seats anew. The loop repeats this, because a holder that is in the middle of
+        // an operation stores its position after it.
         window.put_live(pristine);
         let put = Instant::now();
         while put.elapsed() < 100 * SHORT {

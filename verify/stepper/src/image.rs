@@ -1,4 +1,4 @@
-//! What a channel's memory holds at one instant.
+//! Copies the content of a channel's memory at one instant.
 
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -10,10 +10,10 @@ use rustix::mm::{MapFlags, ProtFlags};
 
 use crate::walls::Walled;
 
-/// The two parts of a channel, mapped beside whoever works in them.
+/// The two parts of a channel, mapped beside the processes that work in them.
 pub(crate) struct Window {
     parts: [NonNull<[u8]>; 2],
-    /// Whether they are its own mappings.
+    /// `true` if the mappings are the window's own.
     owned: bool,
 }
 
@@ -46,7 +46,7 @@ impl Window {
         }
     }
 
-    /// Looks at memory that stays mapped.
+    /// Opens a window on memory that stays mapped.
     pub(crate) fn within(memory: &Walled) -> Window {
         Window {
             parts: memory.parts,
@@ -54,7 +54,7 @@ impl Window {
         }
     }
 
-    /// What the memory holds now. Whoever works in it is stopped.
+    /// Returns the present content of the memory. Every process that works in it must be stopped.
     pub(crate) fn look(&self) -> Image {
         // SAFETY: mapped for its length until drop; nobody writes it meanwhile (the victim is stopped,
         // and the handles of this process are at rest).
@@ -64,7 +64,7 @@ impl Window {
         }
     }
 
-    /// Whether the memory holds what `image` does.
+    /// Returns `true` if the memory holds the content of `image`.
     pub(crate) fn is(&self, image: &Image) -> bool {
         let same = |(part, copy): (&NonNull<[u8]>, &Vec<u8>)| {
             // SAFETY: as in `look`.
@@ -84,7 +84,7 @@ impl Window {
         word.store(value, Ordering::Relaxed);
     }
 
-    /// Makes the memory what `image` is, word by word, while others use it.
+    /// Restores the memory from `image`, word by word, while others use it.
     pub(crate) fn put_live(&mut self, image: &Image) {
         for part in 0..2 {
             for offset in (0..image.len(part)).step_by(8) {
@@ -93,7 +93,7 @@ impl Window {
         }
     }
 
-    /// Makes the memory what `image` is.
+    /// Restores the memory from `image`.
     pub(crate) fn put(&mut self, image: &Image) {
         for (part, copy) in self.parts.iter_mut().zip(&image.parts) {
             // SAFETY: as in `look`; the handles of this process look again only after this.
@@ -103,17 +103,17 @@ impl Window {
 }
 
 impl Image {
-    /// The bytes of a part.
+    /// Returns the length of a part in bytes.
     pub(crate) fn len(&self, part: usize) -> usize {
         self.parts[part].len()
     }
 
-    /// A word of the control part.
+    /// Returns a word of the control part.
     pub(crate) fn word(&self, offset: usize) -> u64 {
         self.word_of(0, offset)
     }
 
-    /// A word of either part: 0 control, 1 data.
+    /// Returns a word of either part: 0 control, 1 data.
     pub(crate) fn word_of(&self, part: usize, offset: usize) -> u64 {
         let word = self.parts[part]
             .get(offset..)
@@ -136,7 +136,7 @@ impl Drop for Window {
 pub(crate) struct Seen(HashSet<u64>);
 
 impl Seen {
-    /// Whether this one is new.
+    /// Returns `true` if this image is new.
     pub(crate) fn is_new(&mut self, image: &Image) -> bool {
         let mut hasher = DefaultHasher::new();
         image.parts.hash(&mut hasher);

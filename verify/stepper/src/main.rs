@@ -1,14 +1,14 @@
-//! Kills a process at every instruction of every operation, and checks what is left.
+//! Kills a process at every instruction of every operation, and checks the channel that is left.
 //!
 //! ```text
 //! stepper [--recovery] [--first] [--only WORDS] [KIND|names...]
 //! ```
 //!
-//! An operation runs in a process of its own, under ptrace, one instruction at a time. After each, the
-//! channel's memory is compared with what it was; each image that is new is what a SIGKILL at that
-//! instant would leave (with the dead process's locks free), and is checked: see `check`. With
-//! `--recovery` each of those images is also the beginning of a successor's taking the seat, stepped and
-//! checked in the same way: a kill inside recovery.
+//! An operation runs in a process of its own, under ptrace, one instruction at a time. After each
+//! instruction, the channel's memory is compared with its previous content. Each new image is the
+//! one that a SIGKILL at that instant would leave (with the dead process's locks free), and is
+//! checked: see `check`. With `--recovery` a successor also begins at each of those images. Its
+//! taking of the seat is stepped and checked in the same way: a kill inside recovery.
 //!
 //! Exit code 1 if any image breaks a promise.
 
@@ -36,42 +36,43 @@ use check::Stage;
 use image::{Image, Seen};
 use kinds::{Kind, Operation, Other, Side};
 
-/// How long a stepped operation waits: long enough to fall asleep, though each instruction of the way there
-/// takes some 20 µs under ptrace.
+/// A stepped operation waits this long: long enough to fall asleep, though each instruction of the
+/// way there takes some 20 µs under ptrace.
 const PARK: Duration = Duration::from_millis(100);
 
 #[derive(Parser)]
 #[command(group(ArgGroup::new("lies").args(["hostile", "every_word"])))]
 struct Args {
-    /// Also kill each successor at every instruction of taking the dead one's seat.
+    /// Also kill each successor at every instruction of taking the dead process's seat.
     #[arg(long)]
     recovery: bool,
-    /// In place of all that: make every system call of every operation fail in turn.
+    /// Instead of all that, make every system call of every operation fail in turn.
     #[arg(long)]
     errno: bool,
-    /// In place of all that: so many lies told to each kind at rest, and a hundredth as many live.
+    /// Instead of all that, tell this many lies to each kind at rest, and a hundredth as many live.
     #[arg(long, value_name = "LIES")]
     hostile: Option<u64>,
-    /// So many lies live, in place of a hundredth.
+    /// Tell this many lies live, in place of a hundredth.
     #[arg(long, value_name = "LIES", requires = "hostile")]
     live: Option<u64>,
-    /// In place of all that: each word of each kind's control that is in use, at rest, with each of its bits
-    /// flipped, and set to extremes.
+    /// Instead of all that, change each control word in use of each kind, at rest: flip each of its
+    /// bits, and set it to extremes.
     #[arg(long)]
     every_word: bool,
-    /// With the channels' memory between inaccessible pages, so that no access beyond it goes unnoticed.
+    /// Put the channels' memory between inaccessible pages, so that no access beyond it goes
+    /// unnoticed.
     #[arg(long, requires = "lies")]
     walls: bool,
-    /// Where the lies begin.
+    /// The seed of the lies.
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Stop at the first failure.
     #[arg(long)]
     first: bool,
-    /// Only operations whose name has this in it.
+    /// Run only operations whose name contains this.
     #[arg(long, default_value = "")]
     only: String,
-    /// Only these kinds, or `names`: named channels made, opened and removed.
+    /// Run only these kinds, or `names`: named channels made, opened and removed.
     kinds: Vec<String>,
 }
 
@@ -124,7 +125,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// What was done so far, told line by line.
+/// The results so far, printed line by line.
 struct Report {
     args: Args,
     totals: Figures,
@@ -140,7 +141,7 @@ impl Report {
         }
     }
 
-    /// Everything that was asked for; broken off at the first failure, if that was asked for.
+    /// Runs everything that was asked for, and stops at the first failure if that was asked for.
     fn all(&mut self) -> ControlFlow<()> {
         for kind in kinds::all() {
             if !self.args.wants(kind.name) {
@@ -208,7 +209,7 @@ fn full_name(operation: &Operation) -> String {
     format!("{side}: {}{other}{dead}", operation.name)
 }
 
-/// What was done for one operation.
+/// The counts of one operation.
 #[derive(Default)]
 struct Figures {
     instructions: u64,
@@ -286,8 +287,9 @@ fn run(kind: &Kind, operation: &Operation, recovery: bool) -> Result<Figures, St
     Ok(figures)
 }
 
-/// Steps a victim through `what`, on a stage that was set for `operation`: how many instructions, and
-/// each image that it went through, with the instruction after which it was first seen.
+/// Steps a victim through `what`, on a stage that was set for `operation`. Returns the number of
+/// instructions, and each image that it went through, with the instruction after which it was first
+/// seen.
 fn step(
     kind: &Kind,
     operation: &Operation,
@@ -312,7 +314,7 @@ fn step(
     Ok((instructions, images))
 }
 
-/// The other process: does the operation between two signals, and says what came of it.
+/// Runs in the other process: does the operation between two signals, and prints its result.
 fn victim(words: &[String]) -> Result<(), String> {
     let [kind, index, next, patience, passed] = words else {
         return Err("expected five words".into());
@@ -341,10 +343,10 @@ fn victim(words: &[String]) -> Result<(), String> {
     Ok(())
 }
 
-/// What a process holds that it could leak: descriptors, and mappings of channels.
+/// The resources of a process that it could leak: descriptors, and mappings of channels.
 #[derive(Debug, PartialEq, Eq)]
 struct Held {
-    /// Their numbers, and what they are of.
+    /// Their numbers, and the names of their files.
     descriptors: BTreeMap<String, String>,
     mappings: usize,
 }
@@ -358,7 +360,7 @@ impl Held {
             let of = std::fs::read_link(&path).ok()?;
             let number = path.file_name()?.to_string_lossy().into_owned();
             let of = of.to_string_lossy().into_owned();
-            // Not the one by which we look.
+            // This skips the descriptor by which we look.
             (!of.starts_with("/proc/")).then_some((number, of))
         };
         let maps = std::fs::read_to_string("/proc/self/maps").map_err(fail)?;
@@ -373,7 +375,8 @@ impl Held {
     fn is_all(&self) -> Result<(), String> {
         let mut now = Held::now()?;
         if helper() {
-            // The process keeps what its helper thread needs, which it has since this operation at the earliest.
+            // The process keeps its helper thread's descriptors, which it has since this operation
+            // at the earliest.
             for of in ["anon_inode:[eventpoll]", "anon_inode:[timerfd]"] {
                 let new = |(number, what): &(&String, &String)| {
                     *what == of && !self.descriptors.contains_key(*number)
@@ -391,12 +394,12 @@ impl Held {
     }
 }
 
-/// Whether this process has the library's helper thread: it starts no other.
+/// Returns `true` if this process has the library's helper thread: it starts no other.
 fn helper() -> bool {
     std::fs::read_dir("/proc/self/task").is_ok_and(|threads| threads.count() > 1)
 }
 
-/// The operation; afterwards the handle is dropped.
+/// Does the operation; afterwards drops the handle.
 fn perform(
     kind: &Kind,
     memory: &dyn kinds::Memory,
@@ -468,7 +471,7 @@ fn take(memory: &dyn kinds::Memory) -> Result<(), String> {
     taken.map(|rx| rx.abort())
 }
 
-/// The channel's descriptors, once more.
+/// Duplicates the channel's descriptors.
 fn copies(memory: &dyn kinds::Memory) -> Result<Vec<OwnedFd>, String> {
     hostile::copies(&memory.descriptors())
 }

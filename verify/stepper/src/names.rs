@@ -1,9 +1,9 @@
-//! Named channels: a kill while one is made, opened or removed leaves a directory in which everybody else
-//! finds a whole channel or none, and nothing that stays for ever.
+//! Kills a process while it makes, opens or removes a named channel. In the directory that it
+//! leaves, everybody else finds a whole channel or none, and no file stays for ever.
 //!
-//! The victim works in a directory of its own. After each of its instructions the tree is compared with
-//! what it was; each new state is copied (as the kernel leaves it: without the dead one's locks) and
-//! examined by another process.
+//! The victim works in a directory of its own. After each of its instructions the tree is compared
+//! with its previous state. Each new state is copied (as the kernel leaves it: without the dead
+//! process's locks), and another process examines it.
 
 use std::collections::HashSet;
 use std::fs;
@@ -16,7 +16,7 @@ use slipring::{bytes, inspect, spsc};
 use crate::Held;
 use crate::trace::{self, Inject, Victim};
 
-/// What is done with names; `tear` begins with a channel that exists, and so do `open` and `again`.
+/// The operations on names; `tear` begins with a channel that exists, and so do `open` and `again`.
 pub(crate) const OPERATIONS: [&str; 5] = ["create", "open", "producer", "again", "tear"];
 
 const NAME: &str = "market/ticks";
@@ -25,7 +25,7 @@ fn builder() -> spsc::Builder<u64> {
     spsc::Builder::new(8)
 }
 
-/// In the victim, whose `SLIPRING_DIR` is the stage.
+/// Runs in the victim, whose `SLIPRING_DIR` is the stage.
 pub(crate) fn victim(name: &str) -> Result<(), String> {
     let before = Held::now()?;
     trace::begin();
@@ -44,17 +44,18 @@ pub(crate) fn victim(name: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// In the examiner, whose `SLIPRING_DIR` is a copy of what the victim left.
+/// Returns a call's error in words.
+fn about<E: std::fmt::Display>(what: &str) -> impl Fn(E) -> String {
+    move |error| format!("{what}: {error}")
+}
+
+/// Runs in the examiner, whose `SLIPRING_DIR` is a copy of the directory that the victim left.
 pub(crate) fn examine() -> Result<(), String> {
-    let about = |what: &str| {
-        let what = what.to_string();
-        move |error: slipring::Error| format!("{what}: {error}")
-    };
-    // What is there has a name, and works.
+    // A channel that is there has a name, and works.
     for name in inspect::list().map_err(about("list"))? {
         inspect::stat(&name.to_string()).map_err(about("stat"))?;
     }
-    // Whoever comes next finds a channel, or makes it.
+    // The next process finds a channel, or makes it.
     let mut tx = builder()
         .producer(NAME)
         .map_err(about("the next producer"))?;
@@ -69,7 +70,7 @@ pub(crate) fn examine() -> Result<(), String> {
     }
     drop((tx, rx));
     inspect::remove(NAME).map_err(about("remove"))?;
-    // A creator sweeps what killed ones left, there and in the domain.
+    // A creator sweeps the files that killed processes left, there and in the domain.
     for name in ["other", "market/other"] {
         bytes::Builder::new(64)
             .create(name)
@@ -92,19 +93,19 @@ pub(crate) fn examine() -> Result<(), String> {
     }
 }
 
-/// A directory, and the process that is about to do the operation there.
+/// Returns a directory, and the process that is about to do the operation there.
 fn stage(name: &str) -> Result<(Room, Victim), String> {
     let stage = Room::new()?;
     if ["open", "again", "tear"].contains(&name) {
-        // Made by another process: it is that one's `SLIPRING_DIR`.
+        // Another process makes the channel, because it has this `SLIPRING_DIR`.
         child(&stage.0, &["make"])?;
     }
     let victim = Victim::start_in(&stage.0, &["names".into(), name.into()], &[])?;
     Ok((stage, victim))
 }
 
-/// Makes system call number `at` of an operation fail: what the victim said then, and all is well in its
-/// directory. Nothing if there is no such call.
+/// Makes system call number `at` of an operation fail, checks its directory, and returns the
+/// victim's message. Returns `None` if there is no such call.
 pub(crate) fn inject(
     name: &str,
     at: u64,
@@ -121,7 +122,7 @@ pub(crate) fn inject(
     Ok(Some(said))
 }
 
-/// Steps one operation: how many instructions, and how many states of the directory.
+/// Steps one operation, and returns the numbers of instructions and of states of the directory.
 pub(crate) fn run(name: &str) -> Result<(u64, u64), String> {
     let (stage, mut victim) = stage(name)?;
     let (mut instructions, mut states) = (0, 0);
@@ -145,7 +146,7 @@ pub(crate) fn run(name: &str) -> Result<(u64, u64), String> {
     Ok((instructions, states))
 }
 
-/// In a process of its own: a channel for the victim to find.
+/// Runs in a process of its own: makes a channel for the victim to find.
 pub(crate) fn make() -> Result<(), String> {
     builder()
         .create(NAME)
@@ -188,7 +189,7 @@ impl Drop for Room {
     }
 }
 
-/// What a directory holds at one path. Files with their bytes: a channel's are small.
+/// The content of a directory at one path. Files have their bytes: a channel's are small.
 #[derive(Debug, PartialEq, Eq)]
 struct Entry {
     path: PathBuf,

@@ -1,5 +1,5 @@
-//! A process under ptrace, stopped after each instruction of its between two signals that it sends
-//! itself.
+//! Runs a process under ptrace, and stops it after each instruction between two signals that it
+//! sends itself.
 
 use std::io::Read;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -7,17 +7,17 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-/// The victim says that the operation begins with the next instruction.
+/// The signal by which the victim says that the operation begins with the next instruction.
 const BEGIN: i32 = libc::SIGUSR1;
-/// The victim says that it is over.
+/// The signal by which the victim says that the operation is over.
 const END: i32 = libc::SIGUSR2;
 
-/// In the victim: from here on it is stepped.
+/// Called in the victim: from here on it is stepped.
 pub(crate) fn begin() {
     say(BEGIN);
 }
 
-/// In the victim: to here.
+/// Called in the victim: here stepping ends.
 pub(crate) fn end() {
     say(END);
 }
@@ -30,7 +30,7 @@ fn say(signal: i32) {
 /// A process that is stepped. Killed when dropped.
 pub(crate) struct Victim(Child);
 
-/// What became of a fault.
+/// The result of an injected fault.
 pub(crate) enum Inject {
     /// This system call failed, as was asked.
     Done(i64),
@@ -38,7 +38,7 @@ pub(crate) enum Inject {
     Over,
 }
 
-/// What a process did when it was let go.
+/// The event at which a released process stopped.
 #[derive(Debug, PartialEq, Eq)]
 enum Stop {
     Signal(i32),
@@ -46,12 +46,13 @@ enum Stop {
 }
 
 impl Victim {
-    /// Starts this program again with `words`, and with these descriptors; stops it where it begins.
+    /// Starts this program again with `words`, and with these descriptors; stops it where it
+    /// begins.
     pub(crate) fn start(words: &[String], passed: &[BorrowedFd<'_>]) -> Result<Victim, String> {
         Victim::start_in(Path::new("/nonexistent"), words, passed)
     }
 
-    /// As `start`, with `dir` for named channels.
+    /// Does the same as `start`, with `dir` for named channels.
     pub(crate) fn start_in(
         dir: &Path,
         words: &[String],
@@ -93,7 +94,7 @@ impl Victim {
         }
     }
 
-    /// Lets it do one instruction. `false` if that was the last of its operation.
+    /// Lets the process do one instruction. Returns `false` if that was the last of its operation.
     pub(crate) fn step(&mut self) -> Result<bool, String> {
         let mut signal = 0;
         loop {
@@ -131,7 +132,7 @@ impl Victim {
                         count += 1;
                         continue;
                     }
-                    // No call has this number; what it returns is changed on the way out.
+                    // No call has this number; the return value is changed on the way out.
                     registers.orig_rax = u64::MAX;
                     self.set_registers(&registers)?;
                     self.ask(libc::PTRACE_SYSCALL, 0)?;
@@ -173,13 +174,13 @@ impl Victim {
         Ok(())
     }
 
-    /// Lets it run on to its end: what it said.
+    /// Lets the process run on to its end, and returns its message.
     pub(crate) fn said(mut self) -> Result<String, String> {
         let mut signal = 0;
         let code = loop {
             self.ask(libc::PTRACE_CONT, signal as usize)?;
             match self.wait()? {
-                // Its own signals, which nobody waits for any more.
+                // The victim's own signals, which the tracer no longer waits for.
                 Stop::Signal(BEGIN | END) => signal = 0,
                 Stop::Signal(other) => signal = other,
                 Stop::Gone(code) => break code,
@@ -197,7 +198,7 @@ impl Victim {
         }
     }
 
-    /// Lets it run on to its end, and says whether it found all well.
+    /// Lets the process run on to its end, and fails unless it found all well.
     pub(crate) fn finish(self) -> Result<(), String> {
         match self.said()? {
             said if said == "ok" => Ok(()),
@@ -243,7 +244,7 @@ impl Victim {
 
 impl Drop for Victim {
     fn drop(&mut self) {
-        // Both fail for a process that is gone already.
+        // Both calls fail for a process that is gone already.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }

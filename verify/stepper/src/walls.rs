@@ -1,4 +1,5 @@
-//! Memory between inaccessible pages: whoever reads or writes a byte beyond a channel's parts ends by SIGSEGV.
+//! Puts memory between inaccessible pages: a process that reads or writes a byte beyond a channel's
+//! parts ends by SIGSEGV.
 //!
 //! ```text
 //!         wall   pages of a memfd   wall
@@ -16,7 +17,7 @@ use rustix::mm::{MapFlags, ProtFlags};
 use slipring::Borrowed;
 use slipring_core::layout::PAGE;
 
-/// Which end of a part touches a wall.
+/// The end of a part that touches a wall.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Flush {
     Front,
@@ -38,14 +39,15 @@ impl Flush {
     }
 }
 
-/// The two parts of a channel, each between two walls. Mapped for as long as the program runs.
+/// The two parts of a channel, each between two walls. They are mapped for as long as the program
+/// runs.
 pub(crate) struct Walled {
     pub(crate) parts: [NonNull<[u8]>; 2],
     pub(crate) files: [OwnedFd; 2],
 }
 
 impl Walled {
-    /// Zeroed memory for parts of these lengths.
+    /// Returns zeroed memory for parts of these lengths.
     pub(crate) fn new(lens: [usize; 2], flush: Flush) -> Result<Walled, String> {
         let file = |len: usize| -> rustix::io::Result<OwnedFd> {
             let file = rustix::fs::memfd_create("walled", MemfdFlags::CLOEXEC)?;
@@ -59,7 +61,7 @@ impl Walled {
         }
     }
 
-    /// The memory in these files, which `new` made.
+    /// Maps the memory in these files, which `new` made.
     pub(crate) fn open(
         files: [OwnedFd; 2],
         lens: [usize; 2],
@@ -91,7 +93,7 @@ fn map(file: &OwnedFd, len: usize, flush: Flush) -> rustix::io::Result<NonNull<[
     let base = unsafe { rustix::mm::mmap(inside, pages, access, flags, file.as_fd(), 0) }?;
     let at = match flush {
         Flush::Front => 0,
-        // Where data may begin: a length that is no multiple of that ends so much before the wall.
+        // Data may begin only at a multiple of 64. Another length ends that much before the wall.
         Flush::Back => pages - len.next_multiple_of(64),
     };
     let part = NonNull::new(base.cast::<u8>().wrapping_add(at)).unwrap_or(NonNull::dangling());

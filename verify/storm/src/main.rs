@@ -1,19 +1,22 @@
 //! Kills and stops processes at random, and accounts for every message.
 //!
 //! ```text
-//! storm [KILLS]          so many kills, of all kinds and all ways to wait; nothing is kept
-//! storm --until KILLS    until so many kills in all: goes on where `verify/RESULTS.md` stands
-//! storm --soak SECONDS   all kinds at once, as fast as they go, and adds that to `verify/RESULTS.md`
-//! storm --stop SECONDS   stops the holder of each seat for so long: it is never reclaimed
+//! storm [KILLS]          this many kills, of all kinds and all ways to wait; no count is kept
+//! storm --until KILLS    until this many kills in all: goes on where `verify/RESULTS.md` stands
+//! storm --soak SECONDS   all kinds at once, as fast as they go; adds the result to `verify/RESULTS.md`
+//! storm --stop SECONDS   stops the holder of each seat for that long: it is never reclaimed
 //! ```
 //!
-//! Two to eight processes share a channel; as many as there are seats sit, and pass numbered messages, each
-//! of which says its number and can be checked in full. The others want the seats, and try again and again.
-//! Between two blows messages pass; a blow kills one process or two, kills one while another is stopped, or
-//! stops one; whoever was killed is replaced. After each, everybody must go on.
+//! Two to eight processes share a channel. As many as there are seats hold one, and pass numbered
+//! messages, each of which holds its number and can be checked in full. The others want the seats,
+//! and try again and again.
 //!
-//! What is lost, torn, out of place, twice without reason, or told dead while it lives is a panic, and exit
-//! code 1; whoever waits for more than a minute likewise.
+//! Between two blows messages pass. A blow kills one process or two, kills one while another is
+//! stopped, or stops one; each killed process is replaced. After each blow, everybody must go on.
+//!
+//! The storm panics, with exit code 1, if a message is lost, torn, out of place, or twice without
+//! reason. It also panics if a live process is reported dead, or if a process waits for more than a
+//! minute.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod kinds;
@@ -35,32 +38,32 @@ use kinds::{Kind, Way};
 use scene::{Plot, Scene};
 use tally::{Count, Results, Row, Tally, figure};
 
-/// How many are killed in one scene.
+/// The number of kills in one scenario.
 const SHARD: u64 = 180;
-/// How many processes a scene has.
+/// The number of processes in a scenario.
 const PROCESSES: std::ops::RangeInclusive<u64> = 2..=8;
 
 #[derive(Parser)]
 struct Args {
-    /// How many to kill.
+    /// The number of processes to kill.
     #[arg(default_value_t = 10_080)]
     kills: u64,
-    /// Go on until so many were killed in all; the counts are kept in verify/RESULTS.md.
+    /// Go on until this many were killed in all; the counts are kept in verify/RESULTS.md.
     #[arg(long, value_name = "KILLS")]
     until: Option<u64>,
-    /// In place of that, let all kinds run at once for so long, and add it to verify/RESULTS.md.
+    /// Instead, let all kinds run at once for this long, and add the result to verify/RESULTS.md.
     #[arg(long, value_name = "SECONDS")]
     soak: Option<u64>,
-    /// In place of that, stop the holder of each seat for so long.
+    /// Instead, stop the holder of each seat for this long.
     #[arg(long, value_name = "SECONDS")]
     stop: Option<u64>,
-    /// Only kinds whose names begin so.
+    /// Run only kinds whose names begin with this.
     #[arg(long, value_name = "KIND", default_value = "")]
     kind: String,
-    /// How many scenes are played at once. Times are worth most with one.
+    /// The number of scenarios at once. Times are worth most with one.
     #[arg(long, default_value_t = 2)]
     jobs: usize,
-    /// Be a process of a scene.
+    /// Be a worker of a scenario.
     #[arg(long, hide = true, num_args = 4.., value_name = "WHO")]
     party: Vec<String>,
 }
@@ -86,7 +89,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// The rows of the results, each with its kind and its way to wait.
+/// Returns the rows of the results, each with its kind and its way to wait.
 fn rows(kinds: &[Kind]) -> Vec<(Row, &Kind, Way)> {
     let ways = |kind| Way::ALL.map(|way| (kind, way));
     let rows = kinds.iter().flat_map(ways);
@@ -94,10 +97,10 @@ fn rows(kinds: &[Kind]) -> Vec<(Row, &Kind, Way)> {
         .collect()
 }
 
-/// Storms until so many were killed in all. Whether all went well.
+/// Runs storms until `total` were killed in all. Returns `true` if all went well.
 fn storm(kinds: &[Kind], results: Results, total: u64, jobs: usize, keep: bool) -> bool {
     let rows = rows(kinds);
-    // A scene that was begun counts as played, for whoever chooses the next.
+    // A scenario counts as run once it has begun, when the next one is chosen.
     let begun = rows.iter().map(|(row, ..)| results.kills(row)).collect();
     let begun = Mutex::<Vec<u64>>::new(begun);
     let next = || {
@@ -132,7 +135,8 @@ fn storm(kinds: &[Kind], results: Results, total: u64, jobs: usize, keep: bool) 
     well
 }
 
-/// Runs so many threads until all are done. Whether none of them panicked; the others may ask for that.
+/// Runs this many threads until all are done. Returns `true` if none of them panicked; the flag
+/// tells the others.
 fn at_once(threads: usize, act: impl Fn(&AtomicBool) + Sync) -> bool {
     let well = AtomicBool::new(true);
     std::thread::scope(|scope| {
@@ -147,7 +151,8 @@ fn at_once(threads: usize, act: impl Fn(&AtomicBool) + Sync) -> bool {
     well.into_inner()
 }
 
-/// One scene of the row's many: they differ in how many play, in where the channel is, and in the dice.
+/// Returns one scenario of the row's many. They differ in the number of workers, in the channel's
+/// place, and in the dice.
 fn plot(kind: &Kind, way: Way, row: u64, shard: u64) -> Plot<'_> {
     let sizes = PROCESSES.end() - PROCESSES.start() + 1;
     Plot {
@@ -167,7 +172,7 @@ fn rage(plot: Plot<'_>) -> Tally {
     scene.end()
 }
 
-/// Each kind, named and passed.
+/// Returns each kind twice: named and passed.
 fn places(kinds: &[Kind]) -> impl Iterator<Item = (&Kind, bool)> {
     kinds.iter().flat_map(|kind| [(kind, false), (kind, true)])
 }

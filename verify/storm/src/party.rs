@@ -1,5 +1,5 @@
-//! What a process of a scene does: wants its seat until it has it, and then passes messages until it is
-//! killed. Whatever it does not expect is a panic, which its referee sees.
+//! Runs a worker of a scenario. It tries until it gets its seat, and then passes messages until it
+//! is killed. On anything unexpected it panics, and its referee sees that.
 
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::time::Duration;
@@ -7,52 +7,52 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use slipring::inspect::{SeatStat, SeatState};
-use slipring::{End, Error, Readiness, Role};
+use slipring::{End, Error, Readiness, Role, SetupError};
 use slipring_tests::room::PATIENCE;
 
 use crate::kinds::{self, Consumer, Delivery, Ends, HAND, Kind, Place, Producer, Way};
 use crate::words::{MOST, PartyWords, SeatWords, Words, add, get, now, put};
 
-/// The name of a scene's channel, if it has one.
+/// The name of a scenario's channel, if it has one.
 pub(crate) const NAME: &str = "ticks";
 
-/// How long to leave a seat alone that is taken: nothing tells when it is free.
+/// The pause between two tries for a taken seat: nothing reports when the seat is free.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// One process.
+/// One worker.
 pub(crate) struct Party {
     kind: Kind,
     way: Way,
     words: &'static Words,
     index: usize,
     role: Role,
-    /// Its number in the channel's seat table, producers first; once it sits.
+    /// Its number in the channel's seat table, producers first, once it has a seat.
     seat: usize,
-    /// How many sittings it knows of.
+    /// The number of seatings that it knows of.
     seatings: u64,
-    /// How many it knew of when it was last told of a death.
+    /// The number that it knew of when it last learned of a death.
     told: u64,
 }
 
 /// The process that comes when all producers are gone.
 pub(crate) const AUDITOR: &str = "auditor";
 
-/// A process that looks who holds the producer back, and goes.
+/// A process that reports which consumer holds the producer back, and leaves.
 pub(crate) const ONLOOKER: &str = "onlooker";
 
-/// How a consumer accounts for the messages that it takes.
+/// The way in which a consumer accounts for the messages that it takes.
 enum Account {
-    /// With its seat's other holders: it goes on where the last one released.
+    /// Shared with its seat's other holders: it goes on where the last one released.
     Shared {
         seat: &'static SeatWords,
         fresh: bool,
     },
-    /// By itself: from this one on it misses none.
+    /// Its own account: from this message on it misses none.
     Own { next: u64 },
 }
 
 impl Account {
-    /// Of a consumer that has just sat down.
+    /// Begins the account of a consumer that has just taken its seat.
     fn begin(
         kind: &Kind,
         way: Way,
@@ -65,8 +65,8 @@ impl Account {
             let (seat, fresh) = (words.seat(seat), true);
             return Account::Shared { seat, fresh };
         }
-        // At the oldest that is there: within a ring of what was accepted as it came, and no later than
-        // what may be there by now.
+        // It begins at the oldest message. That is within a ring of the messages accepted when it
+        // came, and no later than the messages that may be there by now.
         let oldest = before.saturating_sub((kind.capacity)(way));
         let newest = get(&words.seat(0).done) + HAND;
         assert!(
@@ -76,7 +76,7 @@ impl Account {
         Account::Own { next }
     }
 
-    /// It took this message.
+    /// Records that the consumer took this message.
     fn take(&mut self, number: u64) -> Result<(), String> {
         match self {
             Account::Shared { seat, fresh } => seat.take(number, fresh),
@@ -88,7 +88,7 @@ impl Account {
         }
     }
 
-    /// It was told that it lost so many.
+    /// Records that `count` lost messages were reported to the consumer.
     fn lose(&mut self, count: u64) {
         match self {
             Account::Own { next } => *next += count,
@@ -96,7 +96,7 @@ impl Account {
         }
     }
 
-    /// All before this one is accounted for.
+    /// Returns the number up to which all messages are accounted for.
     fn next(&self) -> u64 {
         match self {
             Account::Shared { seat, .. } => get(&seat.done),
@@ -104,14 +104,14 @@ impl Account {
         }
     }
 
-    /// It was told of the last end there is: the auditor's.
+    /// Checks the account when the consumer learned of the last end: the auditor's.
     fn close(&self, committed: u64) {
         assert_eq!(self.next(), committed, "messages are missing");
     }
 }
 
-/// Is such a process: KIND WAY WHO DESCRIPTORS. Who is a number, the auditor or the onlooker. The first descriptor is the
-/// scene's memory, the others are the channel's, if it is passed.
+/// Runs as such a worker: KIND WAY WHO DESCRIPTORS. WHO is a number, the auditor or the onlooker.
+/// The first descriptor is the scenario's memory. The others are the channel's, if it is passed.
 pub(crate) fn run(arguments: &[String]) {
     let [kind, way, who, descriptors @ ..] = arguments else {
         panic!("a party is told its kind, its way, and who it is");
@@ -151,7 +151,7 @@ pub(crate) fn run(arguments: &[String]) {
     let error = match party.role {
         Role::Producer => party.produce(&*ends),
         Role::Consumer => match party.consume(&*ends) {
-            // The auditor's: there was everything, and there is nothing left to do.
+            // This end is the auditor's: every message was there, and the worker is done.
             Ok(()) => return,
             Err(error) => error,
         },
@@ -159,13 +159,14 @@ pub(crate) fn run(arguments: &[String]) {
     panic!("{:?} {index} in seat {}: {error}", party.role, party.seat);
 }
 
-/// Accounts for every message that was ever committed: what nobody has processed yet is there, in order,
-/// and then the end, told once. Those who live are told of that end, too.
+/// Accounts for every message that was ever committed. The messages that nobody has processed are
+/// there, in order, and then comes the end, once. Live consumers learn of that end, too.
 fn audit(kind: &Kind, way: Way, ends: &dyn Ends, words: &'static Words) {
     let must = |done: Result<(), String>| done.unwrap_or_else(|what| panic!("{what}"));
     let mut tx = ends.producer().unwrap();
     must(words.seat(0).resume(tx.next()));
-    // Who was told of a death waits for somebody to come, and everybody else for a message.
+    // A consumer that learned of a death waits for a producer to come, and every other one for a
+    // message.
     let seating = add(&words.seatings, 1);
     if kind.delivery != Delivery::One {
         tx.push(tx.next()).unwrap();
@@ -196,7 +197,7 @@ fn audit(kind: &Kind, way: Way, ends: &dyn Ends, words: &'static Words) {
     account.close(committed);
 }
 
-/// Tells the referee who holds the producer back, as `stat` would tell a person.
+/// Tells the referee which consumer holds the producer back, as `stat` would tell a person.
 fn look_on(ends: &dyn Ends, words: &Words) {
     let stat = ends.stat().unwrap();
     let (seat, pid) = match stat.holds_back() {
@@ -208,14 +209,12 @@ fn look_on(ends: &dyn Ends, words: &Words) {
 }
 
 /// Tries until it has a seat.
-fn patiently<T>(take: impl Fn() -> Result<T, Error>, refused: impl Fn()) -> T {
+fn patiently<T>(take: impl Fn() -> Result<T, SetupError>, refused: impl Fn()) -> T {
     loop {
         match take() {
             Ok(handle) => return handle,
-            // `Recovering`: somebody was stopped just as he tried.
-            Err(
-                Error::RoleTaken { .. } | Error::TooManyReaders { .. } | Error::Recovering { .. },
-            ) => {
+            // `Recovering`: another process was stopped in the middle of taking the seat.
+            Err(SetupError::RoleTaken { .. } | SetupError::Recovering { .. }) => {
                 refused();
                 std::thread::sleep(PAUSE);
             }
@@ -237,8 +236,8 @@ impl Party {
             }
             put(&self.seat_words().done, tx.next());
             self.look_round();
-            // Who waits for nobody lets others have the processor now and then: so readers now keep up, and now
-            // do not.
+            // A producer that never waits yields the processor now and then: so readers sometimes
+            // keep up, and sometimes do not.
             if self.kind.delivery == Delivery::Quick && (tx.next() / 512).is_multiple_of(2) {
                 std::thread::yield_now();
             }
@@ -268,7 +267,7 @@ impl Party {
                 if !polls {
                     return tx.wait_for_consumer(PATIENCE);
                 }
-                // Until somebody comes.
+                // This waits until somebody comes.
                 match tx.arm(number) {
                     Ok(Readiness::Ready) => Ok(()),
                     Ok(Readiness::Armed) | Err(Error::Disconnected(End::Died)) => look(tx.fd()?),
@@ -354,28 +353,28 @@ impl Party {
     }
 
     /// Tries until it has a seat.
-    fn sit_down<T>(&self, take: impl Fn() -> Result<T, Error>) -> T {
+    fn sit_down<T>(&self, take: impl Fn() -> Result<T, SetupError>) -> T {
         patiently(take, || {
             add(&self.party_words().tries, 1);
         })
     }
 
-    /// It has its seat, and has found there what must be there.
+    /// Records that the worker has its seat, and has found the expected state there.
     fn seated(&mut self) {
         put(&self.seat_words().seated_at, now());
-        // What it sees of others from here on comes after this.
+        // The worker's later observations of others come after this.
         self.seatings = add(&self.words.seatings, 1);
         put(&self.party_words().noticed, self.seatings);
         put(&self.party_words().seat, self.seat as u64);
         put(&self.party_words().seated, 1);
     }
 
-    /// It was told of an end: a death, for nobody ends otherwise.
+    /// Records that the worker learned of an end. It must be a death, for nobody ends otherwise.
     fn told(&mut self, error: Error) -> Result<(), Error> {
         let Error::Disconnected(End::Died) = error else {
             return Err(error);
         };
-        // Whoever asks again is told again, as long as nobody has come.
+        // A worker that asks again learns of the same death again, as long as nobody has come.
         if self.told != self.seatings {
             self.told = self.seatings;
             put(&self.party_words().told_at, now());
@@ -384,7 +383,7 @@ impl Party {
         Ok(())
     }
 
-    /// A call has returned: who has sat down since the last one did?
+    /// Records, after a call returned, whether others took seats since the previous call.
     fn look_round(&mut self) {
         let seatings = get(&self.words.seatings);
         if seatings != self.seatings {
@@ -404,7 +403,8 @@ impl Party {
 }
 
 impl SeatWords {
-    /// A producer goes on at this number: all that was accepted is there, and at most what was in hand.
+    /// Checks the number at which a producer goes on: all accepted messages are there, and at most
+    /// those in hand besides.
     pub(crate) fn resume(&self, next: u64) -> Result<(), String> {
         let accepted = get(&self.done);
         if !(accepted..=accepted + HAND).contains(&next) {
@@ -416,7 +416,8 @@ impl SeatWords {
         Ok(())
     }
 
-    /// A consumer took this message: the next one, or, as its first, one that its predecessor had in hand.
+    /// Checks a message that a consumer took: the next one, or, as its first, one that its
+    /// predecessor had in hand.
     pub(crate) fn take(&self, number: u64, fresh: &mut bool) -> Result<(), String> {
         let expected = get(&self.done);
         let again = expected.wrapping_sub(number);
@@ -430,7 +431,8 @@ impl SeatWords {
     }
 }
 
-/// The seat that this process holds: a channel with several for a role gives the first that is free.
+/// Returns the seat that this process holds: a channel with several for a role gives the first that
+/// is free.
 fn own_seat(ends: &dyn Ends) -> usize {
     let us = u64::from(std::process::id());
     let seats = ends.stat().unwrap().seats;

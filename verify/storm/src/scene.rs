@@ -1,8 +1,9 @@
-//! One channel, the processes that want its seats, and the referee who starts, kills and stops them.
+//! Runs a scenario: one channel, the workers that want its seats, and the referee that starts,
+//! kills and stops them.
 //!
-//! The referee holds no seat, and passes no message. It knows from the scene's words what each process
-//! did, from the kernel who holds what, and from its dice whom to hit next. What it waits for it asks for
-//! again and again; what never happens is a panic.
+//! The referee holds no seat, and passes no message. The scenario's words show what each worker
+//! did, the kernel shows who holds each seat, and dice choose the next victim. When the referee
+//! waits for a condition, it checks again and again; a condition that never comes true is a panic.
 
 mod cast;
 
@@ -22,17 +23,17 @@ use crate::tally::{Count, Tally, Time};
 use crate::watch::{Release, Watch};
 use crate::words::{Words, get, now};
 
-/// How many messages pass between two blows, at most.
+/// The most messages that pass between two blows.
 const LULL: u64 = 100;
-/// A release that is known less exactly than this, in nanoseconds, is not measured from; and who waited
-/// longer than this for a processor was disturbed.
+/// A release that is known less exactly than this, in nanoseconds, is not measured from. A worker
+/// that waited longer than this for a processor was disturbed.
 const UNSURE: u64 = 100_000;
 
-/// What a scene is.
+/// The parameters of a scenario.
 pub(crate) struct Plot<'k> {
     pub(crate) kind: &'k Kind,
     pub(crate) way: Way,
-    /// In memfds that everybody inherits, or under a name.
+    /// `true` if the channel is in memfds that all workers inherit, `false` if it has a name.
     pub(crate) passed: bool,
     pub(crate) processes: usize,
     pub(crate) seed: u64,
@@ -50,17 +51,17 @@ impl std::fmt::Display for Plot<'_> {
     }
 }
 
-/// A scene that is played.
+/// A running scenario.
 pub(crate) struct Scene<'k> {
     plot: Plot<'k>,
     room: Room,
     words: &'static Words,
     memory: OwnedFd,
-    /// The channel, if it is passed.
+    /// The channel's descriptors, if it is passed.
     passed: Vec<OwnedFd>,
-    /// One that is stopped now and then, and never killed: it lives through everything.
+    /// A worker that is stopped now and then, and never killed: it lives through everything.
     spared: Option<usize>,
-    /// Nobody where one was killed, until the next one is there.
+    /// The workers. A killed worker's place is `None` until its replacement is there.
     cast: Vec<Option<Child>>,
     watch: Watch,
     dice: u64,
@@ -68,19 +69,19 @@ pub(crate) struct Scene<'k> {
 }
 
 impl<'k> Scene<'k> {
-    /// Everybody is there, and each seat is taken.
+    /// Starts the scenario, and returns when all workers are there and each seat is taken.
     pub(crate) fn begin(plot: Plot<'k>) -> Scene<'k> {
         let passed = match plot.passed {
             true => (plot.kind.create)(plot.way),
             false => Vec::new(),
         };
         let (words, memory) = Words::create();
-        // A consumer, where there is another one.
+        // The spared worker is a consumer, where there is another one.
         let spares = plot.kind.delivery != Delivery::One && plot.processes > 2;
         let mut scene = Scene {
             room: Room::new(""),
             words,
-            // Until there is a channel.
+            // This stands in until there is a channel.
             watch: Watch::new(memory.try_clone().unwrap()),
             memory,
             passed,
@@ -100,7 +101,7 @@ impl<'k> Scene<'k> {
         scene
     }
 
-    /// Goes on until so many messages more were taken.
+    /// Goes on until `more` further messages were taken.
     pub(crate) fn flow(&mut self, more: u64) {
         let wanted = get(&self.words.messages) + more;
         self.until("messages are taken", |scene| {
@@ -108,7 +109,7 @@ impl<'k> Scene<'k> {
         });
     }
 
-    /// After some messages, and not just then, somebody is hit.
+    /// Strikes one or two workers after some messages, at a random moment.
     pub(crate) fn blow(&mut self) {
         let lull = self.roll(LULL);
         self.flow(1 + lull);
@@ -136,7 +137,7 @@ impl<'k> Scene<'k> {
         }
     }
 
-    /// Kills one, and measures how long the others take to go on.
+    /// Kills a worker, and measures how long the others take to go on.
     fn kill(&mut self, victim: usize) {
         let role = self.role(victim);
         let Some(seat) = self.words.party(victim).seat() else {
@@ -149,14 +150,15 @@ impl<'k> Scene<'k> {
         let mut delays = (0..self.cast.len())
             .map(|index| self.delay(index))
             .collect::<Vec<_>>();
-        // Its successor's begin anew.
+        // The successor's delays begin anew.
         delays[victim] = 0;
         let (life, before) = (self.watch.life(seat), now());
         self.strike(victim);
         let release = self.watch.released(seat, life, before);
         self.bury(victim);
         let of_many = role == Role::Consumer && self.plot.kind.delivery != Delivery::One;
-        // Now and then nobody comes before the other side was told, or goes on without being told.
+        // Now and then no replacement comes before the other side learned of the death, or went on
+        // without learning of it.
         if !waiting && self.roll(2) == 0 {
             if of_many {
                 self.flow_freely();
@@ -164,7 +166,8 @@ impl<'k> Scene<'k> {
                 self.until("the other side is told of a death", |scene| {
                     let mut opposite = scene.opposite(role);
                     let told = |index| get(&scene.words.party(index).told_at) >= release.after;
-                    // But for one who had not tried yet, and has been quicker than that.
+                    // The exception is a worker that had not tried yet, and has taken the seat more
+                    // quickly.
                     scene.holder(seat).is_some() || opposite.all(told)
                 });
             }
@@ -172,7 +175,8 @@ impl<'k> Scene<'k> {
         self.start(victim);
         self.settle();
         if release.by - release.after <= UNSURE {
-            // A producer of many is told nothing, and may not have waited for this one.
+            // A producer with many consumers learns of no death, and may not have waited for this
+            // one.
             if !of_many {
                 self.measure(role, seat, release, &delays);
             }
@@ -192,7 +196,7 @@ impl<'k> Scene<'k> {
                 continue;
             };
             self.tally.time(Time::Unblocked, time);
-            // Who was not told waited for the successor to do something.
+            // A worker that learned of no death waited for the successor to act.
             let heir = self.holder(seat).filter(|_| told != Some(time));
             let delay = |index: usize| self.delay(index) - delays[index];
             if [Some(index), heir]
@@ -207,15 +211,16 @@ impl<'k> Scene<'k> {
         }
     }
 
-    /// The producer goes once round the ring and on: nobody holds it back.
+    /// Waits until the producer has gone once round the ring and on: no consumer holds it back.
     fn flow_freely(&mut self) {
         let accepted = |scene: &Scene<'_>| get(&scene.words.seat(0).done);
         let wanted = accepted(self) + (self.plot.kind.capacity)(self.plot.way) + 2 * HAND;
         self.until("the producer goes on", |scene| accepted(scene) >= wanted);
     }
 
-    /// Kills one and stops another at the same moment: had the other stopped before, the one would be
-    /// waiting for it by now, and not at work. It sleeps through all until the one has a successor.
+    /// Kills one worker and stops another at the same moment. Had the other stopped before, the
+    /// first would be waiting for it by now, and not at work. The stopped worker sleeps until the
+    /// killed one has a successor.
     fn kill_beside(&mut self, victim: usize, stopped: usize) {
         self.signal(stopped, Signal::STOP);
         self.strike(victim);
@@ -223,8 +228,9 @@ impl<'k> Scene<'k> {
         self.stopped(stopped);
         self.start(victim);
         let (role, other) = (self.role(victim), self.role(stopped));
-        // One that wants such a seat may have been stopped as it took it, or as it was about to; and a producer
-        // of many as it took one to repair it.
+        // A worker that wants such a seat may have been stopped as it took it, or was about to. A
+        // producer with many consumers may have been stopped as it took a consumer's seat to repair
+        // it.
         if role != other && (role == Role::Producer || self.plot.kind.delivery == Delivery::One) {
             self.until("all seats are taken again", |scene| scene.is_full(role));
         }
@@ -241,7 +247,7 @@ impl<'k> Scene<'k> {
         self.settle();
     }
 
-    /// Stops one for as long as it takes everybody else to look, twice, whether it still has its seat.
+    /// Stops a worker until every other one has checked, twice, that it still has its seat.
     fn pause(&mut self, index: usize) {
         self.freeze(index);
         let role = self.role(index);
@@ -267,7 +273,7 @@ impl<'k> Scene<'k> {
             }
             _ => {}
         }
-        // Those who wait in a blocking call look at its lock, and give a sign of life then.
+        // Workers that wait in a blocking call check its lock, and update their heartbeat then.
         if self.plot.way == Way::Sleep && !overtaken {
             for opposite in self.opposite(role).collect::<Vec<_>>() {
                 for _ in 0..2 {
@@ -290,7 +296,7 @@ impl<'k> Scene<'k> {
         }
     }
 
-    /// A stopped consumer holds the producer back, and `stat` says who does.
+    /// Checks that a stopped consumer holds the producer back, and that `stat` names it.
     fn is_waited_for(&mut self, stopped: &Stopped) {
         let pid = self.pid(stopped.index).as_raw_nonzero().get() as u64;
         let began = Instant::now();
@@ -311,7 +317,7 @@ impl<'k> Scene<'k> {
         }
     }
 
-    /// Stops the holder of this seat for so long, and sees that it is the same afterwards.
+    /// Stops the holder of this seat for a time, and checks that it is the same afterwards.
     pub(crate) fn hold(&mut self, seat: usize, long: Duration) {
         let index = self.holder(seat).unwrap();
         self.freeze(index);
@@ -325,7 +331,7 @@ impl<'k> Scene<'k> {
         stopped.is_alive(self);
     }
 
-    /// Leaves everybody alone for so long.
+    /// Leaves all workers alone for a time.
     pub(crate) fn rest(&mut self, long: Duration) {
         let began = Instant::now();
         while began.elapsed() < long {
@@ -334,8 +340,8 @@ impl<'k> Scene<'k> {
         }
     }
 
-    /// Kills all, and accounts for every message that was ever committed. Of consumers that see all, some live,
-    /// and account for themselves.
+    /// Kills all workers, and accounts for every message that was ever committed. Where consumers
+    /// receive all messages, some live, and account for themselves.
     pub(crate) fn end(mut self) -> Tally {
         let mut lost = 0;
         for index in 0..self.cast.len() {
@@ -344,7 +350,7 @@ impl<'k> Scene<'k> {
             let many = self.plot.kind.delivery != Delivery::One;
             let lives = many && (Some(index) == self.spared || self.roll(2) == 0);
             if self.role(index) == Role::Producer || !lives {
-                // Not counted: it is no blow of the dice.
+                // These messages are not counted: no blow of the dice caused them.
                 lost += get(&self.words.party(index).lost);
                 self.signal(index, Signal::KILL);
                 self.bury(index);
@@ -376,7 +382,7 @@ impl<'k> Scene<'k> {
         std::mem::take(&mut self.tally)
     }
 
-    /// Everybody who sits there knows of everybody else who does, and no seat is empty.
+    /// Waits until every seated worker knows of every other one, and no seat is empty.
     fn settle(&mut self) {
         self.until("everybody goes on", |scene| {
             let seatings = get(&scene.words.seatings);
@@ -391,14 +397,14 @@ impl<'k> Scene<'k> {
         });
     }
 
-    /// Whether every seat of this role is taken for which there is somebody.
+    /// Returns `true` if every seat of this role is taken, as far as there are workers for it.
     fn is_full(&self, role: Role) -> bool {
         let seated = |index: &usize| self.words.party(*index).is_seated();
         let wanted = self.of(role).count().min(self.plot.kind.seats(role));
         self.of(role).filter(seated).count() == wanted
     }
 
-    /// Asks again until it is so.
+    /// Checks again and again until the condition is true.
     fn until(&mut self, what: &str, is_so: impl Fn(&Scene<'_>) -> bool) {
         let began = Instant::now();
         for turn in 1_u32.. {
@@ -417,17 +423,17 @@ impl<'k> Scene<'k> {
         }
     }
 
-    /// The role that a process wants.
+    /// Returns the role that a worker wants.
     fn role(&self, index: usize) -> Role {
         self.plot.kind.role(index)
     }
 
-    /// Who holds this seat.
+    /// Returns the worker that holds this seat.
     fn holder(&self, seat: usize) -> Option<usize> {
         (0..self.cast.len()).find(|index| self.words.party(*index).seat() == Some(seat))
     }
 
-    /// Who wants a seat of this role, and was refused it.
+    /// Returns the workers that want a seat of this role, and were refused it.
     fn wanting(&self, role: Role) -> impl Iterator<Item = usize> {
         self.of(role).filter(|index| {
             let party = self.words.party(*index);
@@ -439,7 +445,7 @@ impl<'k> Scene<'k> {
         (0..self.cast.len()).filter(move |index| self.role(*index) == role)
     }
 
-    /// Who sits on the other side.
+    /// Returns the workers in the seats of the other side.
     fn opposite(&self, role: Role) -> impl Iterator<Item = usize> {
         (0..self.cast.len())
             .filter(move |index| self.role(*index) != role && self.words.party(*index).is_seated())
@@ -453,7 +459,7 @@ impl<'k> Scene<'k> {
         (self.dice >> 32) % sides
     }
 
-    /// Somebody of whom this is so, three times of four one who sits.
+    /// Picks a worker for which the condition is true; three times of four a seated one.
     fn pick(&mut self, is_so: impl Fn(usize) -> bool) -> usize {
         let all = (0..self.cast.len()).filter(|index| is_so(*index));
         let mut all = all.collect::<Vec<_>>();
@@ -471,7 +477,7 @@ impl<'k> Scene<'k> {
     }
 }
 
-/// Where everybody is, for whoever has to find out what went wrong.
+/// Shows the state of all workers, for people who have to find out what went wrong.
 impl std::fmt::Display for Scene<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let words = self.words;
@@ -491,7 +497,7 @@ impl std::fmt::Display for Scene<'_> {
     }
 }
 
-/// A holder that was stopped: it is alive, and nobody may take its seat or be told of its death.
+/// A holder that was stopped. It is alive: nobody may take its seat or learn of its death.
 struct Stopped {
     index: usize,
     seat: usize,

@@ -1,5 +1,5 @@
-//! What storms did, counted; and how the counts are kept in `verify/RESULTS.md`, where the next run takes
-//! them up.
+//! Counts the events of storms, and keeps the counts in `verify/RESULTS.md`, where the next run
+//! takes them up.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -10,12 +10,12 @@ const BOUNDS: [u64; 22] = [
     7000, 10_000, 20_000, 50_000, 100_000,
 ];
 
-/// How often a time was so long.
+/// A histogram of times.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Times([u64; BOUNDS.len() + 1]);
 
 impl Times {
-    /// One more, of so many nanoseconds.
+    /// Adds one time, in nanoseconds.
     pub(crate) fn add(&mut self, nanoseconds: u64) {
         let class = BOUNDS.partition_point(|bound| bound * 1000 < nanoseconds);
         self.0[class] += 1;
@@ -25,7 +25,7 @@ impl Times {
         self.0.iter().sum()
     }
 
-    /// The bound below which so many of a thousand are.
+    /// Returns the bound below which this many of a thousand times are.
     pub(crate) fn below(&self, of_a_thousand: u64) -> String {
         let wanted = (self.count() * of_a_thousand).div_ceil(1000);
         let mut so_far = 0;
@@ -59,9 +59,9 @@ fn bound(class: usize) -> String {
 pub(crate) enum Time {
     /// From the kernel's release of a victim until the blocked side's call had returned.
     Unblocked,
-    /// The same, where neither they nor the successor had to wait for a processor to speak of.
+    /// The same, if neither that side nor the successor had to wait noticeably for a processor.
     Undisturbed,
-    /// From the release until somebody who wanted the seat had it.
+    /// From the release until a process that wanted the seat had it.
     Succeeded,
 }
 
@@ -77,21 +77,21 @@ impl Time {
     }
 }
 
-/// What is counted of a storm.
+/// The events that are counted in a storm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Count {
     Kills,
-    /// Of those, how many had a seat.
+    /// The killed processes that had a seat.
     Seated,
-    /// How many were stopped and went on.
+    /// The processes that were stopped and went on.
     Stops,
-    /// How many messages were committed; all of them arrived.
+    /// The messages that were committed; all of them arrived.
     Messages,
-    /// How many of them twice.
+    /// The messages that arrived twice.
     Again,
-    /// How often a live side was told of a death.
+    /// The times that a live side learned of a death.
     Told,
-    /// How many messages a consumer was told that it lost: they were overwritten.
+    /// The messages that were reported as lost to a consumer: they were overwritten.
     Lost,
 }
 
@@ -128,10 +128,10 @@ impl Tally {
     }
 }
 
-/// The kind, and how it was used.
+/// The kind, and the way in which it was used.
 pub(crate) type Row = (String, String);
 
-/// All that was counted so far.
+/// All counts so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Results {
     storms: BTreeMap<Row, [u64; Count::NAMES.len()]>,
@@ -161,7 +161,7 @@ impl Results {
         counts[1] += messages;
     }
 
-    /// How many of a row were killed.
+    /// Returns the number of kills in a row.
     pub(crate) fn kills(&self, row: &Row) -> u64 {
         self.storms
             .get(row)
@@ -175,7 +175,7 @@ impl Results {
             .sum()
     }
 
-    /// What there is to say in a line.
+    /// Returns a summary in one line.
     pub(crate) fn summary(&self) -> String {
         let [unblocked, undisturbed, succeeded] = &self.times;
         format!(
@@ -198,7 +198,8 @@ impl Results {
         PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../RESULTS.md"))
     }
 
-    /// Changes what is kept, whoever else does so at the same time; and what it is then.
+    /// Changes the kept results under a lock, because other processes may do so too. Returns the
+    /// new results.
     pub(crate) fn keep(change: impl FnOnce(&mut Results)) -> Results {
         let directory = std::fs::File::open(env!("CARGO_MANIFEST_DIR")).unwrap();
         directory.lock().unwrap();
@@ -208,7 +209,7 @@ impl Results {
         results
     }
 
-    /// What the last run left.
+    /// Returns the results that the last run left.
     pub(crate) fn load() -> Results {
         match std::fs::read_to_string(Results::path()) {
             Ok(text) => Results::parse(&text),
@@ -216,7 +217,7 @@ impl Results {
         }
     }
 
-    /// As one step: whoever is interrupted leaves the old ones.
+    /// Replaces the file in one step: an interrupted process leaves the old results.
     fn save(&self) {
         let new = Results::path().with_extension("new");
         std::fs::write(&new, self.text()).unwrap();
@@ -241,7 +242,7 @@ impl Results {
             let row = || (cells[0].to_owned(), cells[1].to_owned());
             match part {
                 STORMS => {
-                    // Kept before something more was counted: it was zero.
+                    // A file from before a count was added lacks that column: it was zero.
                     let counts = numbers(2).filter(|counts| counts.len() <= Count::NAMES.len());
                     if let Some(mut counts) = counts {
                         counts.resize(Count::NAMES.len(), 0);
@@ -300,7 +301,7 @@ impl Results {
     }
 }
 
-/// A table with so many columns of words, and the others of figures.
+/// Returns a table with `texts` columns of words, and the others of figures.
 fn table(heads: &[&str], texts: usize, rows: impl Iterator<Item = Vec<String>>) -> String {
     let rule = (0..heads.len()).map(|column| if column < texts { "---" } else { "--:" });
     let line = |cells: &[&str]| format!("| {} |\n", cells.join(" | "));
@@ -311,7 +312,7 @@ fn table(heads: &[&str], texts: usize, rows: impl Iterator<Item = Vec<String>>) 
         .collect()
 }
 
-/// A figure with commas.
+/// Returns a figure with commas.
 pub(crate) fn figure(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();

@@ -1,4 +1,4 @@
-//! A seat as the kernel and its words show it to somebody who has no part in it: see FORMAT.md.
+//! Observes a seat from outside, through the kernel and the seat's words: see FORMAT.md.
 
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,14 +7,14 @@ use rustix::mm::{MapFlags, ProtFlags, mmap};
 
 use crate::words::now;
 
-/// Where the seat table begins, and how long a seat's line is.
+/// The offset of the seat table, and the length of a seat's line.
 const SEATS: usize = 1024;
 const LINE: usize = 128;
-/// The words of a line: whose turn it is, and when he last gave a sign of life.
+/// The words of a line: the generation with the seat's state, and the holder's last heartbeat.
 const LIFE: usize = 0;
 const HEARTBEAT: usize = 64;
 
-/// The control part of a channel, looked at.
+/// A view of a channel's control part.
 pub(crate) struct Watch {
     control: OwnedFd,
     page: *const u8,
@@ -23,12 +23,12 @@ pub(crate) struct Watch {
 // SAFETY: a mapping for ever, read only, and only by atomics.
 unsafe impl Send for Watch {}
 
-/// When the kernel released a seat.
+/// The time at which the kernel released a seat.
 #[derive(Clone, Copy)]
 pub(crate) struct Release {
-    /// It was still held.
+    /// A time at which the seat was still held.
     pub(crate) after: u64,
-    /// It was not any more.
+    /// A time at which the seat was no longer held.
     pub(crate) by: u64,
 }
 
@@ -41,12 +41,12 @@ impl Watch {
         Watch { control, page }
     }
 
-    /// Which generation has the seat, and how it is.
+    /// Returns the generation and the state of the seat.
     pub(crate) fn life(&self, seat: usize) -> u64 {
         self.word(seat, LIFE)
     }
 
-    /// When the seat's holder last gave a sign of life.
+    /// Returns the time of the holder's last heartbeat.
     pub(crate) fn heartbeat(&self, seat: usize) -> u64 {
         self.word(seat, HEARTBEAT)
     }
@@ -59,7 +59,7 @@ impl Watch {
         word.load(Ordering::Acquire)
     }
 
-    /// Whether somebody holds the seat.
+    /// Returns `true` if a process holds the seat.
     pub(crate) fn is_held(&self, seat: usize) -> bool {
         // SAFETY: a struct of integers, for which zero is a value.
         let mut lock: libc::flock = unsafe { std::mem::zeroed() };
@@ -73,8 +73,8 @@ impl Watch {
         lock.l_type != libc::F_UNLCK as libc::c_short
     }
 
-    /// Waits, without a pause, until the seat is not held any more by whoever had it when its life was
-    /// this, at the time `after`. (A successor may be so quick that it is never seen free.)
+    /// Waits, without a pause, until the holder whose life word was `life`, at the time `after`,
+    /// has lost the seat. (A successor may be so quick that the seat is never seen free.)
     pub(crate) fn released(&self, seat: usize, life: u64, mut after: u64) -> Release {
         let began = after;
         loop {

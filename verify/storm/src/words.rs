@@ -1,5 +1,6 @@
-//! What the processes of a scene tell its referee: words in a memory of their own, which none of slipring's
-//! is. Each is written by one process at a time, and read by the referee; they outlive whoever is killed.
+//! The words by which a scenario's workers report to its referee, in a memory of their own that
+//! slipring does not use. One worker at a time writes each word, and the referee reads it. The
+//! words outlive killed workers.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,62 +9,62 @@ use rustix::fs::MemfdFlags;
 use rustix::mm::{MapFlags, ProtFlags, mmap};
 use rustix::time::{ClockId, clock_gettime};
 
-/// How many processes a scene has at most.
+/// The most processes of a scenario.
 pub(crate) const MOST: usize = 64;
 
-/// All words of a scene.
+/// All words of a scenario.
 #[repr(C, align(128))]
 pub(crate) struct Words {
-    /// How many messages consumers have taken.
+    /// The number of messages that consumers have taken.
     pub(crate) messages: AtomicU64,
-    /// How often a process sat down.
+    /// The number of times that a process took a seat.
     pub(crate) seatings: AtomicU64,
-    /// The seat that held the producer back when somebody looked last, and its holder's process id.
+    /// The seat that held the producer back at the last look, and its holder's process id.
     pub(crate) slowest: AtomicU64,
     pub(crate) slowest_pid: AtomicU64,
     seats: [SeatWords; MOST],
     parties: [PartyWords; MOST],
 }
 
-/// Of one seat; written by its holder.
+/// The words of one seat; its holder writes them.
 #[repr(C, align(128))]
 pub(crate) struct SeatWords {
     /// The number after the last message accepted, or processed.
     pub(crate) done: AtomicU64,
-    /// How many messages came again, since their reader was killed with them in hand.
+    /// The number of messages that came again, since their reader was killed with them in hand.
     pub(crate) again: AtomicU64,
-    /// When the last holder sat down.
+    /// The time at which the last holder took the seat.
     pub(crate) seated_at: AtomicU64,
 }
 
-/// Of one process; set to zero when it is replaced.
+/// The words of one worker; set to zero when it is replaced.
 #[repr(C, align(128))]
 #[derive(Debug)]
 pub(crate) struct PartyWords {
-    /// How often its seat was refused to it.
+    /// The number of times that its seat was refused to it.
     pub(crate) tries: AtomicU64,
-    /// 1 as soon as it sits, and where.
+    /// 1 as soon as it has a seat, and the seat's number.
     pub(crate) seated: AtomicU64,
     pub(crate) seat: AtomicU64,
-    /// How many messages it lost, which were overwritten.
+    /// The number of messages that it lost because they were overwritten.
     pub(crate) lost: AtomicU64,
-    /// How often it was told that somebody opposite died, and when it was last.
+    /// The number of times that it learned of a death opposite, and the time of the last.
     pub(crate) told: AtomicU64,
     pub(crate) told_at: AtomicU64,
-    /// How many had sat down when a call of its last returned after another one did, and when that was.
+    /// The number of seatings when its calls last found a new one, and the time of that.
     pub(crate) noticed: AtomicU64,
     pub(crate) noticed_at: AtomicU64,
 }
 
 impl Words {
-    /// Fresh ones, and the memory that they are in.
+    /// Makes fresh words, and returns them with their memory.
     pub(crate) fn create() -> (&'static Words, OwnedFd) {
         let memory = rustix::fs::memfd_create("storm", MemfdFlags::CLOEXEC).unwrap();
         rustix::fs::ftruncate(&memory, size_of::<Words>() as u64).unwrap();
         (Words::map(memory.as_fd()), memory)
     }
 
-    /// Those in this memory, for as long as the process lives.
+    /// Maps the words in this memory, for as long as the process lives.
     pub(crate) fn map(memory: BorrowedFd<'_>) -> &'static Words {
         let access = ProtFlags::READ | ProtFlags::WRITE;
         let (nowhere, len) = (std::ptr::null_mut(), size_of::<Words>());
@@ -83,7 +84,7 @@ impl Words {
 }
 
 impl PartyWords {
-    /// For the next process.
+    /// Resets the words for the next process.
     pub(crate) fn clear(&self) {
         let words = [
             &self.tries,
@@ -102,7 +103,7 @@ impl PartyWords {
         get(&self.seated) == 1
     }
 
-    /// Where it sits.
+    /// Returns its seat.
     pub(crate) fn seat(&self) -> Option<usize> {
         self.is_seated().then(|| get(&self.seat) as usize)
     }
@@ -116,12 +117,12 @@ pub(crate) fn put(word: &AtomicU64, value: u64) {
     word.store(value, Ordering::Release);
 }
 
-/// Adds to a word; what it is then.
+/// Adds to a word, and returns its new value.
 pub(crate) fn add(word: &AtomicU64, more: u64) -> u64 {
     word.fetch_add(more, Ordering::AcqRel) + more
 }
 
-/// The clock of all processes, in nanoseconds.
+/// Returns the time of the clock that all processes share, in nanoseconds.
 pub(crate) fn now() -> u64 {
     let now = clock_gettime(ClockId::Monotonic);
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64

@@ -1,21 +1,22 @@
-//! slipring's `broadcast`: one producer, and readers that all see all, in the regions of the others.
+//! slipring's `broadcast`: one producer, and readers that all receive every message, in the regions
+//! of the others.
 //!
-//! Where the producer waits, batches are written and read in place. Where it overwrites, a loss is
-//! told (`Lagged`), and what was told must be what is missing.
+//! Where the producer waits, batches are written and read in place. Where it overwrites, the
+//! channel reports a loss (`Lagged`), and the reported messages must be the missing ones.
 
-use super::{PROCESSES, ends, now, stop};
+use super::{PROCESSES, ends, now, push_value, stop};
 use crate::broadcast::{self, Fan, Flow, Place, Way};
 use crate::duel::{Run, Sample, duel};
 use crate::message::{BATCH, Job};
 use crate::to_all;
 use crate::{answer, ask, spin};
-use ::slipring::Error;
 use ::slipring::broadcast::{Builder, Consumer, Producer, Seek, WhenFull};
+use ::slipring::{Error, SetupError};
 use std::hint::black_box;
 use std::ops::Range;
 use std::slice;
 
-/// Between two processes a few cases only, and none of which the pace would have to know.
+/// Returns `true` for the few cases between two processes. None of them needs the pace.
 pub fn between_processes(fan: Fan) -> bool {
     matches!(fan.way, Way::One | Way::Batch) && fan.flow == Flow::Wait && fan.readers == 1
 }
@@ -39,7 +40,7 @@ pub fn run<J: Job>(region: &str, fan: Fan, run: &Run) -> Sample {
         ends(region, || {
             let channel = ring().heap()?;
             let reader = |_| Ok((channel.consumer()?, J::make(0)));
-            let readers: Result<Vec<_>, Error> = (0..fan.readers).map(reader).collect();
+            let readers: Result<Vec<_>, SetupError> = (0..fan.readers).map(reader).collect();
             Ok((channel.producer()?, readers?))
         })
     };
@@ -78,12 +79,13 @@ pub fn run<J: Job>(region: &str, fan: Fan, run: &Run) -> Sample {
     )
 }
 
-/// Whether a message is better handed over by reference: each move of a large one is a copy.
+/// Returns `true` if a message is better handed over by reference: each move of a large one is a
+/// copy.
 fn large<J: Job>() -> bool {
     size_of::<J::Msg>() > 64
 }
 
-/// A consumer, and where it has a large message copied to.
+/// A consumer, and the place to which it copies a large message.
 type Reader<M> = (Consumer<M>, M);
 
 type Made<M> = (Option<Producer<M>>, Option<Vec<Reader<M>>>);
@@ -113,16 +115,12 @@ fn trips<J: Job>(
 
 #[inline(always)]
 fn push<J: Job>(tx: &mut Producer<J::Msg>, seq: u64) {
-    let mut msg = J::make(seq);
+    let msg = J::make(seq);
     if large::<J>() {
         let msg = slice::from_ref(&msg);
         spin!(now(tx.try_push_slice(msg)));
-        return;
-    }
-    while let Err(back) = tx.try_push(msg) {
-        now::<()>(Err(back.error));
-        msg = back.value;
-        std::hint::spin_loop();
+    } else {
+        push_value(tx, msg);
     }
 }
 
@@ -162,7 +160,7 @@ fn batches<J: Job>(tx: &mut Producer<J::Msg>, range: Range<u64>) {
 
 #[inline(always)]
 fn drain<J: Job>((rx, _): &mut Reader<J::Msg>, place: &mut Place) -> bool {
-    let Some(msgs) = now(rx.try_read(BATCH as usize)) else {
+    let Some(msgs) = now(rx.try_read_batch(BATCH as usize)) else {
         return false;
     };
     let (front, back) = msgs.as_slices().expect("neighbours");

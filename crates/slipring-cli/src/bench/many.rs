@@ -1,25 +1,26 @@
-//! Waiting for many channels: what a wake costs among a thousand, and what a thousand idle ones need.
+//! Measures waiting for many channels: the cost of a wake among a thousand, and the processor time
+//! of a thousand idle ones.
 
 use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 use rustix::time::{ClockId, clock_gettime};
-use slipring::{Error, WaitSet, spsc};
+use slipring::{Error, SetupError, WaitSet, spsc};
 
 use super::RUNS;
 use super::runs::{beside, histogram};
 use crate::exit::Failure;
 
-/// How many channels are many.
+/// The number of channels in a large set.
 pub(super) const MANY: usize = 1000;
 /// Wakes of one run; a tenth more come first, to warm up.
 const WAKES: u64 = 5_000;
-/// How long the waker rests before each wake, so that the other thread sleeps.
+/// The waker rests this long before each wake, so that the other thread sleeps.
 const REST: Duration = Duration::from_micros(50);
-/// How long the idle ones are watched.
+/// The idle channels are watched for this long.
 const IDLE: Duration = Duration::from_secs(1);
 
-/// What a wake costs, in nanoseconds.
+/// The cost of one wake, in nanoseconds.
 #[derive(Clone, Copy)]
 pub(super) struct Cost {
     /// From before the push until the wait returned: the median.
@@ -28,7 +29,7 @@ pub(super) struct Cost {
     pub(super) processor: u64,
 }
 
-/// What a wake costs in a set of one, and of many, in turn.
+/// Measures the cost of a wake in a set of one channel and in a set of [`MANY`], in turn.
 pub(super) fn wakes() -> Result<[Cost; 2], Failure> {
     let sizes = [1, MANY];
     let mut latencies = [histogram()?, histogram()?];
@@ -46,7 +47,7 @@ pub(super) fn wakes() -> Result<[Cost; 2], Failure> {
     }))
 }
 
-/// A set of so many idle channels, and their producers.
+/// A set of idle channels, with their producers.
 struct Bed {
     set: WaitSet,
     keys: Vec<slipring::set::Key>,
@@ -54,13 +55,16 @@ struct Bed {
     tx: Vec<spsc::Producer<u64>>,
 }
 
-fn bed(size: usize) -> Result<Bed, Error> {
-    // A pipe each: refused by the lower limit that is usual.
+fn bed(size: usize) -> Result<Bed, SetupError> {
+    // Each channel takes a pipe, and the usual lower limit refuses that many descriptors.
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     let _ = setrlimit(Resource::Nofile, limit);
     let ends = (0..size).map(|_| spsc::channel(1));
-    let (tx, rx): (Vec<_>, Vec<_>) = ends.collect::<Result<Vec<_>, Error>>()?.into_iter().unzip();
+    let (tx, rx): (Vec<_>, Vec<_>) = ends
+        .collect::<Result<Vec<_>, SetupError>>()?
+        .into_iter()
+        .unzip();
     let set = WaitSet::new()?;
     let keys = rx
         .iter()
@@ -69,7 +73,7 @@ fn bed(size: usize) -> Result<Bed, Error> {
     Ok(Bed { set, keys, rx, tx })
 }
 
-/// What this thread has used.
+/// Returns the processor time that this thread has used.
 pub(super) fn processor_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
@@ -93,7 +97,7 @@ fn run(size: usize) -> Result<(hdrhistogram::Histogram<u64>, Duration), Failure>
                 std::hint::spin_loop();
             }
             let now = begun.elapsed().as_nanos() as u64;
-            tx[which(number)].push(now).map_err(Error::from)?;
+            tx[which(number)].push(now)?;
             acked.pop()?;
         }
         Ok(())
@@ -116,13 +120,13 @@ fn run(size: usize) -> Result<(hdrhistogram::Histogram<u64>, Duration), Failure>
             if number >= total - WAKES {
                 latencies.saturating_record(now.saturating_sub(sent));
             }
-            ack.push(number).map_err(Error::from)?;
+            ack.push(number)?;
         }
         Ok((latencies, processor_time() - used))
     })
 }
 
-/// How much of a core a set of many idle channels needs.
+/// Returns the share of a core that a set of [`MANY`] idle channels needs.
 pub(super) fn idle() -> Result<f64, Failure> {
     let Bed {
         mut set,
@@ -135,7 +139,7 @@ pub(super) fn idle() -> Result<f64, Failure> {
         Err(error) => Err(Failure::from(error)),
         Ok(_) => Err(Failure::Words("a message that nobody sent".into())),
     };
-    // Once, it asks each to wake it.
+    // On its first call, the set asks each channel to wake it.
     wait(Duration::ZERO)?;
     let before = processor_time();
     wait(IDLE)?;

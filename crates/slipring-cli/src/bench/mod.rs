@@ -1,8 +1,8 @@
-//! `slipring bench`: how fast `spsc` is on this machine. slipring alone; beside its peers it is
-//! measured by `bench/` in the source tree.
+//! `slipring bench`: measures the speed of `spsc` on this machine. It measures slipring alone;
+//! `bench/` in the source tree measures it beside its peers.
 //!
-//! Two pinned threads; every message is written and checked in full. Streams are the median of
-//! three runs, with the ring in the nearest cache.
+//! Two pinned threads pass messages; every message is written and checked in full. Each stream
+//! figure is the median of three runs, with the ring in the nearest cache.
 
 mod many;
 mod runs;
@@ -25,7 +25,7 @@ use runs::Memory;
 pub(crate) struct Args {
     #[command(subcommand)]
     what: Option<What>,
-    /// The message sizes: some of 8, 64, 1264, 4096
+    /// The message sizes in bytes: any of 8, 64, 1264, 4096
     #[arg(long, value_delimiter = ',', default_value = "8,64,1264,4096", value_parser = size)]
     size: Vec<usize>,
     /// Bytes to move in each run of a stream
@@ -36,18 +36,18 @@ pub(crate) struct Args {
     json: bool,
 }
 
-/// What else there is to measure.
+/// The other measurements, each a verb of its own.
 #[derive(clap::Subcommand)]
 enum What {
-    /// What it costs to be able to sleep, and to sleep: beside pure spinning, a bare futex and bare pipes
+    /// Measure waits and wakes beside pure spinning, a bare futex and bare pipes
     Wake {
-        /// How often to measure everything, in turn
+        /// Measure everything this many times, in turn
         #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..))]
         runs: u8,
     },
-    /// How waiting does where processors are scarce: both ends on one, busy strangers on all, slow messages
+    /// Measure waiting on busy processors: both ends on one, busy strangers on all, slow messages
     Scarce {
-        /// How often to measure each figure, in turn with its peer's; the medians count
+        /// Measure each figure this many times, in turn with its peer's; the medians count
         #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..))]
         runs: u8,
     },
@@ -55,7 +55,7 @@ enum What {
 
 const SIZES: [usize; 4] = [8, 64, 1264, 4096];
 const RUNS: usize = 3;
-/// A stream of small messages is long enough with so many.
+/// A stream of small messages is long enough with this many.
 const MOST: u64 = 8_000_000;
 
 fn size(text: &str) -> Result<usize, String> {
@@ -69,7 +69,7 @@ fn size(text: &str) -> Result<usize, String> {
 struct Case {
     size: usize,
     memory: Memory,
-    /// Messages a second: one at a time, and in place. `None` of a run too short to time.
+    /// Messages a second: one at a time, and in place. `None` if a run was too short to time.
     one: Option<f64>,
     in_place: Option<f64>,
     round_trip: Histogram<u64>,
@@ -104,7 +104,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     }
 }
 
-/// The sizes are types; here is the list of those that exist.
+/// Measures one message size. The sizes are types, so this list names those that exist.
 fn case(size: usize, memory: Memory, bytes: usize) -> Result<Case, Failure> {
     match size {
         8 => case_of::<1>(memory, bytes),
@@ -135,7 +135,7 @@ fn case_of<const N: usize>(memory: Memory, bytes: usize) -> Result<Case, Failure
     })
 }
 
-/// The middle figure; 0 of none.
+/// Returns the middle figure, or 0 if there is none.
 fn median(mut figures: Vec<f64>) -> f64 {
     figures.sort_unstable_by(f64::total_cmp);
     figures.get(figures.len() / 2).copied().unwrap_or(0.0)
@@ -197,7 +197,8 @@ fn as_text(cases: &[Case]) -> String {
 mod tests {
     use super::*;
 
-    /// Three runs of a few messages each are over before a clock can tell.
+    /// Checks that three runs of a few messages each give no rate, since they end before a clock
+    /// can tell.
     #[test]
     fn short_runs_tell_no_rates() {
         let case = Case {

@@ -4,22 +4,22 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use rustix::thread::CpuSet;
-use slipring::Error;
+use slipring::SetupError;
 use slipring::spsc::{Builder, Channel, Consumer, Producer};
 
 use crate::exit::Failure;
 
-/// Messages in one in-place batch, at most.
+/// The most messages in one in-place batch.
 pub(super) const BATCH: usize = 256;
-/// Round trips, at most; a twentieth more come first, to warm up.
+/// The most round trips; a twentieth more come first, to warm up.
 const ROUNDS: u64 = 100_000;
-/// Round trips are told apart up to this many nanoseconds.
+/// The histogram distinguishes round trips up to this many nanoseconds.
 const LONGEST: u64 = 10_000_000_000;
 
 /// A message of `8 * N` bytes.
 type Message<const N: usize> = [u64; N];
 
-/// Where the memory of a run comes from.
+/// The source of a run's memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Memory {
     Heap,
@@ -35,11 +35,11 @@ impl Memory {
     }
 }
 
-/// A channel for a run; a named one is removed afterwards, whatever happened.
+/// A channel for a run. A named one is removed afterwards, whatever happened.
 struct Bed<const N: usize>(Channel<Message<N>>);
 
 impl<const N: usize> Bed<N> {
-    fn make(memory: Memory, capacity: usize, what: &str) -> Result<Bed<N>, Error> {
+    fn make(memory: Memory, capacity: usize, what: &str) -> Result<Bed<N>, SetupError> {
         let builder = Builder::<Message<N>>::new(capacity);
         Ok(Bed(match memory {
             Memory::Heap => builder.heap()?,
@@ -47,19 +47,19 @@ impl<const N: usize> Bed<N> {
         }))
     }
 
-    fn ends(&self) -> Result<(Producer<Message<N>>, Consumer<Message<N>>), Error> {
+    fn ends(&self) -> Result<(Producer<Message<N>>, Consumer<Message<N>>), SetupError> {
         Ok((self.0.producer()?, self.0.consumer()?))
     }
 }
 
 impl<const N: usize> Drop for Bed<N> {
     fn drop(&mut self) {
-        // Nothing to do if that fails: `slipring ls` shows it.
+        // A failure here needs no action: `slipring ls` shows the channel.
         let _ = self.0.remove();
     }
 }
 
-/// How many slots a stream of such messages gets: what stays in the nearest cache.
+/// Returns the number of slots for a stream of such messages: as many as stay in the nearest cache.
 pub(super) fn capacity(size: usize) -> usize {
     ((256 << 10) / size).next_power_of_two().clamp(BATCH, 4096)
 }
@@ -92,10 +92,11 @@ pub(super) fn beside<R>(
     })
 }
 
-/// The first two processors that this process may use; none if there is only one.
+/// Returns the first two processors that this process may use, or an empty slice if there is only
+/// one.
 pub(super) fn processors() -> &'static [usize] {
     static ALLOWED: std::sync::OnceLock<Vec<usize>> = std::sync::OnceLock::new();
-    // Once: later this thread is pinned itself.
+    // Asks only once, because this thread is pinned itself later.
     ALLOWED.get_or_init(|| {
         let Ok(set) = rustix::thread::sched_getaffinity(None) else {
             return Vec::new();
@@ -108,7 +109,7 @@ pub(super) fn processors() -> &'static [usize] {
     })
 }
 
-/// How long `count` messages take from one thread to the other.
+/// Returns the time that `count` messages take from one thread to the other.
 pub(super) fn stream<const N: usize>(
     memory: Memory,
     in_place: bool,
@@ -121,7 +122,7 @@ pub(super) fn stream<const N: usize>(
             if in_place {
                 write_batches(&mut tx, count)
             } else {
-                (0..count).try_for_each(|number| Ok(tx.push([number; N]).map_err(Error::from)?))
+                (0..count).try_for_each(|number| Ok(tx.push([number; N])?))
             }
         },
         move || {
@@ -157,7 +158,7 @@ fn write_batches<const N: usize>(tx: &mut Producer<Message<N>>, count: u64) -> R
 fn read_batches<const N: usize>(rx: &mut Consumer<Message<N>>, count: u64) -> Result<(), Failure> {
     let mut number = 0;
     while number < count {
-        let messages = rx.read(BATCH)?;
+        let messages = rx.read_batch(BATCH)?;
         let (front, back) = messages.as_slices();
         for message in front.iter().chain(back) {
             check(message, number)?;
@@ -169,7 +170,7 @@ fn read_batches<const N: usize>(rx: &mut Consumer<Message<N>>, count: u64) -> Re
 
 #[inline]
 pub(super) fn check<const N: usize>(message: &Message<N>, number: u64) -> Result<(), Failure> {
-    // No early exit: so it is done in wide steps.
+    // There is no early exit, so that the compiler can compare in wide steps.
     let wrong = message
         .iter()
         .fold(0, |wrong, word| wrong | (word ^ number));
@@ -182,12 +183,12 @@ pub(super) fn check<const N: usize>(message: &Message<N>, number: u64) -> Result
     }
 }
 
-/// For round trips.
+/// Returns an empty histogram for round trips.
 pub(super) fn histogram() -> Result<Histogram<u64>, Failure> {
     Histogram::new_with_bounds(1, LONGEST, 3).map_err(|error| Failure::Words(error.to_string()))
 }
 
-/// Round trips of single messages, each timed.
+/// Measures round trips of single messages, each timed.
 pub(super) fn round_trips<const N: usize>(
     memory: Memory,
     count: u64,
@@ -204,7 +205,7 @@ pub(super) fn round_trips<const N: usize>(
     beside(
         move || {
             for _ in 0..total {
-                far_tx.push(far_rx.pop()?).map_err(Error::from)?;
+                far_tx.push(far_rx.pop()?)?;
             }
             Ok(())
         },
@@ -212,7 +213,7 @@ pub(super) fn round_trips<const N: usize>(
             let mut histogram = histogram()?;
             for number in 0..total {
                 let begun = Instant::now();
-                ping.push([number; N]).map_err(Error::from)?;
+                ping.push([number; N])?;
                 check(&pong.pop()?, number)?;
                 if number >= warm_up {
                     histogram.saturating_record(begun.elapsed().as_nanos() as u64);

@@ -1,29 +1,30 @@
-//! The two processes of the demo, over a channel whose memory they inherited.
+//! Runs the two processes of the demo, over a channel whose memory they inherited.
 //!
-//! The writer reserves each message in the ring, fills it there and commits it, one at a time; the
-//! reader checks each where it lies, and releases a few at once. The clock is the reader's: it runs
-//! from the first message that it sees until it has checked the last, and the writer does not begin
-//! before the reader is there.
+//! The writer reserves each message in the ring, fills it there and commits it, one at a time. The
+//! reader checks each message in place, and releases a few at once. The clock is the reader's: it
+//! runs from the first message that the reader sees until it has checked the last. The writer does
+//! not begin before the reader has attached.
 
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FileType, Mode, OFlags};
-use slipring::{Error, bytes};
+use slipring::{Error, SetupError, bytes};
 
 use super::waiting::Waiter;
 use super::work::Work;
 use super::{EndArgs, Tally};
 use crate::exit::Failure;
 
-/// How long either side waits for the other to come.
+/// Each side waits this long for the other to come.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The channel in the descriptors that the parent left open for us.
+/// Attaches to the channel in the descriptors that the parent left open for us.
 ///
-/// Opened anew through /proc, as slipring does with any passed descriptor: a description shared
-/// with the parent would share its locks. The pipes for reading alone: whoever held one open for
-/// writing would keep it from hanging up when the other end dies.
+/// The descriptors are opened anew through /proc, as slipring does with any passed descriptor. A
+/// description shared with the parent would share its locks. The pipes are opened for reading
+/// alone: a process that held one open for writing would keep it from hanging up when the other end
+/// dies.
 fn attach(args: &EndArgs) -> Result<bytes::Channel, Failure> {
     let open = |number: &i32| {
         let path = format!("/proc/self/fd/{number}");
@@ -43,14 +44,16 @@ fn attach(args: &EndArgs) -> Result<bytes::Channel, Failure> {
     Ok(builder.from_fds(passed?)?)
 }
 
-/// The writing process.
+/// Runs the writing process.
 pub(super) fn write(args: &EndArgs) -> Result<(), Failure> {
     let mut tx = attach(args)?.producer()?;
     let mut waiter = Waiter::new(args.wait, || tx.as_fd())?;
     match write_all(&mut tx, &mut waiter, args.work()) {
         Ok(()) => Ok(()),
-        // The reader, which went away, says why.
-        Err(Failure::Slipring(Error::Disconnected(_))) => Err(Failure::Told(1)),
+        // The reader went away and reports the reason itself.
+        Err(Failure::Slipring(SetupError::Message(Error::Disconnected(_)))) => {
+            Err(Failure::Told(1))
+        }
         Err(failure) => {
             tx.abort();
             Err(failure)
@@ -79,13 +82,14 @@ fn write_all(tx: &mut bytes::Producer, waiter: &mut Waiter, mut work: Work) -> R
     Ok(())
 }
 
-/// The reading process.
+/// Runs the reading process.
 pub(super) fn read(args: &EndArgs) -> Result<(), Failure> {
     let mut rx = attach(args)?.consumer()?;
     let mut waiter = Waiter::new(args.wait, || rx.as_fd())?;
     let mut work = args.work();
     let mut tally = Tally::new(args);
-    // Enough at once to spare the releases, and so little that the writer never waits for them.
+    // The batch is large enough to save releases, and small enough that the writer never waits for
+    // them.
     let mean = args.max_size as usize / 2 + 16;
     let batch = (args.ring / 8 / mean).clamp(1, 256);
     wait_for_first(&mut rx)?;
@@ -93,7 +97,7 @@ pub(super) fn read(args: &EndArgs) -> Result<(), Failure> {
     while work.number() < args.messages {
         let error = match rx.try_read_batch(batch) {
             Ok(mut messages) => {
-                while let Some(message) = messages.next().map_err(Error::from)? {
+                while let Some(message) = messages.next()? {
                     match work.next() {
                         Some(size) => work.check(message, size)?,
                         None => return Err(Failure::Words("more messages than were sent".into())),
@@ -113,8 +117,8 @@ pub(super) fn read(args: &EndArgs) -> Result<(), Failure> {
     tally.done(&work)
 }
 
-/// Spins until there is something, so that the clock starts with the first message and not after
-/// a nap in which the ring would have been filled unseen.
+/// Spins until there is a message, so that the clock starts with the first one. After a sleep the
+/// ring would already be full, and that filling would not be timed.
 fn wait_for_first(rx: &mut bytes::Consumer) -> Result<(), Failure> {
     let begun = Instant::now();
     loop {

@@ -1,8 +1,8 @@
-//! `slipring demo`: two real processes, a million real messages, and the same work over the
+//! `slipring demo`: two real processes pass a million real messages, and do the same work over the
 //! kernel's `SOCK_SEQPACKET` beside it.
 //!
 //! The parent makes the memory and starts the two ends, which are this program again under a hidden
-//! verb. The channel reaches them as inherited descriptors of sealed memfds and pipes; it has no name and
+//! verb. The ends inherit the channel as descriptors of sealed memfds and pipes. It has no name and
 //! leaves nothing behind, however the demo ends.
 
 mod ends;
@@ -28,7 +28,7 @@ use work::{Check, Work};
 /// Two processes pass messages through shared memory, then through SOCK_SEQPACKET
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// How many messages
+    /// The number of messages
     #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..))]
     messages: u64,
     /// The largest message in bytes; sizes are random from 0 to this
@@ -37,13 +37,13 @@ pub(crate) struct Args {
     /// Bytes of the ring, a power of two [default: 512K, or more for messages above 128K]
     #[arg(long, value_parser = text::parse_bytes)]
     ring: Option<usize>,
-    /// Where the random sizes begin
+    /// The seed of the random sizes
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// How much of each message the reader checks, besides number and length
+    /// The part of each message that the reader checks, besides number and length
     #[arg(long, value_enum, default_value_t = Check::Sample)]
     check: Check,
-    /// How either side waits for the other
+    /// The way in which each side waits for the other
     #[arg(long, value_enum, default_value_t = Waiting::Sleep)]
     wait: Waiting,
     /// Print the figures as JSON
@@ -56,10 +56,10 @@ pub(crate) struct Args {
 pub(crate) struct EndArgs {
     #[arg(long)]
     write: bool,
-    /// Over the socket that is standard input, not over a channel.
+    /// Use the socket that is standard input, not a channel.
     #[arg(long)]
     socket: bool,
-    /// The channel's descriptors.
+    /// The descriptors of the channel.
     #[arg(long, value_delimiter = ',')]
     passed: Vec<i32>,
     #[arg(long)]
@@ -92,10 +92,11 @@ fn size(text: &str) -> Result<u32, String> {
         .ok_or_else(|| "at most 1G".into())
 }
 
-/// What the demo does.
+/// Runs the demo.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let ring = args.ring.unwrap_or_else(|| default_ring(args.max_size));
-    // Room for the largest message; slipring says so if it is more than the ring.
+    // The ring has room for the largest message; slipring reports a message that is larger than the
+    // ring.
     let largest = (args.max_size as usize).max(8);
     let channel = bytes::Builder::new(ring).max_record(largest).memfd()?;
     let ours = over_channel(args, ring, &channel)?;
@@ -108,14 +109,14 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     }
 }
 
-/// Half of a usual second-level cache: a ring that stays in there moves large messages several times
-/// faster than one that does not. A smaller one was no faster, and makes the two wait more often
-/// where others want the processors too.
+/// Returns half of a usual second-level cache: a ring that stays in there moves large messages
+/// several times faster than one that does not. A smaller ring was no faster. It also makes the two
+/// ends wait more often where others want the processors too.
 fn default_ring(max_size: u32) -> usize {
     (512 << 10).max((max_size as usize * 4).next_power_of_two())
 }
 
-/// What the demo's hidden verb does: one of the two ends.
+/// Runs one of the two ends, for the demo's hidden verb.
 pub(crate) fn run_end(args: &EndArgs) -> Result<(), Failure> {
     // Nobody is left to read our figures when the parent is gone.
     let signal = Some(rustix::process::Signal::KILL);
@@ -129,7 +130,7 @@ pub(crate) fn run_end(args: &EndArgs) -> Result<(), Failure> {
     }
 }
 
-/// What came of one transport.
+/// The result of one transport.
 struct Outcome {
     elapsed: Duration,
     bytes: u64,
@@ -138,16 +139,16 @@ struct Outcome {
     reader: Calls,
 }
 
-/// How often one end entered the kernel to pass messages, to sleep and to wake.
+/// The number of times that one end entered the kernel to pass messages, to sleep and to wake.
 #[derive(Clone, Copy)]
 struct Calls {
     all: u64,
-    /// How often it slept, and how often it woke the other, if anybody counted.
+    /// The number of times that it slept and that it woke the other, or `None` if nobody counted.
     counted: Option<(u64, u64)>,
 }
 
 impl Calls {
-    /// One a message, as sockets have it (and those that found nothing and slept in it).
+    /// Returns one call a message, as for sockets (a call that found no message slept inside it).
     fn each(messages: u64) -> Calls {
         Calls {
             all: messages,
@@ -198,8 +199,8 @@ impl Outcome {
 
 fn over_channel(args: &Args, ring: usize, channel: &bytes::Channel) -> Result<Outcome, Failure> {
     let fail = |errno: rustix::io::Errno| Failure::io("pass the channel's descriptors", errno);
-    // These copies are the only ones that survive an exec, and they live until both ends run: this
-    // process has one thread here, and starts nothing else meanwhile.
+    // Only these copies survive an exec, and they live until both ends run. This process has one
+    // thread here, and starts nothing else meanwhile.
     let copies: Result<Vec<OwnedFd>, _> =
         channel.descriptors().iter().map(rustix::io::dup).collect();
     let copies = copies.map_err(fail)?;
@@ -271,7 +272,7 @@ struct Ends {
 }
 
 impl Ends {
-    /// Shows how far the reader is, and returns what it measured when both are done.
+    /// Shows the reader's progress, and returns its measurement when both ends are done.
     fn follow(mut self, what: &'static str, args: &Args) -> Result<Outcome, Failure> {
         let mut outcome = None;
         if let Some(stdout) = self.reader.stdout.take() {
@@ -302,7 +303,7 @@ impl Ends {
         let (reader, writer) = (wait(&mut self.reader)?, wait(&mut self.writer)?);
         match outcome {
             Some(outcome) if reader.success() && writer.success() => Ok(outcome),
-            // An end that exited has said why; one that was killed could not.
+            // An end that exited has reported the reason; an end that was killed could not.
             _ if reader.code().is_some() && writer.code().is_some() => Err(Failure::Told(1)),
             _ => Err(Failure::Words(format!(
                 "the demo's processes ended early (reader: {reader}, writer: {writer})"
@@ -314,7 +315,7 @@ impl Ends {
 impl Drop for Ends {
     fn drop(&mut self) {
         for child in [&mut self.reader, &mut self.writer] {
-            // Both fail for a process that was waited for; then there is nothing to do.
+            // Both calls fail for a process that was waited for; then there is nothing to do.
             let _ = child.kill();
             let _ = child.wait();
         }
@@ -329,7 +330,7 @@ struct Tally {
 }
 
 impl Tally {
-    /// Looks at the clock every so many calls, and prints a line at most ten times a second.
+    /// Looks at the clock once in this many calls, and prints a line at most ten times a second.
     const LOOKS: u32 = 512;
 
     fn new(args: &EndArgs) -> Tally {
@@ -366,7 +367,7 @@ impl Tally {
         text::answer(format!("done {} {elapsed}", work.bytes))
     }
 
-    /// The figure in a line, and the time if it is the last one.
+    /// Returns the figure in a line, and the time if it is the last line.
     fn parse(line: &str) -> Option<(u64, Option<Duration>)> {
         let mut fields = line.split(' ');
         let (word, figure) = (fields.next()?, fields.next()?.parse().ok()?);
@@ -446,7 +447,7 @@ mod tests {
         args: Args,
     }
 
-    /// One message takes as long as the clock does: no rate of it means anything.
+    /// Checks that a demo of one message gives no rate: it takes as long as the clock does.
     #[test]
     fn short_demos_tell_no_rates() {
         let args = Command::parse_from(["demo"]).args;

@@ -1,6 +1,6 @@
-//! The same two processes over `SOCK_SEQPACKET`, the kernel's own way to pass messages of varying
-//! size in order: one `send` and one `recv` a message, each side with one buffer that it reuses,
-//! and a large send buffer.
+//! Runs the same two processes over `SOCK_SEQPACKET`, the kernel's own way to pass messages of
+//! varying size in order. Each message takes one `send` and one `recv`. Each side reuses one
+//! buffer, and the send buffer of the socket is large.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -12,23 +12,24 @@ use rustix::net::{
 use super::{EndArgs, Tally};
 use crate::exit::Failure;
 
-/// Bytes that may be under way. From 100 KiB to 16 MiB it made no difference beyond the noise.
+/// The size of the send buffer in bytes. From 100 KiB to 16 MiB it made no difference beyond the
+/// noise.
 const SEND_BUFFER: usize = 1 << 20;
 
-/// A connected pair: the writer's end, the reader's end.
+/// Returns a connected pair: the writer's end, then the reader's end.
 pub(super) fn pair() -> Result<(OwnedFd, OwnedFd), Failure> {
     let fail = |errno| Failure::io("make a pair of SOCK_SEQPACKET sockets", errno);
     let flags = SocketFlags::CLOEXEC;
     let (writer, reader) =
         socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).map_err(fail)?;
-    // Beyond net.core.wmem_max only root may; up to there everybody.
+    // Only root may go beyond net.core.wmem_max; up to there everybody may.
     if sockopt::set_socket_send_buffer_size_force(&writer, SEND_BUFFER).is_err() {
         sockopt::set_socket_send_buffer_size(&writer, SEND_BUFFER).map_err(fail)?;
     }
     Ok((writer, reader))
 }
 
-/// The writing process; its socket is its standard input.
+/// Runs the writing process; its socket is its standard input.
 pub(super) fn write(args: &EndArgs) -> Result<(), Failure> {
     let socket = rustix::stdio::stdin();
     let mut work = args.work();
@@ -43,7 +44,7 @@ pub(super) fn write(args: &EndArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The reading process; its socket is its standard input.
+/// Runs the reading process; its socket is its standard input.
 pub(super) fn read(args: &EndArgs) -> Result<(), Failure> {
     let socket = rustix::stdio::stdin();
     let mut work = args.work();
@@ -75,7 +76,7 @@ fn transmit(socket: impl AsFd, message: &[u8]) -> Result<(), Failure> {
     loop {
         match send(socket.as_fd(), message, SendFlags::NOSIGNAL) {
             Err(Errno::INTR) => {}
-            // The other side, which went away, says why.
+            // The other side went away and reports the reason itself.
             Err(Errno::PIPE | Errno::CONNRESET) => return Err(Failure::Told(1)),
             Ok(_) => return Ok(()),
             Err(errno) => return Err(Failure::io("send to the socket", errno)),

@@ -1,8 +1,8 @@
-//! How the demo's two ends wait for each other: in slipring's own calls, in an event loop that polls the
-//! handle's descriptor, or in a future.
+//! Lets the demo's two ends wait for each other: in slipring's own calls, in an event loop that
+//! polls the handle's descriptor, or in a future.
 //!
-//! An end tries first, and comes here when it found nothing, so that the way of waiting costs the busy
-//! path nothing.
+//! An end tries first, and comes here only when it found nothing. So the way of waiting adds no
+//! cost to the busy path.
 
 use std::io::ErrorKind;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
@@ -17,7 +17,7 @@ use tokio::runtime::{self, Runtime};
 
 use crate::exit::Failure;
 
-/// How the demo's two processes wait.
+/// The ways in which the demo's two processes can wait.
 #[derive(Clone, Copy, clap::ValueEnum)]
 pub(crate) enum Waiting {
     /// Poll without end
@@ -40,40 +40,41 @@ impl Waiting {
         }
     }
 
-    /// How slipring's own calls wait.
+    /// Returns the wait option for slipring's own calls.
     pub(super) fn how(self) -> Wait {
         match self {
             Waiting::Spin => Wait::Spin,
-            // With `Fd` and `Async` only until the other end has come.
+            // `Fd` and `Async` use this only until the other end has come.
             Waiting::Sleep | Waiting::Fd | Waiting::Async => Wait::default(),
         }
     }
 
-    /// The system calls that the holder of a seat made in order to sleep and to wake, as far as the
-    /// counters of both seats tell. (A sleep that lasts makes some more: it looks after its peer.)
+    /// Returns the number of system calls by which the holder of a seat slept and woke its peer. The
+    /// counters of both seats give it. (A long sleep makes some more, to check on its peer.)
     pub(super) fn system_calls(self, seat: &SeatStat, other: &SeatStat) -> u64 {
         let to_sleep = match self {
-            // A barrier and a futex. Who found news behind the barrier did not sleep, and may have been
-            // woken all the same. (Who spins does neither.)
+            // A sleep takes a barrier and a futex call. A waiter that found news behind the barrier
+            // did not sleep, and may have been woken all the same. (A spinning waiter makes neither
+            // call.)
             Waiting::Spin | Waiting::Sleep => seat.parks.max(other.wakes) + seat.parks,
-            // Emptying the pipe, a barrier, and epoll.
+            // A sleep empties the pipe, and takes a barrier and an epoll call.
             Waiting::Fd | Waiting::Async => 3 * seat.parks,
         };
         to_sleep + seat.wakes
     }
 }
 
-/// What one end does when it finds nothing.
+/// The way in which one end waits when it finds nothing.
 pub(super) enum Waiter {
-    /// It waits in slipring's own call.
+    /// The end waits in slipring's own call.
     Call,
-    /// It polls the handle's descriptor.
+    /// The end polls the handle's descriptor.
     Descriptor(EventLoop),
-    /// It awaits the handle's future.
+    /// The end awaits the handle's future.
     Future {
         runtime: Runtime,
         spin: Spin,
-        /// Whether the runtime drives the handle's futures yet.
+        /// `true` once the runtime drives the handle's futures.
         drives: bool,
     },
 }
@@ -99,7 +100,7 @@ impl Waiter {
         })
     }
 
-    /// Waits until a message of `size` bytes finds room.
+    /// Waits until the ring has room for a message of `size` bytes.
     pub(super) fn room(&mut self, tx: &mut Producer, size: usize) -> Result<(), Failure> {
         match self {
             Waiter::Call => {
@@ -177,16 +178,16 @@ fn poll<H>(
     })
 }
 
-/// How long an event loop tries before it polls: as long as slipring's own calls do, for the same
-/// reason. A sleep and a wake-up cost about so much.
+/// An event loop tries for this long before it polls, as slipring's own calls do, for the same
+/// reason: a sleep and a wake-up cost about as much.
 const SPIN_FOR: Duration = Duration::from_micros(50);
 
-/// An event loop with one thing to wait for.
+/// An event loop that waits for one handle.
 pub(super) struct EventLoop {
     poll: Poll,
     events: Events,
     spin: Spin,
-    /// The handle's, which keeps it open and the same.
+    /// The handle's descriptor. The handle keeps it open and unchanged.
     descriptor: RawFd,
 }
 
@@ -210,7 +211,7 @@ impl EventLoop {
         Ok(events)
     }
 
-    /// Waits until `attempt` succeeds, or fails other than by `Full` or `Empty`.
+    /// Waits until `attempt` succeeds, or fails with an error other than `Full` or `Empty`.
     fn until<H>(
         &mut self,
         handle: &mut H,
@@ -220,7 +221,8 @@ impl EventLoop {
         if poll(&mut self.spin, handle, attempt)? {
             return Ok(());
         }
-        // Nothing is polled for but what was armed: what was ready then makes nothing readable later.
+        // The loop polls only after arming. A handle that was ready when it was armed does not
+        // become readable later.
         let began = Instant::now();
         while arm(handle)? == Readiness::Armed {
             self.poll()?;
@@ -235,10 +237,10 @@ impl EventLoop {
             Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(()),
             polled => polled.map_err(fail)?,
         }
-        // mio watches for edges, and tells of a hang-up once. A process that dies may hang up a moment
-        // before the kernel frees its seat; so that `arm`, which asks for the seat, gets another
-        // chance, the descriptor is looked at anew as it is. (A byte is no such case: `arm` takes it
-        // out, and the next one is an edge.)
+        // mio watches for edges, and reports a hang-up once. A process that dies may hang up a
+        // moment before the kernel frees its seat. `arm` asks for the seat, so it needs another
+        // chance: the descriptor is registered anew in its present state. (A byte is no such case:
+        // `arm` takes it out, and the next one is an edge.)
         if self.events.iter().any(|event| event.is_read_closed()) {
             let source = &mut SourceFd(&self.descriptor);
             let registry = self.poll.registry();

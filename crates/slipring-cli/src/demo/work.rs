@@ -1,8 +1,8 @@
-//! The work that both transports are measured by: messages of seeded random sizes, each filled
-//! completely by its writer and checked by its reader.
+//! The work by which both transports are measured: messages of seeded random sizes. The writer
+//! fills each one completely, and the reader checks it.
 //!
-//! Both sides run the same generator in step, so the reader knows the number *and* the length of
-//! the next message before it arrives, down to a message of no bytes at all.
+//! Both sides run the same generator in step. So the reader knows the number *and* the length of
+//! the next message before it arrives, even if the message is empty.
 //!
 //! ```text
 //! message   0  number, u64 little-endian (as much of it as fits)
@@ -13,7 +13,7 @@ use clap::ValueEnum;
 
 use crate::exit::Failure;
 
-/// How much of a message the reader looks at, besides its number and its length.
+/// The part of a message that the reader checks, besides its number and its length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Check {
     /// The byte behind the number, and one at a random place.
@@ -23,7 +23,7 @@ pub(crate) enum Check {
 }
 
 impl Check {
-    /// The word for it, as on the command line.
+    /// Returns the word for it, as on the command line.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Check::Sample => "sample",
@@ -32,21 +32,21 @@ impl Check {
     }
 }
 
-/// The messages, one after another, as both sides expect them.
+/// The sequence of messages that both sides expect.
 pub(crate) struct Work {
     state: u64,
     span: u64,
     number: u64,
     messages: u64,
     check: Check,
-    /// Where in the present message the sample lies, as a fraction of 2^32.
+    /// The position of the sample in the present message, as a fraction of 2^32.
     probe: u64,
-    /// Payload bytes so far.
+    /// The number of payload bytes so far.
     pub(crate) bytes: u64,
 }
 
 impl Work {
-    /// `messages` messages of 0 to `max_size` bytes, by `seed`.
+    /// Makes a sequence of `messages` messages of 0 to `max_size` bytes, from `seed`.
     pub(crate) fn new(messages: u64, max_size: u32, seed: u64, check: Check) -> Work {
         Work {
             state: seed,
@@ -59,12 +59,12 @@ impl Work {
         }
     }
 
-    /// How many messages were begun.
+    /// Returns the number of messages that were begun.
     pub(crate) fn number(&self) -> u64 {
         self.number
     }
 
-    /// Goes on to the next message, and says its size; nothing when all are done.
+    /// Goes on to the next message and returns its size, or `None` when all are done.
     #[inline]
     pub(crate) fn next(&mut self) -> Option<usize> {
         if self.number == self.messages {
@@ -83,7 +83,7 @@ impl Work {
         Some(size as usize)
     }
 
-    /// Writes the present message: every byte of it.
+    /// Fills the present message, every byte of it.
     #[inline]
     pub(crate) fn fill(&self, message: &mut [u8]) {
         let (number, filler) = (self.number.to_le_bytes(), self.filler());
@@ -117,7 +117,8 @@ impl Work {
         if self.check == Check::Sample {
             return *front == number && right(0) && right(probe);
         }
-        // All bytes are right if the first is, and each is the same as its neighbour: one memcmp.
+        // All bytes are right if the first is, and each equals its neighbour: one memcmp checks
+        // that.
         let last = rest.len().saturating_sub(1);
         *front == number && right(0) && (rest.is_empty() || rest[1..] == rest[..last])
     }

@@ -1,5 +1,5 @@
-//! What the tests of the command share: a private directory for channels, real processes, and
-//! waiting for a condition instead of for a time.
+//! Helpers that the tests of the command share: a private directory for channels, real processes,
+//! and waits for a condition instead of for a time.
 #![allow(dead_code)]
 
 use std::fs::File;
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-/// A directory of its own for each test's channels and files, in memory.
+/// A directory in memory, one for each test's channels and files.
 pub(crate) struct Place(tempfile::TempDir);
 
 impl Place {
@@ -21,14 +21,14 @@ impl Place {
         Place(dir.expect("a directory in /dev/shm"))
     }
 
-    /// Where the channels are.
+    /// Returns the directory of the channels.
     pub(crate) fn channels(&self) -> PathBuf {
         let dir = self.0.path().join("channels");
         std::fs::create_dir_all(&dir).expect("the channels' directory");
         dir
     }
 
-    /// A file beside them.
+    /// Returns the path of a file beside them.
     pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
@@ -50,33 +50,33 @@ impl Place {
         command.output().expect("slipring runs")
     }
 
-    /// Starts `send NAME ARGS..`, reading the file.
+    /// Starts `send NAME ARGS..`, which reads the file.
     pub(crate) fn send(&self, args: &[&str], input: &PathBuf) -> Running {
         let input = File::open(input).expect("the input");
         let all = [&["send"], args].concat();
         Running::start(self.command(&all).stdin(input))
     }
 
-    /// Starts `send NAME ARGS..`, reading what the test writes.
+    /// Starts `send NAME ARGS..`, which reads the test's own writes.
     pub(crate) fn send_open(&self, args: &[&str]) -> Running {
         let all = [&["send"], args].concat();
         Running::start(self.command(&all).stdin(Stdio::piped()))
     }
 
-    /// Starts `recv NAME ARGS..`, writing the file.
+    /// Starts `recv NAME ARGS..`, which writes the file.
     pub(crate) fn recv(&self, args: &[&str], output: &PathBuf) -> Running {
         let output = File::create(output).expect("the output");
         let all = [&["recv"], args].concat();
         Running::start(self.command(&all).stdout(output))
     }
 
-    /// Starts `recv NAME ARGS..`, writing to a pipe that nobody reads yet.
+    /// Starts `recv NAME ARGS..`, which writes to a pipe that nobody reads yet.
     pub(crate) fn recv_piped(&self, args: &[&str]) -> Running {
         let all = [&["recv"], args].concat();
         Running::start(self.command(&all).stdout(Stdio::piped()))
     }
 
-    /// What `stat --json` says; nothing while there is no such channel.
+    /// Returns the output of `stat --json`, or `None` while there is no such channel.
     pub(crate) fn stat(&self, name: &str) -> Option<Value> {
         let output = self.run(&["stat", name, "--json"]);
         output.status.success().then(|| json(&output))
@@ -91,7 +91,7 @@ impl Place {
         });
     }
 
-    /// Waits until so many messages were committed (`producer`) or released (`consumer`).
+    /// Waits until this many messages were committed (`producer`) or released (`consumer`).
     pub(crate) fn until_messages(&self, name: &str, role: &str, count: u64) {
         until(&format!("{count} messages at the {role} of {name}"), || {
             self.stat(name)
@@ -116,13 +116,13 @@ impl Running {
         self.0.try_wait().expect("a child of ours").is_none()
     }
 
-    /// Waits for its end, and returns its exit code (nothing if a signal killed it).
+    /// Waits for its end, and returns its exit code (`None` if a signal killed it).
     pub(crate) fn code(&mut self) -> Option<i32> {
         until("a process ends", || !self.is_running());
         self.0.wait().expect("a child of ours").code()
     }
 
-    /// All that it said on standard error, after its end.
+    /// Returns all its output on standard error, after its end.
     pub(crate) fn stderr(&mut self) -> String {
         let stderr = self.0.stderr.take().expect("standard error is a pipe");
         std::io::read_to_string(stderr).expect("text")
@@ -156,7 +156,7 @@ pub(crate) fn until(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// Bytes that repeat nowhere near.
+/// Returns bytes that do not repeat nearby.
 pub(crate) fn noise(len: usize, seed: u64) -> Vec<u8> {
     let mut state = seed;
     let mut out = Vec::with_capacity(len + 8);

@@ -1,36 +1,41 @@
-//! Handing lines back to whoever writes them next: storing into them what is there (`hand_back.rs`).
+//! Transfers lines to their next writer, by storing into them the values that are there
+//! (`line_transfer.rs`).
 
 use core::ptr::NonNull;
 
-/// Whether it is done here: not where nobody has measured it, nor where models and sanitizers would not know it.
-pub(crate) const HANDS_BACK: bool =
+/// `true` if this build transfers lines.
+///
+/// It does not on processors where it was never measured, nor where models and sanitizers would not
+/// understand it.
+pub(crate) const TRANSFERS_LINES: bool =
     cfg!(all(target_arch = "x86_64", not(loom), not(slipring_plain)));
 
-/// What a line is taken to be, in bytes.
+/// The size of a line that this file assumes, in bytes.
 const LINE: usize = 64;
 
-/// One byte of each line that ends within `len` bytes from `start` on: a line of several slots has its turn with
-/// the last of them.
+/// Returns one byte of each line that ends within `len` bytes from `start` on.
+///
+/// A line that several slots share has its turn with the last of them.
 #[inline(always)]
 fn lines(start: NonNull<u8>, len: usize) -> impl Iterator<Item = NonNull<u8>> {
-    // From the first line's start, which may lie before.
+    // Counted from the start of the first line, which may lie before `start`.
     let before = start.addr().get() % LINE;
     (0..(before + len) / LINE).map(move |line| {
-        // SAFETY: below `len`, and `start` is of so many bytes.
+        // SAFETY: the offset is below `len`, and `start` is valid for that many bytes.
         unsafe { start.add((line * LINE).saturating_sub(before)) }
     })
 }
 
-/// Of bytes that nobody writes now; others may be reading them.
+/// Touches lines of bytes that no other thread writes now; others may be reading them.
 ///
 /// # Safety
-/// `start` is valid for reads and writes of `len` bytes, and nobody writes them meanwhile.
+/// `start` is valid for reads and writes of `len` bytes, and no other thread writes them meanwhile.
 #[inline]
 #[cfg(all(target_arch = "x86_64", not(loom), not(slipring_plain)))]
-pub(super) unsafe fn still(start: NonNull<u8>, len: usize) {
+pub(super) unsafe fn touch_lines(start: NonNull<u8>, len: usize) {
     for byte in lines(start, len) {
-        // SAFETY: no memory changes, since nobody else changes it. So to the language it is no more of an access
-        // than a prefetch is; which is why it is in assembly.
+        // SAFETY: no memory changes, since no other thread changes it. So to the language this is
+        // no more of an access than a prefetch is, which is why it is in assembly.
         unsafe {
             core::arch::asm!(
                 "mov {there}, byte ptr [{byte}]",
@@ -43,7 +48,8 @@ pub(super) unsafe fn still(start: NonNull<u8>, len: usize) {
     }
 }
 
-/// Of bytes that others may be writing: by an instruction that leaves each as it is, whatever that is.
+/// Touches lines of bytes that others may be writing, by an instruction that leaves each byte as it
+/// is.
 ///
 /// # Safety
 /// `start` is valid for reads and writes of `len` bytes.
@@ -51,7 +57,8 @@ pub(super) unsafe fn still(start: NonNull<u8>, len: usize) {
 #[cfg(all(target_arch = "x86_64", not(loom), not(slipring_plain)))]
 pub(super) unsafe fn racing(start: NonNull<u8>, len: usize) {
     for byte in lines(start, len) {
-        // SAFETY: no memory changes, since to all other processors a locked instruction is one step. As above.
+        // SAFETY: no memory changes, since a locked instruction is one step to all other
+        // processors. As above.
         unsafe {
             core::arch::asm!("lock or byte ptr [{byte}], 0", byte = in(reg) byte.as_ptr(), options(nostack));
         }
@@ -59,7 +66,7 @@ pub(super) unsafe fn racing(start: NonNull<u8>, len: usize) {
 }
 
 #[cfg(not(all(target_arch = "x86_64", not(loom), not(slipring_plain))))]
-pub(super) use nothing::{nothing as racing, nothing as still};
+pub(super) use nothing::{nothing as racing, nothing as touch_lines};
 
 #[cfg(not(all(target_arch = "x86_64", not(loom), not(slipring_plain))))]
 mod nothing {
@@ -112,7 +119,7 @@ mod tests {
         }
     }
 
-    /// A store of somebody else's between a load and a store would be undone.
+    /// Checks that no other thread's store falls between a load and a store, which would undo it.
     #[test]
     fn nobodys_store_is_undone() {
         extern crate std;
@@ -121,7 +128,7 @@ mod tests {
         let undone = std::thread::scope(|scope| {
             scope.spawn(|| {
                 while !done.load(Ordering::Relaxed) {
-                    // SAFETY: atomics that live as long as this scope.
+                    // SAFETY: the bytes are atomics that live as long as this scope.
                     unsafe { racing(memory.start(0), 320) };
                     passes.fetch_add(1, Ordering::Relaxed);
                 }
@@ -132,7 +139,7 @@ mod tests {
                 words
                     .clone()
                     .for_each(|word| word.store(round, Ordering::Relaxed));
-                // Until whoever had loaded what was there before has stored it.
+                // Wait until a thread that had loaded the value from before has stored it.
                 let begun = passes.load(Ordering::Relaxed);
                 while passes.load(Ordering::Relaxed) < begun + 2 {
                     std::thread::yield_now();

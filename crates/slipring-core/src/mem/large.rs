@@ -1,10 +1,12 @@
-//! Copies of many words that may race: in inline assembly, since the language knows none, and on both sides, so
-//! that what the hardware promises for each aligned word is all that is relied on.
+//! Copies many words that other threads may write or read meanwhile.
 //!
-//! Loads are of 16 bytes: a message that was just made by moves of that width is still on its way to the
-//! cache, and wider loads of it would wait until it is there. Stores are of 32 bytes where there are such: a
-//! processor commits one a cycle, of whatever width. (`rep movsb` is slower by a quarter for lines that are
-//! another core's.)
+//! The copies are in inline assembly on both sides, since the language has none that may race. They
+//! rely only on what the hardware promises for each aligned word.
+//!
+//! Loads are of 16 bytes. A message that was just made by moves of that width is still on its way
+//! to the cache. Wider loads of it would wait until it is there. Stores are of 32 bytes if the
+//! processor has them, since it commits one a cycle, of whatever width. (`rep movsb` is slower by a
+//! quarter for lines that another core has.)
 
 #[cfg(all(
     target_arch = "x86_64",
@@ -17,14 +19,14 @@ mod by_vectors {
     use core::arch::x86_64::__cpuid;
     use core::sync::atomic::{AtomicU8, Ordering};
 
-    /// Up to so many words, one by one is as fast.
+    /// Up to this many words, copying one by one is as fast.
     const FEW: usize = 16;
 
-    /// Copies all but the last few of `words` words, and says how many.
+    /// Copies all but the last few of `words` words, and returns the number copied.
     ///
     /// # Safety
-    /// `from` is valid for reads of so many words, and `to` for writes; they do not overlap. Others that write
-    /// there, or read, do so by words, or by this.
+    /// `from` is valid for reads of that many words, and `to` for writes; they do not overlap.
+    /// Others that read or write there do so by words, or by this function.
     #[inline(always)]
     pub(in crate::mem) unsafe fn copy(to: *mut u8, from: *const u8, words: usize) -> usize {
         if words < FEW {
@@ -41,11 +43,14 @@ mod by_vectors {
         blocks * 8
     }
 
+    /// Copies `blocks` blocks of 64 bytes by stores of 32 bytes.
+    ///
     /// # Safety
-    /// As for `copy`, of `blocks * 64` bytes; there is one block at least, and AVX.
+    /// As for `copy`, of `blocks * 64` bytes. There is at least one block, and the processor has
+    /// AVX.
     #[target_feature(enable = "avx")]
     unsafe fn by_32(to: *mut u8, from: *const u8, blocks: usize) {
-        // SAFETY: reads and writes `blocks * 64` bytes from either address up.
+        // SAFETY: it reads and writes `blocks * 64` bytes from either address up.
         unsafe {
             asm!(
                 "2:",
@@ -63,7 +68,8 @@ mod by_vectors {
                 from = inout(reg) from => _,
                 to = inout(reg) to => _,
                 blocks = inout(reg) blocks => _,
-                // `vzeroupper` halves them all: where this is inlined, the caller may have values in them.
+                // `vzeroupper` halves all of them. The caller that this is inlined into may have
+                // values in them.
                 out("ymm0") _, out("ymm1") _, out("ymm2") _, out("ymm3") _,
                 out("ymm4") _, out("ymm5") _, out("ymm6") _, out("ymm7") _,
                 out("ymm8") _, out("ymm9") _, out("ymm10") _, out("ymm11") _,
@@ -73,10 +79,12 @@ mod by_vectors {
         }
     }
 
+    /// Copies `blocks` blocks of 64 bytes by stores of 16 bytes.
+    ///
     /// # Safety
-    /// As for `copy`, of `blocks * 64` bytes; there is one block at least.
+    /// As for `copy`, of `blocks * 64` bytes. There is at least one block.
     unsafe fn by_16(to: *mut u8, from: *const u8, blocks: usize) {
-        // SAFETY: reads and writes `blocks * 64` bytes from either address up.
+        // SAFETY: it reads and writes `blocks * 64` bytes from either address up.
         unsafe {
             asm!(
                 "2:",
@@ -104,7 +112,7 @@ mod by_vectors {
         }
     }
 
-    /// Whether the processor has AVX, and the system keeps its registers. Asked once.
+    /// Returns `true` if the processor has AVX and the system keeps its registers. Asks once.
     #[inline]
     fn wide() -> bool {
         const NO: u8 = 1;
@@ -115,14 +123,14 @@ mod by_vectors {
         fn ask() -> bool {
             const SYSTEM_KEEPS: u32 = 1 << 27;
             const AVX: u32 = 1 << 28;
-            // Leaf 1 is in every x86-64.
+            // Every x86-64 has leaf 1.
             let features = __cpuid(1).ecx;
             if features & (SYSTEM_KEEPS | AVX) != SYSTEM_KEEPS | AVX {
                 return false;
             }
             let kept: u32;
-            // SAFETY: the processor has the instruction, says the first bit; it reads the register that says
-            // which registers are kept.
+            // SAFETY: the first bit says that the processor has the instruction. It reads the
+            // register that says which registers the system keeps.
             unsafe {
                 asm!(
                     "xgetbv",
@@ -134,7 +142,7 @@ mod by_vectors {
             }
             kept & 6 == 6
         }
-        // Relaxed: whoever asks gets the same answer.
+        // Relaxed: every thread that asks gets the same answer.
         match KNOWN.load(Ordering::Relaxed) {
             0 => {
                 let wide = ask();
@@ -154,7 +162,7 @@ mod by_vectors {
 ))]
 pub(super) use by_vectors::copy;
 
-/// Where there is no such copy: none of the words.
+/// Copies none of the words, on processors without such a copy.
 ///
 /// # Safety
 /// None is asked for.

@@ -1,20 +1,20 @@
-//! Slots that may be overwritten while they are read: copied in and out word by word, never referred to. Each is
-//! padded to whole words.
+//! Holds slots that may be overwritten while they are read. Values are copied in and out word by
+//! word, and never referred to. Each slot is padded to whole words.
 //!
 //! # Copies that may race
-//! Plain version: a relaxed load and store for each word, which is what the slots' words are shared
-//! through. That is what models and sanitizers run, and payloads up to a line or so. Larger ones are
-//! copied by wider moves (`large.rs`).
+//! Plain version: a relaxed load and store for each word, since the slots' words are shared as
+//! atomics. Models and sanitizers run that version, and so do payloads up to a line or so. Larger
+//! ones are copied by wider moves (`large.rs`).
 
 use core::marker::PhantomData;
 use core::mem::MaybeUninit;
 use core::ptr::NonNull;
 
-use super::{Few, back, large};
+use super::{Small, back, large};
 use crate::geometry::padded;
 use crate::sync::{AtomicU64, Ordering};
 
-/// The slots of a ring of `T` that is overwritten: a power of two of them.
+/// The slots of an overwriting ring of `T`: a power of two of them.
 pub struct Racing<'m, T> {
     words: &'m [AtomicU64],
     mask: u64,
@@ -29,20 +29,22 @@ impl<T> Clone for Racing<'_, T> {
 
 impl<T> Copy for Racing<'_, T> {}
 
-// SAFETY: of a `T` only copies come and go, over words that are atomics.
+// SAFETY: only copies of a `T` come and go, over words that are atomics.
 unsafe impl<T: Send> Send for Racing<'_, T> {}
 
 impl<'m, T: Copy> Racing<'m, T> {
-    /// How many words a payload takes.
+    /// The number of words that a payload takes.
     const WORDS: usize = size_of::<T>().div_ceil(8);
 
-    /// From slot to slot, in words.
+    /// The distance from slot to slot, in words.
     const STRIDE: usize = match padded(size_of::<T>() as u64, align_of::<T>() as u64) {
         Some(bytes) => bytes as usize / 8,
         None => panic!("a payload of 2^64 bytes"),
     };
 
-    /// The slots in `words`: `capacity` of them. Nothing if they do not fit, or `capacity` is no power of two.
+    /// Makes `capacity` slots in `words`.
+    ///
+    /// Returns `None` if they do not fit, or if `capacity` is not a power of two.
     ///
     /// # Safety
     /// A `T` has no padding: its bytes are copied as words.
@@ -55,7 +57,7 @@ impl<'m, T: Copy> Racing<'m, T> {
         })
     }
 
-    /// How many slots there are.
+    /// Returns the number of slots.
     #[inline]
     pub fn capacity(&self) -> u64 {
         self.mask + 1
@@ -68,48 +70,49 @@ impl<'m, T: Copy> Racing<'m, T> {
         unsafe { self.words.get_unchecked(first..first + Self::WORDS) }
     }
 
-    /// The slot of `position`, if a `T` is a few words.
+    /// Returns the slot of `position`, if a `T` is a few words.
     #[inline(always)]
-    pub(crate) fn few(&self, position: u64) -> Option<Few<'m, T>> {
+    pub(crate) fn small(&self, position: u64) -> Option<Small<'m, T>> {
         let words = NonNull::from(self.slot(position));
-        // SAFETY: a slot's words, as many as a `T` has, which everybody accesses as atomics; and of `T`, `new` was
-        // promised so.
-        unsafe { Few::new(words.cast()) }
+        // SAFETY: they are a slot's words, as many as a `T` has, and everybody accesses them as
+        // atomics. The caller of `new` promised that a `T` has no padding.
+        unsafe { Small::new(words.cast()) }
     }
 
-    /// Hands back the slot of `position`, whoever else reads or writes it.
+    /// Transfers the lines of the slot of `position`, even if others read or write it.
     ///
     /// # Safety
-    /// The slots may be written, and not only read.
+    /// This end may write the slots, and not only read them.
     #[inline]
-    pub(crate) unsafe fn hand_back(&self, position: u64) {
+    pub(crate) unsafe fn transfer_lines(&self, position: u64) {
         let first = (position & self.mask) as usize * Self::STRIDE;
         let words = NonNull::from(self.words).cast::<u64>();
         // SAFETY: the slot's index is below the capacity, and `new` compared that many strides with the length.
         let slot = unsafe { words.add(first) };
-        // SAFETY: a slot's words, up to the next slot's.
+        // SAFETY: they are a slot's words, up to the next slot's.
         unsafe { back::racing(slot.cast(), Self::STRIDE * 8) };
     }
 
-    /// Copies `value` into the slot of `position`, whoever reads it meanwhile.
+    /// Copies `value` into the slot of `position`, even if others read it meanwhile.
     #[inline(always)]
     #[expect(clippy::needless_range_loop, reason = "an iterator is not unrolled")]
     pub fn store(&self, position: u64, value: &T) {
         let to = self.slot(position);
         let from = core::ptr::from_ref(value).cast::<u8>();
         let whole = size_of::<T>() / 8;
-        // SAFETY: `value` has so many bytes, and the slot so many words, which may be written through `&`.
+        // SAFETY: `value` has that many bytes and the slot that many words, which may be written
+        // through `&`.
         let copied = unsafe { large::copy(to.as_ptr().cast::<u8>().cast_mut(), from, whole) };
-        // By index: of a payload of some words the compiler then makes as many moves.
+        // By index: for a payload of some words the compiler then makes as many moves.
         for i in copied..whole {
-            // SAFETY: the word lies inside `value`; of no alignment in particular.
+            // SAFETY: the word lies inside `value`; it has no particular alignment.
             let bits = unsafe { from.cast::<u64>().wrapping_add(i).read_unaligned() };
-            // Relaxed: the gate's fence and the tail's release order it.
+            // Relaxed: the write limit's fence and the tail's release order it.
             to[i].store(bits, Ordering::Relaxed);
         }
         if !size_of::<T>().is_multiple_of(8) {
             let mut bytes = [0_u8; 8];
-            // SAFETY: what is left of `value` behind its whole words: less than eight bytes.
+            // SAFETY: this is the rest of `value` behind its whole words: less than eight bytes.
             unsafe {
                 from.wrapping_add(whole * 8)
                     .copy_to_nonoverlapping(bytes.as_mut_ptr(), size_of::<T>() % 8);
@@ -118,27 +121,30 @@ impl<'m, T: Copy> Racing<'m, T> {
         }
     }
 
-    /// Copies the slot of `position` to `value`, all of its bytes, whoever writes it meanwhile: then what comes
-    /// is rubbish, which only the gate, looked at behind an acquire fence, can tell.
+    /// Copies the slot of `position` to `value`, all of its bytes, even if others write it
+    /// meanwhile.
     ///
-    /// Plain version: returns the value. One of a kilobyte was then moved four times on its way out.
+    /// The copy is then garbage. Only the write limit, loaded behind an acquire fence, can tell.
+    ///
+    /// Plain version: returns the value. A value of a kilobyte was then moved four times on its way
+    /// out.
     #[inline(always)]
     #[expect(clippy::needless_range_loop, reason = "an iterator is not unrolled")]
     pub fn load(&self, position: u64, value: &mut MaybeUninit<T>) {
         let from = self.slot(position);
         let to = value.as_mut_ptr().cast::<u8>();
         let whole = size_of::<T>() / 8;
-        // SAFETY: `value` has so many bytes, and the slot so many words.
+        // SAFETY: `value` has that many bytes, and the slot that many words.
         let copied = unsafe { large::copy(to, from.as_ptr().cast(), whole) };
         for i in copied..whole {
-            // Relaxed: the fence before the look at the gate orders it.
+            // Relaxed: the fence before the load of the write limit orders it.
             let bits = from[i].load(Ordering::Relaxed);
-            // SAFETY: the word lies inside `value`; of no alignment in particular.
+            // SAFETY: the word lies inside `value`; it has no particular alignment.
             unsafe { to.cast::<u64>().wrapping_add(i).write_unaligned(bits) };
         }
         if !size_of::<T>().is_multiple_of(8) {
             let bytes = from[whole].load(Ordering::Relaxed).to_le_bytes();
-            // SAFETY: what is left of `value` behind its whole words: less than eight bytes.
+            // SAFETY: this is the rest of `value` behind its whole words: less than eight bytes.
             unsafe {
                 to.wrapping_add(whole * 8)
                     .copy_from_nonoverlapping(bytes.as_ptr(), size_of::<T>() % 8);

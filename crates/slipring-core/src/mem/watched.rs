@@ -1,24 +1,28 @@
-//! Slots that are only looked at: as bytes, by one who keeps nobody from writing them.
+//! Holds slots that a watcher copies as bytes, while it keeps no producer from writing them.
 //!
-//! They are copied word by word, with relaxed loads; words that a slot shares with its neighbours are
-//! loaded whole. What comes may be torn: the protocol asks afterwards (`broadcast/watching.rs`).
+//! They are copied word by word, with relaxed loads. Words that a slot shares with its neighbours
+//! are loaded whole. The copy may be torn: the protocol checks that afterwards
+//! (`broadcast/watching.rs`).
 
-use crate::geometry::{Geometry, Kind};
+use crate::geometry::Geometry;
+use crate::spec::Kind;
 use crate::sync::{AtomicU64, Ordering};
 
-/// The slots of a `broadcast` channel, whatever they hold.
+/// The slots of a `broadcast` channel, for any payload.
 #[derive(Clone, Copy)]
 pub struct Watched<'m> {
     words: &'m [AtomicU64],
     mask: u64,
-    /// From slot to slot, in bytes.
+    /// The distance from slot to slot, in bytes.
     stride: usize,
-    /// Of a payload, in bytes.
+    /// The size of a payload, in bytes.
     size: usize,
 }
 
 impl<'m> Watched<'m> {
-    /// The slots in `words`. Nothing if no `broadcast` channel has that shape, or it needs more words.
+    /// Makes the slots in `words`.
+    ///
+    /// Returns `None` if no `broadcast` channel has that shape, or if it needs more words.
     pub fn new(words: &'m [AtomicU64], geometry: &Geometry) -> Option<Self> {
         let right = geometry.kind == Kind::Broadcast && geometry.check().is_ok();
         if !right || words.len() < geometry.data_len().div_ceil(8) as usize {
@@ -32,23 +36,23 @@ impl<'m> Watched<'m> {
         })
     }
 
-    /// How many slots there are.
+    /// Returns the number of slots.
     pub fn capacity(&self) -> u64 {
         self.mask + 1
     }
 
-    /// Of a payload, in bytes.
+    /// Returns the size of a payload, in bytes.
     pub fn size(&self) -> usize {
         self.size
     }
 
-    /// Copies the payload in the slot of `position` to `out`, as far as that reaches, whoever writes it
-    /// meanwhile.
+    /// Copies the payload in the slot of `position` to `out`, as far as `out` reaches, even if
+    /// others write it meanwhile.
     pub fn copy(&self, position: u64, out: &mut [u8]) {
         let first = (position & self.mask) as usize * self.stride;
         let end = first + self.size.min(out.len());
         let (mut skip, mut to) = (first % 8, out);
-        // In bounds: a slot ends inside the data part, whose length `new` compared.
+        // In bounds: a slot ends inside the data part, and `new` checked that part's length.
         for word in &self.words[first / 8..end.div_ceil(8)] {
             // Relaxed: the fence before the second look orders it.
             let bytes = word.load(Ordering::Relaxed).to_le_bytes();

@@ -1,5 +1,5 @@
-//! One producer, several consumers: what one reads is what was written, whoever joins, leaves, goes back or
-//! is overtaken meanwhile.
+//! Models one producer and several consumers. A consumer reads what was written, while others join,
+//! leave, go back or are overtaken.
 
 mod watch;
 
@@ -8,13 +8,15 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use loom::thread;
-use slipring_core::broadcast::{Consumer, Producer, Ring, Seat, Seek, Store};
-use slipring_core::layout::{Bell, Counters, SeatLine, SeatWords, Side};
+use slipring_core::end::{Endpoint, Pop, Push};
+use slipring_core::guard::{Hold, Reserve};
+use slipring_core::layout::{Counters, SeatLine, SeatWords, Side, WaitCell};
 use slipring_core::mem::{Racing, Slots};
+use slipring_core::proto::broadcast::{Consumer, Producer, Ring, Seat, Seek, Store};
 use slipring_core::seat::Peer;
 use slipring_core::sync::{AtomicU64, Ordering};
-use slipring_core::wait::{Face, Ringer, Sleeper};
-use slipring_core::{Error, Lease};
+use slipring_core::wait::{Notifier, Waiter, WakeMode};
+use slipring_core::{CachedLimit, Error};
 
 use crate::wake::Kernel;
 use crate::{NOBODY, model, until};
@@ -31,8 +33,9 @@ fn number(pair: Pair) -> u64 {
     pair[0]
 }
 
-/// As `model`, of three threads, or of two that wait for each other: they have many more orders, so there
-/// are fewer preemptions, besides the switches at each wait.
+/// Runs `model` with three threads, or with two that wait for each other.
+///
+/// They have many more orders, so there are fewer preemptions, besides the switches at each wait.
 fn model_within(preemptions: usize, body: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound.get_or_insert(preemptions);
@@ -43,18 +46,18 @@ fn model_within(preemptions: usize, body: impl Fn() + Send + Sync + 'static) {
 /// The shared memory of a channel with two consumers.
 struct Feed {
     tail: AtomicU64,
-    gate: AtomicU64,
-    members: AtomicU64,
-    bells: [Bell; 2],
+    write_limit: AtomicU64,
+    gating_set: AtomicU64,
+    bells: [WaitCell; 2],
     lines: [SeatLine; 3],
     positions: [AtomicU64; 3],
     counters: [Counters; 3],
     kernel: Kernel,
     capacity: u64,
-    /// Of a channel that waits.
+    /// The slots of a channel that waits.
     slots: Box<[UnsafeCell<Pair>]>,
     shadow: Box<[loom::cell::UnsafeCell<()>]>,
-    /// Of one that overwrites.
+    /// The words of a channel that overwrites.
     words: Box<[AtomicU64]>,
     overwrites: bool,
 }
@@ -65,15 +68,15 @@ unsafe impl Sync for Feed {}
 // SAFETY: as above.
 unsafe impl Send for Feed {}
 
-/// Words from slot to slot.
+/// The number of words from slot to slot.
 const STRIDE: usize = size_of::<Pair>() / 8;
 
 impl Feed {
     fn new(capacity: usize, overwrites: bool) -> Arc<Feed> {
         let feed = Feed {
             tail: AtomicU64::new(0),
-            gate: AtomicU64::new(0),
-            members: AtomicU64::new(0),
+            write_limit: AtomicU64::new(0),
+            gating_set: AtomicU64::new(0),
             bells: Default::default(),
             lines: Default::default(),
             positions: Default::default(),
@@ -91,7 +94,7 @@ impl Feed {
         Arc::new(feed)
     }
 
-    /// The words of seat `seat`: 0 is the producer's.
+    /// Returns the words of seat `seat`; seat 0 is the producer's.
     fn words_of(&self, seat: usize) -> SeatWords<'_> {
         SeatWords {
             line: &self.lines[seat],
@@ -106,27 +109,34 @@ impl Feed {
             return Store::Racing(unsafe { Racing::new(&self.words, self.capacity) }.unwrap());
         }
         let base = NonNull::new(self.slots.as_ptr().cast_mut().cast()).unwrap();
-        // SAFETY: so many messages, all initialised, for as long as `self` is borrowed.
+        // SAFETY: there are that many messages, all initialised, for as long as `self` is borrowed.
         Store::Plain(unsafe { Slots::new(base, self.capacity, &self.shadow) })
     }
 
-    fn ring<'m>(&'m self, consumers: &'m [SeatWords<'m>], bell: Ringer<'m>) -> Ring<'m, Pair> {
+    /// Returns the ring as the holder of seat `seat` sees it.
+    fn ring<'m>(
+        &'m self,
+        seat: usize,
+        consumers: &'m [SeatWords<'m>],
+        notifier: Notifier<'m>,
+    ) -> Ring<'m, Pair> {
         Ring {
             tail: &self.tail,
-            gate: &self.gate,
-            members: &self.members,
+            write_limit: &self.write_limit,
+            gating_set: &self.gating_set,
             consumers: Side::Many(consumers),
             store: self.store(),
+            lagged: &self.counters[seat].lagged,
             writable: true,
-            bell,
+            notifier,
         }
     }
 
     fn seat(&self, seat: usize) -> Seat<'_> {
         Seat {
             position: &self.positions[seat],
-            gate: &self.gate,
-            members: &self.members,
+            write_limit: &self.write_limit,
+            gating_set: &self.gating_set,
             bit: if self.overwrites { 0 } else { 1 << (seat - 1) },
             capacity: self.capacity,
         }
@@ -135,17 +145,17 @@ impl Feed {
     fn produce<R>(
         &self,
         sleepy: bool,
-        body: impl FnOnce(Producer<'_, Pair>, &Sleeper<'_>) -> R,
+        body: impl FnOnce(Producer<'_, Pair>, &Waiter<'_>) -> R,
     ) -> R {
         let consumers = [self.words_of(1), self.words_of(2)];
         let os: &dyn slipring_core::wait::Os = if sleepy { &self.kernel } else { &NOBODY };
         let side = Side::Many(&consumers);
-        let bell = Ringer::new(&self.bells[1], side, &self.counters[0], false, os);
-        let sleeper = Sleeper::new(&self.bells[0], 0, &self.counters[0], side, true, os);
-        let mut lease = Lease::new();
-        // SAFETY: the only producer, of words that only the model touches.
-        let tx = unsafe { Producer::new(self.ring(&consumers, bell), &mut lease) };
-        body(tx.unwrap(), &sleeper)
+        let notifier = Notifier::new(&self.bells[1], side, &self.counters[0], false, os);
+        let waiter = Waiter::new(&self.bells[0], 0, &self.counters[0], side, true, os);
+        let mut cached_limit = CachedLimit::new();
+        // SAFETY: this is the only producer, of words that only the model touches.
+        let tx = unsafe { Producer::new(self.ring(0, &consumers, notifier), &mut cached_limit) };
+        body(tx.unwrap(), &waiter)
     }
 
     fn consume<R>(
@@ -153,14 +163,14 @@ impl Feed {
         seat: usize,
         seek: Seek,
         sleepy: bool,
-        body: impl FnOnce(Consumer<'_, Pair>, &Sleeper<'_>) -> R,
+        body: impl FnOnce(Consumer<'_, Pair>, &Waiter<'_>) -> R,
     ) -> R {
         let consumers = [self.words_of(1), self.words_of(2)];
         let os: &dyn slipring_core::wait::Os = if sleepy { &self.kernel } else { &NOBODY };
         let producer = Side::One(self.words_of(0));
-        let bell = Ringer::new(&self.bells[0], producer, &self.counters[seat], false, os);
+        let notifier = Notifier::new(&self.bells[0], producer, &self.counters[seat], false, os);
         let bit = seat - 1;
-        let sleeper = Sleeper::new(
+        let waiter = Waiter::new(
             &self.bells[1],
             bit,
             &self.counters[seat],
@@ -168,12 +178,12 @@ impl Feed {
             false,
             os,
         );
-        let mut lease = Lease::new();
+        let mut cached_limit = CachedLimit::new();
         let peer = Peer::producer(&self.lines[0], &self.lines[seat]);
-        let ring = self.ring(&consumers, bell);
-        // SAFETY: the only one in this seat, of words that only the model touches.
-        let rx = unsafe { Consumer::new(ring, self.seat(seat), peer, &mut lease, seek) };
-        let result = body(rx.unwrap(), &sleeper);
+        let ring = self.ring(seat, &consumers, notifier);
+        // SAFETY: this is the only consumer in this seat, of words that only the model touches.
+        let rx = unsafe { Consumer::new(ring, self.seat(seat), peer, &mut cached_limit, seek) };
+        let result = body(rx.unwrap(), &waiter);
         self.seat(seat).leave();
         result
     }
@@ -181,7 +191,7 @@ impl Feed {
 
 fn push_all(mut tx: Producer<'_, Pair>, numbers: std::ops::Range<u64>) {
     for number in numbers {
-        until(|| tx.try_push(pair(number)).map_err(|failed| failed.error)).unwrap();
+        until(|| tx.try_push(pair(number)).map_err(|failed| failed.error())).unwrap();
     }
 }
 
@@ -193,21 +203,22 @@ fn pop_all(rx: &mut Consumer<'_, Pair>, numbers: std::ops::Range<u64>) {
 
 /// Reads the first message in place, and does not release it.
 fn look_at_first(rx: &mut Consumer<'_, Pair>) {
-    until(|| rx.ensure()).unwrap();
-    let messages = rx.try_read(1).unwrap();
+    until(|| rx.ensure(1)).unwrap();
+    let messages = rx.try_read_batch(1).unwrap();
     assert_eq!(number(*messages.iter().next().unwrap()), 0);
     messages.release(0);
 }
 
 impl Feed {
-    /// Has `seat` stand at the beginning, before any thread runs.
+    /// Makes `seat` stand at the beginning, before any thread runs.
     fn joined(self: Arc<Feed>, seat: usize) -> Arc<Feed> {
-        self.members
+        self.gating_set
             .fetch_or(self.seat(seat).bit, Ordering::Relaxed);
         self
     }
 
-    /// Sends so many messages before any thread runs, to members that release them at once.
+    /// Sends `messages` messages before any thread runs; the gating set's consumers release them at
+    /// once.
     fn sent(self: Arc<Feed>, messages: u64) -> Arc<Feed> {
         self.produce(false, |mut tx, _| {
             for number in 0..messages {
@@ -245,7 +256,8 @@ fn two_consumers_each_see_all() {
     });
 }
 
-/// The gate: whoever joins reads from some message on, and nothing is written under its eyes.
+/// Checks the write limit: a consumer that joins reads from some message on, and the producer
+/// writes none that it is reading.
 fn joins_while_the_producer_runs(capacity: usize, sent: u64, messages: u64, seek: Seek) {
     model(move || {
         let feed = Feed::new(capacity, false).sent(sent);
@@ -287,7 +299,7 @@ fn one_that_goes_back_is_waited_for() {
     });
 }
 
-/// What it gives up by that, it has read.
+/// Going forward, the consumer gives up only messages that it has read.
 #[test]
 fn one_that_goes_forward_frees_what_it_has_read() {
     model_within(2, || {
@@ -302,7 +314,7 @@ fn one_that_goes_forward_frees_what_it_has_read() {
     });
 }
 
-/// Nor is it written over where the next that is ours lies further on.
+/// Nor does the producer write a slot when the next message of ours lies further on.
 #[test]
 fn one_that_passes_over_messages_has_read_those_before() {
     model_within(2, || {
@@ -316,7 +328,7 @@ fn one_that_passes_over_messages_has_read_those_before() {
     });
 }
 
-/// Nor is anything written under the eyes of one that leaves, with what it has not released.
+/// Nor does the producer write a message that a leaving consumer has not released.
 #[test]
 fn one_that_leaves_has_read() {
     model_within(2, || {
@@ -346,25 +358,31 @@ fn every_second_message_is_read_by_one_and_the_others_by_the_other() {
     });
 }
 
-/// What a consumer of an overwriting channel gets, until all is sent: whole, in order, and what is missing
-/// is told.
+/// Reads from an overwriting channel until all is sent: messages are whole and in order, and lost
+/// ones are reported.
 fn overtaken(messages: u64, batch: bool) {
     model_within(if batch { 1 } else { 3 }, move || {
         let feed = Feed::new(2, true).sent(2);
+        let shared = feed.clone();
         let reader = feed.reader(1, Seek::Oldest, move |mut rx| {
-            let mut next = rx.position();
+            let (mut next, mut missing) = (rx.position(), 0);
             while next < messages {
                 match rx.try_pop() {
                     Ok(message) => {
                         assert_eq!(number(message), next);
                         next += 1;
                     }
-                    Err(Error::Lagged(lost)) => next += lost,
+                    Err(Error::Lagged(lost)) => {
+                        next += lost;
+                        missing += lost;
+                    }
                     Err(Error::Empty) => thread::yield_now(),
                     Err(error) => panic!("{error}"),
                 }
                 assert_eq!(rx.position(), next);
             }
+            let counted = shared.counters[1].lagged.load(Ordering::Relaxed);
+            assert_eq!(counted, missing);
         });
         feed.produce(false, |mut tx, _| {
             if batch {
@@ -390,30 +408,30 @@ fn a_reservation_gives_up_the_oldest_and_tears_nothing() {
     overtaken(4, true);
 }
 
-/// Attempts until it works, sleeping in between, as `slipring::waiting` does.
-fn sleeping<R>(sleeper: &Sleeper<'_>, mut attempt: impl FnMut() -> Result<R, Error>) -> R {
+/// Attempts until it works, and sleeps in between, as `wait/block.rs` of `slipring` does.
+fn sleeping<R>(waiter: &Waiter<'_>, mut attempt: impl FnMut() -> Result<R, Error>) -> R {
     let mut again = || match attempt() {
         Ok(done) => Some(done),
         Err(Error::Full | Error::Empty) => None,
         Err(other) => panic!("{other}"),
     };
     loop {
-        let seen = sleeper.arm(Face::Doorbell).seen;
+        let seen = waiter.arm(WakeMode::Doorbell).seen;
         if let Some(done) = again() {
-            sleeper.disarm();
+            waiter.disarm();
             return done;
         }
-        while !sleeper.rung(seen) {
-            sleeper.sleep(seen, u64::MAX);
+        while !waiter.rung(seen) {
+            waiter.sleep(seen, u64::MAX);
             if let Some(done) = again() {
-                sleeper.disarm();
+                waiter.disarm();
                 return done;
             }
         }
     }
 }
 
-/// One publish wakes all who sleep. (Where messages are overwritten it is the same code.)
+/// One publish wakes all waiters. (On an overwriting channel the code is the same.)
 #[test]
 fn one_publish_wakes_all_consumers() {
     model_within(1, || {
@@ -421,8 +439,8 @@ fn one_publish_wakes_all_consumers() {
         let readers = [1, 2].map(|seat| {
             let feed = feed.clone();
             thread::spawn(move || {
-                feed.consume(seat, Seek::Oldest, true, |mut rx, sleeper| {
-                    assert_eq!(number(sleeping(sleeper, || rx.try_pop())), 0);
+                feed.consume(seat, Seek::Oldest, true, |mut rx, waiter| {
+                    assert_eq!(number(sleeping(waiter, || rx.try_pop())), 0);
                 });
             })
         });
@@ -439,16 +457,16 @@ fn a_producer_that_sleeps_is_woken_by_the_slowest() {
         let feed = Feed::new(1, false).joined(1);
         let other = feed.clone();
         let reader = thread::spawn(move || {
-            other.consume(1, Seek::Oldest, true, |mut rx, sleeper| {
+            other.consume(1, Seek::Oldest, true, |mut rx, waiter| {
                 for expected in 0..2 {
-                    assert_eq!(number(sleeping(sleeper, || rx.try_pop())), expected);
+                    assert_eq!(number(sleeping(waiter, || rx.try_pop())), expected);
                 }
             });
         });
-        feed.produce(true, |mut tx, sleeper| {
+        feed.produce(true, |mut tx, waiter| {
             for number in 0..2 {
-                sleeping(sleeper, || {
-                    tx.try_push(pair(number)).map_err(|failed| failed.error)
+                sleeping(waiter, || {
+                    tx.try_push(pair(number)).map_err(|failed| failed.error())
                 });
             }
         });
@@ -456,7 +474,8 @@ fn a_producer_that_sleeps_is_woken_by_the_slowest() {
     });
 }
 
-/// Whoever joins further behind takes back what was known to be free: what is granted is looked at anew.
+/// A consumer that joins further behind takes back what was known to be free: the producer looks
+/// anew at what it grants.
 #[test]
 fn one_that_joins_behind_takes_back_what_was_known_to_be_free() {
     model(|| {

@@ -1,10 +1,13 @@
-//! `bytes`: records of varying size, some of which run into the slack behind the ring.
+//! Models `bytes`: records of varying size, some of which run into the slack behind the ring.
 
-use slipring_core::{Error, bytes};
+use slipring_core::Error;
+use slipring_core::end::Endpoint;
+use slipring_core::guard::Reserve;
+use slipring_core::proto::bytes;
 
 use crate::{Memory, both, model, until};
 
-/// Enough for two records, or for one that fills it.
+/// The size of a ring for two records, or for one that fills it.
 const RING: u64 = 16;
 
 fn push(tx: &mut bytes::Producer<'_>, payload: &[u8]) {
@@ -12,7 +15,7 @@ fn push(tx: &mut bytes::Producer<'_>, payload: &[u8]) {
 }
 
 fn pop(rx: &mut bytes::Consumer<'_>) -> Vec<u8> {
-    until(|| rx.ensure()).unwrap();
+    until(|| rx.ensure(1)).unwrap();
     rx.try_read().unwrap().to_vec()
 }
 
@@ -84,7 +87,7 @@ fn batch_is_published_and_released_as_one() {
                 memory.bytes_consumer(|mut rx| {
                     let mut seen = Vec::new();
                     while seen.len() < 3 {
-                        until(|| rx.ensure()).unwrap();
+                        until(|| rx.ensure(1)).unwrap();
                         let mut records = rx.try_read_batch(2).unwrap();
                         while let Some(record) = records.next().unwrap() {
                             seen.push(record.to_vec());

@@ -1,14 +1,22 @@
-//! Leaving: an end is told after all that came before it, once, and to those whom it concerns.
+//! Models leaving: an end is reported once, after all that came before it, and to the right
+//! handles.
 
 use std::sync::Arc;
 
+use slipring_core::end::{Endpoint, Pop, Push};
+use slipring_core::proto::spsc;
 use slipring_core::seat::{Findings, Peer};
 use slipring_core::sync::Ordering;
-use slipring_core::{End, Error, Lease, spsc};
+use slipring_core::{CachedLimit, End, Error};
 
 use crate::{Memory, both, model, until};
 
 const FINISHED: Result<u64, Error> = Err(Error::Disconnected(End::Finished));
+
+/// Acknowledges the ends that a consumer was told of, as a handle does when it is dropped.
+fn acknowledge(rx: &mut spsc::Consumer<'_, u64>) {
+    rx.with_peer(|peer| peer.acknowledge()).unwrap();
+}
 
 #[test]
 fn finished_producer_is_drained_first() {
@@ -67,7 +75,8 @@ fn space_released_before_leaving_is_used_first() {
             },
             |memory| {
                 memory.spsc_producer(|mut tx| {
-                    let mut push = |value| until(|| tx.try_push(value).map_err(|e| e.error));
+                    let mut push =
+                        |value| until(|| tx.try_push(value).map_err(|failed| failed.error()));
                     assert_eq!(push(1), Ok(()));
                     assert_eq!(push(2), Ok(()));
                     assert_eq!(push(3), Err(Error::Disconnected(End::Finished)));
@@ -92,7 +101,7 @@ fn end_that_nobody_was_told_of_is_no_history() {
             |memory| {
                 memory.spsc_consumer(|mut rx| {
                     assert_eq!(until(|| rx.try_pop()), Ok(1));
-                    rx.peer().acknowledge(); // as a handle does when it is dropped
+                    acknowledge(&mut rx);
                 });
                 memory.consumer.leave(1, End::Aborted);
             },
@@ -102,8 +111,8 @@ fn end_that_nobody_was_told_of_is_no_history() {
     });
 }
 
-/// Another thread finds the producer dead (the kernel has ordered what that committed before), and notes it for the
-/// handle.
+/// Another thread finds the producer dead, and records it for the handle. The kernel has ordered
+/// all that the producer committed before.
 #[test]
 fn death_found_elsewhere_hides_no_message() {
     model(|| {
@@ -117,9 +126,10 @@ fn death_found_elsewhere_hides_no_message() {
             },
             |memory| {
                 let peer = Peer::producer(&memory.producer, &memory.consumer).sharing(&found);
-                let (ring, mut lease) = (memory.spsc(memory.ringer(1)), Lease::new());
-                // SAFETY: the only consumer.
-                let mut rx = unsafe { spsc::Consumer::new(ring, peer, &mut lease) }.unwrap();
+                let (ring, mut cached_limit) =
+                    (memory.spsc(memory.notifier(1)), CachedLimit::new());
+                // SAFETY: this is the only consumer.
+                let mut rx = unsafe { spsc::Consumer::new(ring, peer, &mut cached_limit) }.unwrap();
                 assert_eq!(until(|| rx.try_pop()), Ok(1));
                 assert_eq!(found.told(), 0);
                 for _ in 0..2 {
@@ -144,7 +154,7 @@ fn successor_publishes_the_end_before_it() {
                 memory.any_turn();
             },
             |memory| {
-                // Whatever of the two it sees, the end is there, and nobody was told of it yet.
+                // Whichever of the two it sees, the end is there, and no handle was told of it yet.
                 memory.spsc_consumer(|mut rx| {
                     assert_eq!(rx.try_pop(), FINISHED);
                     assert!(rx.try_pop().is_err());
@@ -166,7 +176,7 @@ fn acknowledged_end_means_an_empty_ring() {
                 memory.spsc_consumer(|mut rx| {
                     assert_eq!(rx.try_pop(), Ok(1));
                     assert_eq!(rx.try_pop(), FINISHED);
-                    rx.peer().acknowledge();
+                    acknowledge(&mut rx);
                     memory.any_turn();
                 });
             },
@@ -195,7 +205,7 @@ fn history_stays_history_for_a_new_handle() {
         memory.producer.leave(1, End::Finished);
         memory.spsc_consumer(|mut rx| {
             assert_eq!(rx.try_pop(), FINISHED);
-            rx.peer().acknowledge();
+            acknowledge(&mut rx);
         });
         memory.spsc_consumer(|mut rx| assert_eq!(rx.try_pop(), Err(Error::Empty)));
         both(
@@ -215,8 +225,8 @@ fn history_stays_history_for_a_new_handle() {
     });
 }
 
-/// Two generations end one after the other while a reader stands at the end of the second: it must
-/// not take the first one's end, which it passed long ago, for that.
+/// Two generations end one after the other while a reader stands at the end of the second. The
+/// reader must not take the first one's end, which it passed long ago, for the second's.
 #[test]
 fn an_end_and_its_position_belong_together() {
     model(|| {
@@ -232,7 +242,7 @@ fn an_end_and_its_position_belong_together() {
             |memory| {
                 memory.spsc_consumer(|mut rx| {
                     if rx.try_pop() == FINISHED {
-                        rx.peer().acknowledge();
+                        acknowledge(&mut rx);
                         let told = memory.consumer.acknowledged.load(Ordering::Relaxed);
                         assert_eq!(told, 2);
                     }
@@ -242,8 +252,8 @@ fn an_end_and_its_position_belong_together() {
     });
 }
 
-/// A generation commits, ends, and is succeeded, while a reader stands before what it committed:
-/// the end must not be told first.
+/// A generation commits, ends, and is succeeded, while a reader stands before what it committed.
+/// The end must not be reported first.
 #[test]
 fn an_end_comes_with_all_that_was_committed_before_it() {
     model(|| {
@@ -269,7 +279,7 @@ fn an_end_comes_with_all_that_was_committed_before_it() {
     });
 }
 
-/// The pair by itself, for who has not looked at `life` first.
+/// The pair by itself, for a reader that has not loaded `life` first.
 #[test]
 fn a_finished_generation_is_told_with_its_position() {
     model(|| {
@@ -291,7 +301,7 @@ fn a_finished_generation_is_told_with_its_position() {
     });
 }
 
-/// Whoever takes a seat on memory without kernel locks comes after all that its last holder did.
+/// A new holder of a seat on memory without kernel locks comes after all that the last holder did.
 #[test]
 fn a_seat_without_a_lock_has_one_holder_at_a_time() {
     fn hold(memory: &Memory) -> bool {

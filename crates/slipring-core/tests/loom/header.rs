@@ -1,27 +1,29 @@
-//! A header is there as a whole, or not at all.
+//! Models the header: it is there as a whole, or not at all.
 
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use slipring_core::Error;
+use slipring_core::FormatError;
 use slipring_core::layout::{Control, Geometry, Identity, Kind, LINE, METADATA, PAGE, WhenFull};
 use slipring_core::sync::AtomicU64;
 
-/// A line of loom's words. They are as large as real ones, so the casts of `layout.rs` find them. (Loom's
-/// doorbell takes 64 bits as well, and the reserved words behind it are others here; they are zero, too.)
+/// A line of loom's words. They are as large as real ones, so the casts of `layout.rs` find them.
+///
+/// Loom's doorbell takes 64 bits as well. So the reserved words behind it are others here; they are
+/// zero, too.
 #[repr(C, align(128))]
 #[derive(Default)]
 struct Line([AtomicU64; 16]);
 
 const _: () = assert!(size_of::<Line>() == LINE);
 
-/// The control part of a channel with two seats. Not as an array: loom's stacks are small.
+/// Makes the control part of a channel with two seats. Not as an array: loom's stacks are small.
 fn zeroes() -> Arc<[Line]> {
     (0..3 * PAGE / LINE).map(|_| Line::default()).collect()
 }
 
 fn control(lines: &[Line]) -> Control<'_> {
-    // SAFETY: there as long as they are borrowed, all atomics.
+    // SAFETY: they live as long as they are borrowed, and all are atomics.
     unsafe { Control::new(NonNull::from(lines).cast(), size_of_val(lines)) }.unwrap()
 }
 
@@ -38,7 +40,7 @@ const GEOMETRY: Geometry = Geometry {
 
 #[test]
 fn a_header_with_its_magic_is_whole() {
-    // Some four hundred words: one switch in the midst of them is enough.
+    // There are some four hundred words: one switch in the midst of them is enough.
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(1);
     builder.check(|| {
@@ -56,7 +58,7 @@ fn a_header_with_its_magic_is_whole() {
         });
         match control(&lines).read(8) {
             Ok(header) => assert_eq!(header.metadata, [b'm'; METADATA]),
-            Err(error) => assert_eq!(error, Error::NotAChannel { found: 0 }),
+            Err(error) => assert_eq!(error, FormatError::NotAChannel { found: 0 }),
         }
         thread.join().unwrap();
     });

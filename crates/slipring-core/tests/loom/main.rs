@@ -1,17 +1,17 @@
-//! Loom models of the shipped protocol code: every interleaving, and every stale value that the
-//! orderings allow, of a few messages between two threads.
+//! Models the shipped protocol code under loom: a few messages between two threads, in every
+//! interleaving, and with every stale value that the orderings allow.
 //!
 //! ```text
 //! RUSTFLAGS="--cfg loom" cargo test -p slipring-core --test loom --release
 //! ```
 //!
-//! The memory is made of loom's atomics; payload bytes are real memory with a shadow of loom cells
-//! (see `mem.rs`), so that two accesses which nothing orders are a failed model even where the
-//! values happen to be right. Which ordering is held by which model: `verify/README.md`, written
-//! by `verify/orderings.py`, which weakens each in turn.
+//! The memory is made of loom's atomics. Payload bytes are real memory with a shadow of loom cells
+//! (see `mem.rs`). So two accesses that no ordering separates are a failed model, even if the
+//! values happen to be right. `verify/README.md` says which model holds which ordering.
+//! `verify/orderings.py` writes it, by weakening each in turn.
 //!
-//! Not to be modelled here: death, kernel locks, `membarrier`, and SeqCst accesses (loom takes them
-//! for acquire and release).
+//! These cannot be modelled here: death, kernel locks, `membarrier`, and SeqCst accesses (loom
+//! takes them for acquire and release).
 #![cfg(loom)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -19,6 +19,7 @@ mod broadcast;
 mod bytes;
 mod ends;
 mod header;
+mod outside;
 mod spsc;
 mod wake;
 
@@ -26,16 +27,19 @@ use std::cell::UnsafeCell;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use slipring_core::layout::{Bell, Counters, SeatLine, SeatWords, Side};
-use slipring_core::mem::{Area, Slots};
+use slipring_core::layout::{Counters, SeatLine, SeatWords, Side, WaitCell};
+use slipring_core::mem::{ByteRing, Slots};
+use slipring_core::proto::{bytes as core_bytes, spsc as core_spsc};
 use slipring_core::seat::Peer;
 use slipring_core::sync::{AtomicU32, AtomicU64, Ordering};
-use slipring_core::wait::{Os, Reach, Ringer};
-use slipring_core::{Error, Lease, bytes as core_bytes, spsc as core_spsc};
+use slipring_core::wait::{Notifier, Os, Reach};
+use slipring_core::{CachedLimit, Error};
 
-/// A preemption is a switch of threads that neither of them asked for. Three of them, besides the
-/// switches at each wait, show every weakened ordering that loom can see (`verify/README.md`) in a
-/// second. `LOOM_MAX_PREEMPTIONS=5` takes ten, and no limit more than six minutes.
+/// The number of preemptions: switches of threads that neither of them asked for.
+///
+/// Three of them, besides the switches at each wait, show every weakened ordering that loom can see
+/// (`verify/README.md`) in a second. `LOOM_MAX_PREEMPTIONS=5` takes ten, and no limit more than six
+/// minutes.
 const PREEMPTIONS: usize = 3;
 
 fn model(body: impl Fn() + Send + Sync + 'static) {
@@ -61,7 +65,7 @@ fn both(
     thread.join().unwrap();
 }
 
-/// Asks again, giving way to the other thread, as long as the answer is `Full` or `Empty`.
+/// Asks again as long as the answer is `Full` or `Empty`, giving way to the other thread.
 fn until<T>(mut ask: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
     loop {
         match ask() {
@@ -102,18 +106,18 @@ struct Memory {
     tail: AtomicU64,
     head: AtomicU64,
     messages: [AtomicU64; 2],
-    /// The producer's and the consumer's.
-    bells: [Bell; 2],
+    /// The wait cells: the producer's and the consumer's.
+    bells: [WaitCell; 2],
     counters: [Counters; 2],
     kernel: wake::Kernel,
     producer: SeatLine,
     consumer: SeatLine,
     words: Box<[UnsafeCell<u64>]>,
     shadow: Box<[loom::cell::UnsafeCell<()>]>,
-    /// Of `bytes`: the length of the ring, less than the words by the slack.
+    /// For `bytes`: the length of the ring, which is shorter than the words by the slack.
     ring: u64,
     turns: AtomicU64,
-    /// What a program keeps beside the channel.
+    /// Data that a program keeps beside the channel.
     note: AtomicU64,
 }
 
@@ -124,17 +128,17 @@ unsafe impl Sync for Memory {}
 unsafe impl Send for Memory {}
 
 impl Memory {
-    /// An `spsc` ring of `capacity` words, both seats taken.
+    /// Makes an `spsc` ring of `capacity` words, both seats taken.
     fn slots(capacity: usize) -> Arc<Memory> {
         Memory::at(capacity, 0, 0)
     }
 
-    /// As `slots`, with sleepers that have a barrier.
+    /// Makes the same as `slots`, with waiters that have a barrier.
     fn with_barriers(capacity: usize) -> Arc<Memory> {
         Memory::made(capacity, 0, 0, true)
     }
 
-    /// A `bytes` ring with a slack of the same length, both seats taken.
+    /// Makes a `bytes` ring with a slack of the same length, both seats taken.
     fn records(ring: u64) -> Arc<Memory> {
         Memory::at(ring as usize / 4, ring, 0)
     }
@@ -164,10 +168,11 @@ impl Memory {
         Arc::new(memory)
     }
 
-    /// A point at which the other thread may take over. Loom looks for a race only between an access
-    /// and the one before it to the same word: a thread that loads a word and then stores it (as a
-    /// handle does that resumes there) hides what others did before its load. Relaxed, so that it
-    /// orders nothing in the model itself.
+    /// Marks a point at which the other thread may take over.
+    ///
+    /// Loom looks for a race only between an access and the one before it to the same word. A
+    /// thread may load a word and then store it, as a handle does that resumes there. That hides
+    /// what others did before its load. Relaxed, so that it orders nothing in the model itself.
     fn any_turn(&self) {
         self.turns.fetch_add(1, Ordering::Relaxed);
     }
@@ -176,32 +181,35 @@ impl Memory {
         NonNull::new(self.words.as_ptr().cast_mut().cast()).unwrap()
     }
 
-    /// How the end `role` (0 writes, 1 reads) wakes the other: nobody sleeps in most models.
-    fn ringer(&self, role: usize) -> Ringer<'_> {
+    /// Returns the notifier of the end `role` (0 writes, 1 reads). In most models no thread sleeps.
+    fn notifier(&self, role: usize) -> Notifier<'_> {
         let (sleepers, mine) = (self.side(1 - role), &self.counters[role]);
-        Ringer::new(&self.bells[1 - role], sleepers, mine, false, &NOBODY)
+        Notifier::new(&self.bells[1 - role], sleepers, mine, false, &NOBODY)
     }
 
-    /// The only seat of a side.
+    /// Returns the words of a role's only seat.
+    fn seat(&self, role: usize) -> SeatWords<'_> {
+        SeatWords {
+            line: [&self.producer, &self.consumer][role],
+            position: [&self.tail, &self.head][role],
+            counters: &self.counters[role],
+        }
+    }
+
+    /// Returns the only seat of a side.
     fn side(&self, role: usize) -> Side<'_> {
-        let line = [&self.producer, &self.consumer][role];
-        let position = [&self.tail, &self.head][role];
-        let counters = &self.counters[role];
-        Side::One(SeatWords {
-            line,
-            position,
-            counters,
-        })
+        Side::One(self.seat(role))
     }
 
-    fn spsc<'m>(&'m self, bell: Ringer<'m>) -> core_spsc::Ring<'m, u64> {
+    fn spsc<'m>(&'m self, notifier: Notifier<'m>) -> core_spsc::Ring<'m, u64> {
         core_spsc::Ring {
             tail: &self.tail,
             head: &self.head,
-            // SAFETY: so many words, all initialised, for as long as `self` is borrowed.
+            // SAFETY: there are that many words, all initialised, for as long as `self` is
+            // borrowed.
             slots: unsafe { Slots::new(self.base(), self.words.len() as u64, &self.shadow) },
             writable: true,
-            bell,
+            notifier,
         }
     }
 
@@ -210,57 +218,76 @@ impl Memory {
         core_bytes::Ring {
             tail: &self.tail,
             head: &self.head,
-            // SAFETY: ring and slack, all initialised, for as long as `self` is borrowed.
-            area: unsafe { Area::new(self.base(), self.ring, slack, &self.shadow) },
+            // SAFETY: there are ring and slack, all initialised, for as long as `self` is borrowed.
+            records: unsafe { ByteRing::new(self.base(), self.ring, slack, &self.shadow) },
             messages: &self.messages[role],
             writable: true,
-            bell: self.ringer(role),
+            notifier: self.notifier(role),
         }
     }
 
     fn spsc_producer<R>(&self, body: impl FnOnce(core_spsc::Producer<'_, u64>) -> R) -> R {
-        self.producer_with(self.ringer(0), body)
+        self.producer_with(self.notifier(0), body)
     }
 
     fn producer_with<R>(
         &self,
-        bell: Ringer<'_>,
+        notifier: Notifier<'_>,
         body: impl FnOnce(core_spsc::Producer<'_, u64>) -> R,
     ) -> R {
-        let (peer, mut lease) = (
+        let (peer, mut cached_limit) = (
             Peer::consumer(&self.consumer, || true).unwrap(),
-            Lease::new(),
+            CachedLimit::new(),
         );
         // SAFETY: each model has one producer at a time.
-        body(unsafe { core_spsc::Producer::new(self.spsc(bell), peer, &mut lease) }.unwrap())
+        body(
+            unsafe { core_spsc::Producer::new(self.spsc(notifier), peer, &mut cached_limit) }
+                .unwrap(),
+        )
     }
 
     fn spsc_consumer<R>(&self, body: impl FnOnce(core_spsc::Consumer<'_, u64>) -> R) -> R {
-        self.consumer_with(self.ringer(1), body)
+        self.consumer_with(self.notifier(1), body)
     }
 
     fn consumer_with<R>(
         &self,
-        bell: Ringer<'_>,
+        notifier: Notifier<'_>,
         body: impl FnOnce(core_spsc::Consumer<'_, u64>) -> R,
     ) -> R {
-        let (peer, mut lease) = (Peer::producer(&self.producer, &self.consumer), Lease::new());
+        let peer = Peer::producer(&self.producer, &self.consumer);
+        self.consumer_of(peer, notifier, body)
+    }
+
+    fn consumer_of<R>(
+        &self,
+        peer: Peer<'_>,
+        notifier: Notifier<'_>,
+        body: impl FnOnce(core_spsc::Consumer<'_, u64>) -> R,
+    ) -> R {
+        let mut cached_limit = CachedLimit::new();
         // SAFETY: each model has one consumer at a time.
-        body(unsafe { core_spsc::Consumer::new(self.spsc(bell), peer, &mut lease) }.unwrap())
+        body(
+            unsafe { core_spsc::Consumer::new(self.spsc(notifier), peer, &mut cached_limit) }
+                .unwrap(),
+        )
     }
 
     fn bytes_producer<R>(&self, body: impl FnOnce(core_bytes::Producer<'_>) -> R) -> R {
-        let (peer, mut lease) = (
+        let (peer, mut cached_limit) = (
             Peer::consumer(&self.consumer, || true).unwrap(),
-            Lease::new(),
+            CachedLimit::new(),
         );
         // SAFETY: each model has one producer at a time.
-        body(unsafe { core_bytes::Producer::new(self.bytes(0), peer, &mut lease) }.unwrap())
+        body(unsafe { core_bytes::Producer::new(self.bytes(0), peer, &mut cached_limit) }.unwrap())
     }
 
     fn bytes_consumer<R>(&self, body: impl FnOnce(core_bytes::Consumer<'_>) -> R) -> R {
-        let (peer, mut lease) = (Peer::producer(&self.producer, &self.consumer), Lease::new());
+        let (peer, mut cached_limit) = (
+            Peer::producer(&self.producer, &self.consumer),
+            CachedLimit::new(),
+        );
         // SAFETY: each model has one consumer at a time.
-        body(unsafe { core_bytes::Consumer::new(self.bytes(1), peer, &mut lease) }.unwrap())
+        body(unsafe { core_bytes::Consumer::new(self.bytes(1), peer, &mut cached_limit) }.unwrap())
     }
 }

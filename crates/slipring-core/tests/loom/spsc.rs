@@ -1,12 +1,16 @@
-//! `spsc`: what was committed is read in order, once, whole; what was released is free again.
+//! Models `spsc`: the consumer reads what was committed in order, once, whole; released slots are
+//! free again.
 
+use slipring_core::Error;
+use slipring_core::end::{Endpoint, Pop, Push};
+use slipring_core::guard::{Hold, Reserve};
+use slipring_core::proto::spsc;
 use slipring_core::sync::Ordering;
-use slipring_core::{Error, spsc};
 
 use crate::{Memory, both, model, until};
 
 fn push(tx: &mut spsc::Producer<'_, u64>, value: u64) {
-    until(|| tx.try_push(value).map_err(|failed| failed.error)).unwrap();
+    until(|| tx.try_push(value).map_err(|failed| failed.error())).unwrap();
 }
 
 fn pop(rx: &mut spsc::Consumer<'_, u64>) -> u64 {
@@ -70,8 +74,8 @@ fn partial_commit_shows_what_was_committed_and_no_more() {
                 memory.spsc_consumer(|mut rx| {
                     let mut seen: Vec<u64> = Vec::new();
                     while seen.len() < 3 {
-                        until(|| rx.ensure()).unwrap();
-                        seen.extend(rx.try_read(2).unwrap().iter());
+                        until(|| rx.ensure(1)).unwrap();
+                        seen.extend(rx.try_read_batch(2).unwrap().iter());
                     }
                     assert_eq!(seen, [1, 2, 3]);
                 });
@@ -97,8 +101,8 @@ fn batches_may_be_released_in_part() {
                 memory.spsc_consumer(|mut rx| {
                     let mut next = 1;
                     while next <= 4 {
-                        until(|| rx.ensure()).unwrap();
-                        let messages = rx.try_read(2).unwrap();
+                        until(|| rx.ensure(1)).unwrap();
+                        let messages = rx.try_read_batch(2).unwrap();
                         let found: Vec<u64> = messages.iter().copied().collect();
                         assert!(found == [next] || found == [next, next + 1], "{found:?}");
                         messages.release(1);
@@ -151,7 +155,7 @@ fn consumer_that_joins_late_sees_what_the_tail_promises() {
     });
 }
 
-/// Whoever has counted a message may count on what its sender did before.
+/// A program that has counted a message may rely on what the message's sender did before.
 #[test]
 fn a_counted_message_brings_what_came_before_it() {
     model(|| {
@@ -173,7 +177,7 @@ fn a_counted_message_brings_what_came_before_it() {
     });
 }
 
-/// And whoever has counted a free slot, on what its reader did before.
+/// A program that has counted a free slot may rely on what the slot's reader did before.
 #[test]
 fn a_counted_slot_brings_what_came_before_it() {
     model(|| {

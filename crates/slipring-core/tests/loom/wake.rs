@@ -1,25 +1,30 @@
-//! The wake-up protocol: whoever sleeps with nothing to read (or no room) is woken. The model's sleep
-//! has no end but the wake, so a lost one is a deadlock, which loom reports.
+//! Models the wake-up protocol: every waiter that sleeps with nothing to read (or no room) is
+//! woken. The model's sleep ends only by the wake, so a lost wake is a deadlock, which loom
+//! reports.
 //!
-//! *Fenced* and *mixed*; the asymmetric variant's barrier is no word in memory, and SPIN's business
-//! (`verify/spin`).
+//! The models cover *fenced* and *mixed*. The asymmetric variant's barrier is no word in memory;
+//! SPIN models it (`verify/spin`).
 
 use std::sync::Arc;
 
 use loom::sync::{Condvar, Mutex};
+use slipring_core::Error;
+use slipring_core::end::{Pop, Push};
+use slipring_core::proto::spsc;
 use slipring_core::sync::{AtomicU32, Ordering, fence};
-use slipring_core::wait::{Face, Os, Reach, Ringer, SEEN_WITHIN, Sleeper};
-use slipring_core::{Error, spsc};
+use slipring_core::wait::{Notifier, Os, Reach, SEEN_WITHIN, Waiter, WakeMode};
 
 use crate::{Memory, both, model};
 
-/// The kernel, as far as futexes go: it compares under the lock that a waker takes as well.
+/// Models the kernel's futexes: it compares under the lock that a notifier takes as well.
 pub(crate) struct Kernel {
     /// The bytes in the pipe.
     lock: Mutex<u32>,
     woken: Condvar,
-    /// Whether it has barriers. They reach nobody but their caller: as for publishers whose process is
-    /// not registered, which therefore fence by themselves.
+    /// `true` if it has barriers. They reach only their caller.
+    ///
+    /// Publishers whose process is not registered see barriers this way, and therefore fence by
+    /// themselves.
     barriers: bool,
 }
 
@@ -71,7 +76,7 @@ impl Os for Kernel {
 }
 
 impl Kernel {
-    /// Polls the pipe, with no end but a byte, and takes what is in it.
+    /// Polls the pipe until a byte comes, and takes what is in it.
     fn poll(&self) {
         let mut bytes = self.lock.lock().unwrap();
         while *bytes == 0 {
@@ -82,35 +87,41 @@ impl Kernel {
 }
 
 impl Memory {
-    fn sleeper(&self, role: usize) -> Sleeper<'_> {
+    fn waiter(&self, role: usize) -> Waiter<'_> {
         let (mine, publishers) = (&self.counters[role], self.side(1 - role));
-        Sleeper::new(&self.bells[role], 0, mine, publishers, true, &self.kernel)
+        Waiter::new(&self.bells[role], 0, mine, publishers, true, &self.kernel)
     }
 
-    /// A ringer whose wakes are real ones.
-    pub(crate) fn waker(&self, role: usize, fenced: bool) -> Ringer<'_> {
-        let (bell, sleepers) = (&self.bells[1 - role], self.side(1 - role));
-        Ringer::new(bell, sleepers, &self.counters[role], fenced, &self.kernel)
+    /// Returns a notifier whose wakes are real ones.
+    pub(crate) fn waker(&self, role: usize, fenced: bool) -> Notifier<'_> {
+        let (wait_cell, sleepers) = (&self.bells[1 - role], self.side(1 - role));
+        Notifier::new(
+            wait_cell,
+            sleepers,
+            &self.counters[role],
+            fenced,
+            &self.kernel,
+        )
     }
 }
 
-/// Attempts until it works, sleeping in between, as `slipring::waiting` does.
-fn sleeping<R>(sleeper: &Sleeper<'_>, mut attempt: impl FnMut() -> Result<R, Error>) -> R {
+/// Attempts until it works, and sleeps in between, as `wait/block.rs` of `slipring` does.
+fn sleeping<R>(waiter: &Waiter<'_>, mut attempt: impl FnMut() -> Result<R, Error>) -> R {
     let mut again = || match attempt() {
         Ok(done) => Some(done),
         Err(Error::Full | Error::Empty) => None,
         Err(other) => panic!("{other}"),
     };
     loop {
-        let seen = sleeper.arm(Face::Doorbell).seen;
+        let seen = waiter.arm(WakeMode::Doorbell).seen;
         if let Some(done) = again() {
-            sleeper.disarm();
+            waiter.disarm();
             return done;
         }
-        while !sleeper.rung(seen) {
-            sleeper.sleep(seen, u64::MAX);
+        while !waiter.rung(seen) {
+            waiter.sleep(seen, u64::MAX);
             if let Some(done) = again() {
-                sleeper.disarm();
+                waiter.disarm();
                 return done;
             }
         }
@@ -118,13 +129,13 @@ fn sleeping<R>(sleeper: &Sleeper<'_>, mut attempt: impl FnMut() -> Result<R, Err
 }
 
 fn push(memory: &Memory, fenced: bool, values: std::ops::RangeInclusive<u64>) {
-    let sleeper = memory.sleeper(0);
+    let waiter = memory.waiter(0);
     memory.producer_with(
         memory.waker(0, fenced),
         |mut tx: spsc::Producer<'_, u64>| {
             for value in values {
-                sleeping(&sleeper, || {
-                    tx.try_push(value).map_err(|failed| failed.error)
+                sleeping(&waiter, || {
+                    tx.try_push(value).map_err(|failed| failed.error())
                 });
             }
         },
@@ -132,12 +143,12 @@ fn push(memory: &Memory, fenced: bool, values: std::ops::RangeInclusive<u64>) {
 }
 
 fn pop(memory: &Memory, fenced: bool, values: std::ops::RangeInclusive<u64>) {
-    let sleeper = memory.sleeper(1);
+    let waiter = memory.waiter(1);
     memory.consumer_with(
         memory.waker(1, fenced),
         |mut rx: spsc::Consumer<'_, u64>| {
             for value in values {
-                assert_eq!(sleeping(&sleeper, || rx.try_pop()), value);
+                assert_eq!(sleeping(&waiter, || rx.try_pop()), value);
             }
         },
     );
@@ -163,7 +174,7 @@ fn both_sides_may_sleep() {
     from_one_to_the_other(1, 2, true);
 }
 
-/// Sleepers with a barrier, before publishers that it does not reach.
+/// Waiters with a barrier, and publishers that it does not reach.
 #[test]
 fn publishers_that_no_barrier_reaches_fence_each_publish() {
     model(|| {
@@ -188,37 +199,37 @@ fn a_sleeping_producer_is_woken() {
     });
 }
 
-/// Sleepers without a barrier, before publishers that fence only once they have seen that.
+/// Waiters without a barrier, and publishers that fence only once they have seen that.
 #[test]
 fn publishers_that_are_told_to_fence_do() {
     from_one_to_the_other(2, 2, false);
 }
 
-/// What an earlier sleeper's publisher acknowledged says nothing to the next.
+/// A publisher's acknowledgement of an earlier waiter says nothing to the next waiter.
 #[test]
 fn an_acknowledgement_is_for_one_sleeper() {
     model(|| {
         let memory: Arc<Memory> = Memory::slots(2);
-        memory.sleeper(1).arm(Face::Doorbell);
+        memory.waiter(1).arm(WakeMode::Doorbell);
         memory.waker(0, false).wake();
         both(
             memory,
             |memory| push(memory, false, 1..=2),
             |memory| {
-                memory.sleeper(1).repair();
+                memory.waiter(1).repair();
                 pop(memory, false, 1..=2);
             },
         );
     });
 }
 
-/// Nor does what such a sleeper asked for pass for what the next one asks. (This publisher never sleeps: it
-/// would fence by that.)
+/// Nor does such a waiter's request pass for the next one's. (This publisher never sleeps: it would
+/// fence by that.)
 #[test]
 fn a_publisher_acknowledges_what_it_will_see() {
     model(|| {
         let memory: Arc<Memory> = Memory::slots(2);
-        memory.sleeper(1).arm(Face::Doorbell);
+        memory.waiter(1).arm(WakeMode::Doorbell);
         memory.waker(0, false).wake();
         both(
             memory,
@@ -229,21 +240,21 @@ fn a_publisher_acknowledges_what_it_will_see() {
                 });
             },
             |memory| {
-                memory.sleeper(1).repair();
+                memory.waiter(1).repair();
                 pop(memory, false, 1..=2);
             },
         );
     });
 }
 
-/// Attempts until it works, polling the pipe in between, as an event loop does.
+/// Attempts until it works, and polls the pipe in between, as an event loop does.
 fn polling<R>(
     memory: &Memory,
-    sleeper: &Sleeper<'_>,
+    waiter: &Waiter<'_>,
     mut attempt: impl FnMut() -> Result<R, Error>,
 ) -> R {
     loop {
-        sleeper.arm(Face::Pipe);
+        waiter.arm(WakeMode::Pipe);
         match attempt() {
             Ok(done) => return done,
             Err(Error::Full | Error::Empty) => memory.kernel.poll(),
@@ -259,10 +270,10 @@ fn a_polled_pipe_is_written() {
             Memory::slots(2),
             |memory| push(memory, true, 1..=2),
             |memory| {
-                let sleeper = memory.sleeper(1);
+                let waiter = memory.waiter(1);
                 memory.consumer_with(memory.waker(1, true), |mut rx| {
                     for value in 1..=2 {
-                        assert_eq!(polling(memory, &sleeper, || rx.try_pop()), value);
+                        assert_eq!(polling(memory, &waiter, || rx.try_pop()), value);
                     }
                 });
             },
@@ -270,7 +281,7 @@ fn a_polled_pipe_is_written() {
     });
 }
 
-/// What was asked for with one face and not taken back does not take the wake from the other.
+/// A request with one wake mode that was not taken back does not take the wake from the other mode.
 fn a_late_waker(memory: fn(usize) -> Arc<Memory>) {
     for pipe_first in [true, false] {
         model(move || {
@@ -278,13 +289,13 @@ fn a_late_waker(memory: fn(usize) -> Arc<Memory>) {
                 memory(2),
                 |memory| push(memory, true, 1..=2),
                 move |memory| {
-                    let sleeper = memory.sleeper(1);
+                    let waiter = memory.waiter(1);
                     memory.consumer_with(memory.waker(1, true), |mut rx| {
                         for (value, pipe) in [(1, pipe_first), (2, !pipe_first)] {
                             let popped = if pipe {
-                                polling(memory, &sleeper, || rx.try_pop())
+                                polling(memory, &waiter, || rx.try_pop())
                             } else {
-                                sleeping(&sleeper, || rx.try_pop())
+                                sleeping(&waiter, || rx.try_pop())
                             };
                             assert_eq!(popped, value);
                         }

@@ -1,36 +1,38 @@
-//! Watching the messages of a `broadcast` channel from outside.
+//! Watches the messages of a `broadcast` channel from outside.
 //!
-//! The channel is mapped read-only: who watches takes no seat and no lock, writes no word and wakes nobody.
-//! So it needs no seat to be free and cannot slow the channel or break it; and nobody waits for it. What it
-//! was too slow for it learns by `Lagged`, as from a channel that overwrites. How messages come whole all
-//! the same: [`slipring_core::broadcast::Watcher`].
+//! The watcher maps the channel read-only: it takes no seat and no lock, writes no word and wakes
+//! no waiter. So it needs no free seat, and cannot slow or break the channel. No producer waits for
+//! it. If it is too slow, it gets `Lagged`, as from a channel that overwrites.
+//! [`slipring_core::proto::broadcast::Watcher`] explains why its messages are whole all the same.
 
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use slipring_core::Error as Core;
-use slipring_core::broadcast::{Seek, Watcher};
 use slipring_core::layout::{Header, Kind, SeatLine};
 use slipring_core::mem::Watched;
+use slipring_core::proto::broadcast::{Seek, Watcher};
 use slipring_core::seat::Peer;
 
 use super::{Stat, of_region};
 use crate::error::Error;
 use crate::name::Name;
-use crate::region::Region;
+use crate::setup_error::SetupError;
+use crate::shm::Region;
 
-/// From one look to the next, while there is nothing. Nobody wakes who only watches.
+/// The time between two looks while there is no message. Watchers are never woken; they poll.
 const NAP: Duration = Duration::from_millis(1);
-/// After so many naps in which nothing came, they are longer: idle, it uses well under a hundredth of a core.
+/// After this many naps without a message, the naps get longer: an idle watcher uses well under a
+/// hundredth of a core.
 const NAPS: u32 = 100;
 const LONG_NAP: Duration = Duration::from_millis(10);
 
-/// How often, while there is nothing, it asks whether the producer died or the channel was removed.
+/// The interval, while there is no message, at which it checks that the producer lives and the
+/// channel exists.
 const CHECK_EVERY: Duration = Duration::from_millis(20);
 
-/// Somebody who watches a `broadcast` channel. It needs no payload type: messages come as bytes.
+/// Watches a `broadcast` channel. It needs no payload type: messages come as bytes.
 ///
 /// ```no_run
 /// use slipring::{broadcast, inspect};
@@ -40,15 +42,15 @@ const CHECK_EVERY: Duration = Duration::from_millis(20);
 /// let mut watch = inspect::Watch::new("market/ticks", broadcast::Seek::Oldest)?;
 /// let message = watch.try_next()?;
 /// assert_eq!((message.number, message.payload), (0, &7_u32.to_le_bytes()[..]));
-/// # Ok::<(), slipring::Error>(())
+/// # Ok::<(), slipring::SetupError>(())
 /// ```
 pub struct Watch {
     core: Watcher<'static>,
-    /// The payload that was copied last.
+    /// The payload of the latest copied message.
     payload: Vec<u8>,
-    /// How many naps it took since the last message.
+    /// The number of naps since the last message.
     naps: u32,
-    // After `core`, which points into both.
+    // Declared after `core`, which points into both.
     notes: Arc<SeatLine>,
     region: Region,
 }
@@ -64,14 +66,14 @@ impl fmt::Debug for Watch {
 /// A copied message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Message<'w> {
-    /// Its number, counted from the channel's first.
+    /// The message's number, counted from the channel's first.
     pub number: u64,
-    /// Its bytes.
+    /// The message's bytes.
     pub payload: &'w [u8],
 }
 
-/// What is known of the producer if the ends of its generations up to `known` are history. It takes note of ends in
-/// `notes`, which live longer.
+/// Returns the watcher's knowledge of the producer: the ends of its generations up to `known` are
+/// already reported. It acknowledges ends in `notes`, which live longer.
 fn producer(line: &'static SeatLine, notes: &Arc<SeatLine>, known: u64) -> Peer<'static> {
     // Relaxed: read by this thread alone.
     notes.acknowledged.store(known, Ordering::Relaxed);
@@ -80,38 +82,40 @@ fn producer(line: &'static SeatLine, notes: &Arc<SeatLine>, known: u64) -> Peer<
 }
 
 impl Watch {
-    /// Watches a named channel from the oldest message on, the newest, or a number (of which what is gone is
-    /// told by `Lagged`): `NotFound`, `Kind`, `Ahead`, and what is wrong with the channel, if something is.
-    pub fn new(name: &str, seek: Seek) -> Result<Watch, Error> {
+    /// Watches a named channel from the oldest message on, the newest, or a number. If messages
+    /// from that number on are gone, the first call returns `Lagged`.
+    ///
+    /// Returns `NotFound`, `Kind` or `Ahead`, or an error for invalid contents.
+    pub fn new(name: &str, seek: Seek) -> Result<Watch, SetupError> {
         let region = Region::look(&Name::new(name)?)?;
         let geometry = *region.geometry();
         if geometry.kind != Kind::Broadcast {
-            return Err(Error::Kind {
+            return Err(SetupError::Kind {
                 found: geometry.kind.name(),
                 expected: Kind::Broadcast.name(),
             });
         }
         let words = geometry.data_len().div_ceil(8) as usize;
         let base = region.data().cast::<AtomicU64>().as_ptr();
-        // SAFETY: the header was checked against the real size, so the data part is mapped for all of its
-        // bytes (and up to the end of their last page), page-aligned, while `region` lives; only relaxed
-        // loads of whole words follow, beside which the channel's ends may write.
+        // SAFETY: the header was checked against the real size. So while `region` lives, the data
+        // part is mapped, page-aligned, for all of its bytes and up to the end of their last page.
+        // Only relaxed loads of whole words follow, beside which the channel's ends may write.
         let words: &'static [AtomicU64] = unsafe { std::slice::from_raw_parts(base, words) };
-        let slots = Watched::new(words, &geometry).ok_or(Error::Truncated {
+        let slots = Watched::new(words, &geometry).ok_or(SetupError::Truncated {
             part: "data",
             found: words.len() as u64 * 8,
             expected: geometry.data_len(),
         })?;
         let control = region.control();
         let (line, page) = (control.seat(0), control.role(&geometry, 0));
-        // As a consumer: behind all that was sent only the last end is news.
+        // Like a consumer: for a watcher behind everything sent so far, only the last end is news.
         let known = match seek {
             Seek::Newest => line.life()?.generation.saturating_sub(1),
             Seek::Oldest | Seek::To(_) => 0,
         };
         let notes = Arc::new(SeatLine::default());
         let peer = producer(line, &notes, known);
-        let core = Watcher::new(&page.position.0, &page.gate.0, slots, peer, seek)?;
+        let core = Watcher::new(&page.position.0, &page.write_limit.0, slots, peer, seek)?;
         Ok(Watch {
             core,
             payload: vec![0; geometry.slot_size as usize],
@@ -121,27 +125,32 @@ impl Watch {
         })
     }
 
-    /// Copies the next message: `Empty` if there is none now, `Lagged(n)` if it and others were
-    /// given up to be overwritten before they were copied, n in all (the next call goes on behind them),
-    /// `Disconnected` if there is none and the producer left, also before this watch began. That it *died*
-    /// [`next_timeout`](Self::next_timeout) finds out. Each call tells of an end until somebody else is the producer;
-    /// see [`skip_end`](Self::skip_end).
+    /// Copies the next message. Returns `Empty` if there is none now.
+    ///
+    /// Returns `Lagged(n)` if `n` messages, the next one included, were given up before they were
+    /// copied. The next call continues behind them.
+    ///
+    /// Returns `Disconnected` if there is no message and the producer left, even before this watch
+    /// began. Only [`next_timeout`](Self::next_timeout) detects that the producer *died*. Each call
+    /// reports an end until a new producer takes the seat; see [`skip_end`](Self::skip_end).
     pub fn try_next(&mut self) -> Result<Message<'_>, Error> {
         let number = self.core.try_next(&mut self.payload)?;
         Ok(self.message(number))
     }
 
-    /// As [`try_next`](Self::try_next), waiting for at most `timeout` (`TimedOut`): it looks every
-    /// millisecond, every ten after a while of silence. `NotFound` if the channel was removed, `Replaced` if
-    /// another has its name by now.
+    /// Like [`try_next`](Self::try_next), waiting for at most `timeout` (`TimedOut`). It looks
+    /// every millisecond, and every ten after a while of silence.
+    ///
+    /// Returns `Removed` if the channel was removed, and `Replaced` if its name now leads to
+    /// another channel.
     pub fn next_timeout(&mut self, timeout: Duration) -> Result<Message<'_>, Error> {
         let began = Instant::now();
         let mut checked = began;
         loop {
             match self.core.try_next(&mut self.payload) {
                 Ok(number) => return Ok(self.message(number)),
-                Err(Core::Empty) => {}
-                Err(error) => return Err(error.into()),
+                Err(Error::Empty) => {}
+                Err(error) => return Err(error),
             }
             let now = Instant::now();
             let left = timeout.saturating_sub(now - began);
@@ -161,14 +170,18 @@ impl Watch {
         }
     }
 
-    /// Takes the end of the last producer for history, so that the next calls wait for another producer. Does nothing if
-    /// that one is still there, or has sent something that this watch has not shown. Asks the kernel: one system call.
+    /// Acknowledges the end of the last producer, so that the next calls wait for another one. Asks
+    /// the kernel with one system call.
+    ///
+    /// Does nothing if that producer is still there, or has sent messages that this watch has not
+    /// shown.
     pub fn skip_end(&mut self) -> Result<(), Error> {
         let control = self.region.control();
         let (line, page) = (control.seat(0), control.role(self.region.geometry(), 0));
         let life = line.life()?;
         let over = life.end().is_some() || self.region.held(0)? == Some(false);
-        // Relaxed: behind `life`, which brings all that was sent before that end. (As the lock does, of one who died.)
+        // Relaxed: read after `life`, whose load brings everything that was sent before that end.
+        // For a producer that died, the lock does so.
         let shown = page.position.0.load(Ordering::Relaxed) == self.core.position();
         if over && shown && line.life()? == life {
             *self.core.peer() = producer(line, &self.notes, life.generation);
@@ -182,10 +195,11 @@ impl Watch {
         Message { number, payload }
     }
 
-    /// Asks the kernel after the producer; true if it died. `NotFound` or `Replaced` if the name leads elsewhere.
+    /// Asks the kernel about the producer, and returns `true` if it died. Returns `Removed` or
+    /// `Replaced` if the name leads elsewhere.
     fn check(&mut self) -> Result<bool, Error> {
         let peer = self.core.peer();
-        // The word, the lock, the word again: see `seat.rs` of the core.
+        // Read the word, the lock, and the word again: see `seat.rs` of the core.
         if let Some(suspect) = peer.suspect()?
             && self.region.held(0)? == Some(false)
             && peer.suspect()? == Some(suspect)
@@ -197,18 +211,18 @@ impl Watch {
         Ok(false)
     }
 
-    /// The number of the next message, counted from the channel's first.
+    /// Returns the number of the next message, counted from the channel's first.
     pub fn position(&self) -> u64 {
         self.core.position()
     }
 
-    /// The channel's header, as it was made.
+    /// Returns the channel's header, as the creator wrote it.
     pub fn header(&self) -> &Header {
         &self.region.header
     }
 
-    /// What can be known of the channel now.
-    pub fn stat(&self) -> Result<Stat, Error> {
+    /// Returns the channel's visible state now.
+    pub fn stat(&self) -> Result<Stat, SetupError> {
         of_region(&self.region)
     }
 }

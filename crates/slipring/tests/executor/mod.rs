@@ -1,4 +1,4 @@
-//! What a test needs to run futures by itself: no runtime.
+//! Helpers for a test that runs futures by itself, without a runtime.
 #![allow(dead_code)] // Each test file uses a part of it.
 
 use std::future::{Future, poll_fn};
@@ -10,7 +10,7 @@ use std::thread::{self, Thread};
 
 use slipring::spsc;
 
-/// On the heap, and in memfds.
+/// Returns a channel on the heap, and one in memfds.
 pub(crate) fn channels(capacity: usize) -> [(spsc::Producer<u64>, spsc::Consumer<u64>); 2] {
     let memfd = spsc::Builder::new(capacity).memfd().unwrap();
     let passed = (memfd.producer().unwrap(), memfd.consumer().unwrap());
@@ -37,12 +37,12 @@ pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
     }
 }
 
-/// Polls a future once, and drops it; nobody is woken for it.
+/// Polls a future once, and drops it; its waker does nothing.
 pub(crate) fn poll_once<F: Future>(future: F) -> Poll<F::Output> {
     pin!(future).poll(&mut Context::from_waker(Waker::noop()))
 }
 
-/// Wakes, and counts how often.
+/// A waker that counts its wakes.
 struct Counted(AtomicU64, Waker);
 
 impl Wake for Counted {
@@ -52,7 +52,7 @@ impl Wake for Counted {
     }
 }
 
-/// How often `idle`, which is never ready, asks to be polled again until `other` is done.
+/// Returns how often `idle`, which is never ready, asks to be polled again until `other` is done.
 pub(crate) async fn polls_until(idle: impl Future, other: impl Future) -> u64 {
     let (mut idle, mut other) = (pin!(idle), pin!(other));
     let mut idle_waker: Option<Arc<Counted>> = None;
@@ -75,7 +75,8 @@ pub(crate) async fn polls_until(idle: impl Future, other: impl Future) -> u64 {
     polls
 }
 
-/// All outputs, in order. Polls all that are not done whenever one of them is woken.
+/// Returns all outputs, in order. Polls all futures that are not done whenever one of them is
+/// woken.
 pub(crate) async fn join_all<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<F::Output> {
     let mut futures: Vec<Pin<Box<F>>> = futures.into_iter().map(Box::pin).collect();
     let mut outputs: Vec<Option<F::Output>> = futures.iter().map(|_| None).collect();
@@ -96,8 +97,8 @@ pub(crate) async fn join_all<F: Future>(futures: impl IntoIterator<Item = F>) ->
     outputs.into_iter().flatten().collect()
 }
 
-/// A forked child that does `work`, and leaves no trace of the test that it is a copy of. It is killed if
-/// it hangs.
+/// Forks a child that does `work`, and leaves no trace of the test that it is a copy of. The child
+/// is killed if it hangs.
 pub(crate) fn fork(work: impl FnOnce()) -> rustix::process::Pid {
     // SAFETY: the child uses what is made in it, and memory, which the C library keeps usable.
     let pid = unsafe { libc::fork() };
@@ -112,7 +113,7 @@ pub(crate) fn fork(work: impl FnOnce()) -> rustix::process::Pid {
     unsafe { libc::_exit(i32::from(done.is_err())) }
 }
 
-/// Whether the child did its work; not, if it failed or was killed.
+/// Returns `true` if the child did its work, and `false` if it failed or was killed.
 pub(crate) fn succeeded(child: rustix::process::Pid) -> bool {
     let options = rustix::process::WaitOptions::empty();
     let (_, status) = rustix::process::waitpid(Some(child), options)

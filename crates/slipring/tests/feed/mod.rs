@@ -1,4 +1,4 @@
-//! What the futures of `broadcast` promise, in both modes, whoever drives them.
+//! Checks the futures of `broadcast`, in both modes, under any executor.
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -13,21 +13,21 @@ use slipring::{Channel, End, Error};
 const MODES: [WhenFull; 2] = [WhenFull::Wait, WhenFull::Overwrite];
 const MESSAGES: u64 = 5_000;
 const READERS: usize = 3;
-/// However slow the machine, whoever is woken has said so by then.
+/// However slow the machine, a woken task has reported by then.
 const LATE: Duration = Duration::from_secs(60);
 
 pub(crate) type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Who drives futures.
+/// An executor that drives futures.
 pub(crate) trait Drives {
-    /// Those of this handle, from now on.
+    /// Drives the futures of this handle, from now on.
     fn producer(&self, _: &mut Producer<u64>) {}
     fn consumer(&self, _: &mut Consumer<u64>) {}
-    /// Runs each as a task of its own, until all are done.
+    /// Runs each task by itself, until all are done.
     fn run(&self, tasks: Vec<Task>);
 }
 
-/// On the heap, and in memfds.
+/// Returns a channel on the heap, and one in memfds.
 fn channels(when_full: WhenFull, capacity: usize) -> [Channel<Broadcast<u64>>; 2] {
     let builder = Builder::new(capacity)
         .consumers(READERS)
@@ -35,7 +35,7 @@ fn channels(when_full: WhenFull, capacity: usize) -> [Channel<Broadcast<u64>>; 2
     [builder.clone().heap().unwrap(), builder.memfd().unwrap()]
 }
 
-/// The ends of such.
+/// Returns the ends of such channels.
 fn feeds(
     driver: &impl Drives,
     when_full: WhenFull,
@@ -65,13 +65,14 @@ where
     reads.map(|read| Box::pin(read) as Task).collect()
 }
 
-/// Polls once, and calls off what is not ready.
+/// Polls once, and drops the future if it is not ready.
 async fn once<F: Future>(future: F) -> Poll<F::Output> {
     let mut future = pin!(future);
     poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await
 }
 
-/// Each call is called off after a poll, and made again; what a reader loses it is told of, to the message.
+/// Each call is dropped after a poll, and made again; a reader learns of its losses to the exact
+/// message.
 pub(crate) fn futures_that_are_dropped_lose_nothing_and_repeat_nothing(driver: &impl Drives) {
     for when_full in MODES {
         for (mut tx, readers) in feeds(driver, when_full, 2) {
@@ -114,7 +115,7 @@ pub(crate) fn futures_that_are_dropped_lose_nothing_and_repeat_nothing(driver: &
     }
 }
 
-/// None of them is polled again before it is woken.
+/// No task is polled again before it is woken.
 pub(crate) fn one_publish_wakes_all_that_wait(driver: &impl Drives) {
     for when_full in MODES {
         for (mut tx, readers) in feeds(driver, when_full, 8) {
@@ -140,10 +141,10 @@ pub(crate) fn one_publish_wakes_all_that_wait(driver: &impl Drives) {
             drop(waits);
             thread::scope(|scope| {
                 scope.spawn(move || {
-                    // An error, as soon as there is nobody who does not wait yet.
+                    // This fails as soon as every reader waits.
                     all_wait.recv().unwrap_err();
                     tx.push(7).unwrap();
-                    // Until then it stays: its end would wake them as well.
+                    // Until then the task stays: its end would wake the others as well.
                     (0..READERS).for_each(|_| all_woken.recv_timeout(LATE).unwrap());
                 });
                 driver.run(tasks);
@@ -179,7 +180,8 @@ pub(crate) fn readers_outlive_many_producers(driver: &impl Drives) {
                     for round in 0..ROUNDS {
                         let mut tx = channel.producer().unwrap();
                         (0..5).for_each(|n| tx.push(round * 5 + n).unwrap());
-                        // It stays until all have found it, and the next one comes when all know of its end.
+                        // The producer stays until all have found the message, and the next one
+                        // comes when all know of its end.
                         all_said();
                         drop(tx);
                         all_said();
@@ -191,7 +193,7 @@ pub(crate) fn readers_outlive_many_producers(driver: &impl Drives) {
     }
 }
 
-/// Of eight messages a small ring keeps half, when it gives up the oldest.
+/// A small ring keeps half of eight messages, when it gives up the oldest.
 pub(crate) fn what_was_lost_is_told_and_the_rest_comes(driver: &impl Drives) {
     for (mut tx, mut readers) in feeds(driver, WhenFull::Overwrite, 8) {
         driver.run(vec![Box::pin(async move {
@@ -239,7 +241,8 @@ pub(crate) mod streams {
         }
     }
 
-    /// Each stream has all, or was told what it lost; it ends without a word when the producer has finished.
+    /// Each stream has all messages, or reports its losses; it ends without an item when the
+    /// producer has finished.
     pub(crate) fn a_stream_ends_with_its_producer(driver: &impl Drives) {
         for (when_full, aborts) in MODES
             .into_iter()

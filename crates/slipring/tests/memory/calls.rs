@@ -1,55 +1,55 @@
-//! Every call on both ends, of which only typed errors may come, whatever the words hold.
+//! Makes every call on both ends; only typed errors may come, whatever the words hold.
 
 use std::time::{Duration, Instant};
 
 use slipring::broadcast::{self, Seek};
-use slipring::{Error, bytes, spsc};
+use slipring::{Error, SetupError, bytes, spsc};
 
-/// Long enough to look at the peer a few times, and no longer.
+/// Long enough for a few looks at the peer, and no longer.
 const SOON: Duration = Duration::from_micros(1);
 
 /// However slow the machine, all calls of a round have returned by then.
 const LATE: Duration = Duration::from_secs(20);
 
-/// The errors that may come of rubbish in a seat line or a position. `TimedOut` and `RoleTaken`
-/// are believable: a word may well say that somebody is there; and so it may that much was overwritten.
-pub(crate) fn is_typed<T>(outcome: Result<T, Error>, what: &str) {
-    match outcome {
+/// Fails unless the result is an error that garbage in a seat line or a position may cause.
+/// `TimedOut` and `RoleTaken` are believable: a word may well say that a peer is there, or that
+/// much was overwritten.
+pub(crate) fn is_typed<T>(outcome: Result<T, impl Into<SetupError>>, what: &str) {
+    match outcome.map_err(Into::into) {
         Ok(_) => {}
-        Err(
+        Err(SetupError::RoleTaken { .. } | SetupError::Corrupt(_)) => {}
+        Err(SetupError::Message(
             Error::Full
             | Error::Empty
             | Error::TimedOut
             | Error::Disconnected(_)
             | Error::TooLarge { .. }
-            | Error::RoleTaken { .. }
-            | Error::TooManyReaders { .. }
             | Error::Lagged(_)
             | Error::Overwritten
-            | Error::Ahead { .. }
-            | Error::Corrupt(_),
-        ) => {}
+            | Error::Ahead { .. },
+        )) => {}
         Err(other) => panic!("{what}: {other:?}"),
     }
 }
 
-/// Calls everything that a producer and a consumer of `u64` can be asked.
+/// Makes every call of a producer and a consumer of `u64`.
 pub(crate) fn use_spsc(tx: &mut spsc::Producer<u64>, rx: &mut spsc::Consumer<u64>, what: &str) {
     for _ in 0..3 {
         is_typed(tx.len(), what);
-        is_typed(tx.try_push(1).map_err(|failed| failed.error), what);
+        is_typed(tx.try_push(1), what);
         is_typed(tx.try_push_slice(&[1, 2, 3]), what);
         is_typed(tx.try_push_iter([1, 2]), what);
         is_typed(tx.try_reserve(2).map(|slots| slots.commit(1)), what);
-        is_typed(
-            tx.push_timeout(1, SOON).map_err(|failed| failed.error),
-            what,
-        );
+        is_typed(tx.push_timeout(1, SOON), what);
         is_typed(tx.is_disconnected(), what);
         is_typed(rx.len(), what);
         is_typed(rx.try_pop(), what);
         is_typed(rx.try_pop_slice(&mut [0; 3]), what);
-        is_typed(rx.try_read(2).map(|messages| messages.release(1)), what);
+        is_typed(rx.try_read().map(|message| *message), what);
+        is_typed(
+            rx.try_read_batch(2).map(|messages| messages.release(1)),
+            what,
+        );
         is_typed(rx.pop_timeout(SOON), what);
         is_typed(rx.is_disconnected(), what);
         is_typed(rx.wait_for_producer(SOON), what);
@@ -89,7 +89,7 @@ pub(crate) fn use_bytes(tx: &mut bytes::Producer, rx: &mut bytes::Consumer, what
     }
 }
 
-/// The same for a producer and its consumers, of whom the second keeps to every third message.
+/// The same for a producer and its consumers; the second one keeps to every third message.
 pub(crate) fn use_broadcast(
     tx: &mut broadcast::Producer<u64>,
     readers: &mut [broadcast::Consumer<u64>],
@@ -97,14 +97,11 @@ pub(crate) fn use_broadcast(
 ) {
     let begun = Instant::now();
     for _ in 0..2 {
-        is_typed(tx.try_push(1).map_err(|failed| failed.error), what);
+        is_typed(tx.try_push(1), what);
         is_typed(tx.try_push_slice(&[1, 2, 3]), what);
         is_typed(tx.try_push_iter([1, 2]), what);
         is_typed(tx.try_reserve(2).map(|slots| slots.commit(1)), what);
-        is_typed(
-            tx.push_timeout(1, SOON).map_err(|failed| failed.error),
-            what,
-        );
+        is_typed(tx.push_timeout(1, SOON), what);
         is_typed(tx.is_disconnected(), what);
         is_typed(tx.wait_for_consumer(SOON), what);
         for (place, rx) in readers.iter_mut().enumerate() {
@@ -112,7 +109,11 @@ pub(crate) fn use_broadcast(
             is_typed(rx.len(), what);
             is_typed(rx.try_pop(), what);
             is_typed(rx.try_pop_slice(&mut [0; 3]), what);
-            is_typed(rx.try_read(2).map(|messages| messages.iter().count()), what);
+            is_typed(rx.try_read().map(|message| *message), what);
+            is_typed(
+                rx.try_read_batch(2).map(|messages| messages.iter().count()),
+                what,
+            );
             is_typed(rx.pop_timeout(SOON), what);
             is_typed(rx.is_disconnected(), what);
             is_typed(rx.wait_for_producer(SOON), what);

@@ -1,5 +1,5 @@
-//! Attach to a channel of which any words were changed, with a checksum that is right or wrong, or to memory
-//! that is nothing but the input. What attaches is used from both ends.
+//! Attaches to a channel in which arbitrary words were changed, with a checksum that is right or
+//! wrong, or to memory that holds only the input. A channel that attaches is used from both ends.
 //!
 //! The input, for the fuzz target `header` and for the files of its corpus:
 //!
@@ -12,14 +12,14 @@
 use std::sync::atomic::Ordering;
 
 use slipring::broadcast::{self, WhenFull};
-use slipring::{Builder, Error, Kind, bytes, spsc};
+use slipring::{Builder, Kind, SetupError, bytes, spsc};
 use slipring_core::layout::PAGE;
 
 use super::Memory;
 use super::calls::{use_broadcast, use_bytes, use_spsc};
 
-/// Whether it attached; then it was used.
-pub(crate) fn attach(input: &[u8]) -> Result<(), Error> {
+/// Attaches, and uses the channel if that succeeded.
+pub(crate) fn attach(input: &[u8]) -> Result<(), SetupError> {
     let (kind, input) = input.split_first().unwrap_or((&0, &[]));
     match kind % 4 {
         0 => changed(&spsc::Builder::<u64>::new(8), input, |channel| {
@@ -52,7 +52,7 @@ fn changed<K: Kind>(
     builder: &Builder<K>,
     input: &[u8],
     use_it: impl FnOnce(slipring::Channel<K>),
-) -> Result<(), Error> {
+) -> Result<(), SetupError> {
     let memory = Memory::of(builder);
     let (bits, changes) = input.split_first().unwrap_or((&0, &[]));
     if bits & 1 != 0 {

@@ -1,5 +1,5 @@
-//! A channel in memory of the test's own: every word within reach, and a fence around the data that
-//! no handle may touch, whatever the words say.
+//! Puts a channel into the test's own memory: every word is within reach, and no handle may touch a
+//! fence around the data, whatever the words say.
 #![allow(dead_code)] // Each test file uses a part of it.
 
 pub(crate) mod calls;
@@ -9,15 +9,15 @@ use std::cell::UnsafeCell;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use slipring::{Borrowed, Builder, Channel, Error, Geometry, Kind};
+use slipring::{Borrowed, Builder, Channel, Geometry, Kind, SetupError};
 use slipring_core::layout::{LINE, RolePage, SEATS};
 
-/// A producer's page: from its start to the gate, in bytes.
-pub(crate) const GATE: usize = std::mem::offset_of!(RolePage, gate);
+/// The offset of the write limit in a producer's page, in bytes.
+pub(crate) const GATE: usize = std::mem::offset_of!(RolePage, write_limit);
 
 const FENCE: u8 = 0xf5;
 
-/// As many bytes as the strictest alignment asks for.
+/// Bytes for the strictest alignment, and aligned to it.
 #[repr(C, align(128))]
 struct Line(UnsafeCell<[u8; LINE]>);
 
@@ -38,12 +38,12 @@ fn lines(bytes: usize, fill: u8) -> Box<[Line]> {
 }
 
 impl Memory {
-    /// Zeroed memory for a channel such as `builder` makes.
+    /// Returns zeroed memory for a channel such as `builder` makes.
     pub(crate) fn of<K: Kind>(builder: &Builder<K>) -> Memory {
         Memory::new(builder.control_len(), builder.data_len() as usize)
     }
 
-    /// Zeroed memory of so many bytes.
+    /// Returns zeroed memory of these lengths in bytes.
     pub(crate) fn new(control_len: usize, data_len: usize) -> Memory {
         let memory = Memory {
             control: lines(control_len, 0),
@@ -64,7 +64,7 @@ impl Memory {
             .wrapping_add(LINE)
     }
 
-    /// What `format_in` and `attach_in` take.
+    /// Returns the argument of `format_in` and `attach_in`.
     pub(crate) fn borrowed(&self) -> Borrowed {
         let part =
             |start: *mut u8, len| NonNull::slice_from_raw_parts(NonNull::new(start).unwrap(), len);
@@ -75,29 +75,29 @@ impl Memory {
     }
 
     /// Makes a channel here.
-    pub(crate) fn format<K: Kind>(&self, builder: &Builder<K>) -> Result<Channel<K>, Error> {
+    pub(crate) fn format<K: Kind>(&self, builder: &Builder<K>) -> Result<Channel<K>, SetupError> {
         // SAFETY: of the lengths given, aligned, and the tests drop their handles before it.
         unsafe { builder.format_in(self.borrowed()) }
     }
 
-    /// The channel that is here.
-    pub(crate) fn attach<K: Kind>(&self, builder: &Builder<K>) -> Result<Channel<K>, Error> {
+    /// Attaches to the channel that is here.
+    pub(crate) fn attach<K: Kind>(&self, builder: &Builder<K>) -> Result<Channel<K>, SetupError> {
         self.attach_but(builder, 0)
     }
 
-    /// The channel that is here, the last bytes of whose control part are not to be had.
+    /// Attaches to the channel that is here, without the last bytes of its control part.
     pub(crate) fn attach_but<K: Kind>(
         &self,
         builder: &Builder<K>,
         left_out: usize,
-    ) -> Result<Channel<K>, Error> {
+    ) -> Result<Channel<K>, SetupError> {
         let Borrowed { control, data } = self.borrowed();
         let control = NonNull::slice_from_raw_parts(control.cast(), control.len() - left_out);
         // SAFETY: as in `format`, or less of it.
         unsafe { builder.attach_in(Borrowed { control, data }) }
     }
 
-    /// The word at `offset` bytes into the control part.
+    /// Returns the word at `offset` bytes into the control part.
     pub(crate) fn control(&self, offset: usize) -> &AtomicU64 {
         assert!(offset.is_multiple_of(8) && offset + 8 <= self.control_len);
         let word = self.control.as_ptr().cast::<u8>().wrapping_add(offset);
@@ -105,7 +105,7 @@ impl Memory {
         unsafe { &*word.cast::<AtomicU64>() }
     }
 
-    /// The header's checksum put right, as FORMAT.md gives it: for a stranger who knows how.
+    /// Corrects the header's checksum, as FORMAT.md gives it: for a hostile peer that knows how.
     pub(crate) fn reseal(&self) {
         let words = (0..512)
             .step_by(8)
@@ -121,29 +121,31 @@ impl Memory {
         self.data_start().wrapping_add(offset).cast()
     }
 
-    /// The word at `offset` bytes into the data part. Not while another thread uses the channel.
+    /// Sets the word at `offset` bytes into the data part. Do not call it while another thread uses
+    /// the channel.
     pub(crate) fn set_data(&self, offset: usize, value: u64) {
         // SAFETY: `data` gives what is in bounds and aligned; on the only thread, between two calls.
         unsafe { self.data(offset).write(value) };
     }
 
-    /// Likewise, some bits of it.
+    /// Flips some bits of that word, under the same condition.
     pub(crate) fn flip_data(&self, offset: usize, bits: u64) {
         // SAFETY: as in `set_data`.
         unsafe { *self.data(offset) ^= bits };
     }
 
-    /// The position word of a seat: the producer's is 0, the consumer's 1.
+    /// Returns the position word of a seat: the producer's is 0, the consumer's 1.
     pub(crate) fn position(&self, geometry: &Geometry, seat: usize) -> &AtomicU64 {
         self.control(geometry.role_offset(seat))
     }
 
-    /// A word of a seat's line.
+    /// Returns a word of a seat's line.
     pub(crate) fn seat(&self, seat: usize, offset: usize) -> &AtomicU64 {
         self.control(SEATS + seat * LINE + offset)
     }
 
-    /// Both positions, as if so much had gone through; and the gate, where there is one.
+    /// Sets both positions, as if this much had gone through, and the write limit, where there is
+    /// one.
     pub(crate) fn start_at(&self, geometry: &Geometry, position: u64) {
         self.control(geometry.role_offset(0) + GATE)
             .store(position, Ordering::Relaxed);
@@ -153,7 +155,7 @@ impl Memory {
         }
     }
 
-    /// That nobody wrote beyond the data.
+    /// Checks that nobody wrote beyond the data.
     #[track_caller]
     pub(crate) fn assert_fences_stand(&self) {
         let all = self.data.len() * LINE;

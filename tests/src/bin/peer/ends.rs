@@ -1,148 +1,150 @@
 //! Builders, channels and handles of every kind, behind the few verbs that a test needs.
 
+use std::ops::Range;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Duration;
 
+use slipring::broadcast::Broadcast;
+use slipring::bytes::Bytes;
 use slipring::inspect::Stat;
-use slipring::{Builder, Channel, Error, Kind, Pages, Readiness, bytes, handover, spsc};
+use slipring::spsc::Spsc;
+use slipring::{
+    Builder, Channel, Consumer, Error, Kind, Pages, Producer, Readiness, SetupError, SlotKind,
+    handover,
+};
 use slipring_tests::message::{self, Numbered, record};
 
 /// A builder of some kind.
 pub(crate) trait Maker {
-    fn create(&self, name: &str) -> Result<Box<dyn Memory>, Error>;
-    fn open(&self, name: &str) -> Result<Box<dyn Memory>, Error>;
-    fn open_or_create(&self, name: &str) -> Result<Box<dyn Memory>, Error>;
-    fn producer(&self, name: &str) -> Result<Box<dyn Writer>, Error>;
-    fn consumer(&self, name: &str) -> Result<Box<dyn Reader>, Error>;
-    fn heap(&self) -> Result<Box<dyn Memory>, Error>;
-    fn memfd(&self) -> Result<Box<dyn Memory>, Error>;
-    fn passed(&self, descriptors: Vec<OwnedFd>) -> Result<Box<dyn Memory>, Error>;
-    fn receive(&self, socket: BorrowedFd<'_>) -> Result<Box<dyn Memory>, Error>;
+    fn create(&self, name: &str) -> Result<Box<dyn Memory>, SetupError>;
+    fn open(&self, name: &str) -> Result<Box<dyn Memory>, SetupError>;
+    fn open_or_create(&self, name: &str) -> Result<Box<dyn Memory>, SetupError>;
+    fn producer(&self, name: &str) -> Result<Box<dyn Writer>, SetupError>;
+    fn consumer(&self, name: &str) -> Result<Box<dyn Reader>, SetupError>;
+    fn heap(&self) -> Result<Box<dyn Memory>, SetupError>;
+    fn memfd(&self) -> Result<Box<dyn Memory>, SetupError>;
+    fn passed(&self, descriptors: Vec<OwnedFd>) -> Result<Box<dyn Memory>, SetupError>;
+    fn receive(&self, socket: BorrowedFd<'_>) -> Result<Box<dyn Memory>, SetupError>;
 }
 
 /// A channel of some kind.
 pub(crate) trait Memory {
-    fn producer(&self) -> Result<Box<dyn Writer>, Error>;
-    fn consumer(&self) -> Result<Box<dyn Reader>, Error>;
-    fn stat(&self) -> Result<Stat, Error>;
+    fn producer(&self) -> Result<Box<dyn Writer>, SetupError>;
+    fn consumer(&self) -> Result<Box<dyn Reader>, SetupError>;
+    fn stat(&self) -> Result<Stat, SetupError>;
     fn pages(&self) -> &Pages;
     fn metadata(&self) -> &[u8];
     fn descriptors(&self) -> Vec<BorrowedFd<'_>>;
-    fn hand_over(&self, socket: BorrowedFd<'_>) -> Result<(), Error>;
-    fn remove(&self) -> Result<(), Error>;
+    fn hand_over(&self, socket: BorrowedFd<'_>) -> Result<(), SetupError>;
+    fn remove(&self) -> Result<(), SetupError>;
+}
+
+/// A handle of some kind, of either role.
+pub(crate) trait Handle: Send {
+    fn position(&self) -> u64;
+    fn len(&self) -> Result<usize, Error>;
+    fn is_disconnected(&mut self) -> Result<bool, Error>;
+    fn wait_for_peer(&mut self, timeout: Duration) -> Result<(), Error>;
+    fn heartbeat(&self);
+    fn fd(&self) -> Result<BorrowedFd<'_>, Error>;
+    /// Asks for room for this message; a consumer asks for any message.
+    fn arm(&mut self, number: u64) -> Result<Readiness, Error>;
+    fn abort(self: Box<Self>);
 }
 
 /// A producer of some kind, of numbered messages.
-pub(crate) trait Writer: Send {
+pub(crate) trait Writer: Handle {
     fn push(&mut self, number: u64) -> Result<(), Error>;
     fn push_timeout(&mut self, number: u64, timeout: Duration) -> Result<(), Error>;
     fn try_push(&mut self, number: u64) -> Result<(), Error>;
     /// Writes in place and commits.
     fn place(&mut self, number: u64) -> Result<(), Error>;
     /// Appends a batch, published at once as far as there is room.
-    fn batch(&mut self, numbers: std::ops::Range<u64>) -> Result<(), Error>;
-    /// Appends a batch by `try_push_iter` and says how long it was; `between` runs inside the iterator.
-    fn iterate(
-        &mut self,
-        numbers: std::ops::Range<u64>,
-        between: &mut dyn FnMut(),
-    ) -> Result<usize, Error>;
-    /// Reserves, writes, asks how many to commit, commits those.
+    fn batch(&mut self, numbers: Range<u64>) -> Result<(), Error>;
+    /// Appends a batch by `try_push_iter` and returns its length; `between` runs inside the
+    /// iterator.
+    fn iterate(&mut self, numbers: Range<u64>, between: &mut dyn FnMut()) -> Result<usize, Error>;
+    /// Reserves, writes, asks how many to commit, and commits those.
     fn hold(
         &mut self,
         first: u64,
         count: usize,
         decide: &mut dyn FnMut(&[u64]) -> usize,
     ) -> Result<(), Error>;
-    /// The number that follows what is committed.
+    /// Returns the number that follows the committed messages.
     fn next(&self) -> u64;
-    fn position(&self) -> u64;
-    fn len(&self) -> Result<usize, Error>;
-    fn is_disconnected(&mut self) -> Result<bool, Error>;
-    fn wait_for_consumer(&mut self, timeout: Duration) -> Result<(), Error>;
-    fn heartbeat(&self);
-    fn fd(&self) -> Result<BorrowedFd<'_>, Error>;
-    /// Whether there is room for this message.
-    fn arm(&mut self, number: u64) -> Result<Readiness, Error>;
-    fn abort(self: Box<Self>);
 }
 
 /// A consumer of some kind, of numbered messages, each of which it checks in full.
-pub(crate) trait Reader: Send {
-    fn pop_timeout(&mut self, timeout: Duration) -> Result<u64, Error>;
-    /// As `pop_timeout`; nothing for a message that is not what was written.
-    fn pop_any(&mut self, timeout: Duration) -> Result<Option<u64>, Error>;
+pub(crate) trait Reader: Handle {
+    /// Takes the next message; the inner error says how it differs from the one written.
+    fn pop_any(&mut self, timeout: Duration) -> Result<Result<u64, String>, Error>;
+    fn pop_timeout(&mut self, timeout: Duration) -> Result<u64, Error> {
+        Ok(checked(self.pop_any(timeout)?))
+    }
     fn try_pop(&mut self) -> Result<u64, Error>;
     /// Reads up to `max` in place, waiting for the first, and releases them when `seen` is done.
     fn read(&mut self, max: usize, seen: &mut dyn FnMut(&[u64])) -> Result<(), Error>;
-    fn position(&self) -> u64;
-    fn len(&self) -> Result<usize, Error>;
-    fn is_disconnected(&mut self) -> Result<bool, Error>;
-    fn wait_for_producer(&mut self, timeout: Duration) -> Result<(), Error>;
-    fn heartbeat(&self);
-    fn fd(&self) -> Result<BorrowedFd<'_>, Error>;
-    fn arm(&mut self) -> Result<Readiness, Error>;
-    fn abort(self: Box<Self>);
 }
 
 impl<K> Maker for Builder<K>
 where
     K: Kind + 'static,
-    K::Producer: Writer + 'static,
-    K::Consumer: Reader + 'static,
+    Producer<K>: Writer,
+    Consumer<K>: Reader,
 {
-    fn create(&self, name: &str) -> Result<Box<dyn Memory>, Error> {
+    fn create(&self, name: &str) -> Result<Box<dyn Memory>, SetupError> {
         Ok(Box::new(Builder::create(self, name)?))
     }
 
-    fn open(&self, name: &str) -> Result<Box<dyn Memory>, Error> {
+    fn open(&self, name: &str) -> Result<Box<dyn Memory>, SetupError> {
         Ok(Box::new(Builder::open(self, name)?))
     }
 
-    fn open_or_create(&self, name: &str) -> Result<Box<dyn Memory>, Error> {
+    fn open_or_create(&self, name: &str) -> Result<Box<dyn Memory>, SetupError> {
         Ok(Box::new(Builder::open_or_create(self, name)?))
     }
 
-    fn producer(&self, name: &str) -> Result<Box<dyn Writer>, Error> {
+    fn producer(&self, name: &str) -> Result<Box<dyn Writer>, SetupError> {
         Ok(Box::new(Builder::producer(self, name)?))
     }
 
-    fn consumer(&self, name: &str) -> Result<Box<dyn Reader>, Error> {
+    fn consumer(&self, name: &str) -> Result<Box<dyn Reader>, SetupError> {
         Ok(Box::new(Builder::consumer(self, name)?))
     }
 
-    fn heap(&self) -> Result<Box<dyn Memory>, Error> {
+    fn heap(&self) -> Result<Box<dyn Memory>, SetupError> {
         Ok(Box::new(Builder::heap(self)?))
     }
 
-    fn memfd(&self) -> Result<Box<dyn Memory>, Error> {
+    fn memfd(&self) -> Result<Box<dyn Memory>, SetupError> {
         Ok(Box::new(Builder::memfd(self)?))
     }
 
-    fn passed(&self, descriptors: Vec<OwnedFd>) -> Result<Box<dyn Memory>, Error> {
+    fn passed(&self, descriptors: Vec<OwnedFd>) -> Result<Box<dyn Memory>, SetupError> {
         Ok(Box::new(Builder::from_fds(self, descriptors)?))
     }
 
-    fn receive(&self, socket: BorrowedFd<'_>) -> Result<Box<dyn Memory>, Error> {
+    fn receive(&self, socket: BorrowedFd<'_>) -> Result<Box<dyn Memory>, SetupError> {
         Ok(Box::new(handover::receive(socket, self)?))
     }
 }
 
 impl<K> Memory for Channel<K>
 where
-    K: Kind,
-    K::Producer: Writer + 'static,
-    K::Consumer: Reader + 'static,
+    K: Kind + 'static,
+    Producer<K>: Writer,
+    Consumer<K>: Reader,
 {
-    fn producer(&self) -> Result<Box<dyn Writer>, Error> {
+    fn producer(&self) -> Result<Box<dyn Writer>, SetupError> {
         Ok(Box::new(Channel::producer(self)?))
     }
 
-    fn consumer(&self) -> Result<Box<dyn Reader>, Error> {
+    fn consumer(&self) -> Result<Box<dyn Reader>, SetupError> {
         Ok(Box::new(Channel::consumer(self)?))
     }
 
-    fn stat(&self) -> Result<Stat, Error> {
+    fn stat(&self) -> Result<Stat, SetupError> {
         Channel::stat(self)
     }
 
@@ -158,64 +160,147 @@ where
         Channel::descriptors(self)
     }
 
-    fn hand_over(&self, socket: BorrowedFd<'_>) -> Result<(), Error> {
+    fn hand_over(&self, socket: BorrowedFd<'_>) -> Result<(), SetupError> {
         handover::send(socket, self)
     }
 
-    fn remove(&self) -> Result<(), Error> {
+    fn remove(&self) -> Result<(), SetupError> {
         Channel::remove(self)
     }
 }
 
-/// A message that is not what was written is the end of the test.
-pub(crate) fn checked(check: Result<u64, String>) -> u64 {
+/// Panics on a message that differs from the one written: that ends the test.
+fn checked(check: Result<u64, String>) -> u64 {
     check.unwrap_or_else(|what| panic!("torn: {what}"))
 }
 
-impl<T: Numbered> Writer for spsc::Producer<T> {
+/// A kind that carries numbers.
+pub(crate) trait Carrier: Kind<Producer: Send, Consumer: Send> + 'static {
+    /// Returns the room that this message takes: slots, or bytes.
+    fn amount(number: u64) -> usize;
+}
+
+/// A kind that carries numbers in slots.
+trait Slots: SlotKind<Value: Numbered, Producer: Send, Consumer: Send> + 'static {}
+
+impl<T: Numbered> Slots for Spsc<T> {}
+
+impl<T: Numbered> Slots for Broadcast<T> {}
+
+impl<K: Slots> Carrier for K {
+    fn amount(_number: u64) -> usize {
+        1
+    }
+}
+
+impl Carrier for Bytes {
+    fn amount(number: u64) -> usize {
+        message::length(number)
+    }
+}
+
+impl<K: Carrier> Handle for Producer<K> {
+    fn position(&self) -> u64 {
+        Producer::position(self)
+    }
+
+    fn len(&self) -> Result<usize, Error> {
+        Producer::len(self)
+    }
+
+    fn is_disconnected(&mut self) -> Result<bool, Error> {
+        Producer::is_disconnected(self)
+    }
+
+    fn wait_for_peer(&mut self, timeout: Duration) -> Result<(), Error> {
+        self.wait_for_consumer(timeout)
+    }
+
+    fn heartbeat(&self) {
+        Producer::heartbeat(self);
+    }
+
+    fn fd(&self) -> Result<BorrowedFd<'_>, Error> {
+        self.as_fd()
+    }
+
+    fn arm(&mut self, number: u64) -> Result<Readiness, Error> {
+        Producer::arm(self, K::amount(number))
+    }
+
+    fn abort(self: Box<Self>) {
+        Producer::abort(*self);
+    }
+}
+
+impl<K: Carrier> Handle for Consumer<K> {
+    fn position(&self) -> u64 {
+        Consumer::position(self)
+    }
+
+    fn len(&self) -> Result<usize, Error> {
+        Consumer::len(self)
+    }
+
+    fn is_disconnected(&mut self) -> Result<bool, Error> {
+        Consumer::is_disconnected(self)
+    }
+
+    fn wait_for_peer(&mut self, timeout: Duration) -> Result<(), Error> {
+        self.wait_for_producer(timeout)
+    }
+
+    fn heartbeat(&self) {
+        Consumer::heartbeat(self);
+    }
+
+    fn fd(&self) -> Result<BorrowedFd<'_>, Error> {
+        self.as_fd()
+    }
+
+    fn arm(&mut self, _number: u64) -> Result<Readiness, Error> {
+        Consumer::arm(self)
+    }
+
+    fn abort(self: Box<Self>) {
+        Consumer::abort(*self);
+    }
+}
+
+impl<K: Slots> Writer for Producer<K> {
     fn push(&mut self, number: u64) -> Result<(), Error> {
-        Ok(spsc::Producer::push(self, T::numbered(number))?)
+        Ok(Producer::<K>::push(self, K::Value::numbered(number))?)
     }
 
     fn push_timeout(&mut self, number: u64, timeout: Duration) -> Result<(), Error> {
-        Ok(spsc::Producer::push_timeout(
-            self,
-            T::numbered(number),
-            timeout,
-        )?)
+        let value = K::Value::numbered(number);
+        Ok(Producer::<K>::push_timeout(self, value, timeout)?)
     }
 
     fn try_push(&mut self, number: u64) -> Result<(), Error> {
-        spsc::Producer::try_push(self, T::numbered(number)).map_err(|failed| {
-            assert_eq!(
-                checked(failed.value.check()),
-                number,
-                "the value comes back"
-            );
-            failed.error
+        Producer::<K>::try_push(self, K::Value::numbered(number)).map_err(|failed| {
+            let back = checked(failed.into_value().check());
+            assert_eq!(back, number, "the value comes back");
+            failed.error()
         })
     }
 
     fn place(&mut self, number: u64) -> Result<(), Error> {
         let mut slots = self.reserve(1)?;
-        slots.write(0, T::numbered(number));
+        slots.write(0, K::Value::numbered(number));
         slots.commit(1);
         Ok(())
     }
 
-    fn batch(&mut self, numbers: std::ops::Range<u64>) -> Result<(), Error> {
-        let values = numbers.map(T::numbered).collect::<Vec<_>>();
-        self.push_slice(&values).map_err(|(_, error)| error)
+    fn batch(&mut self, numbers: Range<u64>) -> Result<(), Error> {
+        let values = numbers.map(K::Value::numbered).collect::<Vec<_>>();
+        Ok(self.push_slice(&values)?)
     }
 
-    fn iterate(
-        &mut self,
-        numbers: std::ops::Range<u64>,
-        between: &mut dyn FnMut(),
-    ) -> Result<usize, Error> {
+    fn iterate(&mut self, numbers: Range<u64>, between: &mut dyn FnMut()) -> Result<usize, Error> {
         self.try_push_iter(numbers.map(|number| {
             between();
-            T::numbered(number)
+            K::Value::numbered(number)
         }))
     }
 
@@ -228,114 +313,45 @@ impl<T: Numbered> Writer for spsc::Producer<T> {
         let mut slots = self.try_reserve(count)?;
         let numbers = (first..first + count as u64).collect::<Vec<_>>();
         for (i, number) in numbers.iter().enumerate() {
-            slots.write(i, T::numbered(*number));
+            slots.write(i, K::Value::numbered(*number));
         }
         slots.commit(decide(&numbers));
         Ok(())
     }
 
     fn next(&self) -> u64 {
-        spsc::Producer::position(self)
-    }
-
-    fn position(&self) -> u64 {
-        spsc::Producer::position(self)
-    }
-
-    fn len(&self) -> Result<usize, Error> {
-        spsc::Producer::len(self)
-    }
-
-    fn is_disconnected(&mut self) -> Result<bool, Error> {
-        spsc::Producer::is_disconnected(self)
-    }
-
-    fn wait_for_consumer(&mut self, timeout: Duration) -> Result<(), Error> {
-        spsc::Producer::wait_for_consumer(self, timeout)
-    }
-
-    fn heartbeat(&self) {
-        spsc::Producer::heartbeat(self);
-    }
-
-    fn fd(&self) -> Result<BorrowedFd<'_>, Error> {
-        self.as_fd()
-    }
-
-    fn arm(&mut self, _number: u64) -> Result<Readiness, Error> {
-        spsc::Producer::arm(self, 1)
-    }
-
-    fn abort(self: Box<Self>) {
-        spsc::Producer::abort(*self);
+        Producer::position(self)
     }
 }
 
-impl<T: Numbered> Reader for spsc::Consumer<T> {
-    fn pop_timeout(&mut self, timeout: Duration) -> Result<u64, Error> {
-        Ok(checked(spsc::Consumer::pop_timeout(self, timeout)?.check()))
-    }
-
-    fn pop_any(&mut self, timeout: Duration) -> Result<Option<u64>, Error> {
-        let message = spsc::Consumer::pop_timeout(self, timeout)?;
-        Ok(message.check().ok())
+impl<K: Slots> Reader for Consumer<K> {
+    fn pop_any(&mut self, timeout: Duration) -> Result<Result<u64, String>, Error> {
+        Ok(Consumer::<K>::pop_timeout(self, timeout)?.check())
     }
 
     fn try_pop(&mut self) -> Result<u64, Error> {
-        Ok(checked(spsc::Consumer::try_pop(self)?.check()))
+        Ok(checked(Consumer::<K>::try_pop(self)?.check()))
     }
 
     fn read(&mut self, max: usize, seen: &mut dyn FnMut(&[u64])) -> Result<(), Error> {
-        let messages = spsc::Consumer::read(self, max)?;
+        let messages = self.read_batch(max)?;
         let numbers = messages.iter().map(|message| checked(message.check()));
         seen(&numbers.collect::<Vec<_>>());
         Ok(())
     }
-
-    fn position(&self) -> u64 {
-        spsc::Consumer::position(self)
-    }
-
-    fn len(&self) -> Result<usize, Error> {
-        spsc::Consumer::len(self)
-    }
-
-    fn is_disconnected(&mut self) -> Result<bool, Error> {
-        spsc::Consumer::is_disconnected(self)
-    }
-
-    fn wait_for_producer(&mut self, timeout: Duration) -> Result<(), Error> {
-        spsc::Consumer::wait_for_producer(self, timeout)
-    }
-
-    fn heartbeat(&self) {
-        spsc::Consumer::heartbeat(self);
-    }
-
-    fn fd(&self) -> Result<BorrowedFd<'_>, Error> {
-        self.as_fd()
-    }
-
-    fn arm(&mut self) -> Result<Readiness, Error> {
-        spsc::Consumer::arm(self)
-    }
-
-    fn abort(self: Box<Self>) {
-        spsc::Consumer::abort(*self);
-    }
 }
 
-impl Writer for bytes::Producer {
+impl Writer for Producer<Bytes> {
     fn push(&mut self, number: u64) -> Result<(), Error> {
-        bytes::Producer::push(self, &record(number))
+        Producer::<Bytes>::push(self, &record(number))
     }
 
     fn push_timeout(&mut self, number: u64, timeout: Duration) -> Result<(), Error> {
-        bytes::Producer::push_timeout(self, &record(number), timeout)
+        Producer::<Bytes>::push_timeout(self, &record(number), timeout)
     }
 
     fn try_push(&mut self, number: u64) -> Result<(), Error> {
-        bytes::Producer::try_push(self, &record(number))
+        Producer::<Bytes>::try_push(self, &record(number))
     }
 
     fn place(&mut self, number: u64) -> Result<(), Error> {
@@ -346,23 +362,19 @@ impl Writer for bytes::Producer {
         Ok(())
     }
 
-    fn batch(&mut self, numbers: std::ops::Range<u64>) -> Result<(), Error> {
+    fn batch(&mut self, numbers: Range<u64>) -> Result<(), Error> {
         let records = numbers.map(record).collect::<Vec<_>>();
-        let all = self.push_iter(records.iter().map(Vec::as_slice));
-        all.map(|_| ()).map_err(|(_, error)| error)
+        self.push_iter(records.iter().map(Vec::as_slice))?;
+        Ok(())
     }
 
-    fn iterate(
-        &mut self,
-        numbers: std::ops::Range<u64>,
-        between: &mut dyn FnMut(),
-    ) -> Result<usize, Error> {
+    fn iterate(&mut self, numbers: Range<u64>, between: &mut dyn FnMut()) -> Result<usize, Error> {
         let records = numbers.map(record).collect::<Vec<_>>();
         let records = records.iter().map(Vec::as_slice).inspect(|_| between());
         self.try_push_iter(&mut records.peekable())
     }
 
-    /// One record, whatever `count` says.
+    /// Reserves one record, whatever `count` says.
     fn hold(
         &mut self,
         first: u64,
@@ -380,59 +392,21 @@ impl Writer for bytes::Producer {
     }
 
     fn next(&self) -> u64 {
-        let at = bytes::Producer::position(self);
+        let at = Producer::position(self);
         message::record_at(at).unwrap_or_else(|| panic!("torn: a record ends at {at}"))
-    }
-
-    fn position(&self) -> u64 {
-        bytes::Producer::position(self)
-    }
-
-    fn len(&self) -> Result<usize, Error> {
-        bytes::Producer::len(self)
-    }
-
-    fn is_disconnected(&mut self) -> Result<bool, Error> {
-        bytes::Producer::is_disconnected(self)
-    }
-
-    fn wait_for_consumer(&mut self, timeout: Duration) -> Result<(), Error> {
-        bytes::Producer::wait_for_consumer(self, timeout)
-    }
-
-    fn heartbeat(&self) {
-        bytes::Producer::heartbeat(self);
-    }
-
-    fn fd(&self) -> Result<BorrowedFd<'_>, Error> {
-        self.as_fd()
-    }
-
-    fn arm(&mut self, number: u64) -> Result<Readiness, Error> {
-        bytes::Producer::arm(self, message::length(number))
-    }
-
-    fn abort(self: Box<Self>) {
-        bytes::Producer::abort(*self);
     }
 }
 
-impl Reader for bytes::Consumer {
-    fn pop_timeout(&mut self, timeout: Duration) -> Result<u64, Error> {
+impl Reader for Consumer<Bytes> {
+    fn pop_any(&mut self, timeout: Duration) -> Result<Result<u64, String>, Error> {
         let mut record = [0; message::LARGEST];
-        let length = bytes::Consumer::pop_timeout(self, &mut record, timeout)?;
-        Ok(checked(message::check(&record[..length])))
-    }
-
-    fn pop_any(&mut self, timeout: Duration) -> Result<Option<u64>, Error> {
-        let mut record = [0; message::LARGEST];
-        let length = bytes::Consumer::pop_timeout(self, &mut record, timeout)?;
-        Ok(message::check(&record[..length]).ok())
+        let length = Consumer::<Bytes>::pop_timeout(self, &mut record, timeout)?;
+        Ok(message::check(&record[..length]))
     }
 
     fn try_pop(&mut self) -> Result<u64, Error> {
         let mut record = [0; message::LARGEST];
-        let length = bytes::Consumer::try_pop(self, &mut record)?;
+        let length = Consumer::<Bytes>::try_pop(self, &mut record)?;
         Ok(checked(message::check(&record[..length])))
     }
 
@@ -444,37 +418,5 @@ impl Reader for bytes::Consumer {
         }
         seen(&numbers);
         Ok(())
-    }
-
-    fn position(&self) -> u64 {
-        bytes::Consumer::position(self)
-    }
-
-    fn len(&self) -> Result<usize, Error> {
-        bytes::Consumer::len(self)
-    }
-
-    fn is_disconnected(&mut self) -> Result<bool, Error> {
-        bytes::Consumer::is_disconnected(self)
-    }
-
-    fn wait_for_producer(&mut self, timeout: Duration) -> Result<(), Error> {
-        bytes::Consumer::wait_for_producer(self, timeout)
-    }
-
-    fn heartbeat(&self) {
-        bytes::Consumer::heartbeat(self);
-    }
-
-    fn fd(&self) -> Result<BorrowedFd<'_>, Error> {
-        self.as_fd()
-    }
-
-    fn arm(&mut self) -> Result<Readiness, Error> {
-        bytes::Consumer::arm(self)
-    }
-
-    fn abort(self: Box<Self>) {
-        bytes::Consumer::abort(*self);
     }
 }

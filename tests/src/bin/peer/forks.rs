@@ -1,4 +1,4 @@
-//! Forking and executing, with handles in hand.
+//! Forks and executes, while handles are open.
 
 use std::io::{Read, Write};
 use std::path::PathBuf;
@@ -16,7 +16,7 @@ use crate::ends::Reader;
 use crate::party::{Line, Party, Said, maker, spell, variant, verdict};
 use crate::say;
 
-/// The process id of the child, or 0 in the child.
+/// Forks, and returns the process id of the child, or 0 in the child.
 pub(crate) fn split() -> i32 {
     // SAFETY: the child calls what a test calls, then `_exit`. Other threads there are only in
     // `storm`, whose children do nothing but system calls.
@@ -42,7 +42,8 @@ fn wait(pid: i32) {
     );
 }
 
-/// From now on the kernel refuses to wipe pages in forked children, as an old one or a sandbox may.
+/// Makes the kernel refuse, from now on, to wipe pages in forked children, as an old one or a
+/// sandbox may.
 pub(crate) fn unwiped() -> Said {
     let refused = libc::SECCOMP_RET_ERRNO | libc::EINVAL as u32;
     let wipe = libc::MADV_WIPEONFORK as u32;
@@ -50,7 +51,7 @@ pub(crate) fn unwiped() -> Said {
     Ok(vec![])
 }
 
-/// Obeys a line in a forked child, and says what it said: `ok` or `err`, and the rest.
+/// Obeys a line in a forked child, and returns its answer: `ok` or `err`, and the rest.
 pub(crate) fn fork(party: &mut Party, line: &str) -> Said {
     let (mut reader, mut writer) = std::io::pipe().unwrap();
     let pid = split();
@@ -66,8 +67,8 @@ pub(crate) fn fork(party: &mut Party, line: &str) -> Said {
     Ok(said.split('\t').map(str::to_owned).collect())
 }
 
-/// Runs `act` with a guard in hand: says the guard's numbers, and decides by what is then said.
-/// With `fork N` a child decides so, in its copy of the guard, and ends.
+/// Runs `act` with a guard in hand: says the guard's numbers, and obeys the next line. With `fork
+/// N` a child obeys so, in its copy of the guard, and ends.
 pub(crate) fn holding(
     act: impl FnOnce(&mut dyn FnMut(&[u64]) -> usize) -> Result<(), Error>,
 ) -> Said {
@@ -101,8 +102,8 @@ pub(crate) fn holding(
     Ok(vec![])
 }
 
-/// Runs `act`, forking inside the iterator that it goes through: says what the child's copy of the
-/// call said, and then how many the parent appended.
+/// Runs `act`, and forks inside the iterator that it goes through. Says the result of the child's
+/// copy of the call, and then how many the parent appended.
 pub(crate) fn iterating(act: impl FnOnce(&mut dyn FnMut()) -> Result<usize, Error>) -> Said {
     let (mut reader, mut writer) = std::io::pipe().unwrap();
     let mut child = None;
@@ -112,7 +113,8 @@ pub(crate) fn iterating(act: impl FnOnce(&mut dyn FnMut()) -> Result<usize, Erro
         }
     });
     if child == Some(0) {
-        let said = spell(&done.map(|count| vec![count.to_string()]));
+        let said = done.map(|count| vec![count.to_string()]);
+        let said = spell(&said.map_err(Into::into));
         writer.write_all(said.as_bytes()).unwrap();
         vanish();
     }
@@ -127,7 +129,7 @@ pub(crate) fn iterating(act: impl FnOnce(&mut dyn FnMut()) -> Result<usize, Erro
         .collect())
 }
 
-/// A forked child that keeps all that it inherited until the room is gone.
+/// Forks a child that keeps all that it inherited until the room is gone.
 pub(crate) fn fork_linger() -> Said {
     let room = room();
     match split() {
@@ -136,7 +138,7 @@ pub(crate) fn fork_linger() -> Said {
     }
 }
 
-/// Another program that keeps all that it inherited until the room is gone.
+/// Starts another program that keeps all that it inherited until the room is gone.
 #[expect(
     clippy::zombie_processes,
     reason = "it outlives this process: that is the test"
@@ -168,14 +170,15 @@ pub(crate) fn linger(room: &PathBuf) -> ! {
     vanish();
 }
 
-/// Sits in the consumer's seats of `ticks` and `tocks`, and has one thread parked in a blocking pop, another in a
-/// poll of its descriptor, while this one forks a child, `rounds` times. The child tries its copies of the
-/// handles, says what they said, and lingers; then a message is to come to each, which the parent's
-/// threads take.
+/// Takes the consumer's seats of `ticks` and `tocks`. One thread is parked in a blocking pop,
+/// another in a poll of its descriptor, while this one forks a child, `rounds` times. The child
+/// tries its copies of the handles, says the results, and lingers. Then a message is to come to
+/// each handle, which the parent's threads take.
 pub(crate) fn parked(line: &Line<'_>, rounds: u64) -> Said {
     let maker = maker(line);
     let (mut sleeper, mut poller) = (maker.consumer("ticks")?, maker.consumer("tocks")?);
-    // For the children, to whom nobody else's borrow matters: there are no other threads there.
+    // These are for the children. No other borrow matters there, because they have no other
+    // threads.
     let copies: [*mut dyn Reader; 2] = [&raw mut *sleeper, &raw mut *poller];
     let room = room();
     let parks = |name: &str| {
@@ -197,8 +200,8 @@ pub(crate) fn parked(line: &Line<'_>, rounds: u64) -> Said {
                 for copy in copies {
                     // SAFETY: this process has one thread, which drops neither; the memory is its own.
                     let copy = unsafe { &mut *copy };
-                    for tried in [copy.try_pop().map(|_| ()), copy.arm().map(|_| ())] {
-                        said += &format!("{:?} ", tried.err().as_ref().map(variant));
+                    for tried in [copy.try_pop().map(|_| ()), copy.arm(0).map(|_| ())] {
+                        said += &format!("{:?} ", tried.err().map(|error| variant(&error.into())));
                     }
                     // SAFETY: likewise, and nothing of the child uses it any more.
                     unsafe { std::ptr::drop_in_place(copy) };
@@ -220,8 +223,8 @@ pub(crate) fn parked(line: &Line<'_>, rounds: u64) -> Said {
     Ok(vec![])
 }
 
-/// Takes and leaves the producer's seat in one thread as fast as it can while another forks
-/// `children` children, which linger. Says how often it was taken.
+/// Takes and leaves the producer's seat in one thread as fast as it can, while another forks
+/// `children` children, which linger. Says how often the seat was taken.
 pub(crate) fn storm(name: &str, children: u64) -> Said {
     let (stop, takes) = (AtomicBool::new(false), AtomicU64::new(0));
     let room = room();
@@ -231,7 +234,7 @@ pub(crate) fn storm(name: &str, children: u64) -> Said {
                 .open_or_create(name)
                 .unwrap();
             while !stop.load(Ordering::Relaxed) {
-                // Never `RoleTaken`: no child has the seat of the round before.
+                // This is never `RoleTaken`: no child has the seat of the round before.
                 drop(channel.producer().unwrap());
                 takes.fetch_add(1, Ordering::Relaxed);
             }

@@ -2,13 +2,13 @@
 //!
 //! | verb | does |
 //! |---|---|
-//! | `listen` SOCKET PATH | SOCKET is `stream` or `seqpacket` |
+//! | `listen` SOCKET PATH | waits for connections; SOCKET is `stream` or `seqpacket` |
 //! | `take-over` | accepts, and receives a channel; says its identity |
 //! | `hand-over` SOCKET PATH | connects, and sends the channel that it has |
 //! | `hung-up` | waits until the other end of the connection is gone |
-//! | `files` | how many descriptors it has open |
-//! | `room-for-files` N | so many more, from now on |
-//! | `resize` | tries to shorten and lengthen what it was given; says what the system said |
+//! | `files` | says how many descriptors it has open |
+//! | `room-for-files` N | allows N more descriptors, from now on |
+//! | `resize` | tries to shorten and lengthen the received channel; says the system's answers |
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -57,7 +57,7 @@ pub(crate) fn obey(party: &mut Party, line: &Line<'_>) -> Said {
             Ok(vec![])
         }
         "files" => {
-            // Less the one that looks.
+            // The count leaves out the descriptor by which we look.
             let count = std::fs::read_dir("/proc/self/fd").unwrap().count() - 1;
             Ok(vec![count.to_string()])
         }
@@ -65,7 +65,7 @@ pub(crate) fn obey(party: &mut Party, line: &Line<'_>) -> Said {
             // SAFETY: asks whether that number is a descriptor.
             let open = |fd: u64| unsafe { libc::fcntl(fd as i32, libc::F_GETFD) } != -1;
             let mut free = (0..).filter(|fd| !open(*fd));
-            // The first number that shall not be used.
+            // This is the first number that shall not be used.
             let limit = free.nth(line.number(1) as usize).unwrap();
             let limit = libc::rlimit {
                 rlim_cur: limit,

@@ -1,13 +1,15 @@
-//! An honest party among hostile ones: it passes messages by timed calls, whatever it meets, and says what.
+//! An honest worker among hostile ones: it passes messages by timed calls, whatever it meets, and
+//! reports that.
 //!
-//! | said to it | it |
+//! | line | the worker |
 //! |---|---|
 //! | `endure` ROLE MS | pushes one message after the other, or pops, for at most MS milliseconds each |
 //! | meanwhile: `how` | says how many messages it passed, and goes on |
-//! | meanwhile: `stop` | goes on until a call finds nothing more (a producer stops at once), and says what follows |
+//! | meanwhile: `stop` | goes on until a call finds no more (a producer stops at once), and says the following |
 //!
-//! It says how many messages it passed, how many of them were not the next, how many were torn, how many it
-//! was told that it lost, and which other errors it met. A call that ends long after its time is the end of the test.
+//! It says how many messages it passed, and how many of them were not the next, or torn. It also
+//! says how many were reported lost, and which other errors it met. A call that ends long after its
+//! time is the end of the test.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -17,7 +19,7 @@ use slipring::Error;
 use crate::party::{Line, Party, Said, variant};
 use crate::{is_told, next_line, say};
 
-/// On a machine that does something else as well.
+/// This allows for a machine that does other work as well.
 const LATE: Duration = Duration::from_secs(10);
 
 #[derive(Default)]
@@ -58,27 +60,27 @@ pub(crate) fn endure(party: &mut Party, line: &Line<'_>) -> Said {
         }
         let begun = Instant::now();
         let passed = match role {
-            "producer" => party.tx().push_timeout(next, timeout).map(|()| Some(next)),
+            "producer" => party.tx().push_timeout(next, timeout).map(|()| Ok(next)),
             _ => party.rx().pop_any(timeout),
         };
         let took = begun.elapsed();
         assert!(took < timeout + LATE, "{took:?} in place of {timeout:?}");
         match passed {
-            Ok(Some(number)) => {
+            Ok(Ok(number)) => {
                 // A consumer may come later than the first message.
                 toll.gaps += u64::from(toll.passed > 0 && number != next);
                 toll.passed += 1;
                 next = number.wrapping_add(1);
             }
-            Ok(None) => toll.torn += 1,
+            Ok(Err(_)) => toll.torn += 1,
             Err(Error::Lagged(more)) => {
-                // However many: the words may be anything.
+                // Any number may come: the words may be anything.
                 toll.lost = toll.lost.wrapping_add(more);
                 next = next.wrapping_add(more);
             }
             Err(_) if stopping => return Ok(toll.said()),
             Err(error) => {
-                let shown = variant(&error);
+                let shown = variant(&error.into());
                 let kind = shown.split(|c: char| !c.is_alphanumeric()).next();
                 toll.errors.extend(kind.map(str::to_owned));
             }

@@ -1,4 +1,4 @@
-//! Where a handle may live, and how its thread or its process may go.
+//! Puts a handle into various places, and ends its thread or its process in various ways.
 //!
 //! | verb | does |
 //! |---|---|
@@ -6,12 +6,12 @@
 //! | `life-local` ROLE | a thread's thread-local has the handle, and the thread ends |
 //! | `life-main-local` ROLE | the main thread's thread-local has it |
 //! | `life-static` ROLE | a static has it |
-//! | `life-at-exit` ROLE | a static has it, and a function that `atexit` was told of drops it |
-//! | `life-forgotten` ROLE | nobody has it, and it was not dropped |
+//! | `life-at-exit` ROLE | a static has it, and an `atexit` function drops it |
+//! | `life-forgotten` ROLE | the handle is forgotten, and not dropped |
 //! | `life-elsewhere` ROLE | a thread has it that never ends |
 //! | `life-panic` ROLE | a thread has it, and panics |
-//! | `life-exit`, `life-abort` | without an answer |
-//! | `life-exec` | this program anew, in this process |
+//! | `life-exit`, `life-abort` | ends the process without an answer |
+//! | `life-exec` | runs this program anew, in this process |
 //! | `life-namespace` | goes on in a pid namespace of its own; says its pid outside, or `refused` |
 
 use std::cell::RefCell;
@@ -20,38 +20,37 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::sync::Mutex;
 
-use crate::ends::{Reader, Writer};
+use slipring::SetupError;
+
+use crate::ends::Handle;
 use crate::forks::split;
 use crate::party::{Line, Party, Said, maker, name};
 use crate::say;
 
-/// A handle of either role.
-type Handle = (Option<Box<dyn Writer>>, Option<Box<dyn Reader>>);
-
-static STATIC: Mutex<Handle> = Mutex::new((None, None));
+static STATIC: Mutex<Option<Box<dyn Handle>>> = Mutex::new(None);
 
 thread_local! {
-    static LOCAL: RefCell<Handle> = const { RefCell::new((None, None)) };
+    static LOCAL: RefCell<Option<Box<dyn Handle>>> = const { RefCell::new(None) };
 }
 
 pub(crate) fn obey(party: &mut Party, line: &Line<'_>) -> Said {
     match line.word(0) {
         "life-born" => born(party, line)?,
         "life-local" => {
-            let handle = take(party, line.word(1));
-            let thread = std::thread::spawn(move || LOCAL.set(handle));
+            let handle = party.take(line.word(1));
+            let thread = std::thread::spawn(move || LOCAL.set(Some(handle)));
             thread.join().unwrap();
         }
-        "life-main-local" => LOCAL.set(take(party, line.word(1))),
-        "life-static" => *STATIC.lock().unwrap() = take(party, line.word(1)),
+        "life-main-local" => LOCAL.set(Some(party.take(line.word(1)))),
+        "life-static" => *STATIC.lock().unwrap() = Some(party.take(line.word(1))),
         "life-at-exit" => {
-            *STATIC.lock().unwrap() = take(party, line.word(1));
+            *STATIC.lock().unwrap() = Some(party.take(line.word(1)));
             // SAFETY: a function of this program, which does not unwind.
             assert_eq!(unsafe { libc::atexit(drop_static) }, 0);
         }
-        "life-forgotten" => std::mem::forget(take(party, line.word(1))),
+        "life-forgotten" => std::mem::forget(party.take(line.word(1))),
         "life-elsewhere" => {
-            let handle = take(party, line.word(1));
+            let handle = party.take(line.word(1));
             std::thread::spawn(move || {
                 let _handle = handle;
                 loop {
@@ -60,7 +59,7 @@ pub(crate) fn obey(party: &mut Party, line: &Line<'_>) -> Said {
             });
         }
         "life-panic" => {
-            let handle = take(party, line.word(1));
+            let handle = party.take(line.word(1));
             std::panic::set_hook(Box::new(|_| {}));
             let thread = std::thread::spawn(move || {
                 let _handle = handle;
@@ -72,7 +71,7 @@ pub(crate) fn obey(party: &mut Party, line: &Line<'_>) -> Said {
         "life-exit" => std::process::exit(0),
         "life-abort" => std::process::abort(),
         "life-exec" => {
-            // What is said next is for the new program.
+            // The next line is for the new program.
             say("ok");
             let error = Command::new(std::env::current_exe().unwrap()).exec();
             panic!("exec: {error}");
@@ -83,32 +82,26 @@ pub(crate) fn obey(party: &mut Party, line: &Line<'_>) -> Said {
     Ok(vec![])
 }
 
-fn take(party: &mut Party, role: &str) -> Handle {
-    match role {
-        "producer" => (party.producer.take(), None),
-        _ => (None, party.consumer.take()),
-    }
-}
-
 extern "C" fn drop_static() {
-    *STATIC.lock().unwrap() = (None, None);
+    *STATIC.lock().unwrap() = None;
 }
 
-fn born(party: &mut Party, line: &Line<'_>) -> Result<(), slipring::Error> {
-    let named = name(line.word(2));
+fn born(party: &mut Party, line: &Line<'_>) -> Result<(), SetupError> {
+    let (role, named) = (line.word(1), name(line.word(2)));
     std::thread::scope(|scope| {
-        let thread = scope.spawn(|| -> Result<Handle, slipring::Error> {
-            Ok(match line.word(1) {
-                "producer" => (Some(maker(line).producer(&named)?), None),
-                _ => (None, Some(maker(line).consumer(&named)?)),
-            })
-        });
-        (party.producer, party.consumer) = thread.join().unwrap()?;
+        if role == "producer" {
+            let thread = scope.spawn(|| maker(line).producer(&named));
+            party.producer = Some(thread.join().unwrap()?);
+        } else {
+            let thread = scope.spawn(|| maker(line).consumer(&named));
+            party.consumer = Some(thread.join().unwrap()?);
+        }
         Ok(())
     })
 }
 
-/// The process that was told this stays, does nothing, and takes its child with it when it dies.
+/// Enters the namespace. The calling process stays, does nothing, and takes its child with it when
+/// it dies.
 fn namespace() -> Said {
     // SAFETY: for the children of this process, which has one thread.
     if unsafe { libc::unshare(libc::CLONE_NEWPID) } != 0 {

@@ -1,28 +1,37 @@
-//! The other process of a test: does what it is told, a line at a time, and answers a line each.
+//! The other process of a test: it obeys one line at a time, and answers each with a line.
 //!
 //! ```text
-//! ok   \t word \t word ...          done; what there is to say
+//! ok   \t word \t word ...          done; the results
 //! err  \t variant \t text           slipring's error, as a programmer and as a user sees it
 //! ```
 //!
-//! A line is a verb, its words, and options `key=value`. Anything that a test does not expect (a torn
-//! message, a system call that fails, a verb that does not exist) is a panic: the test sees the end.
+//! A line is a verb, its words, and options `key=value`. On anything that a test does not expect (a
+//! torn message, a system call that fails, a verb that does not exist) it panics: the test sees its
+//! end.
 //!
-//! Options of a channel: `kind` (`spsc`, `twin`, `small`, `u64`, `packet`, `frame`, `bytes`; `broadcast`,
-//! `broadcast-twin`, `broadcast-packet`), `capacity`, `max` (largest record), `consumers`, `full=overwrite`, `mode` (octal), `metadata`, `huge` (`2m`, `1g`), `patience` (in
-//! milliseconds), `exact=1`, `join=default` (else `broadcast` consumers begin at the oldest), `wait=sleep` (at once), `check` (every so many milliseconds). In a name, `%` stands for nothing and `%XX` for a byte.
+//! Options of a channel:
+//!
+//! - `kind`: `spsc`, `twin`, `small`, `u64`, `packet`, `frame`, `bytes`; `broadcast`,
+//!   `broadcast-twin`, `broadcast-packet`
+//! - `capacity`, `max` (largest record), `consumers`, `full=overwrite`, `mode` (octal), `metadata`,
+//!   `huge` (`2m`, `1g`)
+//! - `patience` (in milliseconds), `exact=1`, `join=default` (else `broadcast` consumers begin at
+//!   the oldest)
+//! - `wait=sleep` (at once), `check` (the interval in milliseconds)
+//!
+//! In a name, `%` stands for an empty name and `%XX` for a byte.
 //!
 //! | verb | does |
 //! |---|---|
 //! | `create`, `open`, `open-or-create` NAME; `heap`; `memfd`; `from-fds` C,D,P,P | makes or opens a channel and keeps it; says its identity |
 //! | `producer`, `consumer` (NAME) | takes the role, of the channel kept or of the one named |
-//! | `push` FIRST COUNT, `try-push` N, `place` N | `timeout=` in milliseconds |
+//! | `push` FIRST COUNT, `try-push` N, `place` N | appends; `timeout=` in milliseconds |
 //! | `pop` COUNT, `try-pop`, `drain` | says the numbers |
-//! | `hold-push` FIRST COUNT, `hold-pop` COUNT | in place, until `commit N`, `release`; `fork N` meanwhile |
+//! | `hold-push` FIRST COUNT, `hold-pop` COUNT | holds a guard in place, until `commit N`, `release`; `fork N` meanwhile |
 //! | `leave`, `abort`, `panic` ROLE | gives the role up |
 //! | `position`, `len`, `disconnected`, `heartbeat` ROLE; `next`; `wait-for` ROLE MS | asks a handle |
 //! | `identity`, `pages`, `metadata`; `stat` NAME; `seat` NAME ROLE; `list`; `remove` (NAME) | asks a channel |
-//! | `stream-produce` (COUNTER), `stream-consume` COUNTER | for ever; keeps in that file how far it came |
+//! | `stream-produce` (COUNTER), `stream-consume` COUNTER | goes on for ever; keeps its progress in that file |
 //! | `race`, `churn`, `occupy`, `wreck`, `rebuild` | see `races.rs` |
 //! | `fork` LINE; `fork-linger`, `exec-linger`, `fork-storm`, `fork-parked` ROUNDS | see `forks.rs` |
 //! | `fenced`, `sandbox`, `ask`, `answer`, `sleep-pop` | see `waiting.rs` |
@@ -65,7 +74,7 @@ fn main() {
     }
 }
 
-/// The next thing to do; nothing when there is nobody left to say it.
+/// Returns the next line, or `None` when the test is gone.
 fn next_line() -> Option<String> {
     let mut line = String::new();
     match std::io::stdin().lock().read_line(&mut line).unwrap() {
@@ -74,14 +83,15 @@ fn next_line() -> Option<String> {
     }
 }
 
-/// Whether there is a line to be read. (A test says the next one when it has heard the answer to the last.)
+/// Returns `true` if there is a line to be read. (A test sends the next line after the answer to
+/// the last.)
 fn is_told() -> bool {
     let stdin = std::io::stdin();
     let mut polled = [PollFd::from_borrowed_fd(stdin.as_fd(), PollFlags::IN)];
     poll(&mut polled, Some(&Timespec::default())).is_ok_and(|said| said > 0)
 }
 
-/// So many rounds; if none, until a line comes, whatever it says.
+/// Counts `count` rounds; if that is 0, goes on until any line comes.
 fn rounds(count: u64) -> impl Iterator<Item = u64> {
     let enough = move |round: u64| match count {
         0 => is_told() && next_line().is_some(),
@@ -90,7 +100,7 @@ fn rounds(count: u64) -> impl Iterator<Item = u64> {
     (0..).take_while(move |round| !enough(*round))
 }
 
-/// Answers. If nobody listens any more there is no reason to stay.
+/// Answers. If the test no longer listens, there is no reason to stay.
 fn say(line: &str) {
     let mut out = std::io::stdout().lock();
     if writeln!(out, "{line}").and_then(|()| out.flush()).is_err() {

@@ -1,4 +1,4 @@
-//! One party: the channel and the handles that it has, and the verbs on them.
+//! One worker: the channel and the handles that it has, and the verbs on them.
 
 use std::collections::HashMap;
 use std::os::fd::{FromRawFd, OwnedFd};
@@ -10,18 +10,18 @@ use std::time::Duration;
 
 use slipring::broadcast::{self, Seek, WhenFull};
 use slipring::inspect::{self, SeatStat};
-use slipring::{Builder, Error, HugePages, Kind, Payload, Wait, bytes, spsc};
+use slipring::{Builder, Error, HugePages, Kind, Payload, SetupError, Wait, bytes, spsc};
 use slipring_tests::counter;
 use slipring_tests::message::{Frame, Message, Packet, Small, Twin};
 use slipring_tests::room::PATIENCE;
 
-use crate::ends::{Maker, Memory, Reader, Writer};
+use crate::ends::{Handle, Maker, Memory, Reader, Writer};
 use crate::{broadcasts, forks, hostile, lives, next_line, races, say, sets, waiting};
 
-/// What a verb says.
-pub(crate) type Said = Result<Vec<String>, Error>;
+/// The answer to a verb.
+pub(crate) type Said = Result<Vec<String>, SetupError>;
 
-/// What a process of a test has.
+/// The things that a process of a test has.
 #[derive(Default)]
 pub(crate) struct Party {
     pub(crate) channel: Option<Box<dyn Memory>>,
@@ -74,7 +74,7 @@ impl<'l> Line<'l> {
     }
 }
 
-/// A name as the line spells it.
+/// Returns a name from its spelling in the line.
 pub(crate) fn name(word: &str) -> String {
     let mut bytes = Vec::new();
     let mut rest = word.as_bytes();
@@ -91,7 +91,7 @@ pub(crate) fn name(word: &str) -> String {
     String::from_utf8(bytes).unwrap()
 }
 
-/// The builder that the options describe.
+/// Returns the builder that the options describe.
 pub(crate) fn maker(line: &Line<'_>) -> Box<dyn Maker> {
     let capacity = line.option("capacity").map(|capacity| capacity as usize);
     let slots = capacity.unwrap_or(64);
@@ -143,7 +143,7 @@ fn dressed<K: Kind>(mut builder: Builder<K>, line: &Line<'_>) -> Builder<K> {
     }
     let spin_for = match line.options.get("wait").copied() {
         Some("sleep") => Some(Duration::ZERO),
-        // For an hour.
+        // An hour.
         Some("poll") => Some(Duration::from_secs(3600)),
         _ => None,
     };
@@ -165,24 +165,31 @@ fn dressed<K: Kind>(mut builder: Builder<K>, line: &Line<'_>) -> Builder<K> {
     }
 }
 
-/// The error's variant, as a programmer writes it: `Debug` of an error is its sentence.
-pub(crate) fn variant(error: &Error) -> String {
+/// Returns the error's variant, as a programmer writes it: `Debug` of an error is its sentence.
+pub(crate) fn variant(error: &SetupError) -> String {
     macro_rules! named {
-        ($($name:ident)*) => {
-            match error {
-                Error::Disconnected(end) => format!("Disconnected({end:?})"),
-                Error::Lagged(lost) => format!("Lagged({lost})"),
-                $(Error::$name { .. } => stringify!($name).to_owned(),)*
+        ($error:ident: $of:ident; $($name:ident)*) => {
+            match $error {
+                $($of::$name { .. } => stringify!($name).to_owned(),)*
                 other => panic!("name the variant of this error here: {other}"),
             }
         };
     }
-    named!(
-        Full Empty TimedOut Overwritten Ahead Stride TooManyReaders TooLarge Forked Corrupt NotAChannel Version Kind Schema WhenFull Geometry Truncated Misaligned Capacity MaxRecord Consumers Metadata BadName NotFound Replaced AlreadyExists NoDirectory UnsafeDirectory Directory Permission NoSpace FileSystem NotMounted NoPool RoleTaken TooManyFiles Sealed NotSealable Recovering InUse NotRemoved NeedsProc NoPipes NotPassable InSet NoSet NotHandedOver BadDescriptor Os
-    )
+    match error {
+        SetupError::Message(Error::Disconnected(end)) => format!("Disconnected({end:?})"),
+        SetupError::Message(Error::Lagged(lost)) => format!("Lagged({lost})"),
+        SetupError::Message(error) => named!(
+            error: Error;
+            Full Empty TimedOut Overwritten Ahead Stride TooLarge Removed Replaced NoPipes BadPipe InSet NoSet
+        ),
+        error => named!(
+            error: SetupError;
+            Forked Corrupt NotAChannel Version Kind Schema WhenFull Geometry Truncated Misaligned Capacity MaxRecord Consumers Metadata BadName NotFound AlreadyExists NoDirectory UnsafeDirectory Directory Permission NoSpace FileSystem NotMounted NoPool RoleTaken TooManyFiles Sealed NotSealable Recovering InUse NotRemoved NeedsProc NotPassable NotHandedOver BadDescriptor Os
+        ),
+    }
 }
 
-/// An answer as a line.
+/// Returns an answer as a line.
 pub(crate) fn spell(said: &Said) -> String {
     let clean = |text: &str| text.replace(['\t', '\n'], " ");
     match said {
@@ -215,16 +222,41 @@ impl Party {
         self.consumer.as_deref_mut().expect("no consumer")
     }
 
+    /// Returns the handle of this role.
+    pub(crate) fn end(&mut self, role: &str) -> &mut dyn Handle {
+        match role {
+            "producer" => self.tx(),
+            _ => self.rx(),
+        }
+    }
+
+    /// Returns the handle of this role, and the message for which a producer would want room.
+    pub(crate) fn end_and_next(&mut self, role: &str) -> (&mut dyn Handle, u64) {
+        let next = match role {
+            "producer" => self.tx().next(),
+            _ => 0,
+        };
+        (self.end(role), next)
+    }
+
+    /// Takes the handle of this role away from the worker.
+    pub(crate) fn take(&mut self, role: &str) -> Box<dyn Handle> {
+        match role {
+            "producer" => self.producer.take().expect("no producer"),
+            _ => self.consumer.take().expect("no consumer"),
+        }
+    }
+
     pub(crate) fn memory(&self) -> &dyn Memory {
         self.channel.as_deref().expect("no channel")
     }
 
-    pub(crate) fn keep(&mut self, channel: Result<Box<dyn Memory>, Error>) -> Said {
+    pub(crate) fn keep(&mut self, channel: Result<Box<dyn Memory>, SetupError>) -> Said {
         let channel = self.channel.insert(channel?);
         one(format!("{:032x}", channel.stat()?.header.identity.unique))
     }
 
-    /// Does what the line says.
+    /// Obeys the line.
     pub(crate) fn obey(&mut self, text: &str) -> Said {
         let line = &Line::parse(text);
         let verb = line.word(0);
@@ -264,8 +296,14 @@ impl Party {
                 }
                 Ok(vec![])
             }
-            "try-push" => self.tx().try_push(line.number(1)).map(|()| vec![]),
-            "place" => self.tx().place(line.number(1)).map(|()| vec![]),
+            "try-push" => {
+                self.tx().try_push(line.number(1))?;
+                Ok(vec![])
+            }
+            "place" => {
+                self.tx().place(line.number(1))?;
+                Ok(vec![])
+            }
             "pop" => {
                 let mut popped = || self.rx().pop_timeout(line.timeout());
                 (0..line.number(1))
@@ -293,26 +331,20 @@ impl Party {
                 Ok(vec![])
             }
             "next" => one(self.tx().next()),
-            "position" if line.word(1) == "producer" => one(self.tx().position()),
-            "position" => one(self.rx().position()),
-            "len" if line.word(1) == "producer" => one(self.tx().len()?),
-            "len" => one(self.rx().len()?),
-            "disconnected" if line.word(1) == "producer" => one(self.tx().is_disconnected()?),
-            "disconnected" => one(self.rx().is_disconnected()?),
+            "position" => one(self.end(line.word(1)).position()),
+            "len" => one(self.end(line.word(1)).len()?),
+            "disconnected" => one(self.end(line.word(1)).is_disconnected()?),
             "heartbeat" => {
-                match line.word(1) {
-                    "producer" => self.tx().heartbeat(),
-                    _ => self.rx().heartbeat(),
-                }
+                self.end(line.word(1)).heartbeat();
                 Ok(vec![])
             }
             "wait-for" => {
                 let timeout = Duration::from_millis(line.number(2));
                 match line.word(1) {
-                    "consumer" => self.tx().wait_for_consumer(timeout),
-                    _ => self.rx().wait_for_producer(timeout),
+                    "consumer" => self.tx().wait_for_peer(timeout)?,
+                    _ => self.rx().wait_for_peer(timeout)?,
                 }
-                .map(|()| vec![])
+                Ok(vec![])
             }
             "identity" => one(format!(
                 "{:032x}",
@@ -387,31 +419,14 @@ impl Party {
     }
 
     fn give_up(&mut self, how: &str, role: &str) {
-        let producer = if role == "producer" {
-            self.producer.take()
-        } else {
-            None
-        };
-        let consumer = if role == "consumer" {
-            self.consumer.take()
-        } else {
-            None
-        };
-        assert!(producer.is_some() || consumer.is_some(), "no {role}");
+        let handle = self.take(role);
         match how {
-            "leave" => drop((producer, consumer)),
-            "abort" => {
-                if let Some(producer) = producer {
-                    producer.abort();
-                }
-                if let Some(consumer) = consumer {
-                    consumer.abort();
-                }
-            }
+            "leave" => drop(handle),
+            "abort" => handle.abort(),
             _ => {
                 std::panic::set_hook(Box::new(|_| {}));
                 let result = catch_unwind(AssertUnwindSafe(move || {
-                    let _held = (producer, consumer);
+                    let _held = handle;
                     panic!("on purpose");
                 }));
                 drop(std::panic::take_hook());
@@ -420,8 +435,8 @@ impl Party {
         }
     }
 
-    /// Writes consecutive numbers for ever, in every way there is, going on where the last producer
-    /// was killed. What it had accepted, by the counter, is there.
+    /// Writes consecutive numbers for ever, in every way there is. It goes on where the last
+    /// producer was killed, and all messages that the counter shows as accepted are there.
     fn stream_produce(&mut self, line: &Line<'_>) -> Said {
         let accepted = line.words.get(1).map(|path| counter(Path::new(path)));
         let before = accepted.map_or(0, |accepted| accepted.load(Ordering::Relaxed));
@@ -441,15 +456,15 @@ impl Party {
                         accepted.store(tx.next(), Ordering::Relaxed);
                     }
                 }
-                Err(Error::Disconnected(_)) => tx.wait_for_consumer(PATIENCE)?,
-                Err(error) => return Err(error),
+                Err(Error::Disconnected(_)) => tx.wait_for_peer(PATIENCE)?,
+                Err(error) => return Err(error.into()),
             }
         }
     }
 
-    /// Reads in place for ever. The counter says which number follows those that were seen, and in its
-    /// highest byte how many of them were in hand: they come again if their reader was killed before it had
-    /// released them, all of them or none, and nothing else does.
+    /// Reads in place for ever. The counter holds the number that follows the seen messages. Its
+    /// highest byte holds how many of them were in hand: they come again if their reader was killed
+    /// before it had released them, all of them or none. No other message comes again.
     fn stream_consume(&mut self, line: &Line<'_>) -> Said {
         let seen = counter(Path::new(line.word(1)));
         let before = seen.load(Ordering::Relaxed);
@@ -476,8 +491,8 @@ impl Party {
             });
             match read {
                 Ok(()) => {}
-                Err(Error::Disconnected(_)) => rx.wait_for_producer(PATIENCE)?,
-                Err(error) => return Err(error),
+                Err(Error::Disconnected(_)) => rx.wait_for_peer(PATIENCE)?,
+                Err(error) => return Err(error.into()),
             }
         }
     }
@@ -497,7 +512,7 @@ fn seat_words(seat: &SeatStat) -> Vec<String> {
         .collect()
 }
 
-/// The next line that a held guard waits for.
+/// Returns the next line that a held guard waits for.
 pub(crate) fn verdict() -> Vec<String> {
     let line = next_line().unwrap_or_default();
     line.split_whitespace().map(str::to_owned).collect()

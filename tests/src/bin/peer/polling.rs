@@ -3,18 +3,18 @@
 //! | verb | does |
 //! |---|---|
 //! | `arm` ROLE | says `ready` or `armed` |
-//! | `poll` ROLE, `glance` ROLE | polls, without end or without waiting; says `in`, `hup`, both or nothing |
-//! | `rest` ROLE | sees that nothing is there, and that the descriptor does not say there were |
+//! | `poll` ROLE, `glance` ROLE | polls, without end or without waiting; says `in`, `hup`, both or neither |
+//! | `rest` ROLE | checks that there is no news, and that the descriptor reports none |
 //! | `push-full` | pushes until there is no room; says the first number, and the one that found none |
-//! | `poll-push` FIRST COUNT, `poll-pop` FIRST COUNT | all these messages; says how often it polled |
-//! | `serve` COUNT, `return` COUNT | messages there and back, with both handles; says how often it polled (0: until a line comes; for ever) |
+//! | `poll-push` FIRST COUNT, `poll-pop` FIRST COUNT | passes all these messages; says how often it polled |
+//! | `serve` COUNT, `return` COUNT | passes messages there and back, with both handles; says how often it polled (0: until a line comes; for ever) |
 //! | `poll-end` | pops and polls to the end of its producer; says the numbers, and the error |
 //! | `poke`, `stuff`, `steal` PATH | writes a byte into a FIFO, fills it, reads it empty |
-//! | `publish-unrung` N | commits a message without a ring, as a producer does that is killed in between |
-//! | `close-pipes` | closes every pipe that it has open, but for those by which it is told things |
-//! | `trap-rings` (LINE) | from now on it is killed when it would write a pipe, or wake who sleeps on a doorbell; obeys that line, and ends if it is alive then |
-//! | `arm-late` ROLE | as `arm`, but says `trapped` between the look and the asking, and waits for a line; once |
-//! | `sigpipe` | would kill it, which a Rust program otherwise ignores |
+//! | `publish-unrung` N | commits a message without notifying, as a producer does that is killed in between |
+//! | `close-pipes` | closes every pipe that it has open, except those that carry its lines |
+//! | `trap-rings` (LINE) | kills the process, from now on, when it would write a pipe or wake a waiter on a doorbell; obeys LINE, and ends if it is alive then |
+//! | `arm-late` ROLE | as `arm`, but says `trapped` between the look and the request for a wake, and waits for a line; once |
+//! | `sigpipe` | lets SIGPIPE kill it, which a Rust program otherwise ignores |
 
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -23,12 +23,12 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use slipring::{Error, Readiness};
 
-use crate::ends::{Reader, Writer};
+use crate::ends::{Handle, Reader, Writer};
 use crate::party::{Line, Party, Said, variant};
 use crate::rounds;
 use crate::waiting::{linger, pin};
 
-/// What a poll says; within no time, or for as long as it takes.
+/// Returns the result of a poll: within no time, or for as long as it takes.
 fn look(fd: BorrowedFd<'_>, at_once: bool) -> PollFlags {
     let timeout = at_once.then(Timespec::default);
     loop {
@@ -43,40 +43,9 @@ fn look(fd: BorrowedFd<'_>, at_once: bool) -> PollFlags {
     }
 }
 
-/// A handle's descriptor, and what it is asked.
-trait Polled {
-    fn fd(&self) -> Result<BorrowedFd<'_>, Error>;
-    fn arm(&mut self) -> Result<Readiness, Error>;
-}
-
-/// A producer that wants room for this message.
-struct Room<'p>(&'p mut dyn Writer, u64);
-
-impl Polled for Room<'_> {
-    fn fd(&self) -> Result<BorrowedFd<'_>, Error> {
-        self.0.fd()
-    }
-
-    fn arm(&mut self) -> Result<Readiness, Error> {
-        self.0.arm(self.1)
-    }
-}
-
-struct Data<'c>(&'c mut dyn Reader);
-
-impl Polled for Data<'_> {
-    fn fd(&self) -> Result<BorrowedFd<'_>, Error> {
-        self.0.fd()
-    }
-
-    fn arm(&mut self) -> Result<Readiness, Error> {
-        self.0.arm()
-    }
-}
-
-/// Arms, polls, until it is ready. Counts the polls.
-fn until_ready(mut end: impl Polled, polls: &mut u64) -> Result<(), Error> {
-    while end.arm()? == Readiness::Armed {
+/// Arms and polls until there is a message, or room for this one. Counts the polls.
+fn until_ready(end: &mut dyn Handle, number: u64, polls: &mut u64) -> Result<(), Error> {
+    while end.arm(number)? == Readiness::Armed {
         *polls += 1;
         look(end.fd()?, false);
     }
@@ -86,7 +55,7 @@ fn until_ready(mut end: impl Polled, polls: &mut u64) -> Result<(), Error> {
 fn push(tx: &mut dyn Writer, number: u64, polls: &mut u64) -> Result<(), Error> {
     loop {
         match tx.try_push(number) {
-            Err(Error::Full) => until_ready(Room(tx, number), polls)?,
+            Err(Error::Full) => until_ready(tx, number, polls)?,
             done => return done,
         }
     }
@@ -95,17 +64,17 @@ fn push(tx: &mut dyn Writer, number: u64, polls: &mut u64) -> Result<(), Error> 
 pub(crate) fn pop(rx: &mut dyn Reader, polls: &mut u64) -> Result<u64, Error> {
     loop {
         match rx.try_pop() {
-            Err(Error::Empty) => until_ready(Data(rx), polls)?,
+            Err(Error::Empty) => until_ready(rx, 0, polls)?,
             done => return done,
         }
     }
 }
 
-/// Asserts that nothing that does not happen makes the descriptor readable. What made it so before
-/// may come late, once.
-fn is_quiet(mut end: impl Polled) {
+/// Asserts that the descriptor does not become readable without news. A byte for earlier news may
+/// come late, once.
+fn is_quiet(end: &mut dyn Handle, number: u64) {
     for _ in 0..3 {
-        match end.arm() {
+        match end.arm(number) {
             Ok(Readiness::Armed) | Err(Error::Disconnected(_)) => {}
             other => panic!("nothing was sent: {other:?}"),
         }
@@ -129,11 +98,7 @@ pub(crate) fn obey(party: &mut Party, line: &Line<'_>) -> Said {
             arm(party, line.word(1))
         }
         verb @ ("poll" | "glance") => {
-            let fd = match line.word(1) {
-                "producer" => party.tx().fd()?,
-                _ => party.rx().fd()?,
-            };
-            let said = look(fd, verb == "glance");
+            let said = look(party.end(line.word(1)).fd()?, verb == "glance");
             let names = [(PollFlags::IN, "in"), (PollFlags::HUP, "hup")];
             assert!(
                 PollFlags::from_iter(names.map(|name| name.0)).contains(said),
@@ -143,13 +108,8 @@ pub(crate) fn obey(party: &mut Party, line: &Line<'_>) -> Said {
             Ok(said.map(|(_, name)| (*name).to_owned()).collect())
         }
         "rest" => {
-            match line.word(1) {
-                "producer" => {
-                    let next = party.tx().next();
-                    is_quiet(Room(party.tx(), next));
-                }
-                _ => is_quiet(Data(party.rx())),
-            }
+            let (end, next) = party.end_and_next(line.word(1));
+            is_quiet(end, next);
             Ok(vec![])
         }
         "push-full" => {
@@ -179,7 +139,7 @@ pub(crate) fn obey(party: &mut Party, line: &Line<'_>) -> Said {
             loop {
                 match pop(party.rx(), &mut polls) {
                     Ok(number) => numbers.push(number.to_string()),
-                    Err(error) => return Ok([numbers, vec![variant(&error)]].concat()),
+                    Err(error) => return Ok([numbers, vec![variant(&error.into())]].concat()),
                 }
             }
         }
@@ -189,8 +149,8 @@ pub(crate) fn obey(party: &mut Party, line: &Line<'_>) -> Said {
                 linger(number);
                 push(party.tx(), number, &mut polls)?;
                 assert_eq!(pop(party.rx(), &mut polls)?, number);
-                // Nothing is in flight now: the other side waits for us.
-                is_quiet(Data(party.rx()));
+                // No message is in flight now: the other side waits for us.
+                is_quiet(party.rx(), 0);
             }
             counted(polls)
         }
@@ -240,7 +200,7 @@ pub(crate) fn obey(party: &mut Party, line: &Line<'_>) -> Said {
             Ok(vec![])
         }
         "trap-rings" => {
-            // A write of one byte is a ring; answers are longer.
+            // A write of one byte notifies a waiter; answers are longer.
             let kill = libc::SECCOMP_RET_KILL_PROCESS;
             slipring_tests::sandbox::filter(libc::SYS_write, Some((2, 1)), kill);
             // Exactly this operation: one that is private to a process is the standard library's.
@@ -266,18 +226,12 @@ pub(crate) fn obey(party: &mut Party, line: &Line<'_>) -> Said {
 }
 
 fn arm(party: &mut Party, role: &str) -> Said {
-    let readiness = match role {
-        "producer" => {
-            let next = party.tx().next();
-            party.tx().arm(next)
-        }
-        _ => party.rx().arm(),
-    };
-    Ok(vec![format!("{:?}", readiness?).to_lowercase()])
+    let (end, next) = party.end_and_next(role);
+    Ok(vec![format!("{:?}", end.arm(next)?).to_lowercase()])
 }
 
-/// When this process next empties a pipe, which it does before it asks to be woken, it says `trapped` and
-/// waits for a line. (The pipe is not emptied then, nor later.)
+/// Traps the next read that empties a pipe, which this process does before it asks for a wake. It
+/// then says `trapped` and waits for a line. (The pipe is not emptied then, nor later.)
 fn trap_drains() {
     extern "C" fn trapped(_signal: libc::c_int) {
         static ONCE: AtomicBool = AtomicBool::new(false);
@@ -297,7 +251,7 @@ fn trap_drains() {
     // SAFETY: it makes system calls only.
     let before = unsafe { libc::signal(libc::SIGSYS, handler as libc::sighandler_t) };
     assert_ne!(before, libc::SIG_ERR);
-    // The library reads a pipe so many bytes at a time, and nothing else here does.
+    // The library reads a pipe this many bytes at a time, and no other code here does.
     slipring_tests::sandbox::filter(libc::SYS_read, Some((2, 1024)), libc::SECCOMP_RET_TRAP);
 }
 
@@ -307,11 +261,11 @@ fn fifo(path: &str) -> std::os::fd::OwnedFd {
     rustix::fs::open(path, flags, Mode::empty()).unwrap()
 }
 
-/// Commits a message while the consumer's bit is away (word 640 of the control part, as FORMAT.md says),
-/// and puts it back: as it is when a producer's store was seen, and its ring was not to be.
+/// Commits a message while the consumer's bit is away (word 640 of the control part, as FORMAT.md
+/// says), and puts the bit back. So a producer's store is seen, but the producer does not notify.
 fn publish_unrung(party: &mut Party, number: u64) {
     let file = match &party.channel {
-        // A passed channel: its first descriptor is the control part.
+        // For a passed channel, the first descriptor is the control part.
         Some(channel) => channel.descriptors()[0].try_clone_to_owned().unwrap(),
         None => {
             let path = slipring::directory().0.join("ticks/control");

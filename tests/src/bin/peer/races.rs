@@ -1,17 +1,17 @@
-//! Many at once: who makes a channel, who removes it, who sits in it.
+//! Runs many processes at once that make a channel, remove it, and take its seats.
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::Path;
 
-use slipring::Error;
 use slipring::inspect::{self, SeatState};
+use slipring::{Error, SetupError};
 use slipring_tests::Barrier;
 
 use crate::party::{Line, Said, maker, name, variant};
 use crate::say;
 
-/// How often each outcome was seen.
+/// The number of times that each outcome was seen.
 #[derive(Default)]
 struct Outcomes(BTreeMap<String, u64>);
 
@@ -20,13 +20,14 @@ impl Outcomes {
         *self.0.entry(outcome.to_owned()).or_default() += 1;
     }
 
-    fn error(&mut self, error: &Error) {
-        let variant = variant(error);
+    fn error(&mut self, error: impl Into<SetupError>) {
+        let error = error.into();
+        let variant = variant(&error);
         match error {
-            Error::RoleTaken { .. }
-            | Error::AlreadyExists { .. }
-            | Error::NotFound { .. }
-            | Error::InUse { .. } => {
+            SetupError::RoleTaken { .. }
+            | SetupError::AlreadyExists { .. }
+            | SetupError::NotFound { .. }
+            | SetupError::InUse { .. } => {
                 self.add(&variant);
             }
             _ => self.add(&format!("{variant}: {error}")),
@@ -36,7 +37,7 @@ impl Outcomes {
     fn remove(&mut self, name: &str) {
         match inspect::remove(name) {
             Ok(()) => self.add("removed"),
-            Err(error) => self.error(&error),
+            Err(error) => self.error(error),
         }
     }
 
@@ -49,9 +50,9 @@ impl Outcomes {
     }
 }
 
-/// `race NAME HOW RANK PARTIES ROUNDS BARRIER`: in each round all make the channel at once, with
-/// `create` or `open-or-create`; then the first removes it. Says for each round `made` or `found`,
-/// and the channel's identity.
+/// Runs `race NAME HOW RANK PARTIES ROUNDS BARRIER`: in each round all make the channel at once,
+/// with `create` or `open-or-create`; then the first removes it. Says for each round `made` or
+/// `found`, and the channel's identity.
 pub(crate) fn race(line: &Line<'_>) -> Said {
     let (name, how, rank) = (name(line.word(1)), line.word(2), line.number(3));
     let mut barrier = Barrier::join(Path::new(line.word(6)), line.number(4));
@@ -62,8 +63,8 @@ pub(crate) fn race(line: &Line<'_>) -> Said {
         let (outcome, channel) = match how {
             "create" => match maker.create(&name) {
                 Ok(channel) => ("made", channel),
-                // Whoever is told that it exists finds it whole.
-                Err(Error::AlreadyExists { .. }) => ("found", maker.open(&name)?),
+                // A process whose create fails because the channel exists finds it whole.
+                Err(SetupError::AlreadyExists { .. }) => ("found", maker.open(&name)?),
                 Err(error) => return Err(error),
             },
             _ => ("either", maker.open_or_create(&name)?),
@@ -81,14 +82,14 @@ pub(crate) fn race(line: &Line<'_>) -> Said {
     Ok(said)
 }
 
-/// `churn NAME ROLE ROUNDS OWNER`: takes the role, makes or finds the channel for it, sees by the file
-/// OWNER that nobody else has it, passes a message, leaves; every fourth time it removes the channel as well. Says
-/// how often what happened.
+/// Runs `churn NAME ROLE ROUNDS OWNER`: takes the role, makes or finds the channel for it, and
+/// checks by the file OWNER that no other process has it. Then it passes a message and leaves;
+/// every fourth time it removes the channel as well. Says how often each outcome came.
 pub(crate) fn churn(line: &Line<'_>) -> Said {
     let (name, role, owner) = (name(line.word(1)), line.word(2), line.word(4));
     let maker = maker(line);
     let mut outcomes = Outcomes::default();
-    // As long as one has a seat, one has it in the channel that bears the name.
+    // A holder of a seat has it in the channel that bears the name.
     let sits = || {
         let me = u64::from(std::process::id());
         inspect::stat(&name).is_ok_and(|stat| {
@@ -96,7 +97,7 @@ pub(crate) fn churn(line: &Line<'_>) -> Said {
             seats.all(|seat| seat.state == SeatState::Held && seat.pid == me)
         })
     };
-    // Made by one owner at a time, and gone before its seat is.
+    // One owner at a time makes the file, and removes it before it leaves its seat.
     let alone = || match File::create_new(owner) {
         Err(_) => "two owners",
         Ok(_) if !sits() => "removed under its owner",
@@ -111,11 +112,11 @@ pub(crate) fn churn(line: &Line<'_>) -> Said {
                     match tx.try_push(tx.next()) {
                         Ok(()) => outcomes.add("pushed"),
                         Err(Error::Full | Error::Disconnected(_)) => {}
-                        Err(error) => outcomes.error(&error),
+                        Err(error) => outcomes.error(error),
                     }
                     done();
                 }
-                Err(error) => outcomes.error(&error),
+                Err(error) => outcomes.error(error),
             },
             _ => match maker.consumer(&name) {
                 Ok(mut rx) => {
@@ -125,11 +126,11 @@ pub(crate) fn churn(line: &Line<'_>) -> Said {
                         Ok(number) if number == position => outcomes.add("popped"),
                         Ok(number) => outcomes.add(&format!("{number} at {position}")),
                         Err(Error::Empty | Error::Disconnected(_)) => {}
-                        Err(error) => outcomes.error(&error),
+                        Err(error) => outcomes.error(error),
                     }
                     done();
                 }
-                Err(error) => outcomes.error(&error),
+                Err(error) => outcomes.error(error),
             },
         }
         if round % 4 == 0 {
@@ -139,7 +140,7 @@ pub(crate) fn churn(line: &Line<'_>) -> Said {
     outcomes.said()
 }
 
-/// `occupy NAME ROLE`: takes the role and leaves it, for ever.
+/// Runs `occupy NAME ROLE`: takes the role and leaves it, for ever.
 pub(crate) fn occupy(line: &Line<'_>) -> Said {
     let (maker, name) = (maker(line), name(line.word(1)));
     say("ok");
@@ -151,8 +152,8 @@ pub(crate) fn occupy(line: &Line<'_>) -> Said {
     }
 }
 
-/// `wreck NAME STOP`: removes the channel, again and again, until the file STOP is there. Says how
-/// often what happened.
+/// Runs `wreck NAME STOP`: removes the channel, again and again, until the file STOP is there. Says
+/// how often each outcome came.
 pub(crate) fn wreck(line: &Line<'_>) -> Said {
     let (name, stop) = (name(line.word(1)), Path::new(line.word(2)));
     let mut outcomes = Outcomes::default();
@@ -163,7 +164,7 @@ pub(crate) fn wreck(line: &Line<'_>) -> Said {
     outcomes.said()
 }
 
-/// `rebuild NAME`: makes and removes the channel for ever.
+/// Runs `rebuild NAME`: makes and removes the channel for ever.
 pub(crate) fn rebuild(line: &Line<'_>) -> Said {
     let name = name(line.word(1));
     say("ok");

@@ -2,22 +2,23 @@
 //!
 //! | verb | does |
 //! |---|---|
-//! | `watch` NAME COUNT IDLE | takes the consumers of so many channels, and puts them in a set, with IDLE channels that nobody writes |
+//! | `watch` NAME COUNT IDLE | takes the consumers of COUNT channels, and puts them in a set, with IDLE channels that nobody writes |
 //! | `watch-wait` | waits once; says `I=what` for each event: `ready`, or how the producer ended |
 //! | `watch-pop` I, `watch-pop-waiting` I | says the number that is there; or waits for it |
 //! | `watch-out` I, `watch-in` I | takes the consumer out of the set, and puts it in again |
-//! | `watch-note` I | takes note of the end that it was told of, and waits no longer for the next producer |
-//! | `watch-stream` | for ever; writes to its output each number, with I in the highest byte, and `!I` for a producer that died |
-//! | `watch-answer` COUNT IDLE, `watch-ask` COUNT IDLE N | N messages there (`there-I`) and back (`back-I`), each on another channel (0: until a line comes); both wait by sets, and nothing else is in flight; says `more` when it has its seats, and the asker every thousand |
+//! | `watch-note` I | acknowledges the reported end, and does not wait longer for the next producer |
+//! | `watch-stream` | goes on for ever; writes to its output each number, with I in the highest byte, and `!I` for a producer that died |
+//! | `watch-answer` COUNT IDLE, `watch-ask` COUNT IDLE N | passes N messages there (`there-I`) and back (`back-I`), each on another channel (0: until a line comes); both wait by sets, and no other message is in flight; says `more` when it has its seats, and the asker every thousand |
 //!
-//! `check=` is how often, in milliseconds, a set looks by itself; nothing is never.
+//! `check=` is the interval in milliseconds at which a set checks by itself; without it, it never
+//! does.
 
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
 use slipring::set::{Event, Key};
-use slipring::{End, Error, WaitSet, spsc};
+use slipring::{End, Error, SetupError, WaitSet, spsc};
 
 use crate::party::{Line, Party, Said};
 use crate::waiting::{linger, pin};
@@ -25,7 +26,7 @@ use crate::{rounds, say};
 
 type Ends = (spsc::Producer<u64>, spsc::Consumer<u64>);
 
-/// A set, and what is in it.
+/// A set, and its entries.
 pub(crate) struct Watch {
     set: WaitSet,
     channels: Vec<(Key, spsc::Consumer<u64>)>,
@@ -37,7 +38,7 @@ fn builder(capacity: usize, line: &Line<'_>) -> spsc::Builder<u64> {
         .options
         .get("check")
         .map(|check| check.parse().unwrap());
-    // So long that a lost wake is a test that does not end.
+    // A timeout so long that a lost wake is a test that does not end.
     let check = check.map_or(Duration::from_secs(3600), Duration::from_millis);
     spsc::Builder::new(capacity).check_every(check)
 }
@@ -49,7 +50,7 @@ fn allow_many_descriptors() {
 }
 
 impl Watch {
-    fn new(name: &str, count: u64, idle: u64, line: &Line<'_>) -> Result<Watch, Error> {
+    fn new(name: &str, count: u64, idle: u64, line: &Line<'_>) -> Result<Watch, SetupError> {
         allow_many_descriptors();
         let set = WaitSet::new()?;
         let mut channels = Vec::new();
@@ -62,7 +63,7 @@ impl Watch {
             set.watch(&ends.1)?;
             Ok(ends)
         });
-        let _idle = idle.collect::<Result<_, Error>>()?;
+        let _idle = idle.collect::<Result<_, SetupError>>()?;
         Ok(Watch {
             set,
             channels,
@@ -75,7 +76,7 @@ impl Watch {
         keys.position(|key| key == event.key).unwrap()
     }
 
-    /// The one message that is in flight.
+    /// Takes the one message that is in flight.
     fn next(&mut self) -> Result<(usize, u64), Error> {
         let mut found = Vec::new();
         while found.is_empty() {
@@ -84,7 +85,7 @@ impl Watch {
                 let index = self.index(&event);
                 match self.channels[index].1.try_pop() {
                     Ok(number) => found.push((index, number)),
-                    // Whoever answered the last message leaves.
+                    // The process that answered the last message leaves.
                     Err(Error::Disconnected(End::Finished)) => {}
                     Err(error) => return Err(error),
                 }
@@ -139,10 +140,9 @@ pub(crate) fn obey(party: &mut Party, line: &Line<'_>) -> Said {
     }
 }
 
-/// From now on the set waits for the next producer.
+/// Acknowledges the end: from now on the set waits for the next producer.
 fn take_note(rx: &mut spsc::Consumer<u64>) {
-    let nobody = rx.wait_for_producer(Duration::ZERO);
-    assert!(matches!(nobody, Err(Error::TimedOut)), "{nobody:?}");
+    assert_eq!(rx.wait_for_producer(Duration::ZERO), Err(Error::TimedOut));
 }
 
 fn wait(watch: &mut Watch) -> Said {
@@ -171,8 +171,8 @@ fn stream(watch: &mut Watch) -> Said {
                 }
             };
             if event.ended == Some(End::Died) {
-                // What the set found, the handle's next call tells.
-                assert!(matches!(last, Error::Disconnected(End::Died)), "{last}");
+                // The handle's next call reports the end that the set found.
+                assert_eq!(last, Error::Disconnected(End::Died));
                 take_note(rx);
                 log(!(index as u64));
             }
@@ -180,12 +180,12 @@ fn stream(watch: &mut Watch) -> Said {
     }
 }
 
-/// Which of so many channels message `number` takes.
+/// Returns the channel, of `count`, that message `number` takes.
 fn channel(number: u64, count: u64) -> usize {
     ((number.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 33) % count) as usize
 }
 
-fn producers(name: &str, line: &Line<'_>) -> Result<Vec<spsc::Producer<u64>>, Error> {
+fn producers(name: &str, line: &Line<'_>) -> Result<Vec<spsc::Producer<u64>>, SetupError> {
     let open = |index| builder(64, line).producer(&format!("{name}-{index}"));
     (0..line.number(1)).map(open).collect()
 }

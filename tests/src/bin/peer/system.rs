@@ -1,18 +1,18 @@
-//! What a test asks of the operating system, for this process alone.
+//! The requests of a test to the operating system, for this process alone.
 //!
 //! | verb | does |
 //! |---|---|
 //! | `dir` (PATH) | sets or unsets `SLIPRING_DIR` |
-//! | `become` UID GID; `umask` OCTAL | another user; another mask |
-//! | `private`, `join` PID | a mount namespace of its own; that of another process |
-//! | `mount` KIND PATH OPTIONS | in the private mount namespace |
+//! | `become` UID GID; `umask` OCTAL | becomes another user; sets another mask |
+//! | `private`, `join` PID | enters a mount namespace of its own; enters that of another process |
+//! | `mount` KIND PATH OPTIONS | mounts in the private mount namespace |
 //! | `fill` PATH | writes a file until there is no space left |
-//! | `grow` PATH BYTES STOP | takes so many bytes for a file and gives them back, until the file STOP is there; says how often there were too few |
-//! | `no-fallocate`, `no-fstatfs` | from now on no file system has that |
-//! | `limit` BYTES | the most that a file of its may have |
-//! | `lock` PATH BYTE (`shared`), `unlock` | an open-file-description lock, as a recoverer takes, or one for reading |
-//! | `memory` | the most memory that it ever had, in KiB |
-//! | `bind` PATH, `recv-fds`; `send-fds` PATH | a channel over a Unix socket |
+//! | `grow` PATH BYTES STOP | takes BYTES for a file and gives them back, until the file STOP is there; says how often there were too few |
+//! | `no-fallocate`, `no-fstatfs` | makes this call fail on every file system, from now on |
+//! | `limit` BYTES | sets the largest size of its files |
+//! | `lock` PATH BYTE (`shared`), `unlock` | takes an open-file-description lock, as a recoverer does, or one for reading |
+//! | `memory` | says the most memory that it ever had, in KiB |
+//! | `bind` PATH, `recv-fds`; `send-fds` PATH | passes a channel over a Unix socket |
 
 use std::ffi::CString;
 use std::fs::File;
@@ -146,7 +146,7 @@ fn mount(kind: &str, path: &str, options: &str, flags: libc::c_ulong) {
     must(result);
 }
 
-/// How many bytes there was room for.
+/// Returns the number of bytes for which there was room.
 fn fill(path: &str) -> usize {
     let mut file = File::create(path).unwrap();
     let mut written = 0;
@@ -156,17 +156,17 @@ fn fill(path: &str) -> usize {
     written
 }
 
-/// From now on this system call is answered with this error.
+/// Makes this system call fail with this error, from now on.
 fn refuse(call: libc::c_long, errno: i32) {
     slipring_tests::sandbox::filter(call, None, libc::SECCOMP_RET_ERRNO | errno as u32);
 }
 
-/// A neighbour that grows and shrinks: how often it found no room.
+/// Grows and shrinks a file, as a neighbour would; returns how often it found no room.
 fn grow(path: &str, bytes: u64, stop: &str) -> u64 {
     let file = File::create(path).unwrap();
     let (mut refused, mut last) = (0, false);
     while !last {
-        // Once more when it is told to stop: at least one time.
+        // It grows once more after the stop request: at least one time.
         last = std::path::Path::new(stop).exists();
         let flags = rustix::fs::FallocateFlags::empty();
         refused += u64::from(rustix::fs::fallocate(&file, flags, 0, bytes).is_err());

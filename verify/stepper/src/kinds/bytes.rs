@@ -1,17 +1,18 @@
-//! `bytes`: a ring of 256 bytes with records of 10 to 56, every byte of which follows from the record's
-//! number, and so does its length.
+//! `bytes`: a ring of 256 bytes with records of 10 to 56. Every byte of a record and its length
+//! follow from the record's number.
 
 use std::time::Duration;
 
 use slipring::set::Key;
 use slipring::{Error, Readiness, Wait, WaitSet, bytes};
 
-use super::{Consumer, Given, Kind, Operation, Producer, Side, operation, words};
+use super::{Consumer, Given, Kind, Operation, Producer, Side, no_operation, operation, words};
 
 const RING: usize = 256;
 const LARGEST: usize = 56;
 
-/// The record of a number: 10 to 56 bytes, so that records end anywhere in a word, and run into the slack.
+/// Returns the record of a number: 10 to 56 bytes, so that records end anywhere in a word, and run
+/// into the slack.
 fn record(number: u64) -> Vec<u8> {
     let len = 10 + (number as usize * 23) % 47;
     let body = (8..len).map(|at| (number as u8).wrapping_mul(31).wrapping_add(at as u8));
@@ -29,7 +30,7 @@ fn number(found: &[u8]) -> Result<u64, String> {
     }
 }
 
-/// Four records of any number fit: each takes 64 bytes of the ring at most.
+/// The number of records that fit, whatever their numbers: each takes 64 bytes of the ring at most.
 const CAPACITY: u64 = 4;
 
 const OWN: [Operation; 5] = [
@@ -51,7 +52,7 @@ fn builder() -> bytes::Builder {
     bytes::Builder::new(RING).max_record(RING - 8).wait(wait)
 }
 
-/// More than is free beside four records, of whatever numbers.
+/// More room than is free beside four records, whatever their numbers.
 const MUCH: usize = RING - 8;
 
 impl Producer for bytes::Producer {
@@ -99,7 +100,7 @@ impl Producer for bytes::Producer {
                 }
                 Ok(())
             }
-            _ => Err(format!("no operation {name}")),
+            name => Err(no_operation(name)),
         }
     }
 
@@ -145,7 +146,7 @@ impl Consumer for bytes::Consumer {
                 while batch.next().map_err(words)?.is_some() {}
                 Ok(())
             }
-            _ => Err(format!("no operation {name}")),
+            name => Err(no_operation(name)),
         }
     }
 

@@ -1,8 +1,9 @@
-//! What the stepper knows of a kind of channel: its operations, and what must be true after each was cut
-//! short. A new kind is one new file here, and one line in `all`.
+//! Describes a kind of channel for the stepper: its operations, and the conditions that must hold
+//! after each was cut short. A new kind is one new file here, and one line in `all`.
 
 mod broadcast;
 mod bytes;
+mod slots;
 mod spsc;
 
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -13,18 +14,19 @@ use slipring::{Builder, Channel, Error, Geometry, WaitSet, handover};
 
 use crate::walls::Walled;
 
-/// Which end an operation is of. The other end is alive throughout, and other consumers, if the kind has such.
+/// The end that does an operation. The other end is alive throughout, and so are other consumers,
+/// if the kind has them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Side {
     Producer,
     Consumer,
 }
 
-/// What is asleep, or armed, at the other end while the operation is stepped.
+/// The state of the other end while the operation is stepped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Other {
     Awake,
-    /// It has asked for a wake, so that the operation rings.
+    /// The other end has asked for a wake, so the operation notifies it.
     Armed,
 }
 
@@ -34,28 +36,29 @@ pub(crate) struct Operation {
     pub(crate) name: &'static str,
     pub(crate) side: Side,
     pub(crate) other: Other,
-    /// How many messages were passed before, so that positions and slots are not those of a fresh
+    /// The number of messages passed before, so that positions and slots are not those of a fresh
     /// channel.
     pub(crate) passed: u64,
-    /// How many messages wait in the channel when it begins.
+    /// The number of messages in the channel when the operation begins.
     pub(crate) before: u64,
-    /// How many messages it appends, or takes, at most; `0` for what moves none.
+    /// The most messages that it appends or takes; `0` if it moves none.
     pub(crate) moves: u64,
-    /// All of them at once, or one by one.
+    /// `true` if it moves all of them at once, `false` if one by one.
     pub(crate) whole: bool,
-    /// Whether a consumer that died a whole ring behind is still waited for.
+    /// `true` if the producer still waits for a consumer that died a whole ring behind.
     pub(crate) dead: bool,
 }
 
 impl Operation {
-    /// How many messages it may have moved when it was killed.
+    /// Returns the numbers of messages that it may have moved when it was killed.
     fn moved(&self) -> impl Iterator<Item = u64> {
         let (moves, whole) = (self.moves, self.whole);
         (0..=moves).filter(move |n| !whole || *n == 0 || *n == moves)
     }
 
-    /// Where each message is taken by the one consumer: whether the channel may hold `found` after a kill:
-    /// what it held, less what was taken from its front, and what was appended.
+    /// Returns `true` if the channel may hold `found` after a kill, where the one consumer takes
+    /// each message. It may hold its old messages, less those taken from the front, and the
+    /// appended ones.
     pub(crate) fn allows(&self, found: &[u64]) -> bool {
         let (first, next) = (self.passed, self.passed + self.before);
         let mut possible = self.moved().map(|n| match self.side {
@@ -65,7 +68,8 @@ impl Operation {
         possible.any(|(from, to)| found.iter().copied().eq(from..to))
     }
 
-    /// Where every consumer sees each message: whether so many may be committed after a kill.
+    /// Returns `true` if the committed messages may end at `tail` after a kill, where every
+    /// consumer receives each message.
     pub(crate) fn allows_tail(&self, tail: u64) -> bool {
         let next = self.passed + self.before;
         match self.side {
@@ -75,7 +79,7 @@ impl Operation {
     }
 }
 
-/// Who gets a message.
+/// The consumers that receive a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Flow {
     /// The one consumer.
@@ -86,28 +90,29 @@ pub(crate) enum Flow {
     Overtaken,
 }
 
-/// A channel of some kind, as the stepper uses it. Messages are numbers; a kind writes and checks whole
-/// messages that say theirs.
+/// A channel of some kind, as the stepper uses it. Messages are numbers. A kind writes and checks
+/// whole messages that contain their numbers.
 pub(crate) trait Memory {
     fn descriptors(&self) -> Vec<BorrowedFd<'_>>;
     fn geometry(&self) -> Geometry;
     fn producer(&self) -> Result<Box<dyn Producer>, String>;
     fn consumer(&self) -> Result<Box<dyn Consumer>, String>;
-    /// Sends it over a socket.
+    /// Sends the channel over a socket.
     fn hand_over(&self, socket: BorrowedFd<'_>) -> Result<(), String>;
 }
 
 /// A producer of numbered messages.
 pub(crate) trait Producer {
-    /// Appends, for at most `timeout`.
+    /// Appends a message, waiting for at most `timeout`.
     fn push(&mut self, number: u64, timeout: Duration) -> Result<(), String>;
-    /// How many messages fit when the channel is empty: by reserving them, or as many as must fit.
+    /// Returns the number of messages that fit when the channel is empty: by reserving them, or as
+    /// many as must fit.
     fn room(&mut self) -> Result<u64, String>;
     /// Asks for a wake, in vain.
     fn arm(&mut self) -> Result<(), String>;
-    /// Waits for more room than is left beside four messages. Whether it was there.
+    /// Waits for more room than is left beside four messages. Returns `true` if it was there.
     fn wait(&mut self, timeout: Duration) -> Result<bool, String>;
-    /// Is put into a set, to be told of such room.
+    /// Adds the producer to a set, which reports such room.
     fn watch(&self, set: &WaitSet) -> Result<Key, Error>;
     /// Does the operation of this name.
     fn act(&mut self, name: &str, next: u64) -> Result<(), String>;
@@ -115,11 +120,11 @@ pub(crate) trait Producer {
     fn abort(self: Box<Self>);
 }
 
-/// What a consumer was given.
+/// The result of a consumer's read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Given {
     Message(u64),
-    /// So many were given up before it read them.
+    /// The producer gave up this many messages before the consumer read them.
     Lost(u64),
     Nothing,
     /// The producer's end.
@@ -132,56 +137,57 @@ pub(crate) trait Consumer {
     fn begin_at(&mut self, _number: u64) -> Result<(), String> {
         Ok(())
     }
-    /// Takes one, or learns of an end, for at most `timeout`. A message that is torn is an error.
+    /// Takes one message, or learns of an end, for at most `timeout`. A torn message is an error.
     fn pop(&mut self, timeout: Duration) -> Result<Given, String>;
     /// Asks for a wake, in vain.
     fn arm(&mut self) -> Result<(), String>;
-    /// Is put into a set, to be told of messages.
+    /// Adds the consumer to a set, which reports messages.
     fn watch(&self, set: &WaitSet) -> Result<Key, Error>;
     /// Does the operation of this name.
     fn act(&mut self, name: &str) -> Result<(), String>;
-    /// Leaves.
+    /// Leaves the channel.
     fn abort(self: Box<Self>);
 }
 
 /// The consumers of a channel, each in a seat of its own.
 pub(crate) type Readers = Vec<Box<dyn Consumer>>;
 
-/// A channel, or why there is none.
+/// A channel, or the reason why there is none.
 pub(crate) type Made = Result<Box<dyn Memory>, String>;
 
 /// Makes and opens channels of some kind.
 pub(crate) trait Maker {
     fn memfd(&self) -> Made;
     fn passed(&self, passed: Vec<OwnedFd>) -> Made;
-    /// From a socket.
+    /// Receives a channel from a socket.
     fn receive(&self, socket: BorrowedFd<'_>) -> Made;
-    /// The lengths of the two parts.
+    /// Returns the lengths of the two parts.
     fn lens(&self) -> [usize; 2];
-    /// In memory that stays, made anew or as it is there.
+    /// Makes a channel in memory that stays: anew, or from the content that is there.
     fn within(&self, memory: &Walled, anew: bool) -> Made;
 }
 
-/// A kind of channel, and what may be done to it.
+/// A kind of channel, and its operations.
 pub(crate) struct Kind {
     pub(crate) name: &'static str,
-    /// How many messages fit.
+    /// The number of messages that fit.
     pub(crate) capacity: u64,
-    /// How many of those are there at any time: fewer, where they are overwritten.
+    /// The number of messages kept at any time: fewer than fit, where the producer overwrites.
     pub(crate) kept: u64,
     pub(crate) flow: Flow,
-    /// How many consumers there are when an operation begins, the victim included.
+    /// The number of consumers when an operation begins, the victim included.
     pub(crate) readers: usize,
     pub(crate) maker: Box<dyn Maker>,
-    /// For operations that only take a consumer's seat: how, if not as `maker` does.
+    /// The makers for operations that only take a consumer's seat, if they differ from `maker`.
     pub(crate) joins: Vec<(&'static str, Box<dyn Maker>)>,
     pub(crate) operations: Vec<Operation>,
-    /// Whether this is another kind's memory and seats: handed over as that is.
+    /// `true` if this kind has another kind's memory and seats, and is handed over in the same way.
     pub(crate) variant: bool,
 }
 
 impl Kind {
-    /// A kind with one producer and one consumer; `own` are the operations that only it has.
+    /// Returns a kind with one producer and one consumer; `own` are the operations that only it
+    /// has.
     fn new(
         name: &'static str,
         capacity: u64,
@@ -201,7 +207,7 @@ impl Kind {
         }
     }
 
-    /// Its consumers, one a seat.
+    /// Takes the seats of all its consumers.
     pub(crate) fn readers(&self, memory: &dyn Memory) -> Result<Readers, String> {
         (0..self.readers).map(|_| memory.consumer()).collect()
     }
@@ -210,8 +216,8 @@ impl Kind {
 impl<K> Maker for Builder<K>
 where
     K: slipring::Kind + 'static,
-    K::Producer: Producer + 'static,
-    K::Consumer: Consumer + 'static,
+    slipring::Producer<K>: Producer,
+    slipring::Consumer<K>: Consumer,
 {
     fn memfd(&self) -> Made {
         Ok(Box::new(Builder::memfd(self).map_err(words)?))
@@ -245,9 +251,9 @@ where
 
 impl<K> Memory for Channel<K>
 where
-    K: slipring::Kind,
-    K::Producer: Producer + 'static,
-    K::Consumer: Consumer + 'static,
+    K: slipring::Kind + 'static,
+    slipring::Producer<K>: Producer,
+    slipring::Consumer<K>: Consumer,
 {
     fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
         Channel::descriptors(self)
@@ -270,7 +276,7 @@ where
     }
 }
 
-/// All kinds.
+/// Returns all kinds.
 pub(crate) fn all() -> [Kind; 4] {
     [
         spsc::kind(),
@@ -280,13 +286,19 @@ pub(crate) fn all() -> [Kind; 4] {
     ]
 }
 
-/// An error in words.
+/// Returns an error in words.
 fn words(error: impl std::fmt::Display) -> String {
     error.to_string()
 }
 
-/// The operations of every kind whose producer waits, done by those who have no role yet and
-/// by what the traits above say. `act` does those that are a kind's own, and `push`, `push-iter` and `pop`.
+/// Returns the error for a name that no kind has.
+fn no_operation(name: &str) -> String {
+    format!("no operation {name}")
+}
+
+/// The operations of every kind whose producer waits. Processes without a role do them, or the
+/// methods of the traits above. `act` does a kind's own operations, and `push`, `push-iter` and
+/// `pop`.
 const SHARED: [Operation; 20] = [
     operation("take", Side::Producer, 2, 0),
     operation("take", Side::Consumer, 2, 0),
@@ -310,7 +322,7 @@ const SHARED: [Operation; 20] = [
     operation("abort", Side::Consumer, 2, 0),
 ];
 
-/// What a producer does; it waits for at most `patience`.
+/// Does a producer's operation; it waits for at most `patience`.
 pub(crate) fn produce(
     tx: &mut dyn Producer,
     name: &str,
@@ -327,7 +339,7 @@ pub(crate) fn produce(
     }
 }
 
-/// What a consumer does; it waits for at most `patience`.
+/// Does a consumer's operation; it waits for at most `patience`.
 pub(crate) fn consume(rx: &mut dyn Consumer, name: &str, patience: Duration) -> Result<(), String> {
     match name {
         "arm" => rx.arm(),
@@ -354,7 +366,7 @@ fn not_in_vain(ready: bool) -> Result<(), String> {
     }
 }
 
-/// Puts the handle into a set, waits once, and takes it out. Whether it was ready.
+/// Puts the handle into a set, waits once, and takes it out. Returns `true` if it was ready.
 fn watch(add: &dyn Fn(&WaitSet) -> Result<Key, Error>, patience: Duration) -> Result<bool, String> {
     let mut set = WaitSet::new().map_err(words)?;
     let key = add(&set).map_err(words)?;

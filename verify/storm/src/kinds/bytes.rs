@@ -1,5 +1,5 @@
-//! `bytes`: records of 16 to 112 bytes, every byte of which follows from the record's number, and so does
-//! its length.
+//! `bytes`: records of 16 to 112 bytes. Every byte of a record and its length follow from the
+//! record's number.
 
 use std::ops::Range;
 use std::os::fd::BorrowedFd;
@@ -15,7 +15,7 @@ pub(super) fn kind() -> Kind {
         name: "bytes",
         delivery: Delivery::One,
         consumers: 1,
-        // As the shortest records are.
+        // The capacity for the shortest records.
         capacity: |way| ring(way) as u64 / 16,
         create: |way| create(&builder(way)),
         open: |way, place| open(builder(way), place),
@@ -63,8 +63,8 @@ impl Producer for bytes::Producer {
 
     fn batch(&mut self, numbers: Range<u64>) -> Result<(), Error> {
         let records = numbers.map(record).collect::<Vec<_>>();
-        let all = self.push_iter(records.iter().map(Vec::as_slice));
-        all.map(|_| ()).map_err(|(_, error)| error)
+        self.push_iter(records.iter().map(Vec::as_slice))?;
+        Ok(())
     }
 
     fn wait_for_consumer(&mut self, timeout: Duration) -> Result<(), Error> {

@@ -1,7 +1,9 @@
-//! What the storm knows of a kind of channel. A new kind is one new file here, and one line in `all`.
+//! Describes a kind of channel for the storm. A new kind is one new file here, and one line in
+//! `all`.
 
 mod broadcast;
 mod bytes;
+mod slots;
 mod spsc;
 
 use std::ops::Range;
@@ -9,18 +11,18 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use slipring::inspect::{self, Stat};
-use slipring::{Builder, Channel, Error, Readiness, Role, Wait};
+use slipring::{Builder, Channel, Error, Readiness, Role, SetupError, Wait};
 
-/// How the holders of a scene's seats pass their time.
+/// The way in which the seat holders of a scenario wait and pass messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Way {
     /// Blocking calls on the smallest ring, which sleep at once.
     Sleep,
-    /// By the descriptor alone, on the smallest ring.
+    /// Waits by the descriptor alone, on the smallest ring.
     Poll,
-    /// The one and the other in turn.
+    /// Both of these in turn.
     Turns,
-    /// Every way to write there is, on a larger ring; calls wait as they do by default.
+    /// All ways to write, on a larger ring; calls wait as they do by default.
     Stream,
 }
 
@@ -36,7 +38,7 @@ impl Way {
         }
     }
 
-    /// Whether it waits by its descriptor, this time.
+    /// Returns `true` if the process waits by its descriptor, this time.
     pub(crate) fn polls(self, turn: u64) -> bool {
         match self {
             Way::Sleep | Way::Stream => false,
@@ -46,37 +48,39 @@ impl Way {
     }
 }
 
-/// Who gets a message.
+/// The consumers that receive a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Delivery {
     /// The consumer, whose successor goes on where it released.
     One,
     /// Every consumer: the producer waits for the slowest.
     All,
-    /// Every consumer, but what is overwritten before it was read: that is counted.
+    /// Every consumer, except for messages that were overwritten before it read them: those are
+    /// counted.
     Quick,
 }
 
-/// How many messages whoever is killed may have had in hand: accepted ones are there, and so may some of
-/// its last batch be; and what its successor reads again is no more than this.
+/// The most messages that a killed process may have had in hand. All accepted messages are there,
+/// and perhaps some of its last batch. Its successor reads at most this many messages again.
 pub(crate) const HAND: u64 = 6;
 
 /// A kind of channel. It has a seat for one producer, which is its first.
 pub(crate) struct Kind {
     pub(crate) name: &'static str,
     pub(crate) delivery: Delivery,
-    /// How many seats there are for consumers.
+    /// The number of seats for consumers.
     pub(crate) consumers: usize,
-    /// How many messages there are at most that somebody has not taken.
+    /// The most messages that some consumer has not taken.
     pub(crate) capacity: fn(Way) -> u64,
     /// Makes a channel in memfds.
     pub(crate) create: fn(Way) -> Vec<OwnedFd>,
-    /// A channel as one process sees it: these memfds, or the channel of this name.
+    /// Opens the channel for one process: these memfds, or the channel of this name.
     pub(crate) open: fn(Way, Place) -> Box<dyn Ends>,
 }
 
 impl Kind {
-    /// How many seats a role has. If more processes want one, the others try again and again.
+    /// Returns the number of seats for a role. If more processes want one, the others try again and
+    /// again.
     pub(crate) fn seats(&self, role: Role) -> usize {
         match role {
             Role::Producer => 1,
@@ -84,7 +88,7 @@ impl Kind {
         }
     }
 
-    /// The role that a process wants: as many want each seat as any other.
+    /// Returns the role that a process wants: each seat is wanted by the same number of processes.
     pub(crate) fn role(&self, process: usize) -> Role {
         match process % (1 + self.consumers) {
             0 => Role::Producer,
@@ -93,35 +97,35 @@ impl Kind {
     }
 }
 
-/// All kinds.
+/// Returns all kinds.
 pub(crate) fn all() -> [Kind; 4] {
     let [waiting, overwriting] = broadcast::kinds();
     [spsc::kind(), bytes::kind(), waiting, overwriting]
 }
 
-/// Where a channel is.
+/// The place of a channel.
 pub(crate) enum Place {
     Named(&'static str),
     Passed(Vec<OwnedFd>),
 }
 
-/// A channel of which seats are taken.
+/// A channel in which a process takes seats.
 pub(crate) trait Ends {
-    fn producer(&self) -> Result<Box<dyn Producer>, Error>;
-    fn consumer(&self) -> Result<Box<dyn Consumer>, Error>;
-    fn stat(&self) -> Result<Stat, Error>;
+    fn producer(&self) -> Result<Box<dyn Producer>, SetupError>;
+    fn consumer(&self) -> Result<Box<dyn Consumer>, SetupError>;
+    fn stat(&self) -> Result<Stat, SetupError>;
 }
 
 /// A producer of numbered messages.
 pub(crate) trait Producer {
-    /// The number that follows what is committed.
+    /// Returns the number that follows the committed messages.
     fn next(&self) -> u64;
-    /// Appends one, waiting for room.
+    /// Appends one message, waiting for room.
     fn push(&mut self, number: u64) -> Result<(), Error>;
     fn try_push(&mut self, number: u64) -> Result<(), Error>;
-    /// As `push`, written in place.
+    /// Appends one message as `push` does, but writes it in place.
     fn place(&mut self, number: u64) -> Result<(), Error>;
-    /// Appends so many as a batch, waiting for room.
+    /// Appends these messages as a batch, waiting for room.
     fn batch(&mut self, numbers: Range<u64>) -> Result<(), Error>;
     fn wait_for_consumer(&mut self, timeout: Duration) -> Result<(), Error>;
     fn arm(&mut self, number: u64) -> Result<Readiness, Error>;
@@ -130,7 +134,7 @@ pub(crate) trait Producer {
 
 /// A consumer of numbered messages, each of which it checks in full.
 pub(crate) trait Consumer {
-    /// The number of its next message.
+    /// Returns the number of its next message.
     fn next(&self) -> u64;
     /// Reads up to `max` in place, waiting for the first, and releases them when `seen` is done.
     fn read(&mut self, max: usize, seen: &mut dyn FnMut(&[u64])) -> Result<(), Error>;
@@ -139,7 +143,7 @@ pub(crate) trait Consumer {
     fn fd(&self) -> Result<BorrowedFd<'_>, Error>;
 }
 
-/// Whoever sleeps does so at once, but where calls wait as they do by default.
+/// Makes waiters sleep at once, except in the way where calls wait as they do by default.
 fn waiting<K: slipring::Kind>(builder: Builder<K>, way: Way) -> Builder<K> {
     match way {
         Way::Stream => builder,
@@ -159,11 +163,11 @@ fn create<K: slipring::Kind>(builder: &Builder<K>) -> Vec<OwnedFd> {
 fn open<K>(builder: Builder<K>, place: Place) -> Box<dyn Ends>
 where
     K: slipring::Kind + 'static,
-    K::Producer: Producer + 'static,
-    K::Consumer: Consumer + 'static,
+    slipring::Producer<K>: Producer,
+    slipring::Consumer<K>: Consumer,
 {
     match place {
-        // Looked up, and made if need be, each time.
+        // The process looks the name up each time, and makes the channel if need be.
         Place::Named(name) => Box::new((builder, name)),
         Place::Passed(descriptors) => Box::new(builder.from_fds(descriptors).unwrap()),
     }
@@ -171,43 +175,43 @@ where
 
 impl<K> Ends for (Builder<K>, &'static str)
 where
-    K: slipring::Kind,
-    K::Producer: Producer + 'static,
-    K::Consumer: Consumer + 'static,
+    K: slipring::Kind + 'static,
+    slipring::Producer<K>: Producer,
+    slipring::Consumer<K>: Consumer,
 {
-    fn producer(&self) -> Result<Box<dyn Producer>, Error> {
+    fn producer(&self) -> Result<Box<dyn Producer>, SetupError> {
         Ok(Box::new(self.0.producer(self.1)?))
     }
 
-    fn consumer(&self) -> Result<Box<dyn Consumer>, Error> {
+    fn consumer(&self) -> Result<Box<dyn Consumer>, SetupError> {
         Ok(Box::new(self.0.consumer(self.1)?))
     }
 
-    fn stat(&self) -> Result<Stat, Error> {
+    fn stat(&self) -> Result<Stat, SetupError> {
         inspect::stat(self.1)
     }
 }
 
 impl<K> Ends for Channel<K>
 where
-    K: slipring::Kind,
-    K::Producer: Producer + 'static,
-    K::Consumer: Consumer + 'static,
+    K: slipring::Kind + 'static,
+    slipring::Producer<K>: Producer,
+    slipring::Consumer<K>: Consumer,
 {
-    fn producer(&self) -> Result<Box<dyn Producer>, Error> {
+    fn producer(&self) -> Result<Box<dyn Producer>, SetupError> {
         Ok(Box::new(Channel::producer(self)?))
     }
 
-    fn consumer(&self) -> Result<Box<dyn Consumer>, Error> {
+    fn consumer(&self) -> Result<Box<dyn Consumer>, SetupError> {
         Ok(Box::new(Channel::consumer(self)?))
     }
 
-    fn stat(&self) -> Result<Stat, Error> {
+    fn stat(&self) -> Result<Stat, SetupError> {
         Channel::stat(self)
     }
 }
 
-/// A message that is not what was written is the end of the storm.
+/// Panics on a message that differs from the one written: that ends the storm.
 fn checked(check: Result<u64, String>) -> u64 {
     check.unwrap_or_else(|what| panic!("torn: {what}"))
 }

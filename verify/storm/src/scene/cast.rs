@@ -1,4 +1,4 @@
-//! The processes of a scene: how they are started, hit, and looked after.
+//! The worker processes of a scenario: starts, strikes, stops and reaps them.
 
 use std::os::fd::AsRawFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -31,7 +31,7 @@ impl Scene<'_> {
         self.signal(index, Signal::KILL);
     }
 
-    /// Waits until it is gone. It must have been killed.
+    /// Reaps a worker: waits until it is gone. It must have been killed.
     pub(super) fn bury(&mut self, index: usize) {
         let status = self.cast[index].take().unwrap().wait().unwrap();
         assert_eq!(
@@ -67,7 +67,7 @@ impl Scene<'_> {
         kill_process(self.pid(index), signal).unwrap();
     }
 
-    /// How long it ever waited for a processor, in nanoseconds.
+    /// Returns the total time that the worker waited for a processor, in nanoseconds.
     pub(super) fn delay(&self, index: usize) -> u64 {
         let pid = self.pid(index).as_raw_nonzero();
         let figures = std::fs::read_to_string(format!("/proc/{pid}/schedstat")).unwrap_or_default();
@@ -84,7 +84,7 @@ impl Scene<'_> {
         self.cast[index] = Some(self.spawn(&index.to_string()));
     }
 
-    /// A new process, which dies with us.
+    /// Starts a process that dies with us.
     pub(super) fn spawn(&self, who: &str) -> Child {
         let descriptors = [&self.memory].into_iter().chain(&self.passed);
         let descriptors = descriptors.map(AsRawFd::as_raw_fd).collect::<Vec<_>>();

@@ -1,5 +1,6 @@
-//! `slipring bench scarce`: waiting where processors are scarce. Both ends on one processor, busy strangers on all of
-//! them, and a consumer whose messages come slowly. Each figure stands beside its peer's of the same run.
+//! `slipring bench scarce`: measures waiting where processors are scarce. The cases are both ends
+//! on one processor, busy strangers on all of them, and a consumer whose messages come slowly. Each
+//! figure stands beside its peer's figure from the same run.
 
 mod processes;
 mod steady;
@@ -14,13 +15,13 @@ use crate::text;
 
 /// One figure beside its peer's.
 struct Row {
-    /// For programs, in snake_case.
+    /// The row's name for programs, in snake_case.
     key: String,
-    /// For people.
+    /// The row's name for people.
     name: String,
     unit: Unit,
     ours: f64,
-    /// Its name and its figure.
+    /// The peer's name and figure.
     peer: (&'static str, f64),
     wanted: Wanted,
 }
@@ -30,16 +31,16 @@ enum Unit {
     Nanoseconds,
     MessagesPerSecond,
     Seconds,
-    /// Of one processor.
+    /// A share of one processor.
     Percent,
 }
 
-/// What the figure is to reach, as a ratio to the peer's.
+/// The goal of the figure, mostly as a ratio to the peer's.
 #[derive(Clone, Copy)]
 enum Wanted {
     AtMost(f64),
     AtLeast(f64),
-    /// The figure itself, whatever the peer's.
+    /// The figure itself, whatever the peer's is.
     Itself(f64),
 }
 
@@ -48,7 +49,7 @@ impl Row {
         self.ours / self.peer.1.max(1e-12)
     }
 
-    /// Returns `true` if the figure reaches what is wanted of it.
+    /// Returns `true` if the figure reaches its goal.
     fn reached(&self) -> bool {
         match self.wanted {
             Wanted::AtMost(most) => self.ratio() <= most,
@@ -132,7 +133,8 @@ pub(super) fn run(runs: usize, as_json: bool) -> Result<(), Failure> {
     text::answer(text::table(&table, &[1, 3]))
 }
 
-/// Runs `work` while this thread may use only its first allowed processor. What it starts inherits that.
+/// Runs `work` while this thread may use only its first allowed processor. Threads and processes
+/// that `work` starts inherit that limit.
 fn on_one_processor<R>(work: impl FnOnce() -> Result<R, Failure>) -> Result<R, Failure> {
     let fail = |errno| Failure::io("choose a processor", errno);
     let all = rustix::thread::sched_getaffinity(None).map_err(fail)?;

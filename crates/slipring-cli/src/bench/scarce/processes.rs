@@ -1,4 +1,4 @@
-//! Whole processes: the demo, and a file from one process to another.
+//! Measures whole processes: the demo, and a file from one process to another.
 
 use std::io::Write;
 use std::process::{Child, Command, Stdio};
@@ -14,9 +14,9 @@ use crate::bench::median;
 use crate::exit::Failure;
 use crate::text;
 
-/// Messages of one demo.
+/// The number of messages in one demo.
 const MESSAGES: u64 = 200_000;
-/// Bytes of the file.
+/// The size of the file in bytes.
 const FILE: usize = 512 << 20;
 
 pub(super) fn demo_on_one_processor(wait: &'static str, runs: usize) -> Result<Row, Failure> {
@@ -31,7 +31,7 @@ pub(super) fn demo_on_one_processor(wait: &'static str, runs: usize) -> Result<R
     })
 }
 
-/// With a thread on each allowed processor that never rests.
+/// Measures the demo beside one busy thread on each allowed processor.
 pub(super) fn demo_beside_strangers(runs: usize) -> Result<Row, Failure> {
     let (ours, socket) = beside_strangers(|| demo("sleep", runs))?;
     Ok(Row {
@@ -44,7 +44,7 @@ pub(super) fn demo_beside_strangers(runs: usize) -> Result<Row, Failure> {
     })
 }
 
-/// Both ends and a stranger on one processor.
+/// Measures the demo with both ends and a busy stranger on one processor.
 pub(super) fn demo_beside_a_stranger(runs: usize) -> Result<Row, Failure> {
     let (ours, socket) = on_one_processor(|| beside_strangers(|| demo("sleep", runs)))?;
     Ok(Row {
@@ -80,7 +80,7 @@ fn beside_strangers<R>(work: impl FnOnce() -> Result<R, Failure>) -> Result<R, F
     })
 }
 
-/// The demo's figures, messages a second: ours and the socket's, as medians.
+/// Runs the demo, and returns its median rates in messages a second: ours and the socket's.
 fn demo(wait: &str, runs: usize) -> Result<(f64, f64), Failure> {
     let mut figures_of = Vec::new();
     for _ in 0..runs {
@@ -106,7 +106,7 @@ fn demo(wait: &str, runs: usize) -> Result<(f64, f64), Failure> {
     Ok((median(ours), median(sockets)))
 }
 
-/// `send | recv` beside `cat | cat`.
+/// Measures `send | recv` beside `cat | cat`.
 pub(super) fn file_on_one_processor(runs: usize) -> Result<Row, Failure> {
     let file = memfd_create("slipring-bench", MemfdFlags::CLOEXEC)
         .map_err(|errno| Failure::io("make a file in memory", errno))?;
@@ -135,7 +135,7 @@ pub(super) fn file_on_one_processor(runs: usize) -> Result<Row, Failure> {
 }
 
 fn send_and_recv(file: &std::fs::File) -> Result<Duration, Failure> {
-    // `recv` removes nothing: the name goes with this guard.
+    // `recv` does not remove the channel; this guard does.
     let name = Name(format!("bench-{}", std::process::id()));
     let began = Instant::now();
     let recv = ourselves()?
@@ -173,7 +173,7 @@ fn two_cats(file: &std::fs::File) -> Result<Duration, Failure> {
     Ok(began.elapsed())
 }
 
-/// The file, opened anew: with a position of its own.
+/// Opens the file anew, with a position of its own.
 fn from_start(file: &std::fs::File) -> Result<Stdio, Failure> {
     use std::os::fd::AsRawFd;
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
@@ -203,7 +203,7 @@ struct Name(String);
 
 impl Drop for Name {
     fn drop(&mut self) {
-        // Nothing to do if that fails: `slipring ls` shows it.
+        // A failure here needs no action: `slipring ls` shows the channel.
         let _ = slipring::inspect::remove(&self.0);
     }
 }

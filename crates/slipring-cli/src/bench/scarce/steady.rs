@@ -1,5 +1,5 @@
-//! A steady 10,000 messages a second: what the two sides take of a processor, and how late the messages come. A pipe
-//! is used in the same way beside it.
+//! Sends a steady 10,000 messages a second, and measures the processor time of both sides and the
+//! delay of the messages. A pipe is used in the same way beside it.
 
 use std::os::fd::OwnedFd;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use hdrhistogram::Histogram;
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::time::{ClockId, Timespec, clock_gettime};
-use slipring::{Error, spsc};
+use slipring::spsc;
 
 use super::{Row, Unit, Wanted};
 use crate::bench::many::processor_time;
@@ -19,9 +19,9 @@ const MESSAGES: u64 = 20_000;
 /// Nanoseconds from one message to the next.
 const EVERY: u64 = 100_000;
 
-/// What one run showed.
+/// The figures of one run.
 struct Run {
-    /// Processor time of either side.
+    /// The processor time of each side.
     producer: Duration,
     consumer: Duration,
     /// Nanoseconds from before a send until it was received.
@@ -32,7 +32,7 @@ pub(super) fn run() -> Result<Vec<Row>, Failure> {
     let pacing = pace(|_| Ok(()))?;
     let (ours, pipe) = (over_slipring()?, over_pipe()?);
     let percent = |used: Duration| used.as_nanos() as f64 / (MESSAGES * EVERY) as f64 * 100.0;
-    // What it takes to keep the time is not the channel's.
+    // The time that keeping the pace takes is not the channel's.
     let side = |key: &str, ours: Duration, pipe: Duration| Row {
         key: format!("steady_processor_{key}"),
         name: format!("steady 10,000/s: processor, {key}"),
@@ -65,7 +65,7 @@ fn now() -> u64 {
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
-/// Calls `send` at each moment, and returns the processor time that this thread took for it.
+/// Calls `send` at each moment, and returns the processor time that this thread took to do so.
 fn pace(mut send: impl FnMut(u64) -> Result<(), Failure>) -> Result<Duration, Failure> {
     let (used, began) = (processor_time(), now());
     for number in 0..MESSAGES {
@@ -101,7 +101,7 @@ fn both(
     let mut producer = Duration::ZERO;
     let (consumer, latency) = beside(
         || {
-            // The usual 50 us of slack would be half of the interval.
+            // The usual timer slack of 50 us would be half of the interval.
             let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
             producer = pace(&mut send)?;
             Ok(())
@@ -117,10 +117,7 @@ fn both(
 
 fn over_slipring() -> Result<Run, Failure> {
     let (mut tx, mut rx) = spsc::channel::<u64>(1024)?;
-    both(
-        move |now| Ok(tx.push(now).map_err(Error::from)?),
-        || Ok(rx.pop()?),
-    )
+    both(move |now| Ok(tx.push(now)?), || Ok(rx.pop()?))
 }
 
 fn over_pipe() -> Result<Run, Failure> {

@@ -1,4 +1,5 @@
-//! Round trips of two threads that share one processor: over slipring with its default waiting, and over pipes.
+//! Measures round trips of two threads that share one processor: over slipring with its default
+//! waiting, and over pipes.
 
 use std::os::fd::OwnedFd;
 use std::time::Instant;
@@ -6,7 +7,7 @@ use std::time::Instant;
 use hdrhistogram::Histogram;
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
-use slipring::{Error, spsc};
+use slipring::spsc;
 
 use super::{Row, Unit, Wanted, on_one_processor};
 use crate::bench::runs::{check, histogram};
@@ -16,7 +17,7 @@ use crate::exit::Failure;
 const TRIPS: u64 = 20_000;
 const TOTAL: u64 = TRIPS + TRIPS / 20;
 
-/// The middle round trip of messages of `8 * N` bytes, in turn with the pipe's.
+/// Returns the middle round trip of messages of `8 * N` bytes, measured in turn with the pipe's.
 pub(super) fn run<const N: usize>(runs: usize) -> Result<Row, Failure> {
     let (mut ours, mut pipes) = (histogram()?, histogram()?);
     on_one_processor(|| {
@@ -41,9 +42,9 @@ fn over_slipring<const N: usize>() -> Result<Histogram<u64>, Failure> {
     let ((mut ping, mut far_rx), (mut far_tx, mut pong)) =
         (spsc::channel::<[u64; N]>(64)?, spsc::channel(64)?);
     both(
-        move || (0..TOTAL).try_for_each(|_| Ok(far_tx.push(far_rx.pop()?).map_err(Error::from)?)),
+        move || (0..TOTAL).try_for_each(|_| Ok(far_tx.push(far_rx.pop()?)?)),
         |number| {
-            ping.push([number; N]).map_err(Error::from)?;
+            ping.push([number; N])?;
             check::<N>(&pong.pop()?, number)
         },
     )
@@ -73,7 +74,7 @@ fn over_pipes<const N: usize>() -> Result<Histogram<u64>, Failure> {
 }
 
 fn send<const N: usize>(pipe: &OwnedFd, message: &[u64; N]) -> Result<(), Failure> {
-    // Up to 4096 bytes are written whole.
+    // A pipe takes up to 4096 bytes in one piece.
     match rustix::io::write(pipe, zerocopy::IntoBytes::as_bytes(message)) {
         Ok(_) => Ok(()),
         Err(errno) => Err(Failure::io("write to a pipe", errno)),

@@ -1,5 +1,5 @@
-//! Round trips of two threads that both sleep in epoll: over slipring's descriptors, and over bare
-//! pipes.
+//! Measures round trips of two threads that both sleep in epoll: over slipring's descriptors, and
+//! over bare pipes.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -7,7 +7,7 @@ use hdrhistogram::Histogram;
 use rustix::event::epoll;
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
-use slipring::{Error, Readiness, spsc};
+use slipring::{Readiness, spsc};
 
 use super::{AT_ONCE, TOTAL, ends, timed};
 use crate::bench::runs::{beside, check};
@@ -37,7 +37,7 @@ impl Watch {
     }
 }
 
-/// As an event loop does it: arm, and poll if there is nothing.
+/// Waits as an event loop does: it arms the handle, and polls if there is no message.
 pub(super) fn round_trips() -> Result<Histogram<u64>, Failure> {
     type Ends = (spsc::Producer<[u64; 1]>, spsc::Consumer<[u64; 1]>);
     let ((mut ping, mut far_rx), (mut far_tx, mut pong)): (Ends, Ends) =
@@ -53,21 +53,21 @@ pub(super) fn round_trips() -> Result<Histogram<u64>, Failure> {
             let watch = Watch::new(far_rx.as_fd()?)?;
             for _ in 0..TOTAL {
                 let message = next(&mut far_rx, &watch)?;
-                far_tx.try_push(message).map_err(Error::from)?;
+                far_tx.try_push(message)?;
             }
             Ok(())
         },
         move || {
             let watch = Watch::new(pong.as_fd()?)?;
             timed(|number| {
-                ping.try_push([number]).map_err(Error::from)?;
+                ping.try_push([number])?;
                 check(&next(&mut pong, &watch)?, number)
             })
         },
     )
 }
 
-/// The least that two threads can do which sleep in epoll: a byte, handed to and fro.
+/// Measures the lower bound for two threads that sleep in epoll: they pass one byte to and fro.
 pub(super) fn bare_round_trips() -> Result<Histogram<u64>, Failure> {
     let pipe = || {
         let made = pipe_with(PipeFlags::NONBLOCK | PipeFlags::CLOEXEC);

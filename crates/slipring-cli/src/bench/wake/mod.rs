@@ -1,5 +1,5 @@
-//! `slipring bench wake`: what it costs to be able to sleep, and what a sleep and a wake-up cost.
-//! Every figure stands beside the least that could be done, taken in turn within the same run.
+//! `slipring bench wake`: measures the cost of being able to sleep, of a sleep and of a wake-up.
+//! Every figure stands beside the lower bound for it, measured in turn within the same run.
 
 mod descriptor;
 mod publish;
@@ -11,20 +11,20 @@ use hdrhistogram::Histogram;
 use rustix::thread::futex;
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
-use slipring::{Error, Wait, spsc};
+use slipring::{Error, SetupError, Wait, spsc};
 
 use super::runs::{beside, check, histogram};
 use super::{many, median};
 use crate::exit::Failure;
 use crate::text;
 
-/// Messages of one stream.
+/// The number of messages in one stream.
 const STREAM: u64 = 4_000_000;
-/// Round trips of sleepers, in one run.
+/// The number of round trips between sleeping threads, in one run.
 const TRIPS: u64 = 10_000;
-/// With those that come first, to warm up.
+/// The round trips of a run, including those that come first, to warm up.
 const TOTAL: u64 = TRIPS + TRIPS / 20;
-/// How long an idle sleeper is watched.
+/// An idle consumer is watched for this long.
 const IDLE: Duration = Duration::from_secs(2);
 
 const AT_ONCE: Wait = Wait::Sleep {
@@ -51,16 +51,17 @@ struct Figures {
     futex: u64,
     descriptor: u64,
     pipe: u64,
-    /// Of a core.
+    /// A share of a core.
     idle: f64,
-    /// Waking a set by one channel of one, and by one of many.
+    /// The cost of waking a set of one channel, and a set of many.
     sets: [many::Cost; 2],
-    /// Of a core: a set of many idle channels.
+    /// The share of a core that a set of many idle channels takes.
     idle_set: f64,
 }
 
 impl Figures {
-    /// Runs everything so often, in turn, so that a change of the machine's mood meets all.
+    /// Runs everything `runs` times, in turn, so that a change in the machine's speed affects all
+    /// figures.
     fn measure(runs: usize) -> Result<Figures, Failure> {
         let (mut spinning, mut able) = (Vec::new(), Vec::new());
         let mut trips = [
@@ -167,15 +168,15 @@ impl Figures {
 
 type Ends = (spsc::Producer<[u64; 1]>, spsc::Consumer<[u64; 1]>);
 
-fn ends(capacity: usize, wait: Wait) -> Result<Ends, Error> {
+fn ends(capacity: usize, wait: Wait) -> Result<Ends, SetupError> {
     spsc::Builder::new(capacity).wait(wait).channel_pair()
 }
 
-/// Messages a second.
+/// Returns a stream's rate in messages a second.
 fn stream(wait: Wait) -> Result<f64, Failure> {
     let (mut tx, mut rx) = ends(4096, wait)?;
     let elapsed = beside(
-        move || (0..STREAM).try_for_each(|number| Ok(tx.push([number]).map_err(Error::from)?)),
+        move || (0..STREAM).try_for_each(|number| Ok(tx.push([number])?)),
         move || {
             let begun = Instant::now();
             (0..STREAM).try_for_each(|number| check(&rx.pop()?, number))?;
@@ -188,17 +189,17 @@ fn stream(wait: Wait) -> Result<f64, Failure> {
 fn round_trips(wait: Wait) -> Result<Histogram<u64>, Failure> {
     let ((mut ping, mut far_rx), (mut far_tx, mut pong)) = (ends(1, wait)?, ends(1, wait)?);
     beside(
-        move || (0..TOTAL).try_for_each(|_| Ok(far_tx.push(far_rx.pop()?).map_err(Error::from)?)),
+        move || (0..TOTAL).try_for_each(|_| Ok(far_tx.push(far_rx.pop()?)?)),
         move || {
             timed(|number| {
-                ping.push([number]).map_err(Error::from)?;
+                ping.push([number])?;
                 check(&pong.pop()?, number)
             })
         },
     )
 }
 
-/// Times each trip after the warm-up.
+/// Times each round trip after the warm-up.
 fn timed(mut trip: impl FnMut(u64) -> Result<(), Failure>) -> Result<Histogram<u64>, Failure> {
     let mut trips = histogram()?;
     for number in 0..TOTAL {
@@ -211,7 +212,7 @@ fn timed(mut trip: impl FnMut(u64) -> Result<(), Failure>) -> Result<Histogram<u
     Ok(trips)
 }
 
-/// The least that two threads which sleep can do: one word, handed to and fro.
+/// Measures the lower bound for two threads that sleep: they pass one word to and fro.
 fn futex_round_trips() -> Result<Histogram<u64>, Failure> {
     let turn = AtomicU32::new(0);
     let flags = futex::Flags::empty();
@@ -242,7 +243,7 @@ fn futex_round_trips() -> Result<Histogram<u64>, Failure> {
     )
 }
 
-/// How much of a core a consumer needs to whom nobody sends anything.
+/// Returns the share of a core that a consumer needs while nobody sends anything.
 fn idle() -> Result<f64, Failure> {
     let (_tx, mut rx) = ends(1, Wait::default())?;
     let used = || {

@@ -1,37 +1,38 @@
-//! What it costs a publisher that somebody *could* sleep: slipring's push beside that of a ring which
-//! can wake nobody.
+//! Measures the cost to a publisher of a peer that *could* sleep. slipring's push stands beside the
+//! push of a ring that can wake nobody.
 //!
 //! One thread on one processor fills a ring and empties it again; only the filling is timed. So no
-//! line is on its way between processors, and no look at the other side is in the figure but one a
-//! filling: what remains is the publish itself. Either handle is in memory between two pushes, as in a
+//! cache line travels between processors. Each filling looks at the other side once, and the rest
+//! of the figure is the publish itself. Between two pushes both handles are in memory, as in a
 //! program that does something else there.
 
 use std::hint::black_box;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use slipring::{Error, spsc};
+use slipring::{SetupError, spsc};
 
 use crate::exit::Failure;
 
-/// In the nearest cache, beside whatever else is there.
+/// The ring stays in the nearest cache, beside the other data there.
 const SLOTS: usize = 1024;
-/// Fillings of one run: about a millisecond.
+/// The number of fillings in one run, which takes about a millisecond.
 const FILLINGS: u32 = 500;
 
-/// Nanoseconds a publish.
+/// The cost of a publish in nanoseconds.
 pub(super) struct Publish {
     pub(super) slipring: f64,
     pub(super) plain: f64,
-    /// The median of what slipring took longer, run by run.
+    /// The median, over the runs, of the extra time that slipring took.
     pub(super) more: f64,
 }
 
-/// `runs` of each, in turn: short and many, so that a change of the machine's mood meets both.
+/// Runs each ring `runs` times, in turn. The runs are short and many, so that a change in the
+/// machine's speed affects both.
 pub(super) fn measure(runs: usize) -> Result<Publish, Failure> {
     let (mut ours, mut plain) = (Slipring::new()?, Plain::new(black_box(SLOTS)));
     let (mut slipring, mut lamport, mut more) = (Vec::new(), Vec::new(), Vec::new());
-    // The first is a warm-up.
+    // The first run is a warm-up.
     for run in 0..=runs {
         let (theirs, mine) = (plain.run()?, ours.run()?);
         if run > 0 {
@@ -47,7 +48,7 @@ pub(super) fn measure(runs: usize) -> Result<Publish, Failure> {
     })
 }
 
-/// Nanoseconds a publish, of so long a time for all fillings of a run.
+/// Returns the nanoseconds of one publish, from the time that all fillings of a run took.
 fn each(all: Duration) -> f64 {
     all.as_nanos() as f64 / f64::from(FILLINGS) / SLOTS as f64
 }
@@ -59,7 +60,7 @@ fn wrong() -> Failure {
 struct Slipring(spsc::Producer<u64>, spsc::Consumer<u64>);
 
 impl Slipring {
-    fn new() -> Result<Slipring, Error> {
+    fn new() -> Result<Slipring, SetupError> {
         let (tx, rx) = spsc::channel(SLOTS)?;
         Ok(Slipring(tx, rx))
     }
@@ -69,12 +70,10 @@ impl Slipring {
         for _ in 0..FILLINGS {
             let begun = Instant::now();
             for value in 0..SLOTS as u64 {
-                black_box(&mut self.0)
-                    .try_push(value)
-                    .map_err(Error::from)?;
+                black_box(&mut self.0).try_push(value)?;
             }
             all += begun.elapsed();
-            let values = self.1.try_read(SLOTS)?;
+            let values = self.1.try_read_batch(SLOTS)?;
             if !values.iter().copied().eq(0..SLOTS as u64) {
                 return Err(wrong());
             }
@@ -88,13 +87,13 @@ impl Slipring {
 #[derive(Default)]
 struct Line(AtomicU64);
 
-/// Lamport's ring with a private copy of the other position: what a publish takes at least, and
-/// nothing that could wake anybody. As slipring's, it has the size that it was made with.
+/// Lamport's ring with a private copy of the other position: the least that a publish can take. It
+/// cannot wake anybody. As in slipring, the size is chosen at run time.
 struct Plain {
     slots: Box<[AtomicU64]>,
     tail: Box<Line>,
     head: Box<Line>,
-    /// The writer's own position, and how far it may go unasked.
+    /// The writer's own position, and its cached limit.
     at: u64,
     limit: u64,
 }

@@ -1,8 +1,8 @@
-//! Who only watches: what it copies is whole, and what is missing is told.
+//! Models a watcher: what it copies is whole, and lost messages are reported.
 
-use slipring_core::broadcast::Watcher;
 use slipring_core::layout::{Geometry, Kind, WhenFull};
 use slipring_core::mem::Watched;
+use slipring_core::proto::broadcast::Watcher;
 use slipring_core::sync::fence;
 
 use super::*;
@@ -26,7 +26,8 @@ fn watch(feed: &Feed, messages: u64) {
     let slots = Watched::new(&feed.words, &geometry).unwrap();
     let notes = SeatLine::default();
     let peer = Peer::producer(&feed.lines[0], &notes);
-    let mut watcher = Watcher::new(&feed.tail, &feed.gate, slots, peer, Seek::Oldest).unwrap();
+    let mut watcher =
+        Watcher::new(&feed.tail, &feed.write_limit, slots, peer, Seek::Oldest).unwrap();
     let mut next = watcher.position();
     while next < messages {
         let mut bytes = [0; 16];
@@ -55,14 +56,14 @@ fn who_watches_a_channel_that_overwrites_gets_whole_messages() {
     });
 }
 
-/// The producer's side is a copy of what `Producer::raise`, `write` and `commit` do, with words in place of
-/// plain slots: of those the model knows only that they race.
+/// The producer's side copies what `Producer::raise`, `write` and `commit` do, with words in place
+/// of plain slots. Of plain slots the model only knows that they race.
 #[test]
 fn who_watches_a_channel_that_waits_gets_whole_messages() {
     model_within(2, || {
         let feed = Feed::new(1, false);
         let write = |feed: &Feed, message: u64| {
-            feed.gate.store(message + 1, Ordering::Release);
+            feed.write_limit.store(message + 1, Ordering::Release);
             fence(Ordering::SeqCst);
             let words = feed.words.iter().zip(pair(message));
             words.for_each(|(word, value)| word.store(value, Ordering::Relaxed));

@@ -1,0 +1,393 @@
+//! Defines the guards: one for space that a producer reserved, one for messages that a consumer
+//! reads in place. Every kind uses the same two.
+//!
+//! A guard borrows its end, so there is one at a time. It changes no shared word before it is
+//! committed or released.
+
+use core::fmt;
+use core::mem::ManuallyDrop;
+use core::ops::Deref;
+use core::slice;
+
+use crate::end::{Endpoint, Pop, Push};
+use crate::error::Error;
+
+/// A producer that writes in place.
+pub trait Reserve: Endpoint {
+    /// Claims `amount` slots, or a record of up to `amount` bytes: all or nothing.
+    #[inline]
+    fn claim(&mut self, amount: usize) -> Result<(), Error> {
+        self.ensure(amount)
+    }
+
+    /// Makes later calls fail with `Disconnected` once the last consumer has left (`true`), or only
+    /// when the ring is full (`false`).
+    fn fail_alone(&mut self, on: bool);
+
+    /// Returns the part of the ring that `amount` takes, in the unit of the capacity.
+    ///
+    /// Fails with `TooLarge` if the ring can never hold that much.
+    fn room_for(&self, amount: usize) -> Result<u64, Error> {
+        let (asked, max) = (amount as u64, self.capacity() as u64);
+        if asked > max {
+            return Err(Error::TooLarge { asked, max });
+        }
+        Ok(asked)
+    }
+
+    /// Publishes the first `amount` of the claimed space and gives up the rest. Does nothing in a
+    /// forked child.
+    fn commit_claimed(&mut self, amount: usize);
+
+    /// Reserves `amount` slots, or a record of up to `amount` bytes, to be written in place.
+    #[inline]
+    fn try_reserve(&mut self, amount: usize) -> Result<Reservation<'_, Self>, Error>
+    where
+        Self: Sized,
+    {
+        self.claim(amount)?;
+        Ok(Reservation::of_claimed(self, amount))
+    }
+}
+
+/// A consumer that reads slots in place.
+pub trait Hold: Pop {
+    /// Holds up to `max` messages in place and returns their number.
+    ///
+    /// Returns at least one, or an error; 0 only if `max` is 0. Fails with `Overwritten` on a
+    /// channel whose producer does not wait for their release.
+    fn hold(&mut self, max: usize) -> Result<usize, Error>;
+
+    /// Returns the held message `index` in place.
+    ///
+    /// # Safety
+    /// [`hold`](Self::hold) returned more than `index`, and nothing was released since. The caller
+    /// does not use the reference after the release.
+    unsafe fn held<'a>(&self, index: usize) -> &'a Self::Value;
+
+    /// Returns the first `count` held messages as two runs: up to the ring's end, and from its
+    /// start.
+    ///
+    /// Returns `None` if the messages do not lie next to each other.
+    ///
+    /// # Safety
+    /// As for [`held`](Self::held), for `count` messages.
+    unsafe fn held_slices<'a>(&self, count: usize) -> Option<Runs<'a, Self::Value>>;
+
+    /// Releases the first `count` held messages. Does nothing in a forked child.
+    fn release_held(&mut self, count: usize);
+
+    /// Returns `true` if a guard that goes out of scope releases its messages.
+    ///
+    /// It does not if its thread began to panic since the last `hold`.
+    fn drop_releases(&self) -> bool;
+
+    /// Reads up to `max` messages in place: at least one, or an error.
+    #[inline]
+    fn try_read_batch(&mut self, max: usize) -> Result<Messages<'_, Self>, Error>
+    where
+        Self: Sized,
+    {
+        let count = self.hold(max)?;
+        Ok(Messages::of_held(self, count))
+    }
+
+    /// Reads the oldest message in place.
+    #[inline]
+    fn try_read(&mut self) -> Result<Message<'_, Self>, Error>
+    where
+        Self: Sized,
+    {
+        self.hold(1)?;
+        Ok(Message::of_held(self))
+    }
+}
+
+/// Messages in order, as two runs: up to the ring's end, and from its start.
+pub type Runs<'a, T> = (&'a [T], &'a [T]);
+
+/// Space that a producer has reserved: slots, or a record.
+///
+/// Dropping the reservation discards it. So does a kill: the successor writes in the same place.
+#[must_use = "dropping a reservation discards it; commit() publishes"]
+pub struct Reservation<'p, P> {
+    pub(crate) producer: &'p mut P,
+    pub(crate) amount: usize,
+}
+
+impl<P: Endpoint> fmt::Debug for Reservation<'_, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reservation")
+            .field("len", &self.amount)
+            .field("position", &self.producer.position())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'p, P: Reserve> Reservation<'p, P> {
+    /// Makes the guard of the space that `claim(amount)` has just claimed.
+    #[doc(hidden)]
+    #[inline]
+    pub fn of_claimed(producer: &'p mut P, amount: usize) -> Self {
+        Reservation { producer, amount }
+    }
+
+    /// Publishes the first `amount` slots, or bytes of the record, at once, and gives up the rest.
+    ///
+    /// Does nothing in a forked child.
+    ///
+    /// # Panics
+    /// If `amount` is more than was reserved, as for a slice.
+    #[inline]
+    pub fn commit(self, amount: usize) {
+        assert!(
+            amount <= self.amount,
+            "commit of {amount} of a reservation of {}",
+            self.amount
+        );
+        self.producer.commit_claimed(amount);
+    }
+
+    /// Gives up the whole reservation, as dropping it does.
+    #[inline]
+    pub fn discard(self) {}
+}
+
+impl<P: Push + Reserve> Reservation<'_, P> {
+    /// Returns how many slots are reserved.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.amount
+    }
+
+    /// Returns `true` if no slot is reserved.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.amount == 0
+    }
+
+    /// Stores `value` in the reserved slot `index`. A forked child must not call this: the slot
+    /// belongs to the parent.
+    ///
+    /// # Panics
+    /// If `index` is not below `len`, as for a slice.
+    #[inline]
+    pub fn write(&mut self, index: usize, value: P::Value) {
+        assert!(
+            index < self.amount,
+            "slot {index} of a reservation of {}",
+            self.amount
+        );
+        // SAFETY: `index` is below the claimed number, and a commit consumes the guard.
+        unsafe { self.producer.write(index, value) };
+    }
+}
+
+/// Messages read in place.
+///
+/// Dropping the guard releases all of them, [`release`](Self::release) the first few, and
+/// [`keep`](Self::keep) none.
+///
+/// With the feature `std`, a drop by a panic that began after the read releases none: the next read
+/// sees the messages again. A kill releases none either, and the successor reads them. A
+/// `broadcast` consumer has no successor.
+///
+/// `Result`'s `?` drops the guard just as the end of a loop does, and the guard cannot tell the two
+/// apart. A loop that may leave early must release the messages that it has handled by number. The
+/// rest stays to be read again:
+///
+/// ```
+/// use slipring_core::guard::Messages;
+/// use slipring_core::proto::spsc::Consumer;
+///
+/// fn handle_all(batch: Messages<'_, Consumer<'_, u64>>) -> Result<(), std::num::TryFromIntError> {
+///     let handled = batch.iter().try_fold(0, |done, value| {
+///         u32::try_from(*value).map(|_| done + 1).map_err(|error| (done, error))
+///     });
+///     match handled {
+///         Ok(_) => Ok(()), // dropped: all are released
+///         Err((done, error)) => {
+///             batch.release(done); // the one that failed is read again, and those behind it
+///             Err(error)
+///         }
+///     }
+/// }
+/// # let _ = handle_all;
+/// ```
+pub struct Messages<'c, C: Hold> {
+    pub(crate) consumer: &'c mut C,
+    pub(crate) count: usize,
+}
+
+impl<C: Hold> fmt::Debug for Messages<'_, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Messages")
+            .field("len", &self.count)
+            .field("position", &self.consumer.position())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'c, C: Hold> Messages<'c, C> {
+    /// Makes the guard of the `count` messages that `hold` has just found.
+    #[doc(hidden)]
+    #[inline]
+    pub fn of_held(consumer: &'c mut C, count: usize) -> Self {
+        Messages { consumer, count }
+    }
+
+    /// Returns the number of messages.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Returns `true` if there are no messages, which only a read of at most 0 leads to.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Returns the messages in order.
+    #[inline]
+    pub fn iter(&self) -> impl Iterator<Item = &C::Value> {
+        // SAFETY: so many are held; the borrow of the guard ends before it releases.
+        let (first, then, single) = match unsafe { self.consumer.held_slices(self.count) } {
+            Some((front, back)) => (front, back, self.count),
+            None => (&[][..], &[][..], 0),
+        };
+        Held {
+            run: first.iter(),
+            then: then.iter(),
+            consumer: &*self.consumer,
+            single,
+            count: self.count,
+        }
+    }
+
+    /// Releases the first `count` messages and leaves the rest to be read again; also while
+    /// panicking.
+    ///
+    /// # Panics
+    /// If `count` is more than `len`, as for a slice; then nothing is released.
+    #[inline]
+    pub fn release(self, count: usize) {
+        // First, so that the assertion's panic does not drop the guard. Without `std` the drop
+        // cannot tell that it unwinds, and would release all.
+        let mut guard = ManuallyDrop::new(self);
+        assert!(
+            count <= guard.count,
+            "release of {count} messages of {}",
+            guard.count
+        );
+        guard.consumer.release_held(count);
+    }
+
+    /// Releases nothing: the next read sees all of the messages again.
+    #[inline]
+    pub fn keep(self) {
+        core::mem::forget(self);
+    }
+}
+
+/// Held messages in order.
+///
+/// Plain version: one at a time, by its index. Runs of neighbours need no mask each, and a chain of iterators asks
+/// at each message which one it is at.
+struct Held<'g, C: Hold> {
+    /// The run that is being read.
+    run: slice::Iter<'g, C::Value>,
+    /// The run behind it.
+    then: slice::Iter<'g, C::Value>,
+    consumer: &'g C,
+    /// The index of the next message that lies in no run.
+    single: usize,
+    count: usize,
+}
+
+impl<'g, C: Hold> Held<'g, C> {
+    /// Returns the next message behind a run.
+    #[cold]
+    fn behind(&mut self) -> Option<&'g C::Value> {
+        self.run = core::mem::take(&mut self.then);
+        if let Some(message) = self.run.next() {
+            return Some(message);
+        }
+        if self.single == self.count {
+            return None;
+        }
+        // SAFETY: below what is held; the borrow of the guard ends before it releases.
+        let message = unsafe { self.consumer.held(self.single) };
+        self.single += 1;
+        Some(message)
+    }
+}
+
+impl<'g, C: Hold> Iterator for Held<'g, C> {
+    type Item = &'g C::Value;
+
+    #[inline]
+    fn next(&mut self) -> Option<&'g C::Value> {
+        match self.run.next() {
+            Some(message) => Some(message),
+            None => self.behind(),
+        }
+    }
+
+    #[inline]
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let left = self.run.len() + self.then.len() + (self.count - self.single);
+        (left, Some(left))
+    }
+}
+
+impl<C: Hold> Drop for Messages<'_, C> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.count > 0 && self.consumer.drop_releases() {
+            self.consumer.release_held(self.count);
+        }
+    }
+}
+
+/// One message read in place: [`Messages`] of length 1, which dereferences to the message.
+pub struct Message<'c, C: Hold>(Messages<'c, C>);
+
+impl<C: Hold> fmt::Debug for Message<'_, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Message")
+            .field("position", &self.0.consumer.position())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'c, C: Hold> Message<'c, C> {
+    /// Makes the guard of the one message that `hold(1)` has just found.
+    #[doc(hidden)]
+    #[inline]
+    pub fn of_held(consumer: &'c mut C) -> Self {
+        Message(Messages { consumer, count: 1 })
+    }
+
+    /// Releases the message, as dropping it does, but also while panicking.
+    #[inline]
+    pub fn release(self) {
+        self.0.release(1);
+    }
+
+    /// Leaves the message where it is, to be read again.
+    #[inline]
+    pub fn keep(self) {
+        self.0.keep();
+    }
+}
+
+impl<C: Hold> Deref for Message<'_, C> {
+    type Target = C::Value;
+
+    #[inline]
+    fn deref(&self) -> &C::Value {
+        // SAFETY: the guard holds one message, and its borrow ends before it releases.
+        unsafe { self.0.consumer.held(0) }
+    }
+}

@@ -1,0 +1,143 @@
+//! Describes each kind in one table, which all other code asks.
+//!
+//! | kind | producers | consumers | a position counts | smallest | when full |
+//! |---|---|---|---|---|---|
+//! | `spsc` | 1 | 1 | slots | 1 slot | waits |
+//! | `bytes` | 1 | 1 | bytes, in steps of 8 | 64 bytes | waits |
+//! | `broadcast` | 1 | 63, each sees all | slots | 1 slot | waits, or overwrites |
+
+/// The most seats of one side. Each has a bit in a 64-bit word, which leaves one bit for a flag.
+pub const MOST_SEATS: usize = 63;
+
+/// The kind of a channel. Its number stands in the header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u64)]
+pub enum Kind {
+    /// One producer, one consumer, fixed-size payloads.
+    Spsc = 1,
+    /// One producer, one consumer, records of varying size.
+    Bytes = 2,
+    /// One producer, fixed-size payloads, and each consumer sees all of them.
+    Broadcast = 3,
+}
+
+/// One of the two sides of a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// The side that writes.
+    Producer,
+    /// The side that reads.
+    Consumer,
+}
+
+impl Role {
+    /// Returns the role's name, as a user writes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Role::Producer => "producer",
+            Role::Consumer => "consumer",
+        }
+    }
+
+    /// Returns the other side.
+    pub fn other(self) -> Role {
+        match self {
+            Role::Producer => Role::Consumer,
+            Role::Consumer => Role::Producer,
+        }
+    }
+}
+
+/// The unit in which positions count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// Slots of fixed size: one for each message.
+    Slots,
+    /// Bytes: records with their length words.
+    Bytes,
+}
+
+/// A row of the table.
+#[derive(Clone, Copy, Debug)]
+pub struct Spec {
+    /// The kind's name, as a user writes it.
+    pub name: &'static str,
+    /// The most producer seats.
+    pub producers: u64,
+    /// The most consumer seats.
+    pub consumers: u64,
+    /// The unit in which positions count.
+    pub unit: Unit,
+    /// The step: every position is a multiple of this power of two.
+    pub step: u64,
+    /// The smallest capacity, in the unit.
+    pub smallest: u64,
+    /// `true` if each consumer sees every message, and has a position of its own.
+    ///
+    /// Its unread messages then concern no other consumer. A new consumer takes over nothing from
+    /// the last holder of its seat.
+    pub each_sees_all: bool,
+    /// `true` if a channel of this kind may be made to overwrite its oldest messages.
+    pub may_overwrite: bool,
+}
+
+const SPSC: Spec = Spec {
+    name: "spsc",
+    producers: 1,
+    consumers: 1,
+    unit: Unit::Slots,
+    step: 1,
+    smallest: 1,
+    each_sees_all: false,
+    may_overwrite: false,
+};
+
+const BYTES: Spec = Spec {
+    name: "bytes",
+    unit: Unit::Bytes,
+    step: 8,
+    smallest: 64,
+    ..SPSC
+};
+
+const BROADCAST: Spec = Spec {
+    name: "broadcast",
+    consumers: MOST_SEATS as u64,
+    each_sees_all: true,
+    may_overwrite: true,
+    ..SPSC
+};
+
+impl Spec {
+    /// Returns the most seats of a side.
+    pub fn most(&self, role: Role) -> u64 {
+        match role {
+            Role::Producer => self.producers,
+            Role::Consumer => self.consumers,
+        }
+    }
+}
+
+impl Kind {
+    /// All kinds, in the order of their numbers.
+    pub const ALL: [Kind; 3] = [Kind::Spsc, Kind::Bytes, Kind::Broadcast];
+
+    /// Returns this kind's row of the table.
+    pub const fn spec(self) -> &'static Spec {
+        match self {
+            Kind::Spsc => &SPSC,
+            Kind::Bytes => &BYTES,
+            Kind::Broadcast => &BROADCAST,
+        }
+    }
+
+    /// Returns the kind with this number in the header.
+    pub fn from_number(number: u64) -> Option<Kind> {
+        Kind::ALL.into_iter().find(|kind| *kind as u64 == number)
+    }
+
+    /// Returns the kind's name, as a user writes it.
+    pub fn name(self) -> &'static str {
+        self.spec().name
+    }
+}

@@ -1,0 +1,5 @@
+//! The kinds, each with the items that only it has.
+
+pub mod broadcast;
+pub mod bytes;
+pub mod spsc;
