@@ -1,4 +1,4 @@
-/* The two faces of a sleeper: slipring-core/src/wait.rs with slipring/src/waiting/pipe.rs. One sleeper,
+/* The two faces of a sleeper: slipring-core/src/wait.rs with slipring/src/wait/fd.rs. One sleeper,
  * which sleeps now on its doorbell, now on its pipe, as it likes; and publishers, each killed at any
  * step, or leaving before it is done, with a successor or, at last, with none.
  *
@@ -6,10 +6,10 @@
  *                                                    -DKILLS=2 six)
  *
  * OVERLOOKED is ASYMMETRIC with a barrier that reaches nobody, and with a second look, later than the store
- * that was under way: slipring/src/waiting/again.rs.
+ * that was under way: slipring/src/wait/recheck.rs.
  *
  * LATE is ASYMMETRIC with a publisher that opens the pipe when it first rings there, if it has a descriptor left,
- * and does not ring unasked as it arrives; and with the vigil of slipring/src/waiting/again.rs, kept while the
+ * and does not ring unasked as it arrives; and with the vigil of slipring/src/wait/recheck.rs, kept while the
  * pipe was not open when the sleeper had a look.
  *
  * The store buffer, the kills and the bounded sleep on the doorbell are those of wake.pml. A poll has no
