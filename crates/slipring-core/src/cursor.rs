@@ -228,6 +228,8 @@ pub(crate) struct Writer<'m> {
     pub(crate) peer: Peer<'m>,
     /// `true` if a call fails as soon as the reader has left, and not only when the ring is full.
     fails_alone: bool,
+    /// The amount that was free at the last look.
+    seen_free: u64,
 }
 
 impl<'m> Writer<'m> {
@@ -247,7 +249,22 @@ impl<'m> Writer<'m> {
             notifier,
             peer,
             fails_alone: false,
+            seen_free: 0,
         })
+    }
+
+    /// Returns how much of `wanted` is free after `ensured`, the answer to a question for it: at least 1, or that answer.
+    #[inline]
+    pub(crate) fn part_of(&self, wanted: u64, ensured: Result<(), Error>) -> Result<u64, Error> {
+        let found = match self.fails_alone {
+            true => self.seen_free,
+            false => self.known(),
+        };
+        match ensured {
+            Ok(()) => Ok(wanted),
+            Err(error) if found == 0 || (self.fails_alone && error != Error::Full) => Err(error),
+            Err(_) => Ok(wanted.min(found)),
+        }
     }
 
     #[inline]
@@ -257,8 +274,8 @@ impl<'m> Writer<'m> {
 
     /// Makes calls fail as soon as the reader has left, and not only when the ring is full.
     ///
-    /// It costs nothing while it is off. While it is on, the cached limit never reaches beyond the
-    /// amount asked for, so each step reloads.
+    /// It costs nothing while it is off. While it is on, the cached limit stays where the writer stands, so each step
+    /// reloads; [`free`](Self::free) leaves what it found in `seen_free`.
     pub(crate) fn fail_alone(&mut self, on: bool) {
         self.fails_alone = on;
         if self.limit.alive() {
@@ -311,12 +328,15 @@ impl<'m> Writer<'m> {
         }
         self.backoff.pause();
         let before = self.known();
-        let Ok(free) = self.free(wanted) else {
+        if self.fails_alone && !self.peer.quiet() {
+            return Poll::Unclear;
+        }
+        let Ok(free) = self.free() else {
             return Poll::Unclear;
         };
         self.backoff
             .found(free.saturating_sub(before), message, self.words.capacity);
-        if free >= wanted && (!self.fails_alone || self.peer.quiet()) {
+        if free >= wanted {
             Poll::Ready
         } else if self.peer.quiet() {
             Poll::NotReady
@@ -338,29 +358,29 @@ impl<'m> Writer<'m> {
                 max: self.words.capacity,
             });
         }
-        if !self.fails_alone && self.free(wanted)? >= wanted {
+        if !self.fails_alone && self.free()? >= wanted {
             return Ok(());
         }
         match self.peer.end(self.at)? {
             // The reader may have released more just before it left.
-            Some(_) if !self.fails_alone && self.free(wanted)? >= wanted => Ok(()),
+            Some(_) if !self.fails_alone && self.free()? >= wanted => Ok(()),
             Some(news) => Err(Error::Disconnected(self.peer.tell(news))),
-            None if self.fails_alone && self.free(wanted)? >= wanted => Ok(()),
+            None if self.fails_alone && self.free()? >= wanted => Ok(()),
             None => Err(Error::Full),
         }
     }
 
     /// Loads the reader's position, renews the cached limit, and returns the amount that is free.
-    fn free(&mut self, wanted: u64) -> Result<u64, Error> {
+    fn free(&mut self) -> Result<u64, Error> {
         // Acquire: pairs with the release in `Reader::release`; its reads come before our writes.
         let head = self.words.head.load(Ordering::Acquire);
         let used = self.words.distance(head, self.at, "head", head)?;
-        let limit = head + self.words.capacity;
         self.limit.set(match self.fails_alone {
-            true => limit.min(self.at + wanted),
-            false => limit,
+            true => self.at,
+            false => head + self.words.capacity,
         });
-        Ok(self.words.capacity - used)
+        self.seen_free = self.words.capacity - used;
+        Ok(self.seen_free)
     }
 
     /// Returns the exact amount that is committed and not released.

@@ -234,6 +234,21 @@ impl fmt::Debug for Error {
 
 impl core::error::Error for Error {}
 
+/// `Disconnected` is `BrokenPipe`, `TimedOut` is that, `Os` is of the kind that the system's error has, and the rest is `Other`.
+#[cfg(feature = "std")]
+impl From<Error> for std::io::Error {
+    fn from(error: Error) -> std::io::Error {
+        use std::io::ErrorKind;
+        let kind = match error {
+            Error::Disconnected(_) => ErrorKind::BrokenPipe,
+            Error::TimedOut => ErrorKind::TimedOut,
+            Error::Os { errno, .. } => std::io::Error::from_raw_os_error(errno).kind(),
+            _ => ErrorKind::Other,
+        };
+        std::io::Error::new(kind, error)
+    }
+}
+
 /// The reason why memory is not a channel, or cannot become one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]

@@ -7,7 +7,7 @@
 use core::ops::Range;
 
 use crate::error::{Corrupt, FormatError};
-use crate::spec::{Kind, Role, Unit};
+use crate::spec::{Kind, MOST_SEATS, Role, Unit};
 
 /// The distance in bytes between words that different roles write.
 pub const LINE: usize = 128;
@@ -79,12 +79,14 @@ pub struct Geometry {
 impl Geometry {
     /// Returns the number of seats of both sides together.
     pub fn seats(&self) -> usize {
-        (self.producers + self.consumers) as usize
+        // No checked shape has more; one that a user asks about before it is checked may.
+        let most = 2 * MOST_SEATS as u64;
+        self.producers.saturating_add(self.consumers).min(most) as usize
     }
 
     /// Returns the numbers of a role's seats: producers come first.
     pub fn seats_of(&self, role: Role) -> Range<usize> {
-        let producers = self.producers as usize;
+        let producers = (self.producers as usize).min(self.seats());
         match role {
             Role::Producer => 0..producers,
             Role::Consumer => producers..self.seats(),

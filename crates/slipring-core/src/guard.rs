@@ -37,7 +37,10 @@ pub trait Reserve: Endpoint {
 
     /// Publishes the first `amount` of the claimed space and gives up the rest. Does nothing in a
     /// forked child.
-    fn commit_claimed(&mut self, amount: usize);
+    ///
+    /// # Safety
+    /// A claim of at least `amount` succeeded, and nothing was committed since.
+    unsafe fn commit_claimed(&mut self, amount: usize);
 
     /// Reserves `amount` slots, or a record of up to `amount` bytes, to be written in place.
     #[inline]
@@ -46,7 +49,8 @@ pub trait Reserve: Endpoint {
         Self: Sized,
     {
         self.claim(amount)?;
-        Ok(Reservation::of_claimed(self, amount))
+        // SAFETY: the line above.
+        Ok(unsafe { Reservation::of_claimed(self, amount) })
     }
 }
 
@@ -75,7 +79,10 @@ pub trait Hold: Pop {
     unsafe fn held_slices<'a>(&self, count: usize) -> Option<Runs<'a, Self::Value>>;
 
     /// Releases the first `count` held messages. Does nothing in a forked child.
-    fn release_held(&mut self, count: usize);
+    ///
+    /// # Safety
+    /// `hold` returned at least `count`, nothing was released since, and no reference to those messages is used any more.
+    unsafe fn release_held(&mut self, count: usize);
 
     /// Returns `true` if a guard that goes out of scope releases its messages.
     ///
@@ -89,7 +96,8 @@ pub trait Hold: Pop {
         Self: Sized,
     {
         let count = self.hold(max)?;
-        Ok(Messages::of_held(self, count))
+        // SAFETY: the line above.
+        Ok(unsafe { Messages::of_held(self, count) })
     }
 
     /// Reads the oldest message in place.
@@ -99,7 +107,8 @@ pub trait Hold: Pop {
         Self: Sized,
     {
         self.hold(1)?;
-        Ok(Message::of_held(self))
+        // SAFETY: the line above; it fails if there is none.
+        Ok(unsafe { Message::of_held(self) })
     }
 }
 
@@ -126,9 +135,12 @@ impl<P: Endpoint> fmt::Debug for Reservation<'_, P> {
 
 impl<'p, P: Reserve> Reservation<'p, P> {
     /// Makes the guard of the space that `claim(amount)` has just claimed.
+    ///
+    /// # Safety
+    /// A claim of `amount` succeeded just now.
     #[doc(hidden)]
     #[inline]
-    pub fn of_claimed(producer: &'p mut P, amount: usize) -> Self {
+    pub unsafe fn of_claimed(producer: &'p mut P, amount: usize) -> Self {
         Reservation { producer, amount }
     }
 
@@ -145,7 +157,8 @@ impl<'p, P: Reserve> Reservation<'p, P> {
             "commit of {amount} of a reservation of {}",
             self.amount
         );
-        self.producer.commit_claimed(amount);
+        // SAFETY: at most what was claimed, and this consumes the guard.
+        unsafe { self.producer.commit_claimed(amount) };
     }
 
     /// Gives up the whole reservation, as dropping it does.
@@ -230,9 +243,12 @@ impl<C: Hold> fmt::Debug for Messages<'_, C> {
 
 impl<'c, C: Hold> Messages<'c, C> {
     /// Makes the guard of the `count` messages that `hold` has just found.
+    ///
+    /// # Safety
+    /// `hold` returned `count` just now.
     #[doc(hidden)]
     #[inline]
-    pub fn of_held(consumer: &'c mut C, count: usize) -> Self {
+    pub unsafe fn of_held(consumer: &'c mut C, count: usize) -> Self {
         Messages { consumer, count }
     }
 
@@ -280,7 +296,8 @@ impl<'c, C: Hold> Messages<'c, C> {
             "release of {count} messages of {}",
             guard.count
         );
-        guard.consumer.release_held(count);
+        // SAFETY: at most what is held, and this consumes the guard, which every reference borrows.
+        unsafe { guard.consumer.release_held(count) };
     }
 
     /// Releases nothing: the next read sees all of the messages again.
@@ -345,7 +362,8 @@ impl<C: Hold> Drop for Messages<'_, C> {
     #[inline]
     fn drop(&mut self) {
         if self.count > 0 && self.consumer.drop_releases() {
-            self.consumer.release_held(self.count);
+            // SAFETY: so many are held; no reference outlives the guard.
+            unsafe { self.consumer.release_held(self.count) };
         }
     }
 }
@@ -363,9 +381,12 @@ impl<C: Hold> fmt::Debug for Message<'_, C> {
 
 impl<'c, C: Hold> Message<'c, C> {
     /// Makes the guard of the one message that `hold(1)` has just found.
+    ///
+    /// # Safety
+    /// `hold(1)` returned 1 just now.
     #[doc(hidden)]
     #[inline]
-    pub fn of_held(consumer: &'c mut C) -> Self {
+    pub unsafe fn of_held(consumer: &'c mut C) -> Self {
         Message(Messages { consumer, count: 1 })
     }
 

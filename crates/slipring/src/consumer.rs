@@ -182,20 +182,23 @@ impl<K: SlotKind> Consumer<K> {
     #[inline]
     pub fn read(&mut self) -> Result<Message<'_, K>, Error> {
         self.hold_until(1, Until::Forever)?;
-        Ok(guard::Message::of_held(&mut self.end.core))
+        // SAFETY: the line above holds it.
+        Ok(unsafe { guard::Message::of_held(&mut self.end.core) })
     }
 
     /// Like [`read`](Self::read), for at most `timeout` (`TimedOut`).
     #[inline]
     pub fn read_timeout(&mut self, timeout: Duration) -> Result<Message<'_, K>, Error> {
         self.hold_until(1, Until::For(timeout))?;
-        Ok(guard::Message::of_held(&mut self.end.core))
+        // SAFETY: the line above holds it.
+        Ok(unsafe { guard::Message::of_held(&mut self.end.core) })
     }
 
     /// Like [`read`](Self::read), as a future: see [`pop_async`](Self::pop_async).
     pub async fn read_async(&mut self) -> Result<Message<'_, K>, Error> {
         self.hold_async(1).await?;
-        Ok(guard::Message::of_held(&mut self.end.core))
+        // SAFETY: the line above holds it.
+        Ok(unsafe { guard::Message::of_held(&mut self.end.core) })
     }
 
     /// Reads up to `max` messages in place. Returns at least one, or an error as from
@@ -211,7 +214,8 @@ impl<K: SlotKind> Consumer<K> {
     #[inline]
     pub fn read_batch(&mut self, max: usize) -> Result<Messages<'_, K>, Error> {
         let count = self.hold_until(max, Until::Forever)?;
-        Ok(guard::Messages::of_held(&mut self.end.core, count))
+        // SAFETY: the line above holds so many.
+        Ok(unsafe { guard::Messages::of_held(&mut self.end.core, count) })
     }
 
     /// Like [`read_batch`](Self::read_batch), for at most `timeout` (`TimedOut`).
@@ -221,13 +225,15 @@ impl<K: SlotKind> Consumer<K> {
         timeout: Duration,
     ) -> Result<Messages<'_, K>, Error> {
         let count = self.hold_until(max, Until::For(timeout))?;
-        Ok(guard::Messages::of_held(&mut self.end.core, count))
+        // SAFETY: the line above holds so many.
+        Ok(unsafe { guard::Messages::of_held(&mut self.end.core, count) })
     }
 
     /// Like [`read_batch`](Self::read_batch), as a future: see [`pop_async`](Self::pop_async).
     pub async fn read_batch_async(&mut self, max: usize) -> Result<Messages<'_, K>, Error> {
         let count = self.hold_async(max).await?;
-        Ok(guard::Messages::of_held(&mut self.end.core, count))
+        // SAFETY: the line above holds so many.
+        Ok(unsafe { guard::Messages::of_held(&mut self.end.core, count) })
     }
 
     #[inline]
@@ -242,9 +248,16 @@ impl<K: SlotKind> Consumer<K> {
     }
 
     async fn hold_async(&mut self, max: usize) -> Result<usize, Error> {
+        // Fails where messages are overwritten: no message is waited for then.
+        self.end.core.hold(0)?;
         loop {
+            if max > 0 {
+                // Also if one is there: a task that always finds one must leave its thread to others at times.
+                self.message().await?;
+            }
             match self.end.core.hold(max) {
-                Err(Error::Empty) => self.message().await?,
+                // Another consumer took it.
+                Err(Error::Empty) => {}
                 held => return held,
             }
         }

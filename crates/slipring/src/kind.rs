@@ -11,6 +11,12 @@ use crate::setup_error::SetupError;
 
 /// A kind of channel: [`Spsc`](crate::spsc::Spsc), [`Bytes`](crate::bytes::Bytes),
 /// [`Broadcast`](crate::broadcast::Broadcast). The trait is sealed: only slipring defines kinds.
+///
+/// Of any kind are `reserve`, `commit`, `len`, and all that waits; a [`SlotKind`] also has `push`, `pop` and `read`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a kind of channel",
+    note = "write `spsc::Producer<u64>`, or `Producer<spsc::Spsc<u64>>`"
+)]
 pub trait Kind: sealed::Sealed + Sized {
     /// The core's writing end.
     #[doc(hidden)]
@@ -29,6 +35,27 @@ pub trait Kind: sealed::Sealed + Sized {
 }
 
 /// A kind whose messages are values of one type, each in a slot.
+///
+/// ```
+/// use slipring::{Consumer, Error, Producer, SlotKind};
+///
+/// fn echo<K: SlotKind>(
+///     tx: &mut Producer<K>,
+///     rx: &mut Consumer<K>,
+///     value: K::Value,
+/// ) -> Result<K::Value, Error> {
+///     tx.push(value)?;
+///     rx.pop()
+/// }
+///
+/// let (mut tx, mut rx) = slipring::spsc::channel::<u64>(8)?;
+/// assert_eq!(echo(&mut tx, &mut rx, 7), Ok(7));
+/// # Ok::<(), slipring::SetupError>(())
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a kind of channel with values in slots",
+    note = "`spsc` and `broadcast` are; a `bytes` channel has verbs of its own"
+)]
 pub trait SlotKind:
     Kind<
         Producer: Push<Value = <Self as SlotKind>::Value>,

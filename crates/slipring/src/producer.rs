@@ -302,12 +302,14 @@ impl<K: Kind> Producer<K> {
         loop {
             self.end.ready(amount, &mut until)?;
             match self.end.core.claim(amount) {
-                Ok(()) => return Ok(guard::Reservation::of_claimed(&mut self.end.core, amount)),
+                Ok(()) => break,
                 // Another producer took the room.
                 Err(Error::Full) => {}
                 Err(error) => return Err(error),
             }
         }
+        // SAFETY: claimed just now.
+        Ok(unsafe { guard::Reservation::of_claimed(&mut self.end.core, amount) })
     }
 
     /// Like [`reserve`](Self::reserve), as a future: see `push_async`. A dropped future has
@@ -316,11 +318,13 @@ impl<K: Kind> Producer<K> {
         loop {
             self.room(amount).await?;
             match self.end.core.claim(amount) {
-                Ok(()) => return Ok(guard::Reservation::of_claimed(&mut self.end.core, amount)),
+                Ok(()) => break,
                 Err(Error::Full) => {}
                 Err(error) => return Err(error),
             }
         }
+        // SAFETY: claimed just now.
+        Ok(unsafe { guard::Reservation::of_claimed(&mut self.end.core, amount) })
     }
 
     pub(crate) async fn room(&mut self, amount: usize) -> Result<(), Error> {

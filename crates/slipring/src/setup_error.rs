@@ -17,7 +17,8 @@ use crate::pages::HugePages;
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum SetupError {
-    /// A message verb failed, or a verb that a new handle begins with.
+    /// A message verb failed, or a verb that a new handle begins with. (`Forked`, `Corrupt`, `TooManyFiles` and `Os` of
+    /// [`Error`] become the variants of the same name.)
     #[error("{0}")]
     Message(Error),
     /// A `fork` copied the handle or the memory.

@@ -765,3 +765,24 @@ fn a_hot_channel_lets_others_run() {
     }));
     assert_eq!(turns, (1..=8).map(|turn| turn * 128).collect::<Vec<_>>());
 }
+
+#[test]
+fn a_hot_reader_lets_others_run() {
+    let (mut tx, mut rx) = spsc::channel::<u64>(1024).unwrap();
+    tx.push_iter(0..1024).unwrap();
+    let read = std::cell::Cell::new(0);
+    let hot = async {
+        for number in 0..1024 {
+            assert_eq!(*rx.read_async().await.unwrap(), number);
+            read.set(number + 1);
+        }
+    };
+    let mut hot = std::pin::pin!(hot);
+    let mut turns = 0;
+    executor::block_on(std::future::poll_fn(|cx| {
+        turns += 1;
+        std::future::Future::poll(hot.as_mut(), cx)
+    }));
+    assert_eq!(read.get(), 1024);
+    assert!(turns > 1, "one turn for all");
+}

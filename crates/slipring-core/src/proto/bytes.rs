@@ -314,7 +314,7 @@ impl Reserve for Producer<'_> {
     }
 
     #[inline]
-    fn commit_claimed(&mut self, amount: usize) {
+    unsafe fn commit_claimed(&mut self, amount: usize) {
         if !self.writer.ours() {
             return;
         }

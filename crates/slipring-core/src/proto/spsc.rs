@@ -128,10 +128,9 @@ impl<'m, T: Copy> Producer<'m, T> {
             return Ok(None);
         }
         let wanted = wanted.min(self.capacity());
-        match self.ensure(wanted) {
-            Err(error) if self.writer.known() == 0 => Err(error),
-            _ => Ok(Some((wanted as u64).min(self.writer.known()) as usize)),
-        }
+        let ensured = self.ensure(wanted);
+        let count = self.writer.part_of(wanted as u64, ensured)?;
+        Ok(Some(count as usize))
     }
 }
 
@@ -225,7 +224,7 @@ impl<T: Copy> Reserve for Producer<'_, T> {
     }
 
     #[inline]
-    fn commit_claimed(&mut self, amount: usize) {
+    unsafe fn commit_claimed(&mut self, amount: usize) {
         if amount > 0 && self.writer.ours() {
             self.writer.commit(amount as u64);
         }
@@ -387,7 +386,7 @@ impl<T: Copy> Hold for Consumer<'_, T> {
     }
 
     #[inline]
-    fn release_held(&mut self, count: usize) {
+    unsafe fn release_held(&mut self, count: usize) {
         if count > 0 && self.reader.ours() {
             self.release(count);
         }

@@ -29,7 +29,7 @@
 //!     .when_full(WhenFull::Overwrite)
 //!     .channel_pair()?;
 //! (0..10).for_each(|n| tx.push(n).unwrap());                 // two more than it holds
-//! assert_eq!(rx.pop(), Err(Error::Lagged(5)));        // given up by fours, and an eighth of the ring
+//! assert_eq!(rx.pop(), Err(Error::Lagged(5)));        // the ring less a block (4 here), less an eighth of the ring to stay ahead
 //! assert_eq!(rx.pop()?, 5);
 //! # Ok::<(), SetupError>(())
 //! ```
@@ -63,7 +63,6 @@ pub use slipring_core::layout::WhenFull;
 pub use slipring_core::proto::broadcast::Seek;
 
 use crate::builder;
-use crate::channel;
 use crate::error::Error;
 use crate::kind::{Kind, SeatToken, SlotKind, sealed::Sealed};
 use crate::payload::Payload;
@@ -84,7 +83,7 @@ impl<T> fmt::Debug for Broadcast<T> {
 pub type Builder<T> = builder::Builder<Broadcast<T>>;
 
 /// The memory of a `broadcast` channel of `T`, from which the roles can be taken.
-pub type Channel<T> = channel::Channel<Broadcast<T>>;
+pub type Channel<T> = crate::channel::Channel<Broadcast<T>>;
 
 /// The writing end of a `broadcast` channel of `T`.
 pub type Producer<T> = producer::Producer<Broadcast<T>>;
@@ -139,7 +138,8 @@ impl<T: Payload> Builder<T> {
     /// If it overwrites, it gives up the oldest messages one block at a time, shortly before it
     /// reuses their slots. A block is an eighth of the ring, but from 16 to 256 messages, and half
     /// of a small ring. So a ring of 4096 slots keeps the last 3840 messages, if they come at most
-    /// 256 at a time.
+    /// 256 at a time. A consumer that was overtaken goes on an eighth of the ring behind the oldest, so as not to be
+    /// overtaken again at once: it gets the last 3328.
     #[must_use]
     pub fn when_full(mut self, when_full: WhenFull) -> Builder<T> {
         self.geometry.when_full = when_full;

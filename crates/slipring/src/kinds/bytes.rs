@@ -38,7 +38,6 @@ pub use io::{Reader, Writer};
 pub use slipring_core::proto::bytes::{PREFIX, record_size};
 
 use crate::builder;
-use crate::channel;
 use crate::error::{BatchError, Error};
 use crate::kind::{Kind, SeatToken, sealed::Sealed};
 use crate::seat::Seat;
@@ -54,7 +53,7 @@ pub struct Bytes(());
 pub type Builder = builder::Builder<Bytes>;
 
 /// The memory of a `bytes` channel, from which the two roles can be taken.
-pub type Channel = channel::Channel<Bytes>;
+pub type Channel = crate::channel::Channel<Bytes>;
 
 /// The writing end of a `bytes` channel.
 pub type Producer = producer::Producer<Bytes>;
@@ -71,7 +70,8 @@ pub type Record<'c> = proto::Record<'c, 'static>;
 /// A run of records that a consumer reads in place, one after another.
 pub type Records<'c> = proto::Records<'c, 'static>;
 
-/// Makes a channel of `ring` bytes between threads of this process, for records up to half of that.
+/// Makes a channel of `ring` bytes between threads of this process, for records up to half of that, less
+/// 8 bytes.
 ///
 /// `ring` must be a power of two, from 64; any other value is [`SetupError::Capacity`].
 pub fn channel(ring: usize) -> Result<(Producer, Consumer), SetupError> {
@@ -83,7 +83,7 @@ impl Builder {
     /// made.
     ///
     /// Each record takes its length, rounded up to 8, and 8 bytes more. The largest record is half
-    /// the ring unless [`max_record`](Self::max_record) sets another.
+    /// the ring less 8, unless [`max_record`](Self::max_record) sets another.
     pub fn new(ring: usize) -> Builder {
         builder::Builder::with(Geometry {
             kind: layout::Kind::Bytes,
@@ -314,8 +314,18 @@ impl Consumer {
         self.end.core.try_read()
     }
 
-    /// Reads up to `max` consecutive records in place. They are released together, even by an early
-    /// `?`: see [`Records`].
+    /// Reads up to `max` consecutive records in place. Dropping the guard, even by an early `?`,
+    /// releases those that it returned, and no others: see [`Records`].
+    ///
+    /// ```
+    /// let (mut tx, mut rx) = slipring::bytes::channel(4096)?;
+    /// tx.push_iter([&b"one"[..], b"two", b"three"])?;
+    /// let mut batch = rx.read_batch(16)?;
+    /// while let Some(record) = batch.next()? {
+    ///     println!("{} bytes", record.len());
+    /// }
+    /// # Ok::<(), slipring::SetupError>(())
+    /// ```
     #[inline]
     pub fn try_read_batch(&mut self, max: usize) -> Result<Records<'_>, Error> {
         self.end.core.try_read_batch(max)

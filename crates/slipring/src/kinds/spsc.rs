@@ -48,7 +48,6 @@ use slipring_core::mem::Slots;
 use slipring_core::proto::spsc as proto;
 
 use crate::builder;
-use crate::channel;
 use crate::kind::{Kind, SeatToken, SlotKind, sealed::Sealed};
 use crate::payload::Payload;
 use crate::seat::Seat;
@@ -68,7 +67,7 @@ impl<T> fmt::Debug for Spsc<T> {
 pub type Builder<T> = builder::Builder<Spsc<T>>;
 
 /// The memory of an `spsc` channel of `T`, from which the two roles can be taken.
-pub type Channel<T> = channel::Channel<Spsc<T>>;
+pub type Channel<T> = crate::channel::Channel<Spsc<T>>;
 
 /// The writing end of an `spsc` channel of `T`.
 pub type Producer<T> = producer::Producer<Spsc<T>>;

@@ -382,7 +382,7 @@ impl<T: Copy> Hold for Consumer<'_, T> {
     }
 
     #[inline]
-    fn release_held(&mut self, count: usize) {
+    unsafe fn release_held(&mut self, count: usize) {
         if count > 0 && self.reader.ours() {
             self.release(count);
         }

@@ -8,7 +8,7 @@ use crate::cached_limit::CachedLimit;
 use crate::end::{Endpoint, Poll, Push, sealed::Sealed};
 use crate::error::{End, Error};
 use crate::guard::{self, Reserve};
-use crate::layout::{SeatWords, Side};
+use crate::layout::Side;
 use crate::seat::{Peer, State};
 use crate::sync::{AtomicU64, Ordering, fence};
 use crate::wait::Notifier;
@@ -32,8 +32,6 @@ pub struct Producer<'m, T> {
     held_by: Option<(usize, u64)>,
     /// `true` if a call fails once the last consumer has left.
     fails_alone: bool,
-    /// `true` if a consumer was seen since `fails_alone` was set.
-    seen: bool,
 }
 
 impl<T> fmt::Debug for Producer<'_, T> {
@@ -84,7 +82,6 @@ impl<'m, T: Copy> Producer<'m, T> {
             backoff: Backoff::default(),
             held_by: None,
             fails_alone: false,
-            seen: false,
         })
     }
 
@@ -125,13 +122,23 @@ impl<'m, T: Copy> Producer<'m, T> {
         }
     }
 
-    /// Returns `true` if a consumer was there, and none is any more.
-    fn alone(&mut self) -> bool {
-        let held =
-            |seat: &SeatWords<'_>| seat.line.life().is_ok_and(|life| life.state == State::Held);
-        let anybody = self.consumers.seats().iter().any(held);
-        self.seen |= anybody;
-        self.seen && !anybody
+    /// Returns `true` if a consumer was there at some time, and none is any more.
+    fn alone(&self) -> bool {
+        let lives = self.consumers.seats().iter().map(|seat| seat.line.life());
+        let (mut came, mut held) = (false, false);
+        for life in lives.flatten() {
+            came |= life.generation > 0;
+            held |= life.state == State::Held;
+        }
+        came && !held
+    }
+
+    /// Ends a step: while it is to fail alone, the next one asks again.
+    #[inline]
+    fn end_step(&self) {
+        if self.fails_alone {
+            self.limit.set(self.at);
+        }
     }
 
     /// Returns `true` if the consumer that held us back last time still does.
@@ -250,17 +257,20 @@ impl<T: Copy> Endpoint for Producer<'_, T> {
         if asked > max {
             return Err(Error::TooLarge { asked, max });
         }
-        if self.fails_alone && self.alone() {
-            return Err(Error::Disconnected(End::Finished));
+        // A consumer may have come since the poll.
+        match self.look(asked) {
+            Poll::Ready => Ok(()),
+            Poll::NotReady => Err(Error::Full),
+            Poll::Unclear => Err(Error::Disconnected(End::Finished)),
         }
-        Err(Error::Full)
     }
 
     fn ready(&mut self, amount: usize) -> Result<(), Error> {
         match self.store {
+            Store::Racing(_) if self.fails_alone && self.alone() => self.slow_path(amount),
             Store::Racing(_) if self.limit.alive() && amount <= self.capacity() => Ok(()),
             Store::Racing(_) => self.slow_path(amount),
-            Store::Plain(_) => self.ensure(amount),
+            Store::Plain(_) => self.ensure(amount).inspect(|()| self.end_step()),
         }
     }
 
@@ -328,6 +338,7 @@ impl<T: Copy> Push for Producer<'_, T> {
             }
         }
         self.commit(count as u64);
+        self.end_step();
         Ok(count)
     }
 
@@ -335,6 +346,9 @@ impl<T: Copy> Push for Producer<'_, T> {
     fn try_push_iter(&mut self, values: &mut impl Iterator<Item = T>) -> Result<usize, Error> {
         let room = match self.store {
             Store::Racing(_) if !self.limit.alive() => return Err(Error::Forked),
+            Store::Racing(_) if self.fails_alone && self.alone() => {
+                return Err(Error::Disconnected(End::Finished));
+            }
             // We give up no more old messages than we write.
             Store::Racing(_) => self.capacity(),
             Store::Plain(_) => self.best_effort(usize::MAX)?.unwrap_or(0),
@@ -359,6 +373,7 @@ impl<T: Copy> Push for Producer<'_, T> {
         if count > 0 {
             self.commit(count);
         }
+        self.end_step();
         Ok(count as usize)
     }
 }
@@ -368,14 +383,22 @@ impl<T: Copy> Reserve for Producer<'_, T> {
     ///
     /// The producer learns of a consumer's death when the seat is repaired, or taken anew.
     fn fail_alone(&mut self, on: bool) {
-        (self.fails_alone, self.seen) = (on, false);
+        self.fails_alone = on;
         if self.limit.alive() {
             self.limit.set(self.at);
         }
     }
 
     #[inline]
-    fn commit_claimed(&mut self, amount: usize) {
+    fn claim(&mut self, amount: usize) -> Result<(), Error> {
+        self.ensure(amount)?;
+        // Whatever becomes of the reservation: the next step asks again.
+        self.end_step();
+        Ok(())
+    }
+
+    #[inline]
+    unsafe fn commit_claimed(&mut self, amount: usize) {
         if amount > 0 && self.limit.alive() {
             self.commit(amount as u64);
         }

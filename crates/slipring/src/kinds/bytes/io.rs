@@ -9,6 +9,7 @@
 //! The reader releases a record when its last byte is consumed. If a reader is dropped or killed in
 //! the middle of a record, the whole record stays. The next reader begins at the record's start.
 
+use std::fmt;
 use std::io::{BufRead, Error as IoError, ErrorKind, Read, Result, Write};
 
 use slipring_core::End;
@@ -31,13 +32,14 @@ pub struct Reader<'c> {
 
 impl Producer {
     /// Returns a writer. Each write publishes one record of at most the largest size at once, so
-    /// there is nothing to flush.
+    /// there is nothing to flush. A `write!` or `writeln!` is one write.
     ///
     /// ```
     /// use std::io::{BufRead, Write};
     ///
     /// let (mut tx, mut rx) = slipring::bytes::channel(4096)?;
-    /// writeln!(tx.writer(), "{} and {}", 1, 2)?;
+    /// let (one, two) = (1, 2);
+    /// writeln!(tx.writer(), "{one} and {two}")?;
     /// drop(tx); // the end of the stream
     /// let lines: Vec<String> = rx.reader().lines().collect::<Result<_, _>>()?;
     /// assert_eq!(lines, ["1 and 2"]);
@@ -67,16 +69,6 @@ impl Consumer {
     }
 }
 
-/// Translates a verb's error into an error of `std::io`.
-fn in_io(error: Error) -> IoError {
-    let kind = match error {
-        Error::Disconnected(_) => ErrorKind::BrokenPipe,
-        Error::Os { errno, .. } => return IoError::from_raw_os_error(errno),
-        _ => ErrorKind::Other,
-    };
-    IoError::new(kind, error)
-}
-
 impl Writer<'_> {
     /// Returns the part of `bytes` that fits into one record.
     fn part<'b>(&self, bytes: &'b [u8]) -> &'b [u8] {
@@ -88,9 +80,17 @@ impl Write for Writer<'_> {
     fn write(&mut self, bytes: &[u8]) -> Result<usize> {
         let part = self.part(bytes);
         if !part.is_empty() {
-            self.0.push(part).map_err(in_io)?;
+            self.0.push(part).map_err(IoError::from)?;
         }
         Ok(part.len())
+    }
+
+    /// As one record, and not as one for each argument.
+    fn write_fmt(&mut self, arguments: fmt::Arguments<'_>) -> Result<()> {
+        match arguments.as_str() {
+            Some(text) => self.write_all(text.as_bytes()),
+            None => self.write_all(arguments.to_string().as_bytes()),
+        }
     }
 
     fn flush(&mut self) -> Result<()> {
@@ -98,47 +98,58 @@ impl Write for Writer<'_> {
     }
 }
 
+/// What a look at the oldest record found.
+enum Left {
+    /// Some of a record is left.
+    Data,
+    /// The stream has ended.
+    End,
+    /// Nothing is there yet.
+    Nothing,
+}
+
+/// Says what an error means for a reader: the end of the stream, or a failure.
+fn end_or_failure(error: Error) -> Result<Left> {
+    match error {
+        Error::Empty => Ok(Left::Nothing),
+        Error::Disconnected(End::Finished) => Ok(Left::End),
+        Error::Disconnected(_) => Err(IoError::new(ErrorKind::ConnectionAborted, error)),
+        error => Err(error.into()),
+    }
+}
+
 impl Reader<'_> {
-    /// Returns the rest of the oldest record, or `None` if the caller must wait for a record.
-    /// Returns an empty slice at the end of the stream.
-    fn left(&mut self) -> Result<Option<&[u8]>> {
+    /// Looks at what is left of the oldest record. Steps over records that are read to their end, and over empty ones: they
+    /// are no end of the stream.
+    fn look(&mut self) -> Result<Left> {
         loop {
-            let len = match self.consumer.try_peek() {
-                Ok(record) => record.len(),
-                Err(Error::Empty) => return Ok(None),
-                Err(Error::Disconnected(End::Finished)) => return Ok(Some(&[])),
-                Err(Error::Disconnected(end)) => {
-                    let error = Error::Disconnected(end);
-                    return Err(IoError::new(ErrorKind::ConnectionAborted, error));
-                }
-                Err(error) => return Err(in_io(error)),
-            };
-            if self.consumed < len {
-                break;
+            match self.consumer.try_peek() {
+                Ok(record) if self.consumed < record.len() => return Ok(Left::Data),
+                Ok(_) => self.release()?,
+                Err(error) => return end_or_failure(error),
             }
-            // An empty record is not the end of the stream.
-            self.release()?;
         }
-        let record = self.consumer.try_peek().map_err(in_io)?;
-        Ok(record.get(self.consumed..))
+    }
+
+    /// Returns what is left of the oldest record, after [`look`](Self::look) found data.
+    fn data(&mut self) -> Result<&[u8]> {
+        let record = self.consumer.try_peek().map_err(IoError::from)?;
+        Ok(record.get(self.consumed..).unwrap_or(&[]))
     }
 
     /// Releases the oldest record.
     fn release(&mut self) -> Result<()> {
         self.consumed = 0;
-        self.consumer.try_read().map_err(in_io)?.release();
+        self.consumer.try_read().map_err(IoError::from)?.release();
         Ok(())
     }
 
-    /// Marks `amount` more bytes of the oldest record as consumed.
+    /// Takes note that `amount` more bytes were consumed.
     fn advance(&mut self, amount: usize) {
         self.consumed += amount;
-        let over = self
-            .consumer
-            .try_peek()
-            .is_ok_and(|record| self.consumed >= record.len());
+        let over = (self.consumer.try_peek()).is_ok_and(|record| self.consumed >= record.len());
         if over {
-            // If this fails, the next call reports the error.
+            // The next call says what is wrong, if anything is.
             let _ = self.release();
         }
     }
@@ -146,14 +157,19 @@ impl Reader<'_> {
 
 impl BufRead for Reader<'_> {
     fn fill_buf(&mut self) -> Result<&[u8]> {
-        while self.left()?.is_none() {
-            match self.consumer.end.ready(1, &mut crate::wait::Until::Forever) {
-                // `left` reports the end of the stream.
-                Ok(()) | Err(Error::Disconnected(_)) => {}
-                Err(error) => return Err(in_io(error)),
+        loop {
+            match self.look()? {
+                Left::Data => return self.data(),
+                Left::End => return Ok(&[]),
+                Left::Nothing => {}
+            }
+            // An end that this call tells is told: asked again, the consumer would take it for history.
+            if let Err(error) = self.consumer.end.ready(1, &mut crate::wait::Until::Forever)
+                && let Left::End = end_or_failure(error)?
+            {
+                return Ok(&[]);
             }
         }
-        Ok(self.left()?.unwrap_or(&[]))
     }
 
     fn consume(&mut self, amount: usize) {
@@ -181,8 +197,7 @@ mod tokio {
 
     use ::tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
 
-    use super::{Reader, Writer, in_io};
-    use crate::error::Error;
+    use super::{IoError, Left, Reader, Writer, end_or_failure};
 
     impl AsyncWrite for Writer<'_> {
         fn poll_write(
@@ -194,8 +209,13 @@ mod tokio {
             if part.is_empty() {
                 return Poll::Ready(Ok(0));
             }
-            ready!(self.0.end.poll_ready(part.len(), cx)).map_err(in_io)?;
-            Poll::Ready(self.0.try_push(part).map(|()| part.len()).map_err(in_io))
+            ready!(self.0.end.poll_ready(part.len(), cx)).map_err(IoError::from)?;
+            Poll::Ready(
+                self.0
+                    .try_push(part)
+                    .map(|()| part.len())
+                    .map_err(IoError::from),
+            )
         }
 
         fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<()>> {
@@ -209,23 +229,33 @@ mod tokio {
     }
 
     impl Reader<'_> {
-        fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
-            while self.left()?.is_none() {
-                match ready!(self.consumer.end.poll_ready(1, cx)) {
-                    // `left` reports the end of the stream.
-                    Ok(()) | Err(Error::Disconnected(_)) => {}
-                    Err(error) => return Poll::Ready(Err(in_io(error))),
+        /// As [`look`](Reader::look), ready once there is data, or the end.
+        fn poll_look(&mut self, cx: &mut Context<'_>) -> Poll<Result<Left>> {
+            loop {
+                if let Left::End = self.look()? {
+                    return Poll::Ready(Ok(Left::End));
+                }
+                // Also if there is data: a task that always finds some must leave its thread to others at times.
+                if let Err(error) = ready!(self.consumer.end.poll_ready(1, cx)) {
+                    match end_or_failure(error)? {
+                        Left::Nothing => continue,
+                        end => return Poll::Ready(Ok(end)),
+                    }
+                }
+                if let Left::Data = self.look()? {
+                    return Poll::Ready(Ok(Left::Data));
                 }
             }
-            Poll::Ready(Ok(()))
         }
     }
 
     impl AsyncBufRead for Reader<'_> {
         fn poll_fill_buf(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<&[u8]>> {
             let reader = self.get_mut();
-            ready!(reader.poll_left(cx))?;
-            Poll::Ready(Ok(reader.left()?.unwrap_or(&[])))
+            match ready!(reader.poll_look(cx))? {
+                Left::Data => Poll::Ready(reader.data()),
+                Left::End | Left::Nothing => Poll::Ready(Ok(&[])),
+            }
         }
 
         fn consume(mut self: Pin<&mut Self>, amount: usize) {
@@ -241,10 +271,9 @@ mod tokio {
             cx: &mut Context<'_>,
             out: &mut ReadBuf<'_>,
         ) -> Poll<Result<()>> {
-            ready!(self.poll_left(cx))?;
-            let count = match self.left()? {
-                Some(mut left) => left.read(out.initialize_unfilled())?,
-                None => 0,
+            let count = match ready!(self.poll_look(cx))? {
+                Left::Data => self.data()?.read(out.initialize_unfilled())?,
+                Left::End | Left::Nothing => 0,
             };
             out.advance(count);
             if count > 0 {
