@@ -1,0 +1,111 @@
+//! Checks `docs/verbs.md`, the table of all verbs, against the code.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+fn read(file: &str) -> String {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    fs::read_to_string(root.join(file)).unwrap()
+}
+
+/// Returns the public functions in the blocks of `source` that begin with a line `impl…`.
+fn functions(source: &str, impls: &[&str]) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    let mut inside = false;
+    for line in source.lines() {
+        if line.starts_with("impl") {
+            inside = impls.contains(&line.trim_end_matches(" {"));
+        } else if line == "}" {
+            inside = false;
+        }
+        let (Some(function), true) = (line.strip_prefix("    pub "), inside) else {
+            continue;
+        };
+        let function = function.trim_start_matches("async ");
+        if let Some(function) = function.strip_prefix("fn ") {
+            let end = function.find(['(', '<']).unwrap();
+            found.insert(function[..end].to_owned());
+        }
+    }
+    found
+}
+
+/// Returns what the code has for a kind and role.
+fn in_code(kind: &str, role: &str) -> BTreeSet<String> {
+    let (slots, any, own) = (
+        format!("impl<K: SlotKind> {role}<K>"),
+        format!("impl<K: Kind> {role}<K>"),
+        [
+            format!("impl {role}"),
+            format!("impl<T: Payload> {role}<T>"),
+        ],
+    );
+    let handle = format!("crates/slipring/src/{}.rs", role.to_lowercase());
+    let mut impls = vec![any.as_str()];
+    if kind != "bytes" {
+        impls.push(&slots);
+    }
+    let mut found = functions(&read(&handle), &impls);
+    found.extend(functions(&read("crates/slipring/src/channel.rs"), &impls));
+    let mut files = vec![format!("crates/slipring/src/kinds/{kind}.rs")];
+    if kind == "bytes" {
+        files.push("crates/slipring/src/kinds/bytes/io.rs".to_owned());
+    }
+    for file in files {
+        let own: Vec<&str> = own.iter().map(String::as_str).collect();
+        found.extend(functions(&read(&file), &own));
+    }
+    found
+}
+
+/// Returns what the table has for a kind and role. A cell is `yes` or says why not.
+fn in_table(kind: &str, role: &str) -> BTreeSet<String> {
+    let page = read("docs/verbs.md");
+    let section = page.split(&format!("\n## {role}\n")).nth(1).unwrap();
+    let section = section.split("\n## ").next().unwrap();
+    let mut rows = section.lines().filter(|line| line.starts_with('|'));
+    let head: Vec<&str> = rows.next().unwrap().split('|').map(str::trim).collect();
+    let column = head.iter().position(|name| *name == format!("`{kind}`"));
+    let mut found = BTreeSet::new();
+    for row in rows.skip(1) {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        let (verb, cell) = (cells[1].trim_matches('`'), cells[column.unwrap()]);
+        if !cell.starts_with("yes") {
+            assert!(
+                cell.starts_with("no: "),
+                "{verb} of {kind}: {cell:?} is no reason"
+            );
+            continue;
+        }
+        for form in cells[2].split(", ") {
+            found.insert(match form {
+                "try" => format!("try_{verb}"),
+                "wait" | "as named" => verb.to_owned(),
+                "timeout" | "async" => format!("{verb}_{form}"),
+                form => panic!("{verb}: unknown form {form:?}"),
+            });
+        }
+    }
+    found
+}
+
+#[test]
+fn every_verb_is_in_the_table() {
+    for kind in ["spsc", "broadcast", "bytes"] {
+        for role in ["Producer", "Consumer"] {
+            let (code, table) = (in_code(kind, role), in_table(kind, role));
+            assert!(code.len() > 20, "only {} verbs found", code.len());
+            let (more, less): (Vec<_>, Vec<_>) = (
+                code.difference(&table).collect(),
+                table.difference(&code).collect(),
+            );
+            assert!(
+                more.is_empty() && less.is_empty(),
+                "{role} of {kind}: only the code has {more:?}, only the table has {less:?}"
+            );
+        }
+    }
+}
