@@ -150,16 +150,16 @@ fn a_killed_reader_stops_holding_the_writer_back() {
             assert_eq!(seats[0].recovered, 1);
             assert_eq!((seats[1].state.as_str(), seats[1].member), ("died", false));
             // Its seat is free for a successor, which finds the newest message and all that come.
-            let mut heir = place.seat("consumer");
+            let mut successor = place.seat("consumer");
             assert_eq!(table(&mut onlooker)[1].state, "held");
-            let found = heir.numbers("drain");
+            let found = successor.numbers("drain");
             assert!(!found.is_empty() && found.len() <= 4, "{found:?}");
             let count = found.len() as u64;
             assert_eq!(found, from(100 - count, count));
             tx.tell("push 100 50");
-            heir.tell("pop 50");
+            successor.tell("pop 50");
             assert_eq!(rx.numbers("pop 50"), from(100, 50));
-            let rest = heir.answer().unwrap();
+            let rest = successor.answer().unwrap();
             assert_eq!((rest.len(), rest[49].as_str()), (50, "149"));
             tx.answer().unwrap();
         }
@@ -355,10 +355,10 @@ fn who_finds_no_seat_is_refused_and_the_others_are_undisturbed() {
             assert_eq!(rx.numbers("pop 3"), [0, 1, 2]);
         }
         readers[1].ok("leave consumer");
-        let mut heir = place.seat("consumer");
-        assert_eq!(heir.numbers("drain").last(), Some(&2));
+        let mut successor = place.seat("consumer");
+        assert_eq!(successor.numbers("drain").last(), Some(&2));
         tx.ok("push 3 1");
-        for rx in [&mut readers[0], &mut heir] {
+        for rx in [&mut readers[0], &mut successor] {
             assert_eq!(rx.number("pop 1"), 3);
         }
         // The behaviour when full is part of the wanted channel. Sizes are not, unless the opener

@@ -27,7 +27,7 @@ const ROUNDS: u64 = 10_000;
 const FEW: u64 = 4;
 
 /// Returns fixtures of every kind for messages to and fro, named and passed.
-fn courts() -> Vec<Place> {
+fn fixtures() -> Vec<Place> {
     Place::all(PEER, &[SMALL[0], SMALL[1], WAITING, OVERWRITING])
 }
 
@@ -70,14 +70,14 @@ fn volley(place: &Place, before: [&[&str]; 2], rounds: u64) {
 
 #[test]
 fn one_message_in_flight_leaves_no_silent_descriptor_and_no_readable_one() {
-    for place in courts() {
+    for place in fixtures() {
         volley(&place, [&[], &[]], ROUNDS);
     }
 }
 
 #[test]
 fn it_does_so_with_fences_in_place_of_barriers() {
-    for place in courts() {
+    for place in fixtures() {
         volley(&place, [&["fenced"], &["fenced"]], ROUNDS / 2);
     }
 }
@@ -117,7 +117,7 @@ fn a_ring_of_one_tells_of_room_and_of_messages() {
 /// second look.
 #[test]
 fn stops_of_either_side_lose_no_news() {
-    for place in courts() {
+    for place in fixtures() {
         let [mut a, mut b] = players(&place, [&[], &[]]);
         b.tell("return 0");
         a.tell("serve 0");

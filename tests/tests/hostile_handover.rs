@@ -14,22 +14,22 @@ use slipring_tests::{Answer, Peer, Refusal, Room, from_fds, kinds};
 const KINDS: [&str; 4] = kinds!("wait=sleep");
 
 /// An honest producer that has a channel, and an honest process that receives parts.
-struct Scene {
+struct Scenario {
     options: &'static str,
     tx: Peer,
     to: (Peer, PathBuf),
     _room: Room,
 }
 
-impl Scene {
-    fn of(options: &'static str, channel: &[OwnedFd]) -> Scene {
+impl Scenario {
+    fn of(options: &'static str, channel: &[OwnedFd]) -> Scenario {
         let room = Room::new(env!("CARGO_BIN_EXE_peer"));
         let passed: Vec<_> = channel.iter().map(AsFd::as_fd).collect();
         let mut tx = room.peer_with(&passed);
         tx.ok(&format!("{} {options}", from_fds(&passed)));
         tx.ok("producer");
         let to = listener(&room, "stream");
-        Scene {
+        Scenario {
             options,
             tx,
             to,
@@ -71,21 +71,21 @@ fn len(part: &OwnedFd) -> u64 {
 fn parts_in_each_others_place_are_refused() {
     for options in KINDS {
         let own = memfd(options);
-        let mut scene = Scene::of(options, &own);
-        scene.tx.ok("push 0 3");
+        let mut scenario = Scenario::of(options, &own);
+        scenario.tx.ok("push 0 3");
         for passed in [
             [&own[1], &own[0], &own[2], &own[3]],
             [&own[2], &own[3], &own[0], &own[1]],
             [&own[0], &own[2], &own[1], &own[3]],
             [&own[1], &own[1], &own[2], &own[3]],
         ] {
-            let refusal = scene.give(passed).unwrap_err();
+            let refusal = scenario.give(passed).unwrap_err();
             let known = ["NotAChannel", "BadDescriptor"];
             assert!(known.contains(&&*refusal.kind), "{refusal:?}");
         }
         // The processes were not disturbed.
-        scene.give([&own[0], &own[1], &own[2], &own[3]]).unwrap();
-        assert_eq!(scene.rx().numbers("pop 3"), [0, 1, 2]);
+        scenario.give([&own[0], &own[1], &own[2], &own[3]]).unwrap();
+        assert_eq!(scenario.rx().numbers("pop 3"), [0, 1, 2]);
     }
 }
 
@@ -93,10 +93,12 @@ fn parts_in_each_others_place_are_refused() {
 fn the_messages_of_another_channel_are_wrong_and_no_more() {
     for options in KINDS {
         let (own, other) = (memfd(options), memfd(options));
-        let mut scene = Scene::of(options, &own);
-        scene.give([&own[0], &other[1], &own[2], &own[3]]).unwrap();
-        scene.tx.ok("push 0 3");
-        let rx = scene.rx();
+        let mut scenario = Scenario::of(options, &own);
+        scenario
+            .give([&own[0], &other[1], &own[2], &own[3]])
+            .unwrap();
+        scenario.tx.ok("push 0 3");
+        let rx = scenario.rx();
         if options.contains("bytes") {
             rx.refused("pop 1", "Corrupt", &["`record length`", "0x0"]);
         } else {
@@ -113,16 +115,16 @@ fn swapped_pipes_lose_no_message_and_no_deadline() {
     for options in KINDS {
         for pipes in [[3, 2], [2, 2], [3, 3]] {
             let own = memfd(options);
-            let mut scene = Scene::of(options, &own);
-            scene
+            let mut scenario = Scenario::of(options, &own);
+            scenario
                 .give([&own[0], &own[1], &own[pipes[0]], &own[pipes[1]]])
                 .unwrap();
-            scene.rx();
-            let Scene {
+            scenario.rx();
+            let Scenario {
                 mut tx,
                 to: (mut rx, _),
                 ..
-            } = scene;
+            } = scenario;
             // This is so long that the call goes over to its pipe.
             rx.refused("pop 1 timeout=1200", "TimedOut", &[]);
             rx.tell("pop 1");
@@ -149,11 +151,13 @@ fn swapped_pipes_lose_no_message_and_no_deadline() {
 fn memfds_that_are_longer_than_they_need_be_are_mapped_as_far_as_they_need_be() {
     for options in KINDS {
         let own = memfd(options);
-        let mut scene = Scene::of(options, &own);
+        let mut scenario = Scenario::of(options, &own);
         let long = [0, 1].map(|part| copy_of(&own[part], 1 << 40, SealFlags::empty()));
-        scene.give([&long[0], &long[1], &own[2], &own[3]]).unwrap();
-        let before = scene.to.0.number("memory");
-        scene.rx();
+        scenario
+            .give([&long[0], &long[1], &own[2], &own[3]])
+            .unwrap();
+        let before = scenario.to.0.number("memory");
+        scenario.rx();
         // In KiB: this is far less than the offered size.
         assert!(before < 1 << 20, "{before}");
     }
@@ -164,9 +168,9 @@ fn a_control_part_that_nobody_may_write_is_refused() {
     for options in KINDS {
         for seal in [SealFlags::WRITE, SealFlags::FUTURE_WRITE] {
             let own = memfd(options);
-            let mut scene = Scene::of(options, &own);
+            let mut scenario = Scenario::of(options, &own);
             let sealed = copy_of(&own[0], len(&own[0]), seal);
-            let refusal = scene
+            let refusal = scenario
                 .give([&sealed, &own[1], &own[2], &own[3]])
                 .unwrap_err();
             refusal.is("Permission", &["control"]);
@@ -180,7 +184,7 @@ fn a_leased_part_is_refused_and_not_waited_for() {
     for options in KINDS {
         for part in [0, 1] {
             let own = memfd(options);
-            let mut scene = Scene::of(options, &own);
+            let mut scenario = Scenario::of(options, &own);
             let copy = copy_of(&own[part], len(&own[part]), SealFlags::empty());
             // One description reads it and none writes it: only then it may be leased.
             let path = format!("/proc/self/fd/{}", copy.as_raw_fd());
@@ -196,7 +200,7 @@ fn a_leased_part_is_refused_and_not_waited_for() {
             let mut passed = [&own[0], &own[1], &own[2], &own[3]];
             passed[part] = &leased;
             let begun = std::time::Instant::now();
-            let refusal = scene.give(passed).unwrap_err();
+            let refusal = scenario.give(passed).unwrap_err();
             refusal.is("Os", &["reopen the channel's descriptor"]);
             assert!(begun.elapsed().as_secs() < 20, "it waited");
         }

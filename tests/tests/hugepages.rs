@@ -120,17 +120,17 @@ fn huge_pages_are_had_or_it_is_said_why_not() {
     let passed = channel.descriptors();
     // The control part stays small.
     assert_eq!(rustix::fs::fstat(passed[0]).unwrap().st_size, 3 * 4096);
-    let mut heirs = ["producer", "consumer"].map(|role| {
+    let mut successors = ["producer", "consumer"].map(|role| {
         let mut peer = room.peer_with(&passed);
         peer.ok(&from_fds(&passed));
         assert_eq!(peer.ok("pages")[1], "2 MiB pages");
         peer.ok(role);
         peer
     });
-    let [tx, rx] = &mut heirs;
+    let [tx, rx] = &mut successors;
     traffic(tx, rx);
     assert_eq!(pool().1, free - 1);
-    drop((heirs, channel));
+    drop((successors, channel));
 
     // In a named channel, with a hugetlbfs mounted where only this test's processes see it.
     let mount = room.path().join("huge");

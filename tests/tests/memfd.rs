@@ -14,7 +14,7 @@ fn room() -> Room {
 }
 
 /// Starts a child that inherits the descriptors and opens the channel.
-fn heir(room: &Room, passed: &[BorrowedFd<'_>], kind: &str) -> Peer {
+fn successor(room: &Room, passed: &[BorrowedFd<'_>], kind: &str) -> Peer {
     let mut peer = room.peer_with(passed);
     peer.ok(&format!("{} {kind}", from_fds(passed)));
     peer
@@ -28,7 +28,10 @@ fn inherited_descriptors_are_a_channel() {
         .memfd()
         .unwrap();
     let descriptors = channel.descriptors();
-    let (mut tx, mut rx) = (heir(&room, &descriptors, ""), heir(&room, &descriptors, ""));
+    let (mut tx, mut rx) = (
+        successor(&room, &descriptors, ""),
+        successor(&room, &descriptors, ""),
+    );
     assert_eq!(tx.ok("identity"), rx.ok("identity"));
     assert_eq!(rx.ok("metadata"), ["for you"]);
     assert_eq!(rx.ok("geometry"), ["64", "64"]);
@@ -66,14 +69,14 @@ fn seats_exclude_though_the_descriptors_share_a_description() {
         ),
         "{taken}"
     );
-    let mut child = heir(&room, &descriptors, "kind=bytes");
+    let mut child = successor(&room, &descriptors, "kind=bytes");
     child.refused(
         "producer",
         "RoleTaken",
         &["producer", &std::process::id().to_string()],
     );
     child.ok("consumer");
-    let mut second = heir(&room, &descriptors, "kind=bytes");
+    let mut second = successor(&room, &descriptors, "kind=bytes");
     second.refused(
         "consumer",
         "RoleTaken",

@@ -123,7 +123,7 @@ fn stops_of_either_side_lose_no_wake() {
 const WAIT_CELLS: [usize; 2] = [512, 640];
 
 /// Starts a worker on the channel that is waited on; nobody rings its doorbells.
-fn party(room: &Room, fenced: bool, role: &str, options: &str) -> Peer {
+fn worker(room: &Room, fenced: bool, role: &str, options: &str) -> Peer {
     let mut peer = room.peer();
     if fenced {
         peer.ok("fenced");
@@ -147,13 +147,13 @@ fn dies_waking(room: &Room, waker: &mut Peer, line: &str, bell: usize) -> bool {
 }
 
 /// Lets a consumer sleep, and a producer publish. Returns `true` if the producer died in the wake.
-fn message_without_wake(options: &str, [fenced_tx, fenced_rx]: [bool; 2], heir: bool) -> bool {
+fn message_without_wake(options: &str, [fenced_tx, fenced_rx]: [bool; 2], successor: bool) -> bool {
     let room = room();
-    let mut rx = party(&room, fenced_rx, "consumer", options);
-    let mut tx = party(&room, fenced_tx, "producer", options);
+    let mut rx = worker(&room, fenced_rx, "consumer", options);
+    let mut tx = worker(&room, fenced_tx, "producer", options);
     rx.tell("pop 1");
     let died = dies_waking(&room, &mut tx, "trap-rings push 0 1", WAIT_CELLS[1]);
-    let mut tx = heir.then(|| party(&room, fenced_tx, "producer", options));
+    let mut tx = successor.then(|| worker(&room, fenced_tx, "producer", options));
     assert_eq!(rx.answer().unwrap(), ["0"], "{options}");
     if let Some(tx) = &mut tx {
         rx.tell("pop 1");
@@ -165,22 +165,24 @@ fn message_without_wake(options: &str, [fenced_tx, fenced_rx]: [bool; 2], heir: 
 
 /// Lets a producer sleep, and a consumer release all messages. Returns `true` if the consumer died
 /// in the wake.
-fn room_without_wake(options: &str, [fenced_tx, fenced_rx]: [bool; 2], heir: bool) -> bool {
+fn room_without_wake(options: &str, [fenced_tx, fenced_rx]: [bool; 2], successor: bool) -> bool {
     let room = room();
-    let mut rx = party(&room, fenced_rx, "consumer", options);
-    let mut tx = party(&room, fenced_tx, "producer", options);
+    let mut rx = worker(&room, fenced_rx, "consumer", options);
+    let mut tx = worker(&room, fenced_tx, "producer", options);
     let next = tx.numbers("push-full")[1];
     rx.tell(&format!("trap-rings hold-pop {next}"));
     assert_eq!(rx.answer().unwrap().len() as u64, next);
     tx.tell(&format!("push {next} 1"));
     let died = dies_waking(&room, &mut rx, "release", WAIT_CELLS[0]);
-    let mut heir = heir.then(|| party(&room, fenced_rx, "consumer", options));
+    let mut successor = successor.then(|| worker(&room, fenced_rx, "consumer", options));
     // A consumer of `broadcast` begins at the oldest message in the channel, and its producer waits
     // for it.
-    let mut seen = heir.as_mut().map_or(vec![], |heir| heir.numbers("drain"));
+    let mut seen = successor
+        .as_mut()
+        .map_or(vec![], |successor| successor.numbers("drain"));
     tx.answer().unwrap();
-    let mut heir = heir.unwrap_or_else(|| party(&room, fenced_rx, "consumer", options));
-    seen.extend(heir.numbers("drain"));
+    let mut successor = successor.unwrap_or_else(|| worker(&room, fenced_rx, "consumer", options));
+    seen.extend(successor.numbers("drain"));
     assert_eq!(seen.pop(), Some(next), "{options}");
     assert!(
         seen.is_empty() || options.contains("broadcast"),
@@ -196,15 +198,15 @@ fn room_without_wake(options: &str, [fenced_tx, fenced_rx]: [bool; 2], heir: boo
 fn a_waker_that_is_killed_before_its_call_costs_no_message() {
     let both = [false, true];
     for (tx, rx) in both.into_iter().flat_map(|tx| both.map(|rx| (tx, rx))) {
-        for heir in both {
-            let check = if heir { NEVER } else { 4 };
+        for successor in both {
+            let check = if successor { NEVER } else { 4 };
             for kind in KINDS {
                 let options = format!("{kind} check={check}");
                 let mut tries = 0..3;
-                assert!(tries.any(|_| message_without_wake(&options, [tx, rx], heir)));
+                assert!(tries.any(|_| message_without_wake(&options, [tx, rx], successor)));
                 // A producer that overwrites waits for nobody.
                 if !kind.contains("overwrite") {
-                    assert!(tries.any(|_| room_without_wake(&options, [tx, rx], heir)));
+                    assert!(tries.any(|_| room_without_wake(&options, [tx, rx], successor)));
                 }
             }
         }

@@ -19,7 +19,7 @@ import tempfile
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 CORE = "crates/slipring-core/src/"
 USUAL = "--recovery --first"
-# How many a storm kills, at most: a scene for each of the four ways to wait. It ends at its first failure.
+# How many a storm kills, at most: a scenario for each of the four ways to wait. It ends at its first failure.
 KILLS = 720
 MINUTES = 10
 # What is wrong: file, text, what stands there instead; by which run it must be found, if not the usual one.

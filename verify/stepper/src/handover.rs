@@ -18,7 +18,7 @@ use crate::trace::{self, Inject, Victim};
 pub(crate) const OPERATIONS: [&str; 2] = ["send", "receive"];
 
 /// A channel in use, and a socket of which the victim has one end.
-struct Scene<'k> {
+struct Scenario<'k> {
     kind: &'k Kind,
     name: &'static str,
     memory: Box<dyn Memory>,
@@ -34,13 +34,13 @@ fn words(error: impl std::fmt::Display) -> String {
     error.to_string()
 }
 
-impl<'k> Scene<'k> {
-    fn set(kind: &'k Kind, name: &'static str) -> Result<(Scene<'k>, Victim), String> {
+impl<'k> Scenario<'k> {
+    fn set(kind: &'k Kind, name: &'static str) -> Result<(Scenario<'k>, Victim), String> {
         let memory = kind.maker.memfd()?;
         let window = Window::open(&memory.descriptors())?;
         let (tx, readers) = (memory.producer()?, kind.readers(&*memory)?);
         let (ours, theirs) = UnixStream::pair().map_err(words)?;
-        let scene = Scene {
+        let scenario = Scenario {
             kind,
             name,
             memory,
@@ -50,17 +50,17 @@ impl<'k> Scene<'k> {
             ours,
             theirs,
         };
-        let mut passed = vec![scene.theirs.as_fd()];
+        let mut passed = vec![scenario.theirs.as_fd()];
         if name == "send" {
-            passed.extend(scene.memory.descriptors());
+            passed.extend(scenario.memory.descriptors());
         } else {
-            scene.memory.hand_over(scene.ours.as_fd())?;
+            scenario.memory.hand_over(scenario.ours.as_fd())?;
         }
         let numbers: Vec<String> = passed.iter().map(|fd| fd.as_raw_fd().to_string()).collect();
         let words = ["handover", name, kind.name, &numbers.join(",")].map(String::from);
         let victim = Victim::start(&words, &passed)?;
         drop(passed);
-        Ok((scene, victim))
+        Ok((scenario, victim))
     }
 
     /// Returns the state that others can see.
@@ -71,7 +71,7 @@ impl<'k> Scene<'k> {
 
     /// Checks the channel and the socket after the victim's death.
     fn examine(self) -> Result<(), String> {
-        let Scene {
+        let Scenario {
             kind,
             name,
             memory,
@@ -116,11 +116,11 @@ fn waiting(socket: &UnixStream) -> Result<u64, String> {
 /// Steps one operation, and returns the numbers of instructions and of states.
 pub(crate) fn run(kind: &Kind, name: &'static str) -> Result<(u64, u64), String> {
     for states in 0.. {
-        let (scene, mut victim) = Scene::set(kind, name)?;
-        let (mut instructions, mut seen) = (0, vec![scene.state()?]);
+        let (scenario, mut victim) = Scenario::set(kind, name)?;
+        let (mut instructions, mut seen) = (0, vec![scenario.state()?]);
         while seen.len() <= states && victim.step()? {
             instructions += 1;
-            let now = scene.state()?;
+            let now = scenario.state()?;
             if !seen.contains(&now) {
                 seen.push(now);
             }
@@ -128,12 +128,12 @@ pub(crate) fn run(kind: &Kind, name: &'static str) -> Result<(u64, u64), String>
         if seen.len() <= states {
             // The victim came to its end, having gone through all states.
             victim.finish()?;
-            scene.examine()?;
+            scenario.examine()?;
             return Ok((instructions, states as u64));
         }
         drop(victim);
         let about = |error| format!("killed after instruction {instructions}: {error}");
-        scene.examine().map_err(about)?;
+        scenario.examine().map_err(about)?;
     }
     Err("there is always another state".into())
 }
@@ -147,13 +147,13 @@ pub(crate) fn inject(
     errno: i32,
     spared: &[i64],
 ) -> Result<Option<String>, String> {
-    let (scene, mut victim) = Scene::set(kind, name)?;
+    let (scenario, mut victim) = Scenario::set(kind, name)?;
     let Inject::Done(call) = victim.inject(at, errno, spared)? else {
         return Ok(None);
     };
     let about = |error: String| format!("(call {call}) {error}");
     let said = victim.said().map_err(about)?;
-    scene.examine().map_err(about)?;
+    scenario.examine().map_err(about)?;
     Ok(Some(said))
 }
 

@@ -140,20 +140,20 @@ fn shown(place: Place) -> &'static str {
 }
 
 /// A channel, those of its descriptors that others need, and a view of its memory.
-struct Scene {
+struct Scenario {
     memory: Box<dyn Memory>,
     passed: Vec<OwnedFd>,
     walled: Option<Walled>,
     window: Window,
 }
 
-impl Scene {
-    fn set(kind: &Kind, place: Place) -> Result<Scene, String> {
+impl Scenario {
+    fn set(kind: &Kind, place: Place) -> Result<Scenario, String> {
         let Some(flush) = place else {
             let memory = kind.maker.memfd()?;
             let passed = memory.descriptors();
             let window = Window::open(&passed)?;
-            return Ok(Scene {
+            return Ok(Scenario {
                 passed: copies(&passed)?,
                 walled: None,
                 memory,
@@ -162,7 +162,7 @@ impl Scene {
         };
         let walled = Walled::new(kind.maker.lens(), flush)?;
         let files = walled.files.each_ref().map(AsFd::as_fd);
-        Ok(Scene {
+        Ok(Scenario {
             memory: kind.maker.within(&walled, true)?,
             window: Window::within(&walled),
             passed: copies(&files)?,
@@ -227,7 +227,7 @@ pub(crate) enum Answer {
 /// A channel at rest, with a few messages on the way. It is made whole again before each lie.
 pub(crate) struct Rest<'k> {
     kind: &'k Kind,
-    scene: Scene,
+    scenario: Scenario,
     pub(crate) pristine: Image,
     /// The operations of each side.
     acts: [Vec<&'static str>; 2],
@@ -235,9 +235,12 @@ pub(crate) struct Rest<'k> {
 
 impl Rest<'_> {
     pub(crate) fn set(kind: &Kind, place: Place) -> Result<Rest<'_>, String> {
-        let scene = Scene::set(kind, place)?;
+        let scenario = Scenario::set(kind, place)?;
         // This moves the positions away from zero.
-        let (mut tx, mut readers) = (scene.memory.producer()?, kind.readers(&*scene.memory)?);
+        let (mut tx, mut readers) = (
+            scenario.memory.producer()?,
+            kind.readers(&*scenario.memory)?,
+        );
         for number in 0..6 {
             tx.push(number, Duration::ZERO)?;
             for rx in readers.iter_mut().filter(|_| number < 4) {
@@ -248,14 +251,14 @@ impl Rest<'_> {
         readers.into_iter().for_each(kinds::Consumer::abort);
         Ok(Rest {
             kind,
-            pristine: scene.window.look(),
-            scene,
+            pristine: scenario.window.look(),
+            scenario,
             acts: [Side::Producer, Side::Consumer].map(|side| acts(kind, side)),
         })
     }
 
     pub(crate) fn geometry(&self) -> Geometry {
-        self.scene.memory.geometry()
+        self.scenario.memory.geometry()
     }
 
     /// Tells a lie. Then each side does all its permanent operations, and one more, chosen by
@@ -271,14 +274,14 @@ impl Rest<'_> {
             let readers = (0..self.kind.readers).map(|_| memory.consumer());
             (memory.producer(), readers.collect())
         };
-        let Scene { window, memory, .. } = &mut self.scene;
+        let Scenario { window, memory, .. } = &mut self.scenario;
         window.put(&self.pristine);
         let begun = Instant::now();
         let there = (whom == Whom::There).then(|| sit(&**memory));
         window.set(lie.part, lie.offset, lie.value);
         let (tx, readers) = match (there, whom) {
             (Some(there), _) => there,
-            (None, Whom::Attaching) => match self.scene.attach(self.kind) {
+            (None, Whom::Attaching) => match self.scenario.attach(self.kind) {
                 Ok(memory) => sit(&*memory),
                 Err(_) => return Ok(Answer::Refused),
             },
@@ -356,12 +359,12 @@ fn use_all(
 /// told.
 fn live(kind: &Kind, place: Place, lies: u64, seed: u64) -> Result<u64, String> {
     let mut random = Random(seed.rotate_left(32) | 1);
-    let Scene {
+    let Scenario {
         memory: _memory,
         passed,
         mut window,
         ..
-    } = Scene::set(kind, place)?;
+    } = Scenario::set(kind, place)?;
     let pristine = window.look();
     let mut peers = vec![Honest::start(kind, place, &passed, "producer")?];
     for _ in 0..kind.readers {

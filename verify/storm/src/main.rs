@@ -20,11 +20,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod kinds;
-mod party;
-mod scene;
+mod scenario;
 mod tally;
 mod watch;
 mod words;
+mod worker;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
@@ -35,7 +35,7 @@ use std::time::Duration;
 use clap::Parser;
 
 use kinds::{Kind, Way};
-use scene::{Plot, Scene};
+use scenario::{Plot, Scenario};
 use tally::{Count, Results, Row, Tally, figure};
 
 /// The number of kills in one scenario.
@@ -65,13 +65,13 @@ struct Args {
     jobs: usize,
     /// Be a worker of a scenario.
     #[arg(long, hide = true, num_args = 4.., value_name = "WHO")]
-    party: Vec<String>,
+    worker: Vec<String>,
 }
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    if !args.party.is_empty() {
-        party::run(&args.party);
+    if !args.worker.is_empty() {
+        worker::run(&args.worker);
         return ExitCode::SUCCESS;
     }
     let mut kinds = Vec::from(kinds::all());
@@ -165,11 +165,11 @@ fn plot(kind: &Kind, way: Way, row: u64, shard: u64) -> Plot<'_> {
 }
 
 fn rage(plot: Plot<'_>) -> Tally {
-    let mut scene = Scene::begin(plot);
-    while scene.tally.get(Count::Kills) < SHARD {
-        scene.blow();
+    let mut scenario = Scenario::begin(plot);
+    while scenario.tally.get(Count::Kills) < SHARD {
+        scenario.blow();
     }
-    scene.end()
+    scenario.end()
 }
 
 /// Returns each kind twice: named and passed.
@@ -181,15 +181,15 @@ fn soak(kinds: &[Kind], seconds: u64) -> bool {
     let places = Mutex::new(places(kinds));
     at_once(2 * kinds.len(), |_| {
         let (kind, passed) = places.lock().unwrap().next().unwrap();
-        let mut scene = Scene::begin(Plot {
+        let mut scenario = Scenario::begin(Plot {
             kind,
             way: Way::Stream,
             passed,
             processes: 2,
             seed: 0,
         });
-        scene.rest(Duration::from_secs(seconds));
-        let messages = scene.end().get(Count::Messages);
+        scenario.rest(Duration::from_secs(seconds));
+        let messages = scenario.end().get(Count::Messages);
         let place = if passed { "passed" } else { "named" };
         println!(
             "{} {place}: {} messages, 0 lost",
@@ -209,16 +209,16 @@ fn stop(kinds: &[Kind], seconds: u64) -> bool {
     let (count, holders) = (holders.len(), Mutex::new(holders));
     let well = at_once(count, |_| {
         let (kind, passed, seat, way) = holders.lock().unwrap().pop().unwrap();
-        let mut scene = Scene::begin(Plot {
+        let mut scenario = Scenario::begin(Plot {
             kind,
             way,
             passed,
             processes: 4,
             seed: 0,
         });
-        scene.flow(100);
-        scene.hold(seat, Duration::from_secs(seconds));
-        scene.end();
+        scenario.flow(100);
+        scenario.hold(seat, Duration::from_secs(seconds));
+        scenario.end();
     });
     if well {
         println!("{count} holders stopped for {seconds} s each: none was reclaimed, or told dead");

@@ -78,7 +78,7 @@ impl Words {
         &self.seats[number]
     }
 
-    pub(crate) fn party(&self, index: usize) -> &PartyWords {
+    pub(crate) fn worker(&self, index: usize) -> &PartyWords {
         &self.parties[index]
     }
 }

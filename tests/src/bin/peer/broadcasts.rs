@@ -12,11 +12,11 @@ use slipring_tests::room::PATIENCE;
 
 use crate::ends::Reader;
 use crate::handing;
-use crate::party::{Line, Party, Said};
+use crate::worker::{Line, Said, Worker};
 
-pub(crate) fn obey(party: &mut Party, line: &Line<'_>) -> Said {
+pub(crate) fn obey(worker: &mut Worker, line: &Line<'_>) -> Said {
     match line.word(0) {
-        "follow" => follow(party.rx()),
+        "follow" => follow(worker.rx()),
         "die-in-batch" => {
             let (first, count, at) = (line.number(1), line.number(2), line.number(3));
             let mut written = 0;
@@ -27,11 +27,11 @@ pub(crate) fn obey(party: &mut Party, line: &Line<'_>) -> Said {
                 }
                 written += 1;
             };
-            let done = party.tx().iterate(first..first + count, &mut between);
+            let done = worker.tx().iterate(first..first + count, &mut between);
             panic!("it lives: {done:?}");
         }
         "table" => {
-            let seats = party.memory().stat()?.seats;
+            let seats = worker.memory().stat()?.seats;
             let words = seats.iter().map(|seat| {
                 let (state, member) = (seat.state.name(), u64::from(seat.waited_for));
                 format!(
@@ -42,12 +42,12 @@ pub(crate) fn obey(party: &mut Party, line: &Line<'_>) -> Said {
             Ok(words.collect())
         }
         "holds-back" => {
-            let stat = party.memory().stat()?;
+            let stat = worker.memory().stat()?;
             let words = stat.holds_back().map(|seat| [seat.index as u64, seat.pid]);
             let words = words.iter().flatten();
             Ok(words.map(ToString::to_string).collect())
         }
-        _ => handing::obey(party, line),
+        _ => handing::obey(worker, line),
     }
 }
 

@@ -13,8 +13,8 @@ use slipring_tests::eventually;
 use slipring_tests::room::PATIENCE;
 
 use crate::ends::Reader;
-use crate::party::{Line, Party, Said, maker, spell, variant, verdict};
 use crate::say;
+use crate::worker::{Line, Said, Worker, maker, spell, variant, verdict};
 
 /// Forks, and returns the process id of the child, or 0 in the child.
 pub(crate) fn split() -> i32 {
@@ -52,11 +52,11 @@ pub(crate) fn unwiped() -> Said {
 }
 
 /// Obeys a line in a forked child, and returns its answer: `ok` or `err`, and the rest.
-pub(crate) fn fork(party: &mut Party, line: &str) -> Said {
+pub(crate) fn fork(worker: &mut Worker, line: &str) -> Said {
     let (mut reader, mut writer) = std::io::pipe().unwrap();
     let pid = split();
     if pid == 0 {
-        let said = spell(&party.obey(line));
+        let said = spell(&worker.obey(line));
         writer.write_all(said.as_bytes()).unwrap();
         vanish();
     }

@@ -14,8 +14,8 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
-use crate::party::{Line, Party, Said, maker};
 use crate::polling;
+use crate::worker::{Line, Said, Worker, maker};
 
 fn socket(kind: &str) -> OwnedFd {
     let kind = match kind {
@@ -26,33 +26,33 @@ fn socket(kind: &str) -> OwnedFd {
     rustix::net::socket_with(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None).unwrap()
 }
 
-pub(crate) fn obey(party: &mut Party, line: &Line<'_>) -> Said {
+pub(crate) fn obey(worker: &mut Worker, line: &Line<'_>) -> Said {
     match line.word(0) {
         "listen" => {
             let socket = socket(line.word(1));
             rustix::net::bind(&socket, &SocketAddrUnix::new(line.word(2)).unwrap()).unwrap();
             rustix::net::listen(&socket, 8).unwrap();
-            party.socket = Some(socket.into());
+            worker.socket = Some(socket.into());
             Ok(vec![])
         }
         "take-over" => {
-            let listener = party.socket.as_ref().unwrap();
+            let listener = worker.socket.as_ref().unwrap();
             let socket = rustix::net::accept_with(listener, SocketFlags::CLOEXEC).unwrap();
             let channel = maker(line).receive(socket.as_fd());
-            let said = party.keep(channel)?;
-            party.connection = Some(socket);
+            let said = worker.keep(channel)?;
+            worker.connection = Some(socket);
             Ok(said)
         }
         "hand-over" => {
             let socket = socket(line.word(1));
             let address = SocketAddrUnix::new(line.word(2)).unwrap();
             rustix::net::connect(&socket, &address).unwrap();
-            party.memory().hand_over(socket.as_fd())?;
-            party.connection = Some(socket);
+            worker.memory().hand_over(socket.as_fd())?;
+            worker.connection = Some(socket);
             Ok(vec![])
         }
         "hung-up" => {
-            let socket = party.connection.as_ref().unwrap();
+            let socket = worker.connection.as_ref().unwrap();
             assert_eq!(rustix::io::read(socket, &mut [0; 16]), Ok(0));
             Ok(vec![])
         }
@@ -78,7 +78,7 @@ pub(crate) fn obey(party: &mut Party, line: &Line<'_>) -> Said {
         }
         "resize" => {
             let said = |part: usize, by: i64| {
-                let descriptors = party.memory().descriptors();
+                let descriptors = worker.memory().descriptors();
                 let len = rustix::fs::fstat(descriptors[part]).unwrap().st_size;
                 match rustix::fs::ftruncate(descriptors[part], (len + by) as u64) {
                     Ok(()) => "resized".to_owned(),
@@ -92,6 +92,6 @@ pub(crate) fn obey(party: &mut Party, line: &Line<'_>) -> Said {
                 said(1, 4096),
             ])
         }
-        _ => polling::obey(party, line),
+        _ => polling::obey(worker, line),
     }
 }

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use slipring::Error;
 
-use crate::party::{Line, Party, Said, variant};
+use crate::worker::{Line, Said, Worker, variant};
 use crate::{is_told, next_line, say};
 
 /// This allows for a machine that does other work as well.
@@ -39,11 +39,11 @@ impl Toll {
     }
 }
 
-pub(crate) fn endure(party: &mut Party, line: &Line<'_>) -> Said {
+pub(crate) fn endure(worker: &mut Worker, line: &Line<'_>) -> Said {
     let (role, timeout) = (line.word(1), Duration::from_millis(line.number(2)));
     let (mut toll, mut stopping) = (Toll::default(), false);
     let mut next = match role {
-        "producer" => party.tx().next(),
+        "producer" => worker.tx().next(),
         _ => 0,
     };
     say("ok");
@@ -60,8 +60,8 @@ pub(crate) fn endure(party: &mut Party, line: &Line<'_>) -> Said {
         }
         let begun = Instant::now();
         let passed = match role {
-            "producer" => party.tx().push_timeout(next, timeout).map(|()| Ok(next)),
-            _ => party.rx().pop_any(timeout),
+            "producer" => worker.tx().push_timeout(next, timeout).map(|()| Ok(next)),
+            _ => worker.rx().pop_any(timeout),
         };
         let took = begun.elapsed();
         assert!(took < timeout + LATE, "{took:?} in place of {timeout:?}");

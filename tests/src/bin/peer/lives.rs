@@ -24,8 +24,8 @@ use slipring::SetupError;
 
 use crate::ends::Handle;
 use crate::forks::split;
-use crate::party::{Line, Party, Said, maker, name};
 use crate::say;
+use crate::worker::{Line, Said, Worker, maker, name};
 
 static STATIC: Mutex<Option<Box<dyn Handle>>> = Mutex::new(None);
 
@@ -33,24 +33,24 @@ thread_local! {
     static LOCAL: RefCell<Option<Box<dyn Handle>>> = const { RefCell::new(None) };
 }
 
-pub(crate) fn obey(party: &mut Party, line: &Line<'_>) -> Said {
+pub(crate) fn obey(worker: &mut Worker, line: &Line<'_>) -> Said {
     match line.word(0) {
-        "life-born" => born(party, line)?,
+        "life-born" => born(worker, line)?,
         "life-local" => {
-            let handle = party.take(line.word(1));
+            let handle = worker.take(line.word(1));
             let thread = std::thread::spawn(move || LOCAL.set(Some(handle)));
             thread.join().unwrap();
         }
-        "life-main-local" => LOCAL.set(Some(party.take(line.word(1)))),
-        "life-static" => *STATIC.lock().unwrap() = Some(party.take(line.word(1))),
+        "life-main-local" => LOCAL.set(Some(worker.take(line.word(1)))),
+        "life-static" => *STATIC.lock().unwrap() = Some(worker.take(line.word(1))),
         "life-at-exit" => {
-            *STATIC.lock().unwrap() = Some(party.take(line.word(1)));
+            *STATIC.lock().unwrap() = Some(worker.take(line.word(1)));
             // SAFETY: a function of this program, which does not unwind.
             assert_eq!(unsafe { libc::atexit(drop_static) }, 0);
         }
-        "life-forgotten" => std::mem::forget(party.take(line.word(1))),
+        "life-forgotten" => std::mem::forget(worker.take(line.word(1))),
         "life-elsewhere" => {
-            let handle = party.take(line.word(1));
+            let handle = worker.take(line.word(1));
             std::thread::spawn(move || {
                 let _handle = handle;
                 loop {
@@ -59,7 +59,7 @@ pub(crate) fn obey(party: &mut Party, line: &Line<'_>) -> Said {
             });
         }
         "life-panic" => {
-            let handle = party.take(line.word(1));
+            let handle = worker.take(line.word(1));
             std::panic::set_hook(Box::new(|_| {}));
             let thread = std::thread::spawn(move || {
                 let _handle = handle;
@@ -86,15 +86,15 @@ extern "C" fn drop_static() {
     *STATIC.lock().unwrap() = None;
 }
 
-fn born(party: &mut Party, line: &Line<'_>) -> Result<(), SetupError> {
+fn born(worker: &mut Worker, line: &Line<'_>) -> Result<(), SetupError> {
     let (role, named) = (line.word(1), name(line.word(2)));
     std::thread::scope(|scope| {
         if role == "producer" {
             let thread = scope.spawn(|| maker(line).producer(&named));
-            party.producer = Some(thread.join().unwrap()?);
+            worker.producer = Some(thread.join().unwrap()?);
         } else {
             let thread = scope.spawn(|| maker(line).consumer(&named));
-            party.consumer = Some(thread.join().unwrap()?);
+            worker.consumer = Some(thread.join().unwrap()?);
         }
         Ok(())
     })

@@ -50,12 +50,12 @@ mod forks;
 mod handing;
 mod hostile;
 mod lives;
-mod party;
 mod polling;
 mod races;
 mod sets;
 mod system;
 mod waiting;
+mod worker;
 
 use std::io::{BufRead, Write};
 use std::os::fd::AsFd;
@@ -67,10 +67,10 @@ fn main() {
     if args.next().as_deref() == Some("linger") {
         forks::linger(&args.next().expect("a directory").into());
     }
-    let mut party = party::Party::default();
+    let mut worker = worker::Worker::default();
     while let Some(line) = next_line() {
-        let answer = party.obey(&line);
-        say(&party::spell(&answer));
+        let answer = worker.obey(&line);
+        say(&worker::spell(&answer));
     }
 }
 

@@ -24,9 +24,9 @@ use rustix::io::Errno;
 use slipring::{Error, Readiness};
 
 use crate::ends::{Handle, Reader, Writer};
-use crate::party::{Line, Party, Said, variant};
 use crate::rounds;
 use crate::waiting::{linger, pin};
+use crate::worker::{Line, Said, Worker, variant};
 
 /// Returns the result of a poll: within no time, or for as long as it takes.
 fn look(fd: BorrowedFd<'_>, at_once: bool) -> PollFlags {
@@ -89,16 +89,16 @@ fn counted(polls: u64) -> Said {
     Ok(vec![polls.to_string()])
 }
 
-pub(crate) fn obey(party: &mut Party, line: &Line<'_>) -> Said {
+pub(crate) fn obey(worker: &mut Worker, line: &Line<'_>) -> Said {
     let mut polls = 0;
     match line.word(0) {
-        "arm" => arm(party, line.word(1)),
+        "arm" => arm(worker, line.word(1)),
         "arm-late" => {
             trap_drains();
-            arm(party, line.word(1))
+            arm(worker, line.word(1))
         }
         verb @ ("poll" | "glance") => {
-            let said = look(party.end(line.word(1)).fd()?, verb == "glance");
+            let said = look(worker.end(line.word(1)).fd()?, verb == "glance");
             let names = [(PollFlags::IN, "in"), (PollFlags::HUP, "hup")];
             assert!(
                 PollFlags::from_iter(names.map(|name| name.0)).contains(said),
@@ -108,14 +108,14 @@ pub(crate) fn obey(party: &mut Party, line: &Line<'_>) -> Said {
             Ok(said.map(|(_, name)| (*name).to_owned()).collect())
         }
         "rest" => {
-            let (end, next) = party.end_and_next(line.word(1));
+            let (end, next) = worker.end_and_next(line.word(1));
             is_quiet(end, next);
             Ok(vec![])
         }
         "push-full" => {
-            let first = party.tx().next();
+            let first = worker.tx().next();
             let mut next = first;
-            while party.tx().try_push(next).is_ok() {
+            while worker.tx().try_push(next).is_ok() {
                 next += 1;
             }
             Ok([first, next].map(|number| number.to_string()).to_vec())
@@ -123,21 +123,21 @@ pub(crate) fn obey(party: &mut Party, line: &Line<'_>) -> Said {
         "poll-push" => {
             let first = line.number(1);
             for number in first..first + line.number(2) {
-                push(party.tx(), number, &mut polls)?;
+                push(worker.tx(), number, &mut polls)?;
             }
             counted(polls)
         }
         "poll-pop" => {
             let first = line.number(1);
             for number in first..first + line.number(2) {
-                assert_eq!(pop(party.rx(), &mut polls)?, number);
+                assert_eq!(pop(worker.rx(), &mut polls)?, number);
             }
             counted(polls)
         }
         "poll-end" => {
             let mut numbers = Vec::new();
             loop {
-                match pop(party.rx(), &mut polls) {
+                match pop(worker.rx(), &mut polls) {
                     Ok(number) => numbers.push(number.to_string()),
                     Err(error) => return Ok([numbers, vec![variant(&error.into())]].concat()),
                 }
@@ -147,10 +147,10 @@ pub(crate) fn obey(party: &mut Party, line: &Line<'_>) -> Said {
             pin(0);
             for number in rounds(line.number(1)) {
                 linger(number);
-                push(party.tx(), number, &mut polls)?;
-                assert_eq!(pop(party.rx(), &mut polls)?, number);
+                push(worker.tx(), number, &mut polls)?;
+                assert_eq!(pop(worker.rx(), &mut polls)?, number);
                 // No message is in flight now: the other side waits for us.
-                is_quiet(party.rx(), 0);
+                is_quiet(worker.rx(), 0);
             }
             counted(polls)
         }
@@ -158,9 +158,9 @@ pub(crate) fn obey(party: &mut Party, line: &Line<'_>) -> Said {
             pin(1);
             let count = line.number(1);
             for number in 0..if count == 0 { u64::MAX } else { count } {
-                assert_eq!(pop(party.rx(), &mut polls)?, number);
+                assert_eq!(pop(worker.rx(), &mut polls)?, number);
                 linger(number ^ 0x5555);
-                push(party.tx(), number, &mut polls)?;
+                push(worker.tx(), number, &mut polls)?;
             }
             counted(polls)
         }
@@ -182,7 +182,7 @@ pub(crate) fn obey(party: &mut Party, line: &Line<'_>) -> Said {
             Ok(vec![count.to_string()])
         }
         "publish-unrung" => {
-            publish_unrung(party, line.number(1));
+            publish_unrung(worker, line.number(1));
             Ok(vec![])
         }
         "close-pipes" => {
@@ -209,7 +209,7 @@ pub(crate) fn obey(party: &mut Party, line: &Line<'_>) -> Said {
             match line.words.len() {
                 1 => Ok(vec![]),
                 _ => {
-                    let done = party.obey(&line.words[1..].join(" "));
+                    let done = worker.obey(&line.words[1..].join(" "));
                     eprintln!("it rang for nobody: {done:?}");
                     std::process::abort()
                 }
@@ -221,12 +221,12 @@ pub(crate) fn obey(party: &mut Party, line: &Line<'_>) -> Said {
             assert_eq!(before, libc::SIG_IGN);
             Ok(vec![])
         }
-        _ => crate::system::obey(party, line),
+        _ => crate::system::obey(worker, line),
     }
 }
 
-fn arm(party: &mut Party, role: &str) -> Said {
-    let (end, next) = party.end_and_next(role);
+fn arm(worker: &mut Worker, role: &str) -> Said {
+    let (end, next) = worker.end_and_next(role);
     Ok(vec![format!("{:?}", end.arm(next)?).to_lowercase()])
 }
 
@@ -263,8 +263,8 @@ fn fifo(path: &str) -> std::os::fd::OwnedFd {
 
 /// Commits a message while the consumer's bit is away (word 640 of the control part, as FORMAT.md
 /// says), and puts the bit back. So a producer's store is seen, but the producer does not notify.
-fn publish_unrung(party: &mut Party, number: u64) {
-    let file = match &party.channel {
+fn publish_unrung(worker: &mut Worker, number: u64) {
+    let file = match &worker.channel {
         // For a passed channel, the first descriptor is the control part.
         Some(channel) => channel.descriptors()[0].try_clone_to_owned().unwrap(),
         None => {
@@ -283,6 +283,6 @@ fn publish_unrung(party: &mut Party, number: u64) {
     let waiters = unsafe { AtomicU64::from_ptr(word.cast()) };
     let before = waiters.swap(0, Ordering::SeqCst);
     assert_eq!(before & 1, 1, "nobody waits");
-    party.tx().try_push(number).unwrap();
+    worker.tx().try_push(number).unwrap();
     waiters.store(before, Ordering::SeqCst);
 }

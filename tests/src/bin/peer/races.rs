@@ -8,8 +8,8 @@ use slipring::inspect::{self, SeatState};
 use slipring::{Error, SetupError};
 use slipring_tests::Barrier;
 
-use crate::party::{Line, Said, maker, name, variant};
 use crate::say;
+use crate::worker::{Line, Said, maker, name, variant};
 
 /// The number of times that each outcome was seen.
 #[derive(Default)]

@@ -20,8 +20,8 @@ use std::time::Duration;
 use slipring::set::{Event, Key};
 use slipring::{End, Error, SetupError, WaitSet, spsc};
 
-use crate::party::{Line, Party, Said};
 use crate::waiting::{linger, pin};
+use crate::worker::{Line, Said, Worker};
 use crate::{rounds, say};
 
 type Ends = (spsc::Producer<u64>, spsc::Consumer<u64>);
@@ -96,44 +96,44 @@ impl Watch {
     }
 }
 
-fn watched(party: &mut Party) -> &mut Watch {
-    party.watch.as_mut().expect("no set")
+fn watched(worker: &mut Worker) -> &mut Watch {
+    worker.watch.as_mut().expect("no set")
 }
 
-pub(crate) fn obey(party: &mut Party, line: &Line<'_>) -> Said {
+pub(crate) fn obey(worker: &mut Worker, line: &Line<'_>) -> Said {
     match line.word(0) {
         "watch" => {
             let (count, idle) = (line.number(2), line.number(3));
-            party.watch = Some(Watch::new(line.word(1), count, idle, line)?);
+            worker.watch = Some(Watch::new(line.word(1), count, idle, line)?);
             Ok(vec![])
         }
-        "watch-wait" => wait(watched(party)),
+        "watch-wait" => wait(watched(worker)),
         "watch-pop" => {
-            let (_, rx) = &mut watched(party).channels[line.number(1) as usize];
+            let (_, rx) = &mut watched(worker).channels[line.number(1) as usize];
             Ok(vec![rx.try_pop()?.to_string()])
         }
         "watch-pop-waiting" => {
-            let (_, rx) = &mut watched(party).channels[line.number(1) as usize];
+            let (_, rx) = &mut watched(worker).channels[line.number(1) as usize];
             Ok(vec![rx.pop()?.to_string()])
         }
         "watch-out" => {
-            let watch = watched(party);
+            let watch = watched(worker);
             let (key, _) = watch.channels[line.number(1) as usize];
             assert!(watch.set.unwatch(key));
             Ok(vec![])
         }
         "watch-in" => {
-            let watch = watched(party);
+            let watch = watched(worker);
             let (key, rx) = &mut watch.channels[line.number(1) as usize];
             *key = watch.set.watch(rx)?;
             Ok(vec![])
         }
         "watch-note" => {
-            let (_, rx) = &mut watched(party).channels[line.number(1) as usize];
+            let (_, rx) = &mut watched(worker).channels[line.number(1) as usize];
             take_note(rx);
             Ok(vec![])
         }
-        "watch-stream" => stream(watched(party)),
+        "watch-stream" => stream(watched(worker)),
         "watch-answer" => answer(line),
         "watch-ask" => ask(line),
         verb => panic!("no verb {verb}"),

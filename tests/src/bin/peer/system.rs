@@ -26,7 +26,7 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
 
-use crate::party::{Line, Party, Said, maker};
+use crate::worker::{Line, Said, Worker, maker};
 
 #[track_caller]
 fn must(result: libc::c_int) {
@@ -37,7 +37,7 @@ fn c(text: &str) -> CString {
     CString::new(text).unwrap()
 }
 
-pub(crate) fn obey(party: &mut Party, line: &Line<'_>) -> Said {
+pub(crate) fn obey(worker: &mut Worker, line: &Line<'_>) -> Said {
     match line.word(0) {
         "dir" => match line.words.get(1) {
             // SAFETY: this process has one thread.
@@ -90,9 +90,9 @@ pub(crate) fn obey(party: &mut Party, line: &Line<'_>) -> Said {
             let file = options.read(true).write(!shared).open(line.word(1));
             let file = file.unwrap();
             lock(&file, line.number(2), shared);
-            party.locked.push(file.into());
+            worker.locked.push(file.into());
         }
-        "unlock" => party.locked.clear(),
+        "unlock" => worker.locked.clear(),
         "memory" => {
             let status = std::fs::read_to_string("/proc/self/status").unwrap();
             let peak = status
@@ -101,9 +101,9 @@ pub(crate) fn obey(party: &mut Party, line: &Line<'_>) -> Said {
                 .unwrap();
             return Ok(vec![peak.trim().trim_end_matches(" kB").to_owned()]);
         }
-        "bind" => party.socket = Some(UnixListener::bind(line.word(1)).unwrap()),
-        "send-fds" => send(party, line.word(1)),
-        "recv-fds" => return receive(party, line),
+        "bind" => worker.socket = Some(UnixListener::bind(line.word(1)).unwrap()),
+        "send-fds" => send(worker, line.word(1)),
+        "recv-fds" => return receive(worker, line),
         verb => panic!("no verb {verb}"),
     }
     Ok(vec![])
@@ -186,9 +186,9 @@ fn lock(file: &File, byte: u64, shared: bool) {
     must(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw mut lock) });
 }
 
-fn send(party: &Party, path: &str) {
+fn send(worker: &Worker, path: &str) {
     let socket = UnixStream::connect(path).unwrap();
-    let descriptors = party.channel.as_ref().unwrap().descriptors();
+    let descriptors = worker.channel.as_ref().unwrap().descriptors();
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
     assert!(ancillary.push(SendAncillaryMessage::ScmRights(&descriptors)));
@@ -201,8 +201,8 @@ fn send(party: &Party, path: &str) {
     assert_eq!(sent, Ok(1));
 }
 
-fn receive(party: &mut Party, line: &Line<'_>) -> Said {
-    let (socket, _) = party.socket.as_ref().unwrap().accept().unwrap();
+fn receive(worker: &mut Worker, line: &Line<'_>) -> Said {
+    let (socket, _) = worker.socket.as_ref().unwrap().accept().unwrap();
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let mut byte = [0];
@@ -220,6 +220,6 @@ fn receive(party: &mut Party, line: &Line<'_>) -> Said {
     });
     let channel = maker(line).passed(descriptors.collect())?;
     let unique = channel.stat()?.header.identity.unique;
-    party.channel = Some(channel);
+    worker.channel = Some(channel);
     Ok(vec![format!("{unique:032x}")])
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use slipring::{Wait, inspect, spsc};
 
-use crate::party::{Line, Said, maker};
+use crate::worker::{Line, Said, maker};
 use crate::{is_told, next_line, say};
 
 /// A timeout so long that a lost wake is a test that does not end.

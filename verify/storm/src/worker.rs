@@ -20,7 +20,7 @@ pub(crate) const NAME: &str = "ticks";
 const PAUSE: Duration = Duration::from_millis(1);
 
 /// One worker.
-pub(crate) struct Party {
+pub(crate) struct Worker {
     kind: Kind,
     way: Way,
     words: &'static Words,
@@ -114,7 +114,7 @@ impl Account {
 /// The first descriptor is the scenario's memory. The others are the channel's, if it is passed.
 pub(crate) fn run(arguments: &[String]) {
     let [kind, way, who, descriptors @ ..] = arguments else {
-        panic!("a party is told its kind, its way, and who it is");
+        panic!("a worker is told its kind, its way, and who it is");
     };
     let mut descriptors = descriptors.iter().map(|word| {
         let number = word.parse().unwrap();
@@ -138,7 +138,7 @@ pub(crate) fn run(arguments: &[String]) {
         _ => {}
     }
     let index = who.parse::<usize>().unwrap();
-    let mut party = Party {
+    let mut worker = Worker {
         role: kind.role(index),
         kind,
         way,
@@ -148,15 +148,15 @@ pub(crate) fn run(arguments: &[String]) {
         seatings: 0,
         told: 0,
     };
-    let error = match party.role {
-        Role::Producer => party.produce(&*ends),
-        Role::Consumer => match party.consume(&*ends) {
+    let error = match worker.role {
+        Role::Producer => worker.produce(&*ends),
+        Role::Consumer => match worker.consume(&*ends) {
             // This end is the auditor's: every message was there, and the worker is done.
             Ok(()) => return,
             Err(error) => error,
         },
     };
-    panic!("{:?} {index} in seat {}: {error}", party.role, party.seat);
+    panic!("{:?} {index} in seat {}: {error}", worker.role, worker.seat);
 }
 
 /// Accounts for every message that was ever committed. The messages that nobody has processed are
@@ -173,8 +173,8 @@ fn audit(kind: &Kind, way: Way, ends: &dyn Ends, words: &'static Words) {
     }
     let committed = tx.next();
     put(&words.seat(0).done, committed);
-    let knows = |party: &PartyWords| !party.is_seated() || get(&party.noticed) >= seating;
-    while !(0..MOST).all(|index| knows(words.party(index))) {
+    let knows = |worker: &PartyWords| !worker.is_seated() || get(&worker.noticed) >= seating;
+    while !(0..MOST).all(|index| knows(words.worker(index))) {
         std::thread::sleep(PAUSE);
     }
     drop(tx);
@@ -223,7 +223,7 @@ fn patiently<T>(take: impl Fn() -> Result<T, SetupError>, refused: impl Fn()) ->
     }
 }
 
-impl Party {
+impl Worker {
     fn produce(&mut self, ends: &dyn Ends) -> Error {
         let mut tx = self.sit_down(|| ends.producer());
         if let Err(end) = self.seat_words().resume(tx.next()) {
@@ -398,7 +398,7 @@ impl Party {
     }
 
     fn party_words(&self) -> &'static PartyWords {
-        self.words.party(self.index)
+        self.words.worker(self.index)
     }
 }
 

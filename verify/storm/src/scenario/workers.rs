@@ -6,13 +6,13 @@ use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 
-use super::Scene;
+use super::Scenario;
 use crate::tally::Count;
 use crate::words::get;
 
-impl Scene<'_> {
+impl Scenario<'_> {
     pub(super) fn all_live(&mut self) {
-        for (index, child) in self.cast.iter_mut().enumerate() {
+        for (index, child) in self.workers.iter_mut().enumerate() {
             if let Some(Ok(Some(status))) = child.as_mut().map(Child::try_wait) {
                 panic!("process {index} ended by itself: {status}: {}", self.plot);
             }
@@ -21,26 +21,26 @@ impl Scene<'_> {
 
     pub(super) fn strike(&mut self, index: usize) {
         self.tally.add(Count::Kills, 1);
-        if self.words.party(index).is_seated() {
+        if self.words.worker(index).is_seated() {
             self.tally.add(Count::Seated, 1);
         }
-        let told = get(&self.words.party(index).told);
+        let told = get(&self.words.worker(index).told);
         self.tally.add(Count::Told, told);
-        let lost = get(&self.words.party(index).lost);
+        let lost = get(&self.words.worker(index).lost);
         self.tally.add(Count::Lost, lost);
         self.signal(index, Signal::KILL);
     }
 
     /// Reaps a worker: waits until it is gone. It must have been killed.
-    pub(super) fn bury(&mut self, index: usize) {
-        let status = self.cast[index].take().unwrap().wait().unwrap();
+    pub(super) fn reap(&mut self, index: usize) {
+        let status = self.workers[index].take().unwrap().wait().unwrap();
         assert_eq!(
             status.signal(),
             Some(libc::SIGKILL),
             "process {index} ended by itself: {}",
             self.plot
         );
-        self.words.party(index).clear();
+        self.words.worker(index).clear();
     }
 
     pub(super) fn freeze(&mut self, index: usize) {
@@ -76,12 +76,12 @@ impl Scene<'_> {
     }
 
     pub(super) fn pid(&self, index: usize) -> Pid {
-        let child = self.cast[index].as_ref().unwrap();
+        let child = self.workers[index].as_ref().unwrap();
         Pid::from_raw(child.id() as i32).unwrap()
     }
 
     pub(super) fn start(&mut self, index: usize) {
-        self.cast[index] = Some(self.spawn(&index.to_string()));
+        self.workers[index] = Some(self.spawn(&index.to_string()));
     }
 
     /// Starts a process that dies with us.
@@ -92,7 +92,7 @@ impl Scene<'_> {
         let mut command = Command::new("/proc/self/exe");
         command
             .env("SLIPRING_DIR", self.room.path())
-            .args(["--party", self.plot.kind.name, self.plot.way.name(), who])
+            .args(["--worker", self.plot.kind.name, self.plot.way.name(), who])
             .args(numbers)
             .stdin(Stdio::null())
             .stdout(Stdio::null());
@@ -112,9 +112,9 @@ impl Scene<'_> {
     }
 }
 
-impl Drop for Scene<'_> {
+impl Drop for Scenario<'_> {
     fn drop(&mut self) {
-        for child in self.cast.iter_mut().flatten() {
+        for child in self.workers.iter_mut().flatten() {
             let _ = child.kill();
             let _ = child.wait();
         }

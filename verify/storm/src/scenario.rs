@@ -5,7 +5,7 @@
 //! did, the kernel shows who holds each seat, and dice choose the next victim. When the referee
 //! waits for a condition, it checks again and again; a condition that never comes true is a panic.
 
-mod cast;
+mod workers;
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -18,10 +18,10 @@ use slipring_tests::Room;
 use slipring_tests::room::PATIENCE;
 
 use crate::kinds::{Delivery, HAND, Kind, Way};
-use crate::party::{self, NAME};
 use crate::tally::{Count, Tally, Time};
 use crate::watch::{Release, Watch};
 use crate::words::{Words, get, now};
+use crate::worker::{self, NAME};
 
 /// The most messages that pass between two blows.
 const LULL: u64 = 100;
@@ -52,7 +52,7 @@ impl std::fmt::Display for Plot<'_> {
 }
 
 /// A running scenario.
-pub(crate) struct Scene<'k> {
+pub(crate) struct Scenario<'k> {
     plot: Plot<'k>,
     room: Room,
     words: &'static Words,
@@ -62,15 +62,15 @@ pub(crate) struct Scene<'k> {
     /// A worker that is stopped now and then, and never killed: it lives through everything.
     spared: Option<usize>,
     /// The workers. A killed worker's place is `None` until its replacement is there.
-    cast: Vec<Option<Child>>,
+    workers: Vec<Option<Child>>,
     watch: Watch,
     dice: u64,
     pub(crate) tally: Tally,
 }
 
-impl<'k> Scene<'k> {
+impl<'k> Scenario<'k> {
     /// Starts the scenario, and returns when all workers are there and each seat is taken.
-    pub(crate) fn begin(plot: Plot<'k>) -> Scene<'k> {
+    pub(crate) fn begin(plot: Plot<'k>) -> Scenario<'k> {
         let passed = match plot.passed {
             true => (plot.kind.create)(plot.way),
             false => Vec::new(),
@@ -78,7 +78,7 @@ impl<'k> Scene<'k> {
         let (words, memory) = Words::create();
         // The spared worker is a consumer, where there is another one.
         let spares = plot.kind.delivery != Delivery::One && plot.processes > 2;
-        let mut scene = Scene {
+        let mut scenario = Scenario {
             room: Room::new(""),
             words,
             // This stands in until there is a channel.
@@ -86,26 +86,28 @@ impl<'k> Scene<'k> {
             memory,
             passed,
             spared: spares.then_some(1),
-            cast: (0..plot.processes).map(|_| None).collect(),
+            workers: (0..plot.processes).map(|_| None).collect(),
             dice: plot.seed,
             tally: Tally::default(),
             plot,
         };
-        (0..scene.cast.len()).for_each(|index| scene.start(index));
-        scene.settle();
-        let control = match scene.passed.first() {
+        (0..scenario.workers.len()).for_each(|index| scenario.start(index));
+        scenario.settle();
+        let control = match scenario.passed.first() {
             Some(control) => control.try_clone().unwrap(),
-            None => File::open(scene.room.file(NAME, "control")).unwrap().into(),
+            None => File::open(scenario.room.file(NAME, "control"))
+                .unwrap()
+                .into(),
         };
-        scene.watch = Watch::new(control);
-        scene
+        scenario.watch = Watch::new(control);
+        scenario
     }
 
     /// Goes on until `more` further messages were taken.
     pub(crate) fn flow(&mut self, more: u64) {
         let wanted = get(&self.words.messages) + more;
-        self.until("messages are taken", |scene| {
-            get(&scene.words.messages) >= wanted
+        self.until("messages are taken", |scenario| {
+            get(&scenario.words.messages) >= wanted
         });
     }
 
@@ -140,14 +142,14 @@ impl<'k> Scene<'k> {
     /// Kills a worker, and measures how long the others take to go on.
     fn kill(&mut self, victim: usize) {
         let role = self.role(victim);
-        let Some(seat) = self.words.party(victim).seat() else {
+        let Some(seat) = self.words.worker(victim).seat() else {
             self.strike(victim);
-            self.bury(victim);
+            self.reap(victim);
             self.start(victim);
             return;
         };
         let waiting = self.wanting(role).any(|index| index != victim);
-        let mut delays = (0..self.cast.len())
+        let mut delays = (0..self.workers.len())
             .map(|index| self.delay(index))
             .collect::<Vec<_>>();
         // The successor's delays begin anew.
@@ -155,7 +157,7 @@ impl<'k> Scene<'k> {
         let (life, before) = (self.watch.life(seat), now());
         self.strike(victim);
         let release = self.watch.released(seat, life, before);
-        self.bury(victim);
+        self.reap(victim);
         let of_many = role == Role::Consumer && self.plot.kind.delivery != Delivery::One;
         // Now and then no replacement comes before the other side learned of the death, or went on
         // without learning of it.
@@ -163,12 +165,12 @@ impl<'k> Scene<'k> {
             if of_many {
                 self.flow_freely();
             } else {
-                self.until("the other side is told of a death", |scene| {
-                    let mut opposite = scene.opposite(role);
-                    let told = |index| get(&scene.words.party(index).told_at) >= release.after;
+                self.until("the other side is told of a death", |scenario| {
+                    let mut opposite = scenario.opposite(role);
+                    let told = |index| get(&scenario.words.worker(index).told_at) >= release.after;
                     // The exception is a worker that had not tried yet, and has taken the seat more
                     // quickly.
-                    scene.holder(seat).is_some() || opposite.all(told)
+                    scenario.holder(seat).is_some() || opposite.all(told)
                 });
             }
         }
@@ -190,16 +192,16 @@ impl<'k> Scene<'k> {
     fn measure(&mut self, role: Role, seat: usize, release: Release, delays: &[u64]) {
         let since = |at: u64| at.checked_sub(release.after);
         for index in self.opposite(role).collect::<Vec<_>>() {
-            let party = self.words.party(index);
-            let (told, noticed) = (since(get(&party.told_at)), since(get(&party.noticed_at)));
+            let worker = self.words.worker(index);
+            let (told, noticed) = (since(get(&worker.told_at)), since(get(&worker.noticed_at)));
             let Some(time) = [told, noticed].into_iter().flatten().min() else {
                 continue;
             };
             self.tally.time(Time::Unblocked, time);
             // A worker that learned of no death waited for the successor to act.
-            let heir = self.holder(seat).filter(|_| told != Some(time));
+            let successor = self.holder(seat).filter(|_| told != Some(time));
             let delay = |index: usize| self.delay(index) - delays[index];
-            if [Some(index), heir]
+            if [Some(index), successor]
                 .into_iter()
                 .flatten()
                 .map(delay)
@@ -213,9 +215,11 @@ impl<'k> Scene<'k> {
 
     /// Waits until the producer has gone once round the ring and on: no consumer holds it back.
     fn flow_freely(&mut self) {
-        let accepted = |scene: &Scene<'_>| get(&scene.words.seat(0).done);
+        let accepted = |scenario: &Scenario<'_>| get(&scenario.words.seat(0).done);
         let wanted = accepted(self) + (self.plot.kind.capacity)(self.plot.way) + 2 * HAND;
-        self.until("the producer goes on", |scene| accepted(scene) >= wanted);
+        self.until("the producer goes on", |scenario| {
+            accepted(scenario) >= wanted
+        });
     }
 
     /// Kills one worker and stops another at the same moment. Had the other stopped before, the
@@ -224,7 +228,7 @@ impl<'k> Scene<'k> {
     fn kill_beside(&mut self, victim: usize, stopped: usize) {
         self.signal(stopped, Signal::STOP);
         self.strike(victim);
-        self.bury(victim);
+        self.reap(victim);
         self.stopped(stopped);
         self.start(victim);
         let (role, other) = (self.role(victim), self.role(stopped));
@@ -232,7 +236,9 @@ impl<'k> Scene<'k> {
         // producer with many consumers may have been stopped as it took a consumer's seat to repair
         // it.
         if role != other && (role == Role::Producer || self.plot.kind.delivery == Delivery::One) {
-            self.until("all seats are taken again", |scene| scene.is_full(role));
+            self.until("all seats are taken again", |scenario| {
+                scenario.is_full(role)
+            });
         }
         self.signal(stopped, Signal::CONT);
         self.settle();
@@ -242,7 +248,7 @@ impl<'k> Scene<'k> {
         [one, other]
             .into_iter()
             .for_each(|index| self.strike(index));
-        [one, other].into_iter().for_each(|index| self.bury(index));
+        [one, other].into_iter().for_each(|index| self.reap(index));
         [one, other].into_iter().for_each(|index| self.start(index));
         self.settle();
     }
@@ -251,19 +257,19 @@ impl<'k> Scene<'k> {
     fn pause(&mut self, index: usize) {
         self.freeze(index);
         let role = self.role(index);
-        if !self.words.party(index).is_seated() {
+        if !self.words.worker(index).is_seated() {
             self.flow(1);
             self.thaw(index);
             return;
         }
         let stopped = Stopped::new(self, index);
         for wanting in self.wanting(role).collect::<Vec<_>>() {
-            let tries = get(&self.words.party(wanting).tries);
-            self.until("the seat is refused to others", |scene| {
-                get(&scene.words.party(wanting).tries) >= tries + 2
+            let tries = get(&self.words.worker(wanting).tries);
+            self.until("the seat is refused to others", |scenario| {
+                get(&scenario.words.worker(wanting).tries) >= tries + 2
             });
         }
-        let lost = get(&self.words.party(index).lost);
+        let lost = get(&self.words.worker(index).lost);
         let mut overtaken = false;
         match (role, self.plot.kind.delivery) {
             (Role::Consumer, Delivery::All) => self.is_waited_for(&stopped),
@@ -277,12 +283,12 @@ impl<'k> Scene<'k> {
         if self.plot.way == Way::Sleep && !overtaken {
             for opposite in self.opposite(role).collect::<Vec<_>>() {
                 for _ in 0..2 {
-                    let Some(number) = self.words.party(opposite).seat() else {
+                    let Some(number) = self.words.worker(opposite).seat() else {
                         continue;
                     };
                     let beat = self.watch.heartbeat(number);
-                    self.until("the other side looks", |scene| {
-                        scene.watch.heartbeat(number) != beat
+                    self.until("the other side looks", |scenario| {
+                        scenario.watch.heartbeat(number) != beat
                     });
                 }
             }
@@ -290,8 +296,8 @@ impl<'k> Scene<'k> {
         stopped.is_alive(self);
         self.thaw(index);
         if overtaken {
-            self.until("one that was overtaken is told so", |scene| {
-                get(&scene.words.party(index).lost) > lost
+            self.until("one that was overtaken is told so", |scenario| {
+                get(&scenario.words.worker(index).lost) > lost
             });
         }
     }
@@ -301,7 +307,7 @@ impl<'k> Scene<'k> {
         let pid = self.pid(stopped.index).as_raw_nonzero().get() as u64;
         let began = Instant::now();
         loop {
-            let status = self.spawn(party::ONLOOKER).wait().unwrap();
+            let status = self.spawn(worker::ONLOOKER).wait().unwrap();
             assert!(status.success(), "the onlooker says: {status}");
             let words = self.words;
             if (get(&words.slowest), get(&words.slowest_pid)) == (stopped.seat as u64, pid) {
@@ -344,21 +350,21 @@ impl<'k> Scene<'k> {
     /// receive all messages, some live, and account for themselves.
     pub(crate) fn end(mut self) -> Tally {
         let mut lost = 0;
-        for index in 0..self.cast.len() {
-            let told = get(&self.words.party(index).told);
+        for index in 0..self.workers.len() {
+            let told = get(&self.words.worker(index).told);
             self.tally.add(Count::Told, told);
             let many = self.plot.kind.delivery != Delivery::One;
             let lives = many && (Some(index) == self.spared || self.roll(2) == 0);
             if self.role(index) == Role::Producer || !lives {
                 // These messages are not counted: no blow of the dice caused them.
-                lost += get(&self.words.party(index).lost);
+                lost += get(&self.words.worker(index).lost);
                 self.signal(index, Signal::KILL);
-                self.bury(index);
+                self.reap(index);
             }
         }
         self.tally.add(Count::Lost, lost);
-        let mut auditor = self.spawn(party::AUDITOR);
-        let mut living = self.cast.iter_mut().flatten().collect::<Vec<_>>();
+        let mut auditor = self.spawn(worker::AUDITOR);
+        let mut living = self.workers.iter_mut().flatten().collect::<Vec<_>>();
         living.push(&mut auditor);
         let began = Instant::now();
         while !living.is_empty() {
@@ -372,7 +378,7 @@ impl<'k> Scene<'k> {
             assert!(began.elapsed() < PATIENCE, "no end: {}", self.plot);
             std::thread::sleep(Duration::from_micros(100));
         }
-        self.cast.clear();
+        self.workers.clear();
         for seat in 0..=self.plot.kind.consumers {
             self.tally
                 .add(Count::Again, get(&self.words.seat(seat).again));
@@ -384,28 +390,28 @@ impl<'k> Scene<'k> {
 
     /// Waits until every seated worker knows of every other one, and no seat is empty.
     fn settle(&mut self) {
-        self.until("everybody goes on", |scene| {
-            let seatings = get(&scene.words.seatings);
+        self.until("everybody goes on", |scenario| {
+            let seatings = get(&scenario.words.seatings);
             let knows = |index: usize| {
-                let party = scene.words.party(index);
-                !party.is_seated() || get(&party.noticed) == seatings
+                let worker = scenario.words.worker(index);
+                !worker.is_seated() || get(&worker.noticed) == seatings
             };
             [Role::Producer, Role::Consumer]
                 .into_iter()
-                .all(|role| scene.is_full(role))
-                && (0..scene.cast.len()).all(knows)
+                .all(|role| scenario.is_full(role))
+                && (0..scenario.workers.len()).all(knows)
         });
     }
 
     /// Returns `true` if every seat of this role is taken, as far as there are workers for it.
     fn is_full(&self, role: Role) -> bool {
-        let seated = |index: &usize| self.words.party(*index).is_seated();
+        let seated = |index: &usize| self.words.worker(*index).is_seated();
         let wanted = self.of(role).count().min(self.plot.kind.seats(role));
         self.of(role).filter(seated).count() == wanted
     }
 
     /// Checks again and again until the condition is true.
-    fn until(&mut self, what: &str, is_so: impl Fn(&Scene<'_>) -> bool) {
+    fn until(&mut self, what: &str, is_so: impl Fn(&Scenario<'_>) -> bool) {
         let began = Instant::now();
         for turn in 1_u32.. {
             if is_so(self) {
@@ -430,25 +436,25 @@ impl<'k> Scene<'k> {
 
     /// Returns the worker that holds this seat.
     fn holder(&self, seat: usize) -> Option<usize> {
-        (0..self.cast.len()).find(|index| self.words.party(*index).seat() == Some(seat))
+        (0..self.workers.len()).find(|index| self.words.worker(*index).seat() == Some(seat))
     }
 
     /// Returns the workers that want a seat of this role, and were refused it.
     fn wanting(&self, role: Role) -> impl Iterator<Item = usize> {
         self.of(role).filter(|index| {
-            let party = self.words.party(*index);
-            !party.is_seated() && get(&party.tries) > 0
+            let worker = self.words.worker(*index);
+            !worker.is_seated() && get(&worker.tries) > 0
         })
     }
 
     fn of(&self, role: Role) -> impl Iterator<Item = usize> {
-        (0..self.cast.len()).filter(move |index| self.role(*index) == role)
+        (0..self.workers.len()).filter(move |index| self.role(*index) == role)
     }
 
     /// Returns the workers in the seats of the other side.
     fn opposite(&self, role: Role) -> impl Iterator<Item = usize> {
-        (0..self.cast.len())
-            .filter(move |index| self.role(*index) != role && self.words.party(*index).is_seated())
+        (0..self.workers.len())
+            .filter(move |index| self.role(*index) != role && self.words.worker(*index).is_seated())
     }
 
     fn roll(&mut self, sides: u64) -> u64 {
@@ -461,9 +467,9 @@ impl<'k> Scene<'k> {
 
     /// Picks a worker for which the condition is true; three times of four a seated one.
     fn pick(&mut self, is_so: impl Fn(usize) -> bool) -> usize {
-        let all = (0..self.cast.len()).filter(|index| is_so(*index));
+        let all = (0..self.workers.len()).filter(|index| is_so(*index));
         let mut all = all.collect::<Vec<_>>();
-        let seated = |index: &usize| self.words.party(*index).is_seated();
+        let seated = |index: &usize| self.words.worker(*index).is_seated();
         let any_seated = all.iter().any(seated);
         if self.roll(4) > 0 && any_seated {
             all.retain(seated);
@@ -478,16 +484,16 @@ impl<'k> Scene<'k> {
 }
 
 /// Shows the state of all workers, for people who have to find out what went wrong.
-impl std::fmt::Display for Scene<'_> {
+impl std::fmt::Display for Scenario<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let words = self.words;
         write!(f, "\n{} sat down; it is {}", get(&words.seatings), now())?;
-        for index in 0..self.cast.len() {
+        for index in 0..self.workers.len() {
             write!(
                 f,
                 "\n{index} {:?}: {:?}",
                 self.role(index),
-                words.party(index)
+                words.worker(index)
             )?;
         }
         for seat in 0..=self.plot.kind.consumers {
@@ -507,32 +513,39 @@ struct Stopped {
 }
 
 impl Stopped {
-    fn new(scene: &Scene<'_>, index: usize) -> Stopped {
-        let seat = get(&scene.words.party(index).seat) as usize;
+    fn new(scenario: &Scenario<'_>, index: usize) -> Stopped {
+        let seat = get(&scenario.words.worker(index).seat) as usize;
         Stopped {
             index,
             seat,
-            life: scene.watch.life(seat),
-            seatings: get(&scene.words.seatings),
-            told: Stopped::told(scene),
+            life: scenario.watch.life(seat),
+            seatings: get(&scenario.words.seatings),
+            told: Stopped::told(scenario),
         }
     }
 
-    fn told(scene: &Scene<'_>) -> Vec<u64> {
-        let told = |index| get(&scene.words.party(index).told);
-        (0..scene.cast.len()).map(told).collect()
+    fn told(scenario: &Scenario<'_>) -> Vec<u64> {
+        let told = |index| get(&scenario.words.worker(index).told);
+        (0..scenario.workers.len()).map(told).collect()
     }
 
-    fn is_alive(&self, scene: &Scene<'_>) {
-        let plot = &scene.plot;
-        assert!(scene.watch.is_held(self.seat), "free while stopped: {plot}");
-        assert_eq!(scene.watch.life(self.seat), self.life, "reclaimed: {plot}");
-        assert_eq!(scene.holder(self.seat), Some(self.index), "{plot}");
+    fn is_alive(&self, scenario: &Scenario<'_>) {
+        let plot = &scenario.plot;
+        assert!(
+            scenario.watch.is_held(self.seat),
+            "free while stopped: {plot}"
+        );
         assert_eq!(
-            get(&scene.words.seatings),
+            scenario.watch.life(self.seat),
+            self.life,
+            "reclaimed: {plot}"
+        );
+        assert_eq!(scenario.holder(self.seat), Some(self.index), "{plot}");
+        assert_eq!(
+            get(&scenario.words.seatings),
             self.seatings,
             "somebody sat down: {plot}"
         );
-        assert_eq!(Stopped::told(scene), self.told, "told dead: {plot}");
+        assert_eq!(Stopped::told(scenario), self.told, "told dead: {plot}");
     }
 }

@@ -23,7 +23,7 @@ pub(crate) type Said = Result<Vec<String>, SetupError>;
 
 /// The things that a process of a test has.
 #[derive(Default)]
-pub(crate) struct Party {
+pub(crate) struct Worker {
     pub(crate) channel: Option<Box<dyn Memory>>,
     pub(crate) producer: Option<Box<dyn Writer>>,
     pub(crate) consumer: Option<Box<dyn Reader>>,
@@ -213,7 +213,7 @@ fn descriptor(number: u64) -> OwnedFd {
     unsafe { OwnedFd::from_raw_fd(number as i32) }
 }
 
-impl Party {
+impl Worker {
     pub(crate) fn tx(&mut self) -> &mut dyn Writer {
         self.producer.as_deref_mut().expect("no producer")
     }
