@@ -123,7 +123,7 @@ fn serve(descriptors: [RawFd; 3], channels: [Take<'_>; 3]) -> Result<u64, Failed
 fn numbers(rx: &mut spsc::Consumer<u64>, seen: &mut u64) -> Result<Readiness, Error> {
     match rx.try_read_batch(256) {
         Ok(batch) => {
-            for number in batch.iter() {
+            for number in &batch {
                 assert_eq!(number, seen);
                 *seen += 1;
             }

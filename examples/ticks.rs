@@ -45,7 +45,7 @@ fn recv(mut rx: spsc::Consumer<Tick>) -> Result<(), SetupError> {
     loop {
         let error = match rx.read_batch(256) {
             Ok(ticks) => {
-                for tick in ticks.iter() {
+                for tick in &ticks {
                     assert!(tick.bid < tick.ask);
                     let follows = last.is_none_or(|last| tick.seq == last + 1);
                     assert!(follows, "a gap before {}", tick.seq);

@@ -5,6 +5,7 @@
 //! committed or released.
 
 use core::fmt;
+use core::iter::FusedIterator;
 use core::mem::ManuallyDrop;
 use core::ops::Deref;
 use core::slice;
@@ -266,13 +267,13 @@ impl<'c, C: Hold> Messages<'c, C> {
 
     /// Returns the messages in order.
     #[inline]
-    pub fn iter(&self) -> impl Iterator<Item = &C::Value> {
+    pub fn iter(&self) -> Iter<'_, C> {
         // SAFETY: so many are held; the borrow of the guard ends before it releases.
         let (first, then, single) = match unsafe { self.consumer.held_slices(self.count) } {
             Some((front, back)) => (front, back, self.count),
             None => (&[][..], &[][..], 0),
         };
-        Held {
+        Iter {
             run: first.iter(),
             then: then.iter(),
             consumer: &*self.consumer,
@@ -307,11 +308,10 @@ impl<'c, C: Hold> Messages<'c, C> {
     }
 }
 
-/// Held messages in order.
-///
-/// Plain version: one at a time, by its index. Runs of neighbours need no mask each, and a chain of iterators asks
-/// at each message which one it is at.
-struct Held<'g, C: Hold> {
+/// Messages read in place, in order: see [`Messages::iter`].
+// Plain version: one at a time, by its index. Runs of neighbours need no mask each, and a chain of
+// iterators asks at each message which one it is at.
+pub struct Iter<'g, C: Hold> {
     /// The run that is being read.
     run: slice::Iter<'g, C::Value>,
     /// The run behind it.
@@ -322,7 +322,7 @@ struct Held<'g, C: Hold> {
     count: usize,
 }
 
-impl<'g, C: Hold> Held<'g, C> {
+impl<'g, C: Hold> Iter<'g, C> {
     /// Returns the next message behind a run.
     #[cold]
     fn behind(&mut self) -> Option<&'g C::Value> {
@@ -340,7 +340,7 @@ impl<'g, C: Hold> Held<'g, C> {
     }
 }
 
-impl<'g, C: Hold> Iterator for Held<'g, C> {
+impl<'g, C: Hold> Iterator for Iter<'g, C> {
     type Item = &'g C::Value;
 
     #[inline]
@@ -355,6 +355,26 @@ impl<'g, C: Hold> Iterator for Held<'g, C> {
     fn size_hint(&self) -> (usize, Option<usize>) {
         let left = self.run.len() + self.then.len() + (self.count - self.single);
         (left, Some(left))
+    }
+}
+
+impl<C: Hold> ExactSizeIterator for Iter<'_, C> {}
+
+impl<C: Hold> FusedIterator for Iter<'_, C> {}
+
+impl<C: Hold> fmt::Debug for Iter<'_, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Iter").field("len", &self.len()).finish()
+    }
+}
+
+impl<'g, C: Hold> IntoIterator for &'g Messages<'_, C> {
+    type Item = &'g C::Value;
+    type IntoIter = Iter<'g, C>;
+
+    #[inline]
+    fn into_iter(self) -> Iter<'g, C> {
+        self.iter()
     }
 }
 

@@ -266,3 +266,21 @@ fn builders_and_channels_are_cloned_with_what_they_hold() {
         })
     ));
 }
+
+/// A batch read in place is iterated by reference, across the end of the ring, and says its length.
+#[test]
+fn a_batch_iterates_by_reference() {
+    let (mut tx, mut rx) = spsc::channel::<u64>(4).unwrap();
+    tx.push_slice(&[0, 1, 2]).unwrap();
+    rx.try_read_batch(3).unwrap().release(3);
+    tx.push_slice(&[3, 4, 5, 6]).unwrap();
+    let batch = rx.try_read_batch(9).unwrap();
+    let mut seen = Vec::new();
+    for message in &batch {
+        seen.push(*message);
+    }
+    assert_eq!(seen, [3, 4, 5, 6]);
+    let mut iter = batch.iter();
+    assert_eq!((iter.len(), iter.next(), iter.len()), (4, Some(&3), 3));
+    assert_eq!((iter.by_ref().count(), iter.next()), (3, None));
+}
