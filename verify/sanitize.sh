@@ -17,7 +17,7 @@ export TSAN_OPTIONS="halt_on_error=1 suppressions=$PWD/verify/tsan.supp ${TSAN_O
 [ $# -gt 0 ] || set -- --lib --tests
 # Without doc tests, which rustdoc builds by other rules, and without the test that runs the
 # compiler and nothing of ours.
-skipped=(--skip does_not_compile)
+skipped=(--skip do_not_compile)
 # ThreadSanitizer does not follow a process that forks while it has threads, and starts more.
 [ "$sanitizer" = address ] || skipped+=(--skip fork)
 cargo test --locked --target x86_64-unknown-linux-gnu -p slipring-core -p slipring "$@" \

@@ -491,14 +491,16 @@ mod tests {
         )
     }
 
+    /// Messages that were received and messages reported as lost add up to what was sent.
     #[test]
-    fn received_and_lost_are_what_was_sent() {
+    fn received_plus_lost_equals_sent() {
         let place = read(5..10, &[Ok(0), Err(3), Ok(0)]);
         assert_eq!((place.bad, place.lost), (0, 3));
     }
 
+    /// A reported loss of messages that were never sent counts as a fault.
     #[test]
-    fn a_loss_of_what_was_never_sent_shows() {
+    fn losing_unsent_messages_is_bad() {
         assert_ne!(read(5..10, &[Ok(0), Err(5)]).bad, 0);
     }
 
@@ -507,8 +509,9 @@ mod tests {
         assert_ne!(read(0..2, &[Ok(4), Ok(0)]).bad, 0);
     }
 
+    /// Without reported losses, a message from before the expected one counts as a fault.
     #[test]
-    fn a_message_from_before_shows_where_losses_are_not_told() {
+    fn a_backward_jump_is_bad() {
         let mut place = Place::new(4..10);
         place.found(6);
         assert_eq!((place.next, place.lost, place.bad), (6, 2, 0));

@@ -309,8 +309,9 @@ impl Lengths {
 mod tests {
     use super::*;
 
+    /// A message passes the check for its own number and fails the check for another one.
     #[test]
-    fn a_message_passes_its_own_check_and_no_other() {
+    fn only_the_right_number_passes_check() {
         let msg = <Task<[u64; 158]>>::make(7);
         assert_eq!(<Task<[u64; 158]>>::check(&msg, 7), 0);
         assert_ne!(<Task<[u64; 158]>>::check(&msg, 8), 0);
@@ -332,8 +333,10 @@ mod tests {
         }
     }
 
+    /// Records of every length below 150 bytes are written in full, and any changed byte fails the
+    /// check.
     #[test]
-    fn records_of_every_small_length_are_written_and_checked_in_full() {
+    fn small_records_are_checked_in_full() {
         for len in 0..150 {
             let mut record = vec![0xAA; len];
             fill_bytes(&mut record, 5);

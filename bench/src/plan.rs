@@ -254,8 +254,9 @@ mod tests {
         }
     }
 
+    /// Every case, except those of records, has a peer to compare with.
     #[test]
-    fn every_case_has_a_peer_to_compare_with() {
+    fn every_case_has_a_peer() {
         for case in every_case()
             .into_iter()
             .filter(|c| !matches!(c, Case::Records { .. }))

@@ -417,8 +417,9 @@ mod tests {
         );
     }
 
+    /// Disturbed samples are left out, unless they are the majority: then all samples count.
     #[test]
-    fn disturbed_samples_do_not_count_unless_there_are_too_many() {
+    fn disturbed_samples_usually_do_not_count() {
         let mut figure = figure(&[1.0, 2.0, 3.0]);
         figure.samples[0].disturbed = true;
         assert_eq!(spread(&figure), Some((2.5, 2.0, 3.0)));
@@ -426,8 +427,9 @@ mod tests {
         assert_eq!(spread(&figure), Some((2.0, 1.0, 3.0)));
     }
 
+    /// The cost of publishing to many readers is judged by the cost of publishing to one.
     #[test]
-    fn publishing_to_many_is_judged_by_publishing_to_one() {
+    fn many_readers_compare_with_one() {
         let mut figures = Figures::new();
         for (readers, ns) in [(1, 4.0), (63, 5.0)] {
             let fan = Fan {
@@ -444,8 +446,9 @@ mod tests {
         assert_eq!((verdicts[0].ratio, verdicts[0].pass), (1.25, false));
     }
 
+    /// Of several peers, the best one is the one with the shortest round trip.
     #[test]
-    fn the_best_round_trip_is_the_shortest() {
+    fn the_shortest_round_trip_wins() {
         let mut figures = Figures::new();
         let case = Case::Trip { size: 8 };
         for (name, ns) in [("rtrb", 300.0), ("ringfire", 250.0)] {

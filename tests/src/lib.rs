@@ -38,20 +38,20 @@
 //!
 //! | fault | test |
 //! |---|---|
-//! | 1 lost wake-up, and a readable idle one | `waiting.rs`, `descriptor::one_message_in_flight_leaves_no_silent_descriptor_and_no_readable_one` |
-//! | 2 stale value | `faults::no_value_is_read_before_it_is_written` |
-//! | 3 commit that does not publish | `faults::one_message_committed_on_a_big_ring_is_visible_at_once` |
-//! | 4 reserve that starves | `faults::an_empty_ring_lends_its_whole_capacity` |
-//! | 5 torn or duplicated overwrite reads | `broadcast::each_of_three_overtaken_processes_knows_what_it_lost`, `broadcast::a_stopped_reader_of_a_writer_that_overwrites_is_told_exactly_what_it_missed` |
+//! | 1 lost wake-up, and a readable idle one | `waiting.rs`, `descriptor::descriptors_report_exactly_what_comes` |
+//! | 2 stale value | `faults::no_read_overtakes_its_write` |
+//! | 3 commit that does not publish | `faults::a_lone_commit_is_visible_immediately` |
+//! | 4 reserve that starves | `faults::an_empty_ring_lends_all_slots` |
+//! | 5 torn or duplicated overwrite reads | `broadcast::three_overtaken_readers_know_their_losses`, `broadcast::a_stopped_reader_learns_its_loss` |
 //! | 6 double free | compile-fail tests of the derive, in `crates/slipring/tests` |
-//! | 7 wrong type, size or mode accepted | `refusals::another_type_size_or_kind_is_refused_and_the_live_channel_untouched` |
-//! | 8 second create unlinks the live queue | `refusals::a_second_create_leaves_the_live_channel_alone` |
-//! | 9 second consumer resets the first | `lifecycle::a_second_taker_is_refused_and_the_first_undisturbed`, `broadcast::who_finds_no_seat_is_refused_and_the_others_are_undisturbed` |
-//! | 10 joining skips what was queued | `lifecycle::a_new_consumer_resumes_where_the_last_one_released` |
-//! | 13 products and positions that overflow | `faults::slots_of_1264_bytes_and_of_128_kib_hold_what_was_written`, `faults::positions_pass_every_edge`, `broadcast::slots_of_1264_bytes_hold_what_was_written` |
-//! | 14 one wake bit for all | `descriptor::a_message_makes_its_own_channels_descriptor_readable_and_no_other` |
-//! | 16 names | `refusals::names_that_break_the_rule_are_refused`, `refusals::domains_do_not_collide` |
-//! | 17 a dead owner wedges everyone | `kill.rs`, `verify/storm`, `lifecycle::a_killed_producer_died_and_a_killed_consumer_too`, `broadcast::a_killed_reader_stops_holding_the_writer_back` |
+//! | 7 wrong type, size or mode accepted | `refusals::a_mismatch_leaves_the_channel_untouched` |
+//! | 8 second create unlinks the live queue | `refusals::a_second_create_changes_nothing` |
+//! | 9 second consumer resets the first | `lifecycle::a_taken_role_is_refused`, `broadcast::a_refused_newcomer_disturbs_nobody` |
+//! | 10 joining skips what was queued | `lifecycle::a_new_consumer_resumes` |
+//! | 13 products and positions that overflow | `faults::large_slots_hold_what_was_written`, `faults::positions_pass_every_edge`, `broadcast::large_slots_hold_what_was_written` |
+//! | 14 one wake bit for all | `descriptor::a_message_wakes_only_its_channel` |
+//! | 16 names | `refusals::names_must_follow_the_rule`, `refusals::domains_do_not_collide` |
+//! | 17 a dead owner wedges everyone | `kill.rs`, `verify/storm`, `lifecycle::killed_peers_are_seen_as_died`, `broadcast::a_killed_reader_holds_nobody_back` |
 //! | 18 only one process is ever tested | all of this |
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

@@ -106,7 +106,7 @@ fn each_of_three_processes_sees_all() {
 /// Fault 5: an overtaken consumer learns exactly how many it lost; no message is torn, and none
 /// comes twice.
 #[test]
-fn each_of_three_overtaken_processes_knows_what_it_lost() {
+fn three_overtaken_readers_know_their_losses() {
     for place in places(&[OVERWRITING, LARGE_OVERWRITING]) {
         let mut readers = [(); 3].map(|()| place.seat("consumer"));
         let mut tx = place.seat("producer");
@@ -128,9 +128,9 @@ fn each_of_three_overtaken_processes_knows_what_it_lost() {
     }
 }
 
-/// Fault 17.
+/// A reader that is killed stops holding the writer back. Fault 17.
 #[test]
-fn a_killed_reader_stops_holding_the_writer_back() {
+fn a_killed_reader_holds_nobody_back() {
     // It is killed while it reads nothing, and while it reads in place.
     for hold in [false, true] {
         for place in places(&[WAITING]) {
@@ -166,8 +166,9 @@ fn a_killed_reader_stops_holding_the_writer_back() {
     }
 }
 
+/// When all readers are killed, none of them holds the writer back any longer.
 #[test]
-fn readers_that_are_all_killed_hold_nobody_back() {
+fn all_killed_readers_hold_nobody_back() {
     for place in places(&[WAITING]) {
         let mut dead = [(); 3].map(|()| place.seat("consumer"));
         let mut tx = place.seat("producer");
@@ -186,8 +187,9 @@ fn readers_that_are_all_killed_hold_nobody_back() {
     }
 }
 
+/// A reader that is stopped, but alive, holds the writer back until it goes on.
 #[test]
-fn a_stopped_reader_holds_the_writer_back_until_it_goes_on() {
+fn a_stopped_reader_holds_writers_back() {
     for place in places(&[WAITING]) {
         let (mut rx, mut stopped) = (place.seat("consumer"), place.seat("consumer"));
         let mut tx = place.seat("producer");
@@ -210,9 +212,9 @@ fn a_stopped_reader_holds_the_writer_back_until_it_goes_on() {
     }
 }
 
-/// Fault 5.
+/// A reader that was stopped while its writer overwrote finds out exactly what it missed. Fault 5.
 #[test]
-fn a_stopped_reader_of_a_writer_that_overwrites_is_told_exactly_what_it_missed() {
+fn a_stopped_reader_learns_its_loss() {
     for place in places(&[OVERWRITING]) {
         let (mut rx, mut tx) = (place.seat("consumer"), place.seat("producer"));
         let mut onlooker = place.opened();
@@ -230,8 +232,9 @@ fn a_stopped_reader_of_a_writer_that_overwrites_is_told_exactly_what_it_missed()
     }
 }
 
+/// A writer killed in a batch leaves exactly what it committed, and no number comes twice.
 #[test]
-fn a_writer_killed_in_a_batch_leaves_what_it_committed_and_no_number_twice() {
+fn only_committed_messages_survive_a_kill() {
     for place in places(&[LARGE, LARGE_OVERWRITING]) {
         let overwrites = place.options.contains("overwrite");
         let mut readers = [place.seat("consumer"), place.seat("consumer")];
@@ -274,8 +277,9 @@ fn a_writer_killed_in_a_batch_leaves_what_it_committed_and_no_number_twice() {
     }
 }
 
+/// When writers are killed under load, their successors go on without a gap in the numbers.
 #[test]
-fn writers_killed_under_load_are_followed_without_a_gap() {
+fn killed_writers_leave_no_gap() {
     for place in places(&[LARGE, LARGE_OVERWRITING]) {
         let mut readers = [(); 3].map(|()| place.seat("consumer"));
         readers.iter_mut().for_each(|rx| rx.tell("follow"));
@@ -306,9 +310,10 @@ fn writers_killed_under_load_are_followed_without_a_gap() {
     }
 }
 
-/// Fault 9: a second producer, and one consumer too many, disturb nobody.
+/// Whoever finds no free seat is refused. Fault 9: a second producer, and one consumer too many,
+/// disturb nobody.
 #[test]
-fn who_finds_no_seat_is_refused_and_the_others_are_undisturbed() {
+fn a_refused_newcomer_disturbs_nobody() {
     for options in [WAITING, OVERWRITING] {
         let place = Place::named(env!("CARGO_BIN_EXE_peer"), options);
         let mut readers = [(); 3].map(|()| place.seat("consumer"));
@@ -380,8 +385,9 @@ fn who_finds_no_seat_is_refused_and_the_others_are_undisturbed() {
     }
 }
 
+/// A forked child can neither use its parent's handles, nor leave in its name, nor keep its place.
 #[test]
-fn a_forked_child_has_no_part_in_it() {
+fn a_forked_child_takes_no_part() {
     for place in places(&[WAITING, OVERWRITING]) {
         let overwrites = place.options.contains("overwrite");
         let (mut rx, mut tx) = (place.seat("consumer"), place.seat("producer"));
@@ -428,9 +434,10 @@ fn a_forked_child_has_no_part_in_it() {
     }
 }
 
-/// A message of 16 bytes, and 66 descriptors beside it.
+/// A channel for 63 readers can be handed over through a socket. A message of 16 bytes, and 66
+/// descriptors beside it.
 #[test]
-fn a_channel_for_63_readers_goes_over_a_socket() {
+fn sockets_carry_channels_for_63_readers() {
     const MOST: &str = "kind=broadcast capacity=64 consumers=63";
     for socket in ["stream", "seqpacket"] {
         let room = room();
@@ -471,8 +478,9 @@ fn a_channel_for_63_readers_goes_over_a_socket() {
     }
 }
 
+/// All 63 readers of a channel that was handed over see every message.
 #[test]
-fn all_63_readers_of_a_channel_that_was_handed_over_see_all() {
+fn handed_over_channels_serve_63_readers() {
     let builder = broadcast::Builder::<Message>::new(64).consumers(63);
     let given = builder.memfd().unwrap();
     assert_eq!(given.descriptors().len(), 66);
@@ -504,9 +512,10 @@ fn all_63_readers_of_a_channel_that_was_handed_over_see_all() {
     }
 }
 
-/// Fault 13: 1024 slots of 1264 bytes are more than 16 bits can count.
+/// Slots of 1264 bytes hold what was written to them. Fault 13: 1024 slots of 1264 bytes are more
+/// than 16 bits can count.
 #[test]
-fn slots_of_1264_bytes_hold_what_was_written() {
+fn large_slots_hold_what_was_written() {
     for when_full in [WhenFull::Wait, WhenFull::Overwrite] {
         let builder = broadcast::Builder::<Packet>::new(1024).consumers(2);
         let channel = builder.when_full(when_full).heap().unwrap();
@@ -578,9 +587,10 @@ impl std::task::Wake for Unpark {
     }
 }
 
-/// No descriptor reports the death of one of many consumers: the future must check by itself.
+/// A future that waits for a reader goes on when that reader is killed. No descriptor reports the
+/// death of one of many consumers: the future must check by itself.
 #[test]
-fn a_future_that_waits_for_a_reader_that_is_killed_goes_on() {
+fn a_future_notices_a_killed_reader() {
     let room = room();
     let (mut tx, mut rx) = full(&room);
     let (pending, was_pending) = std::sync::mpsc::channel();
@@ -603,9 +613,10 @@ fn a_future_that_waits_for_a_reader_that_is_killed_goes_on() {
     task.join().unwrap();
 }
 
-/// Tries both ways in which a set sleeps: by doorbells, and by pipes.
+/// A set that waits for a reader goes on when that reader is killed. Tries both ways in which a set
+/// sleeps: by doorbells, and by pipes.
 #[test]
-fn a_set_that_waits_for_a_reader_that_is_killed_goes_on() {
+fn a_set_notices_a_killed_reader() {
     for idle in [0, 130] {
         let room = room();
         let (tx, mut rx) = full(&room);
@@ -630,7 +641,7 @@ fn a_set_that_waits_for_a_reader_that_is_killed_goes_on() {
 
 /// However long it has been waiting, a producer checks every few milliseconds for dead consumers.
 #[test]
-fn a_writer_that_has_waited_for_long_still_looks_after_its_readers() {
+fn a_long_waiting_writer_checks_readers() {
     let place = Place::named(env!("CARGO_BIN_EXE_peer"), WAITING);
     let (mut dead, mut tx) = (place.seat("consumer"), place.seat("producer"));
     let mut onlooker = place.opened();

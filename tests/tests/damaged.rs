@@ -204,8 +204,9 @@ fn a_truncated_channel_is_refused() {
     );
 }
 
+/// A channel of another version is refused, and the error names both versions.
 #[test]
-fn another_version_is_refused_and_both_are_said() {
+fn another_version_is_refused() {
     let says = ["version 2", "version 1", "programs of one release"];
     let bare: &dyn Fn(&Room) = &|room| {
         let path = room.file("ticks", "control");
@@ -233,8 +234,9 @@ fn another_version_is_refused_and_both_are_said() {
     );
 }
 
+/// A header with values that cannot be is reported as corrupt.
 #[test]
-fn a_header_that_cannot_be_is_corrupt() {
+fn an_impossible_header_is_corrupt() {
     let changed: &dyn Fn(&Room) = &|room| {
         let path = room.file("ticks", "control");
         let mut bytes = fs::read(&path).unwrap();
@@ -272,8 +274,10 @@ fn a_header_that_cannot_be_is_corrupt() {
     );
 }
 
+/// Files that are something else than a channel's, such as a FIFO, a link or a directory, are
+/// refused.
 #[test]
-fn files_that_are_something_else_are_refused() {
+fn other_kinds_of_file_are_refused() {
     for part in ["control", "data"] {
         let replace = |make: fn(&Room, &Path)| {
             move |room: &Room| {
@@ -322,8 +326,9 @@ fn files_that_are_something_else_are_refused() {
     }
 }
 
+/// A channel can be removed although its huge page file is lost, so that its link leads nowhere.
 #[test]
-fn a_lost_huge_page_file_is_removed() {
+fn a_lost_hugepage_file_is_removed() {
     let unmounted = |room: &Room| {
         let path = room.file("ticks", "data");
         fs::remove_file(&path).unwrap();
@@ -338,8 +343,9 @@ fn a_lost_huge_page_file_is_removed() {
     each(&[case], Removal::Done);
 }
 
+/// A name that is no directory is refused, and it is not removed.
 #[test]
-fn a_name_that_is_no_directory_is_refused_and_not_removed() {
+fn a_name_must_be_a_directory() {
     let replace = |make: fn(&Room, &Path)| {
         move |room: &Room| {
             let path = room.path().join("ticks");
@@ -372,8 +378,9 @@ fn a_name_that_is_no_directory_is_refused_and_not_removed() {
     );
 }
 
+/// Data that was punched out is reported as corrupt, and never delivered as a message.
 #[test]
-fn data_that_was_punched_out_is_corrupt_and_never_a_message() {
+fn punched_out_data_is_corrupt() {
     let room = Room::new(env!("CARGO_BIN_EXE_peer"));
     let mut tx = room.peer();
     tx.ok("producer ticks kind=bytes capacity=4096 max=112");

@@ -68,22 +68,25 @@ fn volley(place: &Place, before: [&[&str]; 2], rounds: u64) {
     }
 }
 
+/// With one message in flight, no descriptor is silent despite news, and none is readable without.
 #[test]
-fn one_message_in_flight_leaves_no_silent_descriptor_and_no_readable_one() {
+fn descriptors_report_exactly_what_comes() {
     for place in fixtures() {
         volley(&place, [&[], &[]], ROUNDS);
     }
 }
 
+/// With one message in flight descriptors report exactly, also with fences in place of barriers.
 #[test]
-fn it_does_so_with_fences_in_place_of_barriers() {
+fn descriptors_also_work_with_fences() {
     for place in fixtures() {
         volley(&place, [&["fenced"], &["fenced"]], ROUNDS / 2);
     }
 }
 
+/// Descriptors report one message in flight exactly, also if only one process has barriers.
 #[test]
-fn it_does_so_between_one_with_barriers_and_one_without() {
+fn descriptors_work_with_mixed_barriers() {
     let warm_up: &[&str] = &["producer warm-up", "leave producer", "sandbox"];
     for before in [
         [&["fenced"][..], &[]],
@@ -97,8 +100,9 @@ fn it_does_so_between_one_with_barriers_and_one_without() {
     }
 }
 
+/// In a ring of one slot the descriptors report both room and messages.
 #[test]
-fn a_ring_of_one_tells_of_room_and_of_messages() {
+fn one_slot_reports_room_and_messages() {
     for place in Place::all(PEER, &[SMALL[0], SMALL[1], WAITING]) {
         let (mut tx, mut rx) = (place.seat("producer"), place.seat("consumer"));
         tx.tell(&format!("poll-push 0 {ROUNDS}"));
@@ -113,10 +117,10 @@ fn a_ring_of_one_tells_of_room_and_of_messages() {
     }
 }
 
-/// Tries short stops, and stops after which the other side has polled for longer than a waiter's
-/// second look.
+/// No news is lost when either side is stopped for a while. Tries short stops, and stops after
+/// which the other side has polled for longer than a waiter's second look.
 #[test]
-fn stops_of_either_side_lose_no_news() {
+fn stopped_processes_lose_no_news() {
     for place in fixtures() {
         let [mut a, mut b] = players(&place, [&[], &[]]);
         b.tell("return 0");
@@ -153,8 +157,9 @@ fn rests_until_a_successor_comes(place: &Place, rx: &mut Peer, next: u64) -> Pee
     tx
 }
 
+/// When a producer is killed, its consumer's descriptor reports a hang-up.
 #[test]
-fn a_producer_that_is_killed_hangs_up() {
+fn a_killed_producer_hangs_up() {
     for place in places() {
         let (mut tx, mut rx) = (place.seat("producer"), place.seat("consumer"));
         tx.ok("push 0 3");
@@ -170,8 +175,9 @@ fn a_producer_that_is_killed_hangs_up() {
     }
 }
 
+/// If a producer dies before it notifies of a message, its hang-up makes the consumer find it.
 #[test]
-fn what_a_producer_did_not_live_to_ring_for_is_told_by_its_hang_up() {
+fn a_hang_up_replaces_lost_notifications() {
     for place in places() {
         // It dies before it saw the waiter, or after it took the waiter's bit and was about to
         // notify.
@@ -202,11 +208,12 @@ fn what_a_producer_did_not_live_to_ring_for_is_told_by_its_hang_up() {
     }
 }
 
-/// The hang-up of a producer that took the bit and did not notify ends when its successor opens the
-/// pipe. A consumer that was stopped in between finds neither hang-up nor byte, unless the
-/// successor notifies unasked.
+/// A process that was stopped during a death and a succession finds out about both. The hang-up of
+/// a producer that took the bit and did not notify ends when its successor opens the pipe. A
+/// consumer that was stopped in between finds neither hang-up nor byte, unless the successor
+/// notifies unasked.
 #[test]
-fn who_slept_through_a_death_and_a_succession_is_told_of_both() {
+fn a_stopped_peer_misses_no_succession() {
     for place in places() {
         let (mut tx, mut rx) = (place.seat("producer"), place.seat("consumer"));
         assert_eq!(rx.ok("arm consumer"), ["armed"]);
@@ -245,8 +252,9 @@ fn who_slept_through_a_death_and_a_succession_is_told_of_both() {
     }
 }
 
+/// When a consumer is killed, its producer's descriptor reports a hang-up.
 #[test]
-fn a_consumer_that_is_killed_hangs_up() {
+fn a_killed_consumer_hangs_up() {
     for place in Place::all(PEER, &SMALL) {
         let (mut tx, mut rx) = (place.seat("producer"), place.seat("consumer"));
         for _ in 0..10 {
@@ -273,10 +281,10 @@ fn a_consumer_that_is_killed_hangs_up() {
     }
 }
 
-/// A process that dies on a busy machine may have lost its pipe, and not yet its lock, for as long
-/// as others run.
+/// A death that takes its time is reported in the end. A process that dies on a busy machine may
+/// have lost its pipe, and not yet its lock, for as long as others run.
 #[test]
-fn a_death_that_takes_its_time_is_told_in_the_end() {
+fn a_slow_death_is_reported_eventually() {
     for place in places() {
         let (mut tx, mut rx) = (place.seat("producer"), place.seat("consumer"));
         assert_eq!(rx.ok("arm consumer"), ["armed"]);
@@ -296,8 +304,9 @@ fn a_death_that_takes_its_time_is_told_in_the_end() {
     }
 }
 
+/// A producer killed while it takes its role keeps nobody awake, and leaves nobody waiting.
 #[test]
-fn a_producer_killed_as_it_sits_down_keeps_nobody_awake_and_nobody_waiting() {
+fn producers_killed_on_arrival_block_nobody() {
     for place in places() {
         let mut rx = place.seat("consumer");
         assert_eq!(rx.ok("arm consumer"), ["armed"]);
@@ -326,7 +335,7 @@ fn a_producer_killed_as_it_sits_down_keeps_nobody_awake_and_nobody_waiting() {
 /// for as long as it tries, or is stopped. This one tries for a minute, since another process keeps
 /// the seat under repair.
 #[test]
-fn a_contender_does_not_hide_the_holders_death() {
+fn a_contender_hides_no_death() {
     for options in [SPSC, BYTES] {
         let place = Place::named(PEER, options);
         let (mut tx, mut rx) = (place.seat("producer"), place.seat("consumer"));
@@ -362,7 +371,7 @@ fn a_contender_does_not_hide_the_holders_death() {
 /// hang-up is reported again and again for a while. Then the pipe is silent, until another process
 /// takes the seat.
 #[test]
-fn a_live_producer_that_closes_its_pipes_keeps_nobody_awake_for_ever() {
+fn producers_without_pipes_keep_nobody_awake() {
     let place = Place::passed(PEER, SPSC);
     let (mut tx, mut rx) = (place.seat("producer"), place.seat("consumer"));
     assert_eq!(rx.ok("arm consumer"), ["armed"]);
@@ -389,8 +398,9 @@ fn a_live_producer_that_closes_its_pipes_keeps_nobody_awake_for_ever() {
     assert_eq!(rx.ok("poll-end"), ["Disconnected(Died)"]);
 }
 
+/// A live consumer that closes its pipes does not keep its producer awake for ever.
 #[test]
-fn a_live_consumer_that_closes_its_pipes_keeps_nobody_awake_for_ever() {
+fn consumers_without_pipes_keep_nobody_awake() {
     let place = Place::named(PEER, SMALL[1]);
     let (mut tx, mut rx) = (place.seat("producer"), place.seat("consumer"));
     let next = tx.numbers("push-full")[1];
@@ -410,7 +420,7 @@ fn a_live_consumer_that_closes_its_pipes_keeps_nobody_awake_for_ever() {
 
 /// An end that comes between the look and the request notifies nobody: arming looks once more.
 #[test]
-fn an_end_that_comes_as_its_peer_arms_is_told() {
+fn an_end_during_arming_is_reported() {
     for (how, end) in [
         ("leave", "Finished"),
         ("abort", "Aborted"),
@@ -442,8 +452,9 @@ fn an_end_that_comes_as_its_peer_arms_is_told() {
     }
 }
 
+/// An end is reported together with all that came before it.
 #[test]
-fn an_end_is_told_with_all_that_came_before_it() {
+fn an_end_follows_all_earlier_messages() {
     for place in places() {
         let mut rx = place.seat("consumer");
         for (turn, how) in ["leave", "abort", "panic", "leave"].into_iter().enumerate() {
@@ -469,9 +480,10 @@ fn an_end_is_told_with_all_that_came_before_it() {
     }
 }
 
-/// Arming asks once: an end that it finds is not acknowledged before its caller has heard of it.
+/// The end of a stream is reported although the next one has begun. Arming asks once: an end that
+/// it finds is not acknowledged before its caller has heard of it.
 #[test]
-fn the_end_of_a_stream_is_told_though_the_next_has_begun() {
+fn a_new_stream_hides_no_end() {
     for place in places() {
         let (mut tx, mut rx) = (place.seat("producer"), place.seat("consumer"));
         tx.ok("push 0 2");
@@ -487,8 +499,9 @@ fn the_end_of_a_stream_is_told_though_the_next_has_begun() {
     }
 }
 
+/// The children that a process has forked or executed keep none of its pipes open.
 #[test]
-fn what_a_process_forked_or_executed_keeps_no_pipe_open() {
+fn child_processes_keep_no_pipe_open() {
     for place in places() {
         for how in ["fork-linger", "exec-linger"] {
             let (mut tx, mut rx) = (place.seat("producer"), place.seat("consumer"));
@@ -508,8 +521,9 @@ fn what_a_process_forked_or_executed_keeps_no_pipe_open() {
     }
 }
 
+/// A forked handle has no descriptor, and disturbs none of its parent's.
 #[test]
-fn a_forked_handle_has_no_descriptor_and_disturbs_none() {
+fn a_forked_handle_disturbs_no_descriptor() {
     for place in places() {
         let (mut tx, mut rx) = (place.seat("producer"), place.seat("consumer"));
         for line in ["glance consumer", "arm consumer"] {
@@ -531,9 +545,10 @@ fn a_forked_handle_has_no_descriptor_and_disturbs_none() {
     }
 }
 
-/// Fault 14 of the predecessors: all channels had one wake bit.
+/// A message makes its own channel's descriptor readable and no other. Fault 14 of the
+/// predecessors: all channels had one wake bit.
 #[test]
-fn a_message_makes_its_own_channels_descriptor_readable_and_no_other() {
+fn a_message_wakes_only_its_channel() {
     let room = Room::new(PEER);
     let channels =
         [(); 4].map(|()| spsc::Builder::<slipring_tests::message::Message>::new(64).memfd());
@@ -587,8 +602,10 @@ fn a_message_makes_its_own_channels_descriptor_readable_and_no_other() {
     }
 }
 
+/// A producer that wakes a consumer which was killed in its sleep lives on, and its message
+/// arrives.
 #[test]
-fn a_waker_outlives_the_sleeper_that_it_wakes() {
+fn a_waker_outlives_its_sleeper() {
     for place in places() {
         let (mut tx, mut rx) = (place.seat("producer"), place.seat("consumer"));
         tx.ok("sigpipe");
@@ -603,8 +620,9 @@ fn a_waker_outlives_the_sleeper_that_it_wakes() {
     }
 }
 
+/// A stranger that writes to a FIFO or reads from it blocks nobody and loses no message.
 #[test]
-fn strangers_in_a_fifo_block_nobody_and_lose_no_message() {
+fn strangers_in_a_fifo_block_nobody() {
     for options in [SPSC, BYTES] {
         let place = Place::named(PEER, options);
         let (mut tx, mut rx) = (place.seat("producer"), place.seat("consumer"));
@@ -646,8 +664,9 @@ fn strangers_in_a_fifo_block_nobody_and_lose_no_message() {
     }
 }
 
+/// Whatever stands in a FIFO's place is refused, and the live channel goes on.
 #[test]
-fn what_stands_in_a_fifos_place_is_refused_and_the_live_channel_goes_on() {
+fn a_replaced_fifo_is_refused() {
     for stands in ["nothing", "a file", "a symbolic link", "a socket"] {
         let place = Place::named(PEER, SPSC);
         let room = &place.room;
@@ -722,8 +741,9 @@ fn what_stands_in_a_fifos_place_is_refused_and_the_live_channel_goes_on() {
     }
 }
 
+/// Removing a channel, and sweeping up what killed processes left, removes the FIFOs too.
 #[test]
-fn removing_and_sweeping_take_the_fifos_along() {
+fn removing_also_removes_the_fifos() {
     let room = Room::new(PEER);
     let mut peer = room.peer();
     peer.ok("producer ticks");

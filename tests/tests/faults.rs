@@ -20,9 +20,10 @@ fn pair(room: &Room, kind: &str) -> (Peer, Peer) {
     (tx, rx)
 }
 
-/// Fault 2: two threads, or two processes, pass 8-byte messages as fast as they can.
+/// No value is read before it is written. Fault 2: two threads, or two processes, pass 8-byte
+/// messages as fast as they can.
 #[test]
-fn no_value_is_read_before_it_is_written() {
+fn no_read_overtakes_its_write() {
     for capacity in [1, 2, 64, 1024] {
         let (mut tx, rx) = spsc::channel::<u64>(capacity).unwrap();
         // A ring of one or two slots changes hands at each message.
@@ -54,9 +55,9 @@ fn no_value_is_read_before_it_is_written() {
     }
 }
 
-/// Fault 3.
+/// One message committed on a big ring is visible at once. Fault 3.
 #[test]
-fn one_message_committed_on_a_big_ring_is_visible_at_once() {
+fn a_lone_commit_is_visible_immediately() {
     for kind in [
         "kind=spsc capacity=65536",
         "kind=bytes capacity=16777216 max=112",
@@ -78,9 +79,9 @@ fn one_message_committed_on_a_big_ring_is_visible_at_once() {
     }
 }
 
-/// Fault 4.
+/// An empty ring lends its whole capacity. Fault 4.
 #[test]
-fn an_empty_ring_lends_its_whole_capacity() {
+fn an_empty_ring_lends_all_slots() {
     let kinds = |capacity| ["spsc", "broadcast"].map(|kind| (kind, capacity));
     for (kind, capacity) in [1, 2, 64, 1024].into_iter().flat_map(kinds) {
         let room = room();
@@ -106,9 +107,10 @@ fn an_empty_ring_lends_its_whole_capacity() {
     }
 }
 
-/// Fault 13: 1024 slots of 1264 bytes are more than 16 bits can count, and 128 KiB are in one slot.
+/// Slots of 1264 bytes and of 128 KiB hold what was written. Fault 13: 1024 slots of 1264 bytes are
+/// more than 16 bits can count, and 128 KiB are in one slot.
 #[test]
-fn slots_of_1264_bytes_and_of_128_kib_hold_what_was_written() {
+fn large_slots_hold_what_was_written() {
     fn full<T: Numbered>(capacity: u64) {
         let (mut tx, mut rx) = spsc::channel::<T>(capacity as usize).unwrap();
         for lap in 0..2 {

@@ -30,8 +30,9 @@ fn is_forked(said: &[String]) {
     );
 }
 
+/// A forked producer refuses even its first push, though there is room.
 #[test]
-fn a_forked_producer_refuses_even_its_first_push() {
+fn a_forked_producer_refuses_any_push() {
     for kind in KINDS {
         let room = room();
         let (mut tx, mut rx) = (seat(&room, "producer", kind), seat(&room, "consumer", kind));
@@ -76,8 +77,9 @@ fn a_forked_child_is_inert_unwiped() {
     }
 }
 
+/// If a batch forks in its iterator, the parent alone appends it.
 #[test]
-fn a_batch_that_forks_in_its_iterator_is_appended_by_the_parent_alone() {
+fn a_forking_batch_is_appended_once() {
     for kind in KINDS {
         let room = room();
         let (mut tx, mut rx) = (seat(&room, "producer", kind), seat(&room, "consumer", kind));
@@ -88,8 +90,9 @@ fn a_batch_that_forks_in_its_iterator_is_appended_by_the_parent_alone() {
     }
 }
 
+/// A forked consumer refuses even messages that it knows to be there.
 #[test]
-fn a_forked_consumer_refuses_even_what_it_knows_to_be_there() {
+fn a_forked_consumer_refuses_any_pop() {
     for kind in KINDS {
         let room = room();
         let (mut tx, mut rx) = (seat(&room, "producer", kind), seat(&room, "consumer", kind));
@@ -104,8 +107,9 @@ fn a_forked_consumer_refuses_even_what_it_knows_to_be_there() {
     }
 }
 
+/// A forked child that drops its handles, aborts or panics does not leave its parent's role.
 #[test]
-fn handles_dropped_in_a_child_leave_no_seat() {
+fn a_childs_drop_frees_no_role() {
     for kind in KINDS {
         let room = room();
         let (mut tx, mut rx) = (seat(&room, "producer", kind), seat(&room, "consumer", kind));
@@ -127,8 +131,9 @@ fn handles_dropped_in_a_child_leave_no_seat() {
     }
 }
 
+/// A guard that is finished in a forked child releases nothing and publishes nothing.
 #[test]
-fn a_guard_finished_in_a_child_changes_nothing() {
+fn a_childs_guards_change_nothing() {
     for kind in KINDS {
         let room = room();
         let (mut tx, mut rx) = (seat(&room, "producer", kind), seat(&room, "consumer", kind));
@@ -152,8 +157,9 @@ fn a_guard_finished_in_a_child_changes_nothing() {
     }
 }
 
+/// A child, forked or executed, does not keep the role of its dead parent.
 #[test]
-fn a_child_does_not_keep_its_dead_parents_seat() {
+fn children_hold_no_dead_parents_role() {
     for kind in KINDS {
         for how in ["fork-linger", "exec-linger"] {
             let room = room();
@@ -176,8 +182,9 @@ fn a_child_does_not_keep_its_dead_parents_seat() {
     }
 }
 
+/// A child does not keep its dead parent's role in a passed channel either.
 #[test]
-fn a_child_of_a_passed_channel_keeps_no_seat_either() {
+fn passed_channels_free_dead_parents_roles() {
     let room = room();
     let channel = spsc::Builder::<Message>::new(64).memfd().unwrap();
     let passed = channel.descriptors();
@@ -200,10 +207,11 @@ fn a_child_of_a_passed_channel_keeps_no_seat_either() {
     assert_eq!(rx.number("pop 1"), 2);
 }
 
-/// A wake is for the process that went to sleep. Its child neither takes it nor keeps it from
-/// coming, and the child's use of its copies of the handles wakes nobody.
+/// A process that forks while it is parked is woken all the same. A wake is for the process that
+/// went to sleep. Its child neither takes it nor keeps it from coming, and the child's use of its
+/// copies of the handles wakes nobody.
 #[test]
-fn a_process_that_forks_while_it_is_parked_is_woken_all_the_same() {
+fn a_parked_forking_process_is_woken() {
     for kind in KINDS {
         let room = room();
         let mut parent = room.peer();
@@ -245,8 +253,9 @@ fn a_child_may_attach_anew() {
     }
 }
 
+/// A child forked while another thread takes a role does not hold that role.
 #[test]
-fn a_fork_while_a_seat_is_taken_keeps_none_held() {
+fn a_concurrent_fork_holds_no_role() {
     let room = room();
     let mut parent = room.peer();
     // A thread takes the seat over and over while another forks: each round would be `RoleTaken` if a
@@ -262,9 +271,10 @@ fn a_fork_while_a_seat_is_taken_keeps_none_held() {
     assert_eq!(rx.numbers("pop 2"), [0, 1]);
 }
 
-/// Its memory is a copy there, but its pipes would be the parent's.
+/// A channel on the heap is inert in a forked child. Its memory is a copy there, but its pipes
+/// would be the parent's.
 #[test]
-fn a_channel_on_the_heap_is_inert_in_a_child() {
+fn heap_channels_refuse_forked_children() {
     for kind in KINDS {
         let room = room();
         let mut parent = room.peer();

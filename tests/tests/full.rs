@@ -70,8 +70,9 @@ const KINDS: [(&str, &str, &str); 4] = [
     ),
 ];
 
+/// A channel that does not fit is refused with `NoSpace`, and nothing of it is left behind.
 #[test]
-fn what_does_not_fit_is_no_space_and_leaves_nothing() {
+fn what_does_not_fit_leaves_nothing() {
     for (kind, fits, huge) in KINDS {
         let room = room();
         let Some((mut peer, seen)) = small(&room, "size:1m") else {
@@ -107,8 +108,9 @@ fn what_does_not_fit_is_no_space_and_leaves_nothing() {
     }
 }
 
+/// A channel goes on when its file system fills up, also with newcomers.
 #[test]
-fn a_channel_on_a_file_system_that_fills_up_goes_on() {
+fn a_channel_survives_a_full_disk() {
     for (kind, fits, _) in KINDS {
         let room = room();
         let Some((mut tx, _)) = small(&room, "size:1m") else {
@@ -143,8 +145,9 @@ fn a_channel_on_a_file_system_that_fills_up_goes_on() {
     }
 }
 
+/// Holes in a channel's files that find no space are an error when it is opened, and not a signal.
 #[test]
-fn holes_that_find_no_space_are_an_error_and_not_a_signal() {
+fn unfillable_holes_are_an_error() {
     let parts = |(kind, fits, _)| ["control", "data"].map(|part| (format!("{kind} {fits}"), part));
     for (options, part) in KINDS.into_iter().flat_map(parts) {
         let room = room();
@@ -181,8 +184,9 @@ fn holes_that_find_no_space_are_an_error_and_not_a_signal() {
     }
 }
 
+/// A file system that has no inodes left is reported as `NoSpace` too.
 #[test]
-fn a_file_system_without_inodes_is_no_space_too() {
+fn missing_inodes_are_no_space_too() {
     // The root of the tmpfs takes one inode; a channel needs five.
     let shapes = |inodes| KINDS.map(|(kind, fits, _)| (inodes, format!("{kind} {fits}")));
     for (inodes, options) in (2..6).flat_map(shapes) {
@@ -239,10 +243,10 @@ fn refused_openings_take_no_space() {
     }
 }
 
-/// No check at the door can help here: a page is taken away under a mapping, and given to another
-/// file.
+/// Who touches a punched page that a full disk cannot give back ends by SIGBUS. No check at the
+/// door can help here: a page is taken away under a mapping, and given to another file.
 #[test]
-fn who_touches_a_punched_page_that_a_full_disk_cannot_give_back_ends_by_sigbus() {
+fn touching_an_unbacked_page_is_sigbus() {
     for (kind, fits, _) in KINDS {
         let room = room();
         let Some((mut tx, seen)) = small(&room, "size:1m") else {
@@ -318,7 +322,7 @@ fn growing_neighbours_are_not_disturbed() {
 
 /// Some file systems report a lack of space only halfway; then all is given back.
 #[test]
-fn what_is_refused_halfway_is_given_back() {
+fn a_halfway_refusal_returns_all_space() {
     for (kind, fits, huge) in KINDS {
         let room = room();
         let Some((mut peer, seen)) = small(&room, "size:1m") else {

@@ -28,8 +28,9 @@ fn hand_over(from: &mut Peer, socket: &str, to: &mut (Peer, PathBuf), options: &
     identity[0].clone()
 }
 
+/// A channel goes over either kind of socket, and both of its ends learn of deaths.
 #[test]
-fn a_channel_goes_over_either_socket_and_both_ends_learn_of_deaths() {
+fn a_channel_passes_over_either_socket() {
     for socket in SOCKETS {
         for options in [SPSC, BYTES] {
             let room = room();
@@ -72,8 +73,9 @@ fn a_channel_goes_over_either_socket_and_both_ends_learn_of_deaths() {
     }
 }
 
+/// Neither the giver nor the receiver can resize what was handed over.
 #[test]
-fn nobody_can_resize_what_was_handed_over() {
+fn nobody_resizes_a_passed_channel() {
     let room = room();
     let mut giver = room.peer();
     giver.ok(&format!("memfd {SPSC}"));
@@ -89,8 +91,9 @@ fn nobody_can_resize_what_was_handed_over() {
     to.0.ok("poll-pop 0 3");
 }
 
+/// A process of another user may use a channel that it was given.
 #[test]
-fn another_user_may_use_what_it_was_given() {
+fn another_user_may_use_a_channel() {
     if !is_root() {
         return; // One cannot become another user.
     }
@@ -113,8 +116,9 @@ fn another_user_may_use_what_it_was_given() {
     }
 }
 
+/// A channel of another kind, type or geometry is refused, and none of its descriptors is kept.
 #[test]
-fn another_kind_type_or_geometry_is_refused_and_nothing_kept() {
+fn a_mismatch_is_refused_without_leaks() {
     for (given, asked, error, words) in [
         (SPSC, BYTES, "Kind", ["`spsc`", "`bytes`"]),
         (BYTES, SPSC, "Kind", ["`bytes`", "`spsc`"]),
@@ -149,8 +153,9 @@ fn another_kind_type_or_geometry_is_refused_and_nothing_kept() {
     }
 }
 
+/// A channel that has a name, or that belongs to one process, is not passed.
 #[test]
-fn a_channel_with_a_name_or_of_one_process_is_not_passed() {
+fn only_a_memfd_channel_is_passed() {
     let room = room();
     let (to, path) = listener(&room, "stream");
     let mut giver = room.peer();
@@ -165,8 +170,9 @@ fn a_channel_with_a_name_or_of_one_process_is_not_passed() {
     drop(to);
 }
 
+/// What is no channel is refused, and every descriptor that came with it is closed.
 #[test]
-fn what_is_no_channel_is_refused_and_every_descriptor_closed() {
+fn what_is_no_channel_is_refused() {
     let room = room();
     let channel = spsc::Builder::<Message>::new(64).memfd().unwrap();
     let own = channel.descriptors();
@@ -322,8 +328,9 @@ fn what_is_no_channel_is_refused_and_every_descriptor_closed() {
     to.0.ok("poll-pop 0 1");
 }
 
+/// A receiver that may open no more files says so, and keeps none of those that it was sent.
 #[test]
-fn a_receiver_that_may_open_no_more_files_says_so_and_keeps_none() {
+fn too_few_descriptors_are_reported() {
     let channel = spsc::Builder::<Message>::new(64).memfd().unwrap();
     let own = channel.descriptors();
     for socket in SOCKETS {
@@ -355,8 +362,9 @@ fn a_receiver_that_may_open_no_more_files_says_so_and_keeps_none() {
     }
 }
 
+/// If either side of the socket hangs up first, the other side gets an error.
 #[test]
-fn who_hangs_up_first_is_told_of_by_an_error() {
+fn an_early_hang_up_is_reported() {
     for socket in SOCKETS {
         let room = room();
         let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
@@ -386,7 +394,7 @@ fn who_hangs_up_first_is_told_of_by_an_error() {
 /// Either end of a pipe may be passed, says FORMAT.md; a writing end does not keep a hang-up away
 /// either.
 #[test]
-fn either_end_of_the_pipes_may_be_passed() {
+fn either_pipe_end_may_be_passed() {
     for both in [false, true] {
         let room = room();
         let channel = spsc::Builder::<Message>::new(64).memfd().unwrap();

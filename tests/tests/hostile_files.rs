@@ -128,8 +128,9 @@ fn begin_anew(place: &Place) {
     assert_eq!(place.seat("consumer").numbers("pop 3"), [0, 1, 2]);
 }
 
+/// Who writes into a truncated data file dies, and who waits finds out about that death.
 #[test]
-fn who_writes_into_a_truncated_data_file_dies_and_who_waits_is_told() {
+fn truncated_data_kills_only_the_writer() {
     for options in KINDS {
         let place = Place::named(PEER, options);
         let (mut tx, mut rx) = (place.seat("producer"), place.seat("consumer"));
@@ -151,8 +152,9 @@ fn who_writes_into_a_truncated_data_file_dies_and_who_waits_is_told() {
     }
 }
 
+/// A truncated control file ends all processes that look at it, and the next ones begin anew.
 #[test]
-fn a_truncated_control_file_ends_all_who_look_at_it_and_the_next_begin_anew() {
+fn a_truncated_control_file_kills_users() {
     for options in KINDS {
         let place = Place::named(PEER, options);
         let mut honest = Honest::at(&place);
@@ -169,8 +171,9 @@ fn a_truncated_control_file_ends_all_who_look_at_it_and_the_next_begin_anew() {
     }
 }
 
+/// Messages in a punched data file are lost or corrupt, and no process dies.
 #[test]
-fn punched_messages_are_lost_or_corrupt_and_nobody_dies() {
+fn punched_messages_kill_nobody() {
     for place in Place::all(PEER, &KINDS) {
         let mut honest = Honest::at(&place);
         honest.go_on(100);
@@ -207,8 +210,9 @@ fn punched_messages_are_lost_or_corrupt_and_nobody_dies() {
     }
 }
 
+/// A punched message reads as zeros or is corrupt, and is never another message.
 #[test]
-fn a_punched_message_is_zeros_or_corrupt_and_never_another_message() {
+fn a_punched_message_imitates_no_other() {
     for place in Place::all(PEER, &KINDS) {
         let (mut tx, mut rx) = (place.seat("producer"), place.seat("consumer"));
         tx.ok("push 0 3");
@@ -229,8 +233,9 @@ fn a_punched_message_is_zeros_or_corrupt_and_never_another_message() {
     }
 }
 
+/// A punched control part ends in errors such as `Corrupt`, and no process dies.
 #[test]
-fn a_punched_control_part_is_corrupt_and_nobody_dies() {
+fn a_punched_control_part_kills_nobody() {
     for place in Place::all(PEER, &KINDS) {
         let mut honest = Honest::at(&place);
         honest.go_on(100);
@@ -269,8 +274,9 @@ fn replace(path: &Path) {
     fs::rename(&aside, path).unwrap();
 }
 
+/// Replaced files change nothing for the processes that have the old ones open.
 #[test]
-fn replaced_files_change_nothing_for_those_who_are_there() {
+fn replaced_files_disturb_no_current_user() {
     for options in KINDS {
         for part in 0..4 {
             let place = Place::named(PEER, options);
@@ -306,10 +312,11 @@ fn replaced_files_change_nothing_for_those_who_are_there() {
     }
 }
 
-/// The seats' locks are those of the control file that was opened, whatever file its name leads to
-/// by now. Otherwise there would be two producers in one memory.
+/// Who opened a channel whose control file was then replaced gets no role in it. The seats' locks
+/// are those of the control file that was opened, whatever file its name leads to by now. Otherwise
+/// there would be two producers in one memory.
 #[test]
-fn who_opened_a_channel_whose_control_file_was_replaced_gets_no_seat_of_it() {
+fn replaced_control_file_gives_no_role() {
     for options in KINDS {
         let place = Place::named(PEER, options);
         let mut honest = Honest::at(&place);
@@ -357,8 +364,10 @@ fn lock_byte(seat: usize, repair: bool) -> usize {
     SEATS + seat * LINE + usize::from(repair)
 }
 
+/// A role that a stranger locks is taken, and a repair that it locks goes on for as long as it
+/// likes.
 #[test]
-fn a_squatted_seat_is_taken_and_a_squatted_repair_goes_on_for_as_long_as_the_squatter_likes() {
+fn a_foreign_lock_blocks_a_role() {
     for place in Place::all(PEER, &KINDS) {
         let mut tx = place.seat("producer");
         let mut squatter = place.peer();
@@ -385,10 +394,11 @@ fn a_squatted_seat_is_taken_and_a_squatted_repair_goes_on_for_as_long_as_the_squ
     }
 }
 
-/// Only a lock tells of life. A hostile process that holds a dead producer's lock hides its death,
-/// and no call waits longer for that than its timeout.
+/// A death is hidden by whoever locks the dead one's role, until they let go. Only a lock tells of
+/// life. A hostile process that holds a dead producer's lock hides its death, and no call waits
+/// longer for that than its timeout.
 #[test]
-fn a_squatter_in_a_dead_ones_seat_hides_its_death_until_it_lets_go() {
+fn a_foreign_lock_hides_a_death() {
     for place in Place::all(PEER, &KINDS) {
         let (mut tx, mut rx) = (place.seat("producer"), place.seat("consumer"));
         let mut squatter = place.peer();
@@ -515,8 +525,9 @@ impl Drop for Over<'_> {
     }
 }
 
+/// Storms on the bells and pipes cost time, but no message and no deadline.
 #[test]
-fn storms_on_bells_and_pipes_cost_time_and_no_message_and_no_deadline() {
+fn storms_lose_no_message_or_deadline() {
     for place in Place::all(PEER, &KINDS) {
         let mut honest = Honest::at(&place);
         let grip = Grip::on(&place);
@@ -543,10 +554,10 @@ fn storms_on_bells_and_pipes_cost_time_and_no_message_and_no_deadline() {
     }
 }
 
-/// A seat whose word changes hands all the time, with a pipe that hung up: each new holder might be
-/// dying just then.
+/// A seat that never settles delays nobody past a deadline. A seat whose word changes hands all the
+/// time, with a pipe that hung up: each new holder might be dying just then.
 #[test]
-fn a_seat_that_never_settles_delays_nobody_past_a_deadline() {
+fn an_unsettled_role_breaks_no_deadline() {
     const LIFE: usize = SEATS;
     for place in Place::all(PEER, &KINDS) {
         let (mut tx, mut rx) = (place.seat("producer"), place.seat("consumer"));

@@ -67,8 +67,9 @@ fn len(part: &OwnedFd) -> u64 {
     rustix::fs::fstat(part).unwrap().st_size as u64
 }
 
+/// Parts that are passed in each other's place are refused, and the channel goes on.
 #[test]
-fn parts_in_each_others_place_are_refused() {
+fn swapped_parts_are_refused() {
     for options in KINDS {
         let own = memfd(options);
         let mut scenario = Scenario::of(options, &own);
@@ -89,8 +90,9 @@ fn parts_in_each_others_place_are_refused() {
     }
 }
 
+/// With the data part of another channel the messages are wrong, and nothing worse happens.
 #[test]
-fn the_messages_of_another_channel_are_wrong_and_no_more() {
+fn foreign_messages_are_merely_wrong() {
     for options in KINDS {
         let (own, other) = (memfd(options), memfd(options));
         let mut scenario = Scenario::of(options, &own);
@@ -111,7 +113,7 @@ fn the_messages_of_another_channel_are_wrong_and_no_more() {
 /// The pipes' reports are lost or come unasked. Calls that sleep find their messages all the same,
 /// and end in time.
 #[test]
-fn swapped_pipes_lose_no_message_and_no_deadline() {
+fn swapped_pipes_lose_no_message() {
     for options in KINDS {
         for pipes in [[3, 2], [2, 2], [3, 3]] {
             let own = memfd(options);
@@ -147,8 +149,9 @@ fn swapped_pipes_lose_no_message_and_no_deadline() {
     }
 }
 
+/// Memfds that are longer than they need be are mapped only as far as they need be.
 #[test]
-fn memfds_that_are_longer_than_they_need_be_are_mapped_as_far_as_they_need_be() {
+fn oversized_memfds_are_mapped_in_part() {
     for options in KINDS {
         let own = memfd(options);
         let mut scenario = Scenario::of(options, &own);
@@ -163,8 +166,9 @@ fn memfds_that_are_longer_than_they_need_be_are_mapped_as_far_as_they_need_be() 
     }
 }
 
+/// A control part that nobody may write is refused.
 #[test]
-fn a_control_part_that_nobody_may_write_is_refused() {
+fn a_readonly_control_part_is_refused() {
     for options in KINDS {
         for seal in [SealFlags::WRITE, SealFlags::FUTURE_WRITE] {
             let own = memfd(options);
@@ -178,9 +182,10 @@ fn a_control_part_that_nobody_may_write_is_refused() {
     }
 }
 
-/// A file lease makes every opener of the file wait for its holder, 45 seconds by default.
+/// A leased part is refused and not waited for. A file lease makes every opener of the file wait
+/// for its holder, 45 seconds by default.
 #[test]
-fn a_leased_part_is_refused_and_not_waited_for() {
+fn a_leased_part_is_refused_promptly() {
     for options in KINDS {
         for part in [0, 1] {
             let own = memfd(options);

@@ -66,8 +66,9 @@ fn falls_back(room: &Room, sizes: &[(&str, &str)]) {
     }
 }
 
+/// A channel gets the huge pages that it asks for, or says why not.
 #[test]
-fn huge_pages_are_had_or_it_is_said_why_not() {
+fn missing_huge_pages_are_explained() {
     let room = Room::new(env!("CARGO_BIN_EXE_peer"));
     let gigantic = pools()
         .iter()

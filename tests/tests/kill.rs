@@ -14,8 +14,9 @@ fn all() -> Vec<Place> {
     Place::all(env!("CARGO_BIN_EXE_peer"), &[SPSC, BYTES])
 }
 
+/// If a consumer is killed while it reads, the next one resumes at the released head.
 #[test]
-fn consumer_killed_while_reading_resumes_at_released_head() {
+fn reading_resumes_at_the_released_head() {
     for place in all() {
         let (mut tx, mut rx) = (place.seat("producer"), place.seat("consumer"));
         tx.ok("push 0 10");
@@ -35,8 +36,9 @@ fn consumer_killed_while_reading_resumes_at_released_head() {
     }
 }
 
+/// A producer that is killed while it writes leaves exactly what it had committed.
 #[test]
-fn producer_killed_while_writing_leaves_what_it_committed() {
+fn a_killed_producer_keeps_its_commits() {
     for place in all() {
         let (mut tx, mut rx) = (place.seat("producer"), place.seat("consumer"));
         tx.ok("push 0 2");
@@ -55,7 +57,7 @@ fn producer_killed_while_writing_leaves_what_it_committed() {
 /// again only if the killed consumer had it in hand. (The peers check that, by counters that
 /// outlive them.)
 #[test]
-fn a_stream_outlives_hundreds_of_kills_of_either_side_unbroken() {
+fn a_stream_survives_hundreds_of_kills() {
     let mut dice = 0x2545_f491_4f6c_dd1d_u64;
     for place in all() {
         let paths = ["accepted", "seen"].map(|name| place.room.path().join(name));
@@ -89,8 +91,9 @@ fn a_stream_outlives_hundreds_of_kills_of_either_side_unbroken() {
     }
 }
 
+/// A process that is killed while it takes a role or leaves it leaves that role free.
 #[test]
-fn a_taker_killed_while_it_sits_down_or_stands_up_leaves_the_seat_free() {
+fn a_killed_taker_frees_its_role() {
     for role in ["producer", "consumer"] {
         let room = Room::new(env!("CARGO_BIN_EXE_peer"));
         let mut dice = 7_u64;
@@ -121,8 +124,9 @@ fn a_taker_killed_while_it_sits_down_or_stands_up_leaves_the_seat_free() {
     }
 }
 
+/// A producer that waits on a full ring outlives its consumer, and goes on with the next one.
 #[test]
-fn producer_waiting_on_a_full_ring_outlives_its_consumer() {
+fn a_waiting_producer_outlives_its_consumer() {
     for place in all() {
         let (mut tx, mut rx) = (place.seat("producer"), place.seat("consumer"));
         tx.tell("stream-produce");

@@ -50,7 +50,7 @@ fn a_resting_producer_opens_no_pipe() {
 /// Before the producer has opened the pipe nothing hangs up: a check finds the death. After it the
 /// kernel reports it.
 #[test]
-fn a_death_is_told_in_either_state() {
+fn either_state_reports_a_death() {
     for place in places() {
         let mut rx = place.seat("consumer");
         let mut next = 0;
@@ -79,9 +79,10 @@ fn a_death_is_told_in_either_state() {
     }
 }
 
-/// The byte of a new successor, or of its first message, reaches a consumer that waits for one.
+/// A successor is noticed before and after the producer has opened the pipe. The byte of a new
+/// successor, or of its first message, reaches a consumer that waits for one.
 #[test]
-fn a_successor_is_noticed_in_either_state() {
+fn successors_are_noticed_in_either_state() {
     for place in places() {
         let mut rx = place.seat("consumer");
         for opened in [false, true] {
@@ -105,7 +106,7 @@ fn a_successor_is_noticed_in_either_state() {
 /// takes the seat, which does not notify unasked. A consumer that slept through all of that learns
 /// of it.
 #[test]
-fn a_waker_that_is_killed_is_made_up_for() {
+fn a_killed_waker_loses_no_wake() {
     for place in places() {
         for opened in [false, true] {
             for frozen in [false, true] {
@@ -138,9 +139,10 @@ fn a_waker_that_is_killed_is_made_up_for() {
     }
 }
 
-/// The producer takes the bit and writes no byte: the consumer looks for the message, and finds it.
+/// A producer that may open no descriptors loses no wake. The producer takes the bit and writes no
+/// byte: the consumer looks for the message, and finds it.
 #[test]
-fn a_producer_without_descriptors_loses_no_wake() {
+fn producer_without_descriptors_loses_no_wake() {
     for place in places() {
         let (mut tx, mut rx) = (place.seat("producer"), place.seat("consumer"));
         tx.ok("room-for-files 0");
@@ -158,9 +160,10 @@ fn a_producer_without_descriptors_loses_no_wake() {
     }
 }
 
-/// A blocking call has waited for a second, and gone over to a pipe that nobody has opened.
+/// A long blocking call learns of messages and deaths too. A blocking call has waited for a second,
+/// and gone over to a pipe that nobody has opened.
 #[test]
-fn a_long_blocking_call_is_told_too() {
+fn a_long_blocking_call_finds_out() {
     for place in places() {
         let (mut tx, mut rx) = (place.seat("producer"), place.seat("consumer"));
         for number in 0..2 {
@@ -206,7 +209,7 @@ fn a_forked_child_hides_no_death() {
 /// Allows a fixed number of descriptors, from none to enough. Each refusal names the limit, closes
 /// the descriptors that it had opened, and costs no message.
 #[test]
-fn too_few_descriptors_are_an_error_that_loses_nothing() {
+fn too_few_descriptors_lose_nothing() {
     let kinds = ["kind=spsc capacity=64", "kind=bytes capacity=4096 max=112"];
     for options in kinds.into_iter().chain(LATE) {
         let place = Place::named(PEER, options);

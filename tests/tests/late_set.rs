@@ -10,10 +10,10 @@ const PEER: &str = env!("CARGO_BIN_EXE_peer");
 /// The number of idle channels that are waited for by their pipes.
 const IDLE: usize = 130;
 
-/// The set learns of the producer's death, before and after; and of one that took the bit and died
-/// before it wrote.
+/// A wait set is notified also before the producer has opened the pipe. The set learns of the
+/// producer's death, before and after; and of one that took the bit and died before it wrote.
 #[test]
-fn a_set_is_told_before_the_pipe_is_open() {
+fn a_set_sees_deaths_before_opening() {
     let room = Room::new(PEER);
     // SAFETY: the only test of this process, and no thread of ours is there yet.
     unsafe { std::env::set_var("SLIPRING_DIR", room.path()) };

@@ -63,8 +63,9 @@ fn either_side_may_come_first() {
     });
 }
 
+/// A consumer waits for its first producer, and a producer for its first consumer.
 #[test]
-fn a_consumer_waits_for_its_first_producer_and_a_producer_for_its_first_consumer() {
+fn either_side_waits_for_its_peer() {
     each_kind(|room, kind| {
         let mut rx = seat(room, "consumer", kind);
         rx.refused("try-pop", "Empty", &["empty"]);
@@ -102,8 +103,9 @@ fn a_consumer_waits_for_its_first_producer_and_a_producer_for_its_first_consumer
     });
 }
 
+/// A second attempt to take a role is refused, and the first holder is not disturbed.
 #[test]
-fn a_second_taker_is_refused_and_the_first_undisturbed() {
+fn a_taken_role_is_refused() {
     each_kind(|room, kind| {
         let (mut tx, mut rx) = (seat(room, "producer", kind), seat(room, "consumer", kind));
         tx.ok("push 0 10");
@@ -136,8 +138,9 @@ fn a_second_taker_is_refused_and_the_first_undisturbed() {
     });
 }
 
+/// A role that its holder left is free at once.
 #[test]
-fn a_seat_that_was_left_is_free_at_once() {
+fn a_left_role_is_free() {
     each_kind(|room, kind| {
         let mut peer = room.peer();
         peer.ok(&format!("create ticks {kind}"));
@@ -157,8 +160,9 @@ fn a_seat_that_was_left_is_free_at_once() {
     });
 }
 
+/// A new consumer resumes where the last one released.
 #[test]
-fn a_new_consumer_resumes_where_the_last_one_released() {
+fn a_new_consumer_resumes() {
     each_queue(|room, kind| {
         let mut tx = seat(room, "producer", kind);
         tx.ok("push 0 12");
@@ -180,8 +184,9 @@ fn a_new_consumer_resumes_where_the_last_one_released() {
     });
 }
 
+/// A second producer goes on where the first ended.
 #[test]
-fn a_second_producer_goes_on_where_the_first_ended() {
+fn a_new_producer_goes_on() {
     each_kind(|room, kind| {
         let mut rx = seat(room, "consumer", kind);
         for how in ["leave", "abort", "panic", "kill"] {
@@ -208,8 +213,9 @@ fn a_second_producer_goes_on_where_the_first_ended() {
     });
 }
 
+/// A finished producer is reported until a consumer has acknowledged it, and never again.
 #[test]
-fn a_finished_end_is_told_until_it_is_noted_and_never_again() {
+fn an_end_is_reported_until_acknowledged() {
     each_queue(|room, kind| {
         let mut tx = seat(room, "producer", kind);
         tx.ok("push 0 3");
@@ -245,8 +251,9 @@ fn a_finished_end_is_told_until_it_is_noted_and_never_again() {
     });
 }
 
+/// A producer's end is reported even if the next producer has taken the role already.
 #[test]
-fn an_end_is_told_though_the_next_producer_sits_there_already() {
+fn a_new_producer_hides_no_end() {
     each_kind(|room, kind| {
         let mut tx = seat(room, "producer", kind);
         tx.ok("push 0 2");
@@ -263,8 +270,9 @@ fn an_end_is_told_though_the_next_producer_sits_there_already() {
     });
 }
 
+/// A killed producer is seen as died, and so is a killed consumer.
 #[test]
-fn a_killed_producer_died_and_a_killed_consumer_too() {
+fn killed_peers_are_seen_as_died() {
     each_kind(|room, kind| {
         let (mut tx, mut rx) = (seat(room, "producer", kind), seat(room, "consumer", kind));
         tx.ok("push 0 4");
@@ -299,8 +307,9 @@ fn a_killed_producer_died_and_a_killed_consumer_too() {
     });
 }
 
+/// A producer finds out how its consumer left once the ring is full.
 #[test]
-fn a_producer_is_told_how_its_consumer_left_once_the_ring_is_full() {
+fn a_consumers_end_reaches_the_producer() {
     each_queue(|room, kind| {
         let mut tx = seat(room, "producer", kind);
         for (how, told) in [
@@ -393,8 +402,9 @@ fn the_heartbeat_figure_moves() {
     });
 }
 
+/// The figures of a role are what happened.
 #[test]
-fn the_figures_of_a_seat_are_what_happened() {
+fn role_figures_match_what_happened() {
     each_kind(|room, kind| {
         let (mut tx, mut rx) = (seat(room, "producer", kind), seat(room, "consumer", kind));
         tx.ok("push 0 9");
@@ -425,8 +435,9 @@ fn the_figures_of_a_seat_are_what_happened() {
     });
 }
 
+/// A role under repair is reported as recovering, and nobody can take it.
 #[test]
-fn a_seat_under_repair_is_recovering_and_never_taken() {
+fn nobody_takes_a_role_under_repair() {
     each_kind(|room, kind| {
         let mut owner = room.peer();
         owner.ok(&format!("create ticks {kind}"));
@@ -469,8 +480,9 @@ fn a_seat_under_repair_is_recovering_and_never_taken() {
     });
 }
 
+/// A channel in use cannot be removed, and an idle one can.
 #[test]
-fn a_channel_in_use_cannot_be_removed_and_an_idle_one_can() {
+fn only_idle_channels_can_be_removed() {
     each_kind(|room, kind| {
         let mut tx = seat(room, "producer", kind);
         let mut other = room.peer();
@@ -501,8 +513,9 @@ fn a_channel_in_use_cannot_be_removed_and_an_idle_one_can() {
     });
 }
 
+/// A role can be taken only in the channel that has the name now.
 #[test]
-fn a_seat_is_only_had_in_the_channel_that_bears_the_name() {
+fn a_renamed_channel_gives_no_role() {
     each_kind(|room, kind| {
         let mut stale = room.peer();
         stale.ok(&format!("create ticks {kind}"));
@@ -527,8 +540,9 @@ fn a_seat_is_only_had_in_the_channel_that_bears_the_name() {
     });
 }
 
+/// The list shows the channels that exist, and no others.
 #[test]
-fn what_is_listed_is_what_there_is() {
+fn the_list_shows_exactly_what_exists() {
     let room = room();
     let mut peer = room.peer();
     assert_eq!(peer.ok("list"), Vec::<String>::new());

@@ -49,8 +49,9 @@ fn inherited_descriptors_are_a_channel() {
     assert_eq!(room.names(), Vec::<String>::new(), "it has no name");
 }
 
+/// A role has one holder, though the processes' descriptors share one open file description.
 #[test]
-fn seats_exclude_though_the_descriptors_share_a_description() {
+fn a_role_in_memfds_is_exclusive() {
     let room = room();
     let channel = bytes::Builder::new(4096)
         .max_record(LARGEST)
@@ -100,8 +101,9 @@ fn record(number: u64) -> Vec<u8> {
     record
 }
 
+/// A channel can be passed to another process over a Unix socket.
 #[test]
-fn a_channel_goes_over_a_unix_socket() {
+fn a_unix_socket_carries_a_channel() {
     for kind in ["kind=spsc capacity=64", "kind=bytes capacity=4096 max=112"] {
         let room = room();
         let socket = room.path().join("socket");
@@ -138,8 +140,9 @@ fn a_channel_goes_over_a_unix_socket() {
     }
 }
 
+/// Where a sealed memfd is expected, any other descriptor is refused.
 #[test]
-fn what_is_no_sealed_memfd_is_refused() {
+fn only_sealed_memfds_are_accepted() {
     let room = room();
     let path = room.path().join("file");
     std::fs::write(&path, vec![0; 65536]).unwrap();
@@ -261,8 +264,9 @@ fn another_type_or_kind_is_refused() {
     );
 }
 
+/// Without /proc, a passed channel is refused, and the error says what it needs.
 #[test]
-fn without_proc_a_passed_channel_says_what_it_needs() {
+fn a_passed_channel_needs_proc() {
     let room = room();
     let channel = spsc::Builder::<Message>::new(64).memfd().unwrap();
     let passed = channel.descriptors();

@@ -45,37 +45,42 @@ fn returns(peer: &mut Peer) {
     assert!(peer.end(), "it did not end well");
 }
 
+/// A handle that is a local variable of `main` finishes when `main` returns.
 #[test]
-fn a_handle_that_is_a_local_of_main_finishes_when_main_returns() {
+fn a_local_of_main_finishes() {
     ends("finished", |peer, _| returns(peer));
 }
 
+/// A handle in a static is not dropped when `main` returns.
 #[test]
-fn a_handle_in_a_static_is_not_dropped_when_main_returns() {
+fn a_static_handle_is_not_dropped() {
     ends("died", |peer, role| {
         peer.ok(&format!("life-static {role}"));
         returns(peer);
     });
 }
 
+/// A handle that an exit handler drops finishes.
 #[test]
-fn a_handle_that_an_exit_handler_drops_finishes() {
+fn a_drop_at_exit_finishes() {
     ends("finished", |peer, role| {
         peer.ok(&format!("life-at-exit {role}"));
         returns(peer);
     });
 }
 
+/// A handle that was forgotten keeps its role until its process ends.
 #[test]
-fn a_handle_that_was_forgotten_keeps_its_seat_until_its_process_ends() {
+fn a_forgotten_handle_keeps_its_role() {
     ends("died", |peer, role| {
         peer.ok(&format!("life-forgotten {role}"));
         returns(peer);
     });
 }
 
+/// A handle in another thread is not dropped when `main` returns.
 #[test]
-fn a_handle_in_another_thread_is_not_dropped_when_main_returns() {
+fn other_threads_handles_are_not_dropped() {
     ends("died", |peer, role| {
         peer.ok(&format!("life-elsewhere {role}"));
         returns(peer);
@@ -92,34 +97,38 @@ fn abort_drops_no_handle() {
     ends("died", |peer, _| peer.tell("life-abort"));
 }
 
+/// A handle in a thread that panics ends as aborted.
 #[test]
-fn a_handle_in_a_thread_that_panics_aborts() {
+fn a_panic_aborts_the_threads_handle() {
     ends("aborted", |peer, role| {
         peer.ok(&format!("life-panic {role}"));
         assert!(peer.is_running());
     });
 }
 
+/// A thread-local handle finishes when its thread ends.
 #[test]
-fn a_thread_local_handle_finishes_when_its_thread_ends() {
+fn a_thread_local_handle_finishes() {
     ends("finished", |peer, role| {
         peer.ok(&format!("life-local {role}"));
         assert!(peer.is_running());
     });
 }
 
-/// glibc behaves so; the standard library does not promise it.
+/// A thread-local handle of the main thread finishes when `main` returns. glibc behaves so; the
+/// standard library does not promise it.
 #[test]
-fn a_thread_local_handle_of_the_main_thread_finishes_when_main_returns() {
+fn a_main_thread_local_handle_finishes() {
     ends("finished", |peer, role| {
         peer.ok(&format!("life-main-local {role}"));
         returns(peer);
     });
 }
 
-/// The seat is free, and the new program, in the same process, may take it.
+/// Exec frees the role, though the process lives on: the new program, in the same process, may take
+/// it.
 #[test]
-fn exec_frees_the_seat_though_the_process_lives_on() {
+fn exec_frees_the_role() {
     ends("died", |peer, _| {
         let before = peer.pid();
         peer.ok("life-exec");
@@ -137,8 +146,9 @@ fn exec_frees_the_seat_though_the_process_lives_on() {
     }
 }
 
+/// A handle outlives the thread that made it.
 #[test]
-fn a_handle_outlives_the_thread_that_made_it() {
+fn a_handle_outlives_its_first_thread() {
     for kind in KINDS {
         let room = Room::new(PEER);
         let (mut tx, mut rx) = (room.peer(), room.peer());
@@ -159,9 +169,10 @@ fn a_handle_outlives_the_thread_that_made_it() {
     }
 }
 
+/// Peers in different pid namespaces find out about each other's deaths, and about nothing else.
 /// Each of two processes is number 1 to itself: locks, not numbers, say which is alive.
 #[test]
-fn peers_in_other_pid_namespaces_are_told_of_each_others_deaths_only() {
+fn deaths_are_reported_across_pid_namespaces() {
     for place in Place::all(PEER, &KINDS) {
         let (mut tx, mut rx) = (place.peer(), place.peer());
         let mut outside = [0; 2];

@@ -30,8 +30,9 @@ fn race(how: &str, rounds: usize) -> Vec<Vec<String>> {
     said
 }
 
+/// Of eight processes that create at once, one makes the channel, and all find it.
 #[test]
-fn of_eight_creators_at_once_one_makes_the_channel_and_all_find_it() {
+fn one_of_eight_creators_succeeds() {
     let said = race("create", 100);
     for round in 0..100 {
         let words = said.iter().map(|said| said[round].split_once(' ').unwrap());
@@ -48,8 +49,9 @@ fn of_eight_creators_at_once_one_makes_the_channel_and_all_find_it() {
     }
 }
 
+/// Eight processes that open or create at once all come to one channel.
 #[test]
-fn eight_that_open_or_create_at_once_come_to_one_channel() {
+fn open_or_create_yields_one_channel() {
     let said = race("open-or-create", 100);
     let mut seen = Vec::new();
     for round in 0..100 {
@@ -91,8 +93,9 @@ fn only_possible(sum: &HashMap<String, u64>) {
     }
 }
 
+/// Removing a channel while others come and go never makes two owners or half a channel.
 #[test]
-fn removing_while_others_come_and_go_never_makes_two_owners_or_half_a_channel() {
+fn concurrent_removal_is_safe() {
     let (room, ground) = (room(), room());
     let file = |role: &str| ground.path().join(role).display().to_string();
     let mut owners = (0..4).map(|_| room.peer()).collect::<Vec<_>>();
@@ -128,8 +131,9 @@ fn removing_while_others_come_and_go_never_makes_two_owners_or_half_a_channel() 
     assert_eq!(room.names(), Vec::<String>::new(), "something is left");
 }
 
+/// What a killed creator leaves behind is swept by the next one.
 #[test]
-fn what_a_killed_creator_leaves_the_next_one_sweeps() {
+fn leftovers_of_killed_creators_are_swept() {
     let room = room();
     let mut dice = 1_u64;
     let mut left = 0;
@@ -175,8 +179,9 @@ fn what_a_killed_creator_leaves_the_next_one_sweeps() {
     assert!(left > 0, "no kill met a creator at work");
 }
 
+/// The directory of a creator that is still at work is not swept.
 #[test]
-fn a_creator_at_work_is_not_swept() {
+fn a_working_creator_is_not_swept() {
     let room = room();
     let mut peer = room.peer();
     // There are two names: one is made while the other's creators sweep.

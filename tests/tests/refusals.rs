@@ -66,8 +66,9 @@ fn zero_and_odd_capacities_are_refused() {
     assert_eq!(room.names(), Vec::<String>::new(), "something was made");
 }
 
+/// An absurd capacity fails at once with `NoSpace`.
 #[test]
-fn absurd_capacities_are_no_space_at_once() {
+fn absurd_capacities_have_no_space() {
     let room = room();
     let mut peer = room.peer();
     // These are 64 TiB, 16 TiB, and a ring of 16 TiB: legal shapes that no machine holds.
@@ -88,8 +89,9 @@ fn absurd_capacities_are_no_space_at_once() {
     peer.ok("create ticks");
 }
 
+/// A largest record that does not fit the ring is refused.
 #[test]
-fn a_largest_record_that_does_not_fit_the_ring_is_refused() {
+fn largest_records_must_fit_the_ring() {
     let room = room();
     let mut peer = room.peer();
     for max in ["4089", "5000", "9223372036854775807"] {
@@ -101,8 +103,9 @@ fn a_largest_record_that_does_not_fit_the_ring_is_refused() {
     assert_eq!(room.names(), Vec::<String>::new());
 }
 
+/// A record or batch larger than the ring is an error at once, and changes nothing.
 #[test]
-fn a_record_or_batch_larger_than_the_ring_is_an_error_at_once_and_changes_nothing() {
+fn oversized_records_and_batches_are_refused() {
     for ring in [64_usize, 4096] {
         let most = ring - 8;
         let builder = bytes::Builder::new(ring).max_record(most);
@@ -136,8 +139,9 @@ fn a_record_or_batch_larger_than_the_ring_is_an_error_at_once_and_changes_nothin
     assert_eq!(tx.position(), 0);
 }
 
+/// A name that breaks the rule is refused.
 #[test]
-fn names_that_break_the_rule_are_refused() {
+fn names_must_follow_the_rule() {
     let room = room();
     let mut peer = room.peer();
     let long = "x".repeat(65);
@@ -232,8 +236,9 @@ fn goes_on(tx: &mut Peer, rx: &mut Peer) {
     assert_eq!(rx.numbers("drain"), (2..25).collect::<Vec<_>>());
 }
 
+/// Another type, size or kind is refused, and the live channel is untouched.
 #[test]
-fn another_type_size_or_kind_is_refused_and_the_live_channel_untouched() {
+fn a_mismatch_leaves_the_channel_untouched() {
     let spsc = "kind=spsc capacity=64";
     let bytes = "kind=bytes capacity=4096 max=112";
     let (message, twin, small) = ("`Message`", "`Twin`", "`Small`");
@@ -305,8 +310,9 @@ fn another_type_size_or_kind_is_refused_and_the_live_channel_untouched() {
     }
 }
 
+/// Without `exact`, a request for another geometry opens the channel that is there.
 #[test]
-fn another_geometry_without_exact_opens_what_is_there() {
+fn without_exact_any_geometry_opens() {
     for (kind, other) in [
         ("kind=spsc capacity=64", "kind=spsc capacity=1024"),
         (
@@ -330,8 +336,9 @@ fn another_geometry_without_exact_opens_what_is_there() {
     }
 }
 
+/// A second create fails and leaves the live channel alone.
 #[test]
-fn a_second_create_leaves_the_live_channel_alone() {
+fn a_second_create_changes_nothing() {
     for kind in ["kind=spsc capacity=64", "kind=bytes capacity=4096 max=112"] {
         let (room, mut tx, mut rx) = live(kind);
         let before = room.contents();
@@ -359,8 +366,9 @@ fn a_second_create_leaves_the_live_channel_alone() {
     }
 }
 
+/// Metadata is kept to the last of its 256 bytes, and one byte more is refused.
 #[test]
-fn metadata_is_kept_to_the_last_byte_and_not_one_more() {
+fn metadata_holds_256_bytes() {
     let room = room();
     let mut peer = room.peer();
     let most = "m".repeat(256);
@@ -382,8 +390,9 @@ fn metadata_is_kept_to_the_last_byte_and_not_one_more() {
     assert_eq!(room.names(), ["full", "short"]);
 }
 
+/// What is not there is not found, and looking for it makes nothing.
 #[test]
-fn what_is_not_there_is_not_found() {
+fn what_is_missing_is_not_found() {
     let room = room();
     let mut peer = room.peer();
     for name in ["ticks", "market/ticks"] {

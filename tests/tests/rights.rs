@@ -26,8 +26,9 @@ fn stranger(room: &Room, group: u32) -> Peer {
     peer
 }
 
+/// Files have the mode that the creator chose, whatever the umask is.
 #[test]
-fn files_have_the_mode_that_the_creator_chose_whatever_the_umask() {
+fn files_get_the_chosen_mode() {
     for umask in ["000", "022", "077", "777"] {
         for (option, dir, file) in [
             ("", 0o700, 0o600),
@@ -98,11 +99,12 @@ fn by_default_another_user_is_refused() {
     assert_eq!(rx.numbers("drain"), [0, 1, 2]);
 }
 
+/// A wider mode lets in those whom it names, and no others.
 #[test]
-fn a_wider_mode_lets_in_whom_it_names_and_no_others() {
+fn a_wider_mode_admits_its_group() {
     if !is_root() {
         // Without root the test cannot become another user; the modes themselves are tested above.
-        return files_have_the_mode_that_the_creator_chose_whatever_the_umask();
+        return files_get_the_chosen_mode();
     }
     let group = rustix::process::getegid().as_raw();
     let room = room();
@@ -135,8 +137,9 @@ fn a_wider_mode_lets_in_whom_it_names_and_no_others() {
     assert_eq!(member.number("pop 1"), 69);
 }
 
+/// A user who may only read the files may look at a channel, but not take a role in it.
 #[test]
-fn who_may_only_read_may_look_but_not_sit() {
+fn a_reader_may_take_no_role() {
     if !is_root() {
         return by_default_another_user_is_refused();
     }
@@ -163,8 +166,9 @@ fn who_may_only_read_may_look_but_not_sit() {
     assert_eq!(reader.ok("seat ticks producer")[0], "died");
 }
 
+/// The default directory is the user's own, or it is refused.
 #[test]
-fn the_default_directory_is_the_users_own_or_refused() {
+fn the_default_directory_must_be_private() {
     if !is_root() {
         // Without root there is no private /dev/shm; the test can only see where it would be.
         let default = format!("/dev/shm/slipring-{}", rustix::process::geteuid().as_raw());
@@ -318,7 +322,7 @@ fn unusable_default_directories_are_mended() {
 fn groups_are_inherited() {
     if !is_root() {
         // A user cannot give a directory to a group without being in it.
-        return files_have_the_mode_that_the_creator_chose_whatever_the_umask();
+        return files_get_the_chosen_mode();
     }
     const TEAM: u32 = 54321;
     // Root, a member, and an outsider that may write there.

@@ -114,8 +114,9 @@ fn broadcasts() -> [(broadcast::Builder<Message>, &'static str); 2] {
     .map(|(full, options)| (builder.clone().when_full(full), options))
 }
 
+/// A process that was handed a sealed channel can read its messages, and cannot write any.
 #[test]
-fn who_was_handed_a_sealed_channel_reads_and_cannot_write() {
+fn receivers_cannot_write_sealed_channels() {
     let message = Message::numbered;
     story(spsc::Builder::new(64), "kind=spsc", |tx, number| {
         tx.push(message(number)).unwrap();

@@ -62,10 +62,10 @@ fn no_wake_is_lost_without_barriers() {
     }
 }
 
-/// The barrier is refused after the processes have registered: their publishes do not fence, and
-/// their sets find out when they would sleep.
+/// No wake is lost in a sandbox that comes later. The barrier is refused after the processes have
+/// registered: their publishes do not fence, and their sets find out when they would sleep.
 #[test]
-fn no_wake_is_lost_in_a_sandbox_that_comes_later() {
+fn a_late_sandbox_loses_no_wake() {
     for idle in IDLE {
         let room = room();
         let (mut asker, mut answerer) = (room.peer(), room.peer());
@@ -84,11 +84,11 @@ fn a_thousand_channels_are_waited_for() {
     bounce(&mut room.peer(), &mut room.peer(), 1000, 0, 20_000);
 }
 
-/// Some stops are short, and only a wake ends a sleep. Others are long. On doorbells they last until
-/// the other side's set has slept and checked by itself a few times. On pipes they last until it has
-/// slept for longer than it puts any check off.
+/// A stop of either side loses no wake. Some stops are short, and only a wake ends a sleep. Others
+/// are long. On doorbells they last until the other side's set has slept and checked by itself a
+/// few times. On pipes they last until it has slept for longer than it puts any check off.
 #[test]
-fn a_stop_of_either_side_loses_no_wake() {
+fn a_stop_loses_no_wake() {
     for (idle, check, held) in [
         (IDLE[0], "", false),
         (IDLE[0], "check=4", true),
@@ -245,19 +245,21 @@ fn storm(idle: u64) {
     }
 }
 
+/// When producers are killed again and again, doorbells lose no message and no report of a death.
 #[test]
-fn a_storm_of_kills_on_doorbells_loses_nothing() {
+fn kills_on_doorbells_lose_nothing() {
     storm(0);
 }
 
+/// When producers are killed again and again, pipes lose no message and no report of a death.
 #[test]
-fn a_storm_of_kills_on_pipes_loses_nothing() {
+fn kills_on_pipes_lose_nothing() {
     storm(130);
 }
 
 /// A forked child's copy does nothing, and the child's end changes nothing for the parent.
 #[test]
-fn a_set_is_inert_in_a_forked_child() {
+fn a_forked_set_does_nothing() {
     for idle in IDLE {
         let room = room();
         let (mut tx, mut rx) = (room.peer(), room.peer());

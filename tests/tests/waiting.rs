@@ -66,30 +66,34 @@ fn no_wake_is_lost_without_barriers() {
     bounce(&["fenced"], &["fenced"]);
 }
 
+/// No wake is lost between a process with barriers and one without.
 #[test]
-fn no_wake_is_lost_between_one_with_barriers_and_one_without() {
+fn mixed_barriers_lose_no_wake() {
     bounce(&["fenced"], &[]);
 }
 
-/// The barrier is refused from the start: the process is not registered. So its publishes fence,
-/// and its sleeps tell the other side to fence.
+/// In a sandbox without membarrier, a process chooses fences by itself. The barrier is refused from
+/// the start: the process is not registered. So its publishes fence, and its sleeps tell the other
+/// side to fence.
 #[test]
-fn a_sandbox_without_membarrier_chooses_fences_by_itself() {
+fn without_membarrier_fences_are_chosen() {
     bounce(&["sandbox"], &[]);
 }
 
-/// The barrier is refused after the process has registered: its publishes do not fence, and its
-/// waiter finds out when it would sleep.
+/// A process whose sandbox comes later copes by itself too, and no wake is lost. The barrier is
+/// refused after the process has registered: its publishes do not fence, and its waiter finds out
+/// when it would sleep.
 #[test]
-fn a_sandbox_that_comes_later_does_too() {
+fn a_late_sandbox_loses_no_wake() {
     let later = ["producer warm-up kind=u64", "leave producer", "sandbox"];
     bounce(&later, &later);
 }
 
-/// Some stops are short, and only a wake ends a sleep. Others last until the other side has checked
-/// the stopped one three times, and gone on waiting each time.
+/// Stops of either side lose no wake. Some stops are short, and only a wake ends a sleep. Others
+/// last until the other side has checked the stopped one three times, and gone on waiting each
+/// time.
 #[test]
-fn stops_of_either_side_lose_no_wake() {
+fn stops_lose_no_wake() {
     for (options, check) in KINDS
         .into_iter()
         .flat_map(|kind| [(kind, NEVER), (kind, 4)])
@@ -191,11 +195,11 @@ fn room_without_wake(options: &str, [fenced_tx, fenced_rx]: [bool; 2], successor
     died
 }
 
-/// The notifier is killed in the call itself: it took the bit and rang the doorbell, and did not
-/// ask the kernel. The waiter finds the message at the end of its sleep. If its sleep has no end, a
-/// successor wakes it.
+/// A notifier that is killed before its system call costs no message. The notifier is killed in the
+/// call itself: it took the bit and rang the doorbell, and did not ask the kernel. The waiter finds
+/// the message at the end of its sleep. If its sleep has no end, a successor wakes it.
 #[test]
-fn a_waker_that_is_killed_before_its_call_costs_no_message() {
+fn a_killed_notifier_loses_no_message() {
     let both = [false, true];
     for (tx, rx) in both.into_iter().flat_map(|tx| both.map(|rx| (tx, rx))) {
         for successor in both {
@@ -213,9 +217,10 @@ fn a_waker_that_is_killed_before_its_call_costs_no_message() {
     }
 }
 
-/// The next waiter clears the bit that a killed one left, and sleeps in its place.
+/// A sleeper that is killed is followed by one that is woken. The next waiter clears the bit that a
+/// killed one left, and sleeps in its place.
 #[test]
-fn a_sleeper_that_is_killed_is_followed_by_one_that_is_woken() {
+fn a_killed_sleepers_successor_is_woken() {
     let room = room();
     let mut tx = room.peer();
     tx.ok("producer there kind=u64 capacity=1");
@@ -245,7 +250,7 @@ fn asks(room: &Room, bell: usize) -> bool {
 
 /// A consumer that sleeps for ever learns at once that its producer finished, and that another came.
 #[test]
-fn who_leaves_and_who_comes_wakes_the_other() {
+fn leaving_wakes_the_other_side() {
     let room = room();
     let mut tx = room.peer();
     tx.ok("producer there kind=u64 capacity=1");

@@ -287,8 +287,9 @@ mod tests {
         out
     }
 
+    /// A message takes one line, as text or JSON; a dump has one line for every sixteen bytes.
     #[test]
-    fn a_message_takes_one_line_or_one_for_sixteen_bytes() {
+    fn messages_are_formatted_in_each_style() {
         assert_eq!(shown(as_line, b"\x00\xffA"), "         7  00ff41\n");
         let long = shown(as_line, &[1; 40]);
         assert!(long.ends_with("0101.. 40 bytes\n"), "{long}");

@@ -207,8 +207,9 @@ pub(crate) fn nanoseconds(ns: u64) -> String {
 mod tests {
     use super::*;
 
+    /// Sizes are read with and without units, and anything else is refused.
     #[test]
-    fn sizes_are_read_with_and_without_units() {
+    fn sizes_may_have_units() {
         assert_eq!(parse_bytes("4096"), Ok(4096));
         assert_eq!(parse_bytes("64K"), Ok(64 << 10));
         assert_eq!(parse_bytes("2GiB"), Ok(2 << 30));

@@ -46,8 +46,10 @@ fn a_killed_sender_is_told_apart() {
     assert!(said.starts_with("slipring: the sender died"), "{said}");
 }
 
+/// A receiver that comes after the sender died drains what is left, and reports that the sender
+/// died.
 #[test]
-fn a_receiver_that_comes_after_the_end_drains_and_says_which_it_was() {
+fn late_receivers_learn_how_it_ended() {
     let place = Place::new();
     let copy = place.file("copy");
     let mut send = place.send_open(&["x"]);
@@ -77,8 +79,9 @@ fn a_role_is_taken_once() {
     place.until_seat("x", "consumer", "held", 1);
 }
 
+/// No role stays taken after SIGINT: both ends leave, and others can take the roles again.
 #[test]
-fn no_role_is_left_behind_by_sigint() {
+fn sigint_leaves_no_role_held() {
     let place = Place::new();
     for generation in 1..=3 {
         // The sender comes first: to a receiver alone, the last round's aborted sender would be
@@ -115,8 +118,9 @@ fn an_acknowledged_end_is_history() {
     assert_eq!(fs::read(&second).unwrap(), b"two");
 }
 
+/// An aborted end, too, is reported only once: the next receiver waits for a new sender.
 #[test]
-fn an_aborted_end_is_told_once_too() {
+fn an_abort_is_reported_once() {
     let place = Place::new();
     let copy = place.file("copy");
     let mut send = place.send_open(&["x"]);
@@ -130,8 +134,9 @@ fn an_aborted_end_is_told_once_too() {
     assert_eq!(recv.code(), Some(0));
 }
 
+/// A new stream waits until the stream before it was read to its end.
 #[test]
-fn a_stream_waits_until_the_one_before_it_was_read_to_its_end() {
+fn streams_wait_for_the_one_before() {
     let place = Place::new();
     let (first, second) = (place.file("first"), place.file("second"));
     let input = place.file("input");

@@ -8,8 +8,9 @@ use std::fs;
 use common::{Place, Running, json, text, until};
 use rustix::process::{Pid, Signal, kill_process};
 
+/// The demo checks every message in full, and the figures that it reports agree with each other.
 #[test]
-fn the_demo_checks_everything_and_its_figures_hang_together() {
+fn the_demo_reports_consistent_figures() {
     let place = Place::new();
     let args = ["demo", "--messages", "20000", "--json", "--check", "full"];
     let output = place.run(&args);
@@ -28,8 +29,9 @@ fn the_demo_checks_everything_and_its_figures_hang_together() {
     assert!((seconds * rate("slipring") / 20000.0 - 1.0).abs() < 1e-6);
 }
 
+/// The demo works with any maximum size of messages, from none to a mebibyte.
 #[test]
-fn the_demo_takes_any_size_of_message() {
+fn the_demo_takes_any_message_size() {
     let place = Place::new();
     for max_size in ["0", "1", "7", "8", "9", "16", "1M"] {
         let args = [
@@ -63,8 +65,9 @@ fn the_demo_takes_any_size_of_message() {
     assert!(place.run(&small).status.success());
 }
 
+/// The demo's output for people ends with the ratio to SOCK_SEQPACKET.
 #[test]
-fn the_demo_for_people_ends_with_the_ratio() {
+fn the_demo_ends_with_the_ratio() {
     let place = Place::new();
     // These are enough messages to be timed on any machine.
     let output = place.run(&["demo", "--messages", "20000", "--seed", "9"]);
@@ -79,8 +82,9 @@ fn the_demo_for_people_ends_with_the_ratio() {
     );
 }
 
+/// The bench measures both kinds of memory, and leaves no channel behind.
 #[test]
-fn the_bench_measures_both_kinds_of_memory_and_leaves_nothing() {
+fn the_bench_measures_and_cleans_up() {
     let place = Place::new();
     // No machine moves this much in a millisecond, so every rate is printed.
     let output = place.run(&["bench", "--size", "8,1264", "--bytes", "32M", "--json"]);
@@ -96,8 +100,9 @@ fn the_bench_measures_both_kinds_of_memory_and_leaves_nothing() {
     assert_eq!(text(&place.run(&["ls"]).stdout), "");
 }
 
+/// The demo waits in the way that it was asked to, and its counts of system calls agree with that.
 #[test]
-fn the_demo_waits_as_it_is_told() {
+fn the_demo_uses_the_chosen_wait() {
     for wait in ["spin", "sleep", "fd", "async"] {
         let place = Place::new();
         let run = ["demo", "--messages", "5000", "--check", "full", "--json"];
@@ -119,9 +124,10 @@ fn the_demo_waits_as_it_is_told() {
     }
 }
 
-/// The ring holds a few messages, so it is full, or empty, most of the time.
+/// The demo polls its descriptors time and again, with both kinds of wait that use them. The ring
+/// holds a few messages, so it is full, or empty, most of the time.
 #[test]
-fn the_demo_polls_its_descriptors_time_and_again() {
+fn the_demo_polls_its_descriptors_often() {
     let place = Place::new();
     let run = [
         "demo",
@@ -164,9 +170,10 @@ fn bench_wake_measures_what_sleeping_costs() {
     }
 }
 
-/// The hang-up of its pipe wakes the other end, which has no timer.
+/// The demo ends, and reports it, when either of its processes is killed. The hang-up of its pipe
+/// wakes the other end, which has no timer.
 #[test]
-fn the_demo_ends_when_one_of_its_processes_is_killed() {
+fn a_killed_process_ends_the_demo() {
     for write in [false, true] {
         let place = Place::new();
         let run = ["demo", "--messages", "1000000000", "--max-size", "100"];

@@ -11,8 +11,9 @@ use std::process::{Command, Stdio};
 use common::{Place, noise, until};
 use rustix::process::Signal;
 
+/// A file arrives whole when the sender starts first.
 #[test]
-fn a_file_arrives_whole_when_the_sender_starts_first() {
+fn sender_first_delivers_the_whole_file() {
     let place = Place::new();
     let (input, copy) = (place.file("input"), place.file("copy"));
     fs::write(&input, noise(5 << 20, 1)).unwrap();
@@ -23,8 +24,9 @@ fn a_file_arrives_whole_when_the_sender_starts_first() {
     assert!(fs::read(&input).unwrap() == fs::read(&copy).unwrap());
 }
 
+/// A file arrives whole when the receiver starts first.
 #[test]
-fn a_file_arrives_whole_when_the_receiver_starts_first() {
+fn receiver_first_delivers_the_whole_file() {
     let place = Place::new();
     let (input, copy) = (place.file("input"), place.file("copy"));
     fs::write(&input, noise((5 << 20) + 1, 2)).unwrap();
@@ -35,8 +37,9 @@ fn a_file_arrives_whole_when_the_receiver_starts_first() {
     assert!(fs::read(&input).unwrap() == fs::read(&copy).unwrap());
 }
 
+/// A file of one GiB arrives with the same SHA-256 digest.
 #[test]
-fn a_file_of_one_gib_arrives_with_the_same_sha256() {
+fn one_gib_arrives_intact() {
     let place = Place::new();
     let (input, copy) = (place.file("input"), place.file("copy"));
     let mut file = File::create(&input).unwrap();
@@ -65,8 +68,9 @@ fn a_file_of_one_gib_arrives_with_the_same_sha256() {
     assert_eq!(fs::metadata(&copy).unwrap().len(), 1 << 30);
 }
 
+/// No input at all still makes a stream, which finishes and is received as an empty file.
 #[test]
-fn no_input_at_all_is_a_stream_that_finishes() {
+fn empty_input_makes_a_finished_stream() {
     let place = Place::new();
     let copy = place.file("copy");
     assert!(place.run(&["send", "x"]).status.success());
@@ -96,8 +100,9 @@ fn framed_tells_the_records_apart() {
     assert_eq!(place.run(&["recv", "x", "--lines"]).status.code(), Some(1));
 }
 
+/// A channel made for small records can carry a large file.
 #[test]
-fn a_channel_for_small_records_takes_a_large_file() {
+fn small_records_carry_a_large_file() {
     let place = Place::new();
     let (input, copy) = (place.file("input"), place.file("copy"));
     fs::write(&input, noise(100_001, 4)).unwrap();
@@ -109,8 +114,9 @@ fn a_channel_for_small_records_takes_a_large_file() {
     assert!(fs::read(&input).unwrap() == fs::read(&copy).unwrap());
 }
 
+/// What is written bit by bit arrives bit by bit, without waiting for more input.
 #[test]
-fn what_is_written_bit_by_bit_arrives_bit_by_bit() {
+fn data_arrives_as_it_is_written() {
     let place = Place::new();
     let mut send = place.send_open(&["x"]);
     let mut recv = place.recv_piped(&["x"]);
@@ -125,8 +131,9 @@ fn what_is_written_bit_by_bit_arrives_bit_by_bit() {
     assert_eq!((send.code(), recv.code()), (Some(0), Some(0)));
 }
 
+/// What a receiver could no longer write out is kept for the next receiver.
 #[test]
-fn what_nobody_reads_any_more_is_kept_for_the_next_receiver() {
+fn unread_data_waits_for_a_receiver() {
     let place = Place::new();
     let (input, copy) = (place.file("input"), place.file("copy"));
     fs::write(&input, noise(100_000, 5)).unwrap();
@@ -141,8 +148,9 @@ fn what_nobody_reads_any_more_is_kept_for_the_next_receiver() {
     assert!(!copy.is_empty() && input.ends_with(&copy));
 }
 
+/// A receiver whose output is stuck still leaves on SIGINT.
 #[test]
-fn a_receiver_whose_output_is_stuck_still_leaves_on_sigint() {
+fn sigint_ends_a_stuck_receiver() {
     let place = Place::new();
     let input = place.file("input");
     fs::write(&input, noise(2 << 20, 6)).unwrap();
@@ -163,8 +171,9 @@ fn a_receiver_whose_output_is_stuck_still_leaves_on_sigint() {
     assert_eq!(send.code(), Some(143));
 }
 
+/// A sender goes on when its receiver is killed; a second one gets the rest, and nothing is lost.
 #[test]
-fn a_sender_outlives_a_killed_receiver_and_nothing_is_lost() {
+fn senders_outlive_a_killed_receiver() {
     let place = Place::new();
     let (input, copy) = (place.file("input"), place.file("copy"));
     let all = noise(2 << 20, 7);

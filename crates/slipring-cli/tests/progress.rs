@@ -39,8 +39,9 @@ fn show(command: &mut Command, output: bool) -> String {
 
 const DEMO: [&str; 3] = ["demo", "--messages", "20000"];
 
+/// The demo draws how far it is and how fast it goes, in whole messages.
 #[test]
-fn the_demo_draws_how_far_it_is_and_how_fast_in_whole_messages() {
+fn the_demo_draws_progress_and_rate() {
     let place = Place::new();
     let said = on_a_terminal(&mut place.command(&DEMO));
     for what in ["slipring", "SEQPACKET"] {
@@ -66,8 +67,9 @@ fn send_draws_how_much_has_gone() {
     assert_eq!((recv.code(), recv.stderr()), (Some(0), String::new()));
 }
 
+/// No progress bar is drawn where nobody would see it.
 #[test]
-fn where_nobody_sees_it_no_bar_is_drawn() {
+fn no_terminal_means_no_bar() {
     let place = Place::new();
     let output = place.run(&DEMO);
     assert!(output.status.success());

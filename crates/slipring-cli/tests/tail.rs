@@ -187,8 +187,9 @@ fn stdout(running: &mut Running) -> String {
     all
 }
 
+/// Tail shows the messages that are there and those that come, until the producer finishes.
 #[test]
-fn what_is_there_and_what_comes_is_shown_until_the_producer_finishes() {
+fn tail_shows_old_and_new_messages() {
     for when_full in BOTH {
         let place = Place::new();
         let mut producer = End::start(&place, "producer", when_full);
@@ -234,8 +235,9 @@ fn what_was_overwritten_is_counted_exactly() {
     }
 }
 
+/// By default, a line shows the message's number and its first bytes.
 #[test]
-fn a_line_has_the_number_and_the_first_bytes() {
+fn lines_show_numbers_and_first_bytes() {
     for when_full in BOTH {
         let place = Place::new();
         let mut producer = End::start(&place, "producer", when_full);
@@ -252,8 +254,9 @@ fn a_line_has_the_number_and_the_first_bytes() {
     }
 }
 
+/// In hexadecimal, tail shows every byte of a message, sixteen on a line.
 #[test]
-fn in_hexadecimal_every_byte_is_shown_sixteen_on_a_line() {
+fn hex_output_shows_every_byte() {
     let place = Place::new();
     let mut producer = End::start(&place, "producer", WhenFull::Overwrite);
     producer.tell("push 65");
@@ -277,8 +280,9 @@ fn in_hexadecimal_every_byte_is_shown_sixteen_on_a_line() {
     );
 }
 
+/// When tail only counts messages, it reports them in one line.
 #[test]
-fn counted_messages_are_told_in_one_line() {
+fn count_prints_one_line() {
     for when_full in BOTH {
         let place = Place::new();
         let mut producer = End::start(&place, "producer", when_full);
@@ -343,8 +347,9 @@ fn the_count_begins_with_a_message() {
     );
 }
 
+/// Beside a fast producer, tail shows messages whole and in order, and counts all that were lost.
 #[test]
-fn beside_a_fast_producer_messages_are_whole_and_in_order() {
+fn fast_producers_leave_messages_whole() {
     for when_full in BOTH {
         let place = Place::new();
         let mut producer = End::start(&place, "producer", when_full);
@@ -367,8 +372,9 @@ fn beside_a_fast_producer_messages_are_whole_and_in_order() {
     }
 }
 
+/// Tail changes nothing in the channel, and needs no consumer's seat.
 #[test]
-fn nothing_of_the_channel_changes_and_no_seat_is_needed() {
+fn tail_leaves_the_channel_unchanged() {
     for when_full in BOTH {
         let place = Place::new();
         let mut producer = End::start(&place, "producer", when_full);
@@ -393,8 +399,9 @@ fn nothing_of_the_channel_changes_and_no_seat_is_needed() {
     }
 }
 
+/// Stat names the paused reader that holds the producer back.
 #[test]
-fn stat_names_the_paused_reader_that_holds_the_producer_back() {
+fn stat_names_the_paused_reader() {
     let place = Place::new();
     let mut producer = End::start(&place, "producer", WhenFull::Wait);
     let mut fast = End::start(&place, "consumer", WhenFull::Wait);
@@ -428,8 +435,9 @@ fn stat_names_the_paused_reader_that_holds_the_producer_back() {
     assert_eq!(place.stat("x").unwrap()["holds_back"]["pid"], paused.pid());
 }
 
+/// Stat shows what a consumer lost, and leaves out seats that nobody took.
 #[test]
-fn stat_tells_what_a_consumer_lost_and_leaves_out_seats_that_nobody_took() {
+fn stat_shows_losses_and_used_seats() {
     let place = Place::new();
     let mut producer = End::start(&place, "producer", WhenFull::Overwrite);
     let mut slow = End::start(&place, "consumer", WhenFull::Overwrite);
@@ -571,8 +579,9 @@ fn how_the_producer_left_is_told() {
     }
 }
 
+/// Tail refuses a channel of another kind than broadcast.
 #[test]
-fn a_channel_of_another_kind_is_refused() {
+fn tail_refuses_other_kinds() {
     let place = Place::new();
     assert!(place.run(&["create", "x"]).status.success());
     let output = place.run(&["tail", "x"]);
@@ -584,8 +593,9 @@ fn a_channel_of_another_kind_is_refused() {
     );
 }
 
+/// Tail refuses a damaged channel, and stops when the channel is removed while it waits.
 #[test]
-fn a_damaged_channel_is_refused_and_one_that_is_removed_is_left() {
+fn tail_stops_on_damage_or_removal() {
     let place = Place::new();
     let mut producer = End::start(&place, "producer", WhenFull::Wait);
     producer.tell("push 2");

@@ -49,8 +49,9 @@ fn create_ls_stat_and_rm_agree() {
     assert_eq!(json(&place.run(&["ls", "--json"])), json!([]));
 }
 
+/// Stat counts how often each end went to sleep and how often it woke the other.
 #[test]
-fn stat_counts_who_went_to_sleep_and_who_woke_whom() {
+fn stat_counts_sleeps_and_wakeups() {
     let place = Place::new();
     let mut recv = place.recv_piped(&["ticks"]);
     let figure = |role: &str, word: &str| {
@@ -101,8 +102,9 @@ fn create_does_not_touch_what_exists() {
     assert_eq!(place.stat("x").unwrap()["metadata"], "first");
 }
 
+/// A channel in use is not removed, but the others named with it are.
 #[test]
-fn a_channel_in_use_is_not_removed_and_the_others_are() {
+fn rm_spares_channels_in_use() {
     let place = Place::new();
     assert!(place.run(&["create", "idle"]).status.success());
     let _recv = place.recv_piped(&["busy"]);
@@ -258,8 +260,9 @@ fn recv_removes_what_is_done() {
     assert!(place.stat("y").is_none());
 }
 
+/// Impossible names and sizes, and options that do not go together, are usage errors.
 #[test]
-fn names_and_sizes_that_cannot_be_are_usage_errors() {
+fn impossible_arguments_are_usage_errors() {
     let place = Place::new();
     let long = "x".repeat(65);
     for name in ["", "..", ".hidden", "a/b/c", "a/", "/a", "a b", &long] {
@@ -295,8 +298,9 @@ fn names_and_sizes_that_cannot_be_are_usage_errors() {
     assert_eq!(json(&place.run(&["ls", "--json"])), json!([]));
 }
 
+/// A missing directory and a missing channel are reported as such.
 #[test]
-fn a_missing_directory_and_a_missing_channel_are_said() {
+fn missing_places_are_reported() {
     let place = Place::new();
     let nowhere = place.file("nowhere");
     for args in [
@@ -325,8 +329,9 @@ fn a_missing_directory_and_a_missing_channel_are_said() {
     }
 }
 
+/// A ruined channel is listed as such and refused by the other commands, and it can be removed.
 #[test]
-fn a_ruined_channel_is_listed_refused_and_removed() {
+fn ruined_channels_can_be_removed() {
     let place = Place::new();
     assert!(place.run(&["create", "good"]).status.success());
     for (name, control) in [
@@ -401,8 +406,9 @@ fn create_names_the_file_limit() {
     assert_eq!(fs::read_dir(place.channels()).unwrap().count(), 0);
 }
 
+/// If the huge pages asked for are not there, create reports what it got instead, and why.
 #[test]
-fn huge_pages_that_are_not_there_are_reported() {
+fn missing_huge_pages_are_reported() {
     let place = Place::new();
     let pools = json(&place.run(&["hugepages", "--json"]));
     let made = json(&place.run(&["create", "x", "--huge", "1G", "--ring", "64K", "--json"]));

@@ -96,8 +96,9 @@ mod tests {
         backoff.pauses
     }
 
+    /// An end that gains a good part of the ring at each look does not pause.
     #[test]
-    fn who_gains_a_good_part_of_the_ring_does_not_pause() {
+    fn large_gains_need_no_pause() {
         for capacity in [1, 2, 4, 8, 32, 64, 4096] {
             assert_eq!(pauses_after(capacity, capacity), 0, "{capacity}");
             assert_eq!(
@@ -109,8 +110,10 @@ mod tests {
         assert_eq!(pauses_after(FEW, 4096), 0);
     }
 
+    /// An end that gains a few messages at once pauses; one that gains a single one gives up
+    /// pausing.
     #[test]
-    fn who_gains_a_few_at_once_pauses_and_who_gains_one_gives_it_up() {
+    fn single_gains_give_up_the_pause() {
         assert_eq!(pauses_after(2, 4096), MOST);
         assert!(pauses_after(1, 4096) <= VAIN);
     }

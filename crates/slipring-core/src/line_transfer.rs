@@ -310,13 +310,15 @@ mod tests {
         assert!(stream.rings(100_000, 50, 500) < 100);
     }
 
+    /// If the other way is only a little faster, it is not worth a change.
     #[test]
-    fn a_little_faster_is_not_worth_a_change() {
+    fn a_slight_gain_changes_nothing() {
         assert!(Stream::new(true).rings(100_000, 100, 95) < 2_000);
     }
 
+    /// When everything gets slower, the reader finds out anew which way is faster.
     #[test]
-    fn finds_out_anew_when_all_is_slower() {
+    fn a_slowdown_starts_a_new_trial() {
         let mut stream = Stream::new(true);
         stream.rings(50_000, 30, 60);
         assert!(!stream.line_transfer.on());
@@ -331,8 +333,9 @@ mod tests {
         assert_eq!(Stream::new(false).rings(1_000, 50, 10), 0);
     }
 
+    /// With a small ring, the clock is not read each time round.
     #[test]
-    fn a_small_ring_does_not_read_the_clock_each_time_round() {
+    fn small_rings_rarely_read_the_clock() {
         let mut stream = Stream::new(true);
         for at in 0..1_000_000 {
             stream.clock.0.set(at * 5);
@@ -342,8 +345,9 @@ mod tests {
         assert!(stream.clock.1.get() < 50 * 20, "{}", stream.clock.1.get());
     }
 
+    /// Messages that were passed over do not count as read when speeds are compared.
     #[test]
-    fn what_was_passed_over_does_not_count_as_read() {
+    fn skipped_messages_do_not_count() {
         // One ring in two is lost; with line transfer, two in three.
         let mut stream = Stream::new(true);
         for _ in 0..1_000 {

@@ -348,9 +348,9 @@ pub mod derive {
 mod tests {
     use super::Fingerprint;
 
-    /// The FNV authors' own test vectors.
+    /// The digest is FNV-1a with 128 bits. The FNV authors' own test vectors.
     #[test]
-    fn the_digest_is_fnv_1a_with_128_bits() {
+    fn digest_is_128_bit_fnv_1a() {
         let digest = |bytes| {
             let begun = Fingerprint {
                 state: Fingerprint::OFFSET_BASIS,

@@ -170,8 +170,9 @@ fn release_of_too_many_keeps_all() {
     });
 }
 
+/// On a broadcast channel, releasing more messages than the batch has panics and keeps all of them.
 #[test]
-fn broadcast_release_of_too_many_keeps_all() {
+fn too_large_broadcast_release_keeps_all() {
     broadcast_of_ten(|mut rx| {
         panics(|| rx.try_read_batch(2).unwrap().release(5));
         assert!(rx.try_read_batch(16).unwrap().iter().copied().eq(0..10));

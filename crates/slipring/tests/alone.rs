@@ -47,8 +47,9 @@ fn spsc_fails_once_alone() {
     assert_eq!(tx.position(), 8);
 }
 
+/// A producer that is alone when it asks to fail alone fails at once.
 #[test]
-fn spsc_fails_if_it_is_alone_already() {
+fn spsc_fails_if_alone_already() {
     let (mut tx, rx) = spsc::channel::<u64>(32).unwrap();
     drop(rx);
     tx.fail_alone(true);
@@ -63,8 +64,9 @@ fn before_the_first_consumer_all_works() {
     all_work(&mut tx);
 }
 
+/// While a consumer is there, a full ring is reported as full, even with `fail_alone`.
 #[test]
-fn full_is_full_while_somebody_is_there() {
+fn full_stays_full_with_a_peer() {
     let (mut tx, mut rx) = spsc::channel::<u64>(4).unwrap();
     tx.fail_alone(true);
     assert_eq!(tx.try_push_slice(&[1, 2, 3, 4, 5]), Ok(4));

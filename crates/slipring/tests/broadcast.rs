@@ -64,8 +64,9 @@ fn drain(rx: &mut Consumer<Wide>) -> (u64, u64) {
     }
 }
 
+/// A producer that laps its readers tears no message, and every message that is lost is reported.
 #[test]
-fn a_producer_that_laps_its_readers_loses_and_tears_nothing_unsaid() {
+fn lapped_readers_account_for_everything() {
     let messages = long(2_000_000);
     let channel = lossy::<Wide>(64, 3);
     let mut tx = channel.producer().unwrap();
@@ -93,8 +94,9 @@ fn a_producer_that_laps_its_readers_loses_and_tears_nothing_unsaid() {
     );
 }
 
+/// In a channel that waits, each reader gets every message.
 #[test]
-fn readers_of_a_channel_that_waits_each_get_everything() {
+fn waiting_channels_give_readers_everything() {
     let messages = long(60_000);
     for wait in [
         Wait::Yield,
@@ -192,18 +194,21 @@ fn come_and_go(when_full: WhenFull) {
     });
 }
 
+/// Readers come and go while the producer waits for the slowest one.
 #[test]
-fn readers_come_and_go_while_the_producer_waits_for_the_slowest() {
+fn readers_change_while_the_producer_waits() {
     come_and_go(WhenFull::Wait);
 }
 
+/// Readers come and go while the producer overwrites.
 #[test]
-fn readers_come_and_go_while_the_producer_overwrites() {
+fn readers_change_while_the_producer_overwrites() {
     come_and_go(WhenFull::Overwrite);
 }
 
+/// Readers share out messages, every k-th to each, without talking to each other.
 #[test]
-fn every_kth_message_is_shared_out_without_a_word_between_the_readers() {
+fn strides_share_out_messages() {
     for when_full in [WhenFull::Wait, WhenFull::Overwrite] {
         let builder = Builder::<u64>::new(4096)
             .join(Seek::Oldest)
@@ -230,8 +235,9 @@ fn every_kth_message_is_shared_out_without_a_word_between_the_readers() {
     }
 }
 
+/// What a reservation gave up is lost, but not the messages that come in its place.
 #[test]
-fn what_a_reservation_may_bring_is_not_lost_with_what_it_gave_up() {
+fn a_discarded_reservation_loses_no_more() {
     let channel = lossy::<u64>(64, 1);
     let (mut tx, mut rx) = (channel.producer().unwrap(), channel.consumer().unwrap());
     assert_eq!(tx.push_iter(0..10).unwrap(), 10);
@@ -244,8 +250,9 @@ fn what_a_reservation_may_bring_is_not_lost_with_what_it_gave_up() {
     assert_eq!(rx.try_pop().unwrap(), 10);
 }
 
+/// What an iterator yielded before it panicked is not sent.
 #[test]
-fn what_an_iterator_yielded_before_it_panicked_is_not_sent() {
+fn a_panicking_iterator_sends_nothing() {
     let channel = lossy::<u64>(8, 2);
     let (mut tx, mut rx) = (channel.producer().unwrap(), channel.consumer().unwrap());
     let yields = (1..).map(|n| if n < 3 { n } else { panic!("enough") });
@@ -275,8 +282,9 @@ fn asking_for_room_gives_up_nothing() {
     }
 }
 
+/// A batch is whole, or the reader is told first how much was lost.
 #[test]
-fn a_batch_is_whole_or_tells_what_was_lost() {
+fn a_batch_reports_what_was_lost() {
     let channel = lossy::<u64>(64, 1);
     let (mut tx, mut rx) = (channel.producer().unwrap(), channel.consumer().unwrap());
     assert_eq!(tx.push_iter(0..64).unwrap(), 64);
@@ -295,8 +303,9 @@ fn a_batch_is_whole_or_tells_what_was_lost() {
     assert_eq!(next, 128);
 }
 
+/// An iterator gives up no more messages than it writes, except that it rounds up to blocks.
 #[test]
-fn an_iterator_gives_up_no_more_than_it_writes() {
+fn an_iterator_overwrites_only_its_share() {
     let channel = lossy::<u64>(64, 1);
     let (mut tx, mut rx) = (channel.producer().unwrap(), channel.consumer().unwrap());
     assert_eq!(tx.push_iter(0..64).unwrap(), 64);
@@ -306,8 +315,9 @@ fn an_iterator_gives_up_no_more_than_it_writes() {
     assert_eq!(rx.try_pop().unwrap(), 24);
 }
 
+/// A stride beyond all bounds is refused and changes nothing.
 #[test]
-fn a_stride_beyond_all_bounds_is_refused_and_changes_nothing() {
+fn an_excessive_stride_is_refused() {
     let channel = Builder::<u64>::new(8).join(Seek::Oldest).heap().unwrap();
     let mut rx = channel.consumer().unwrap();
     assert!(matches!(
@@ -323,8 +333,9 @@ fn a_stride_beyond_all_bounds_is_refused_and_changes_nothing() {
     assert_eq!(rx.position(), 1 << 32);
 }
 
+/// A set does not report an end that lies before the place where the reader joined.
 #[test]
-fn a_set_tells_no_end_that_a_reader_joined_behind() {
+fn a_set_ignores_earlier_ends() {
     let channel = Builder::<u64>::new(2).join(Seek::Oldest).heap().unwrap();
     channel.producer().unwrap().push(1).unwrap();
     let mut tx = channel.producer().unwrap();
@@ -337,10 +348,10 @@ fn a_set_tells_no_end_that_a_reader_joined_behind() {
     assert!(matches!(told, Err(Error::TimedOut)), "{told:?}");
 }
 
-/// With one consumer that takes its part and one that takes all, the producer waits for the right
-/// one.
+/// A reader that skips ahead of the newest message holds nobody back. With one consumer that takes
+/// its part and one that takes all, the producer waits for the right one.
 #[test]
-fn one_that_skips_ahead_of_the_newest_holds_nobody_back() {
+fn skipping_ahead_holds_nobody_back() {
     let channel = Builder::<u64>::new(4)
         .join(Seek::Oldest)
         .consumers(1)
@@ -358,8 +369,9 @@ fn one_that_skips_ahead_of_the_newest_holds_nobody_back() {
     assert_eq!(rx.pop().unwrap(), 100);
 }
 
+/// An end is reported to every reader, and to those that join later at the oldest message.
 #[test]
-fn an_end_is_told_to_every_reader_and_to_those_that_join_at_the_oldest() {
+fn every_reader_finds_the_end() {
     let builder = Builder::<u64>::new(8).join(Seek::Oldest).consumers(3);
     let channel = builder.heap().unwrap();
     let mut tx = channel.producer().unwrap();
@@ -419,8 +431,9 @@ fn late_joiners_are_told_the_end() {
     ));
 }
 
+/// A full ring is reported as full by an attempt, and waited for by a blocking call.
 #[test]
-fn a_full_ring_is_told_and_waited_for() {
+fn a_full_ring_is_waited_for() {
     let channel = Builder::<u64>::new(2)
         .join(Seek::Oldest)
         .consumers(2)
@@ -449,8 +462,9 @@ fn a_full_ring_is_told_and_waited_for() {
     assert!(channel.stat().unwrap().holds_back().is_none());
 }
 
+/// Messages that may be overwritten cannot be read in place.
 #[test]
-fn what_may_be_overwritten_is_not_read_in_place() {
+fn overwritable_messages_have_no_references() {
     let channel = lossy::<u64>(8, 1);
     let (mut tx, mut rx) = (channel.producer().unwrap(), channel.consumer().unwrap());
     tx.push(1).unwrap();
@@ -487,8 +501,9 @@ fn refusals_say_what_is_possible() {
     ));
 }
 
+/// A set waits for both readers and writers of a channel.
 #[test]
-fn a_set_waits_for_readers_and_writers_of_it() {
+fn a_set_awaits_readers_and_writers() {
     let channel = Builder::<u64>::new(2)
         .join(Seek::Oldest)
         .consumers(2)
@@ -526,8 +541,9 @@ fn readable<const N: usize>(fds: [BorrowedFd<'_>; N], at_most: Option<&Timespec>
     polled.map(|one| one.revents().contains(PollFlags::IN))
 }
 
+/// Each reader's descriptor tells that reader of news.
 #[test]
-fn a_descriptor_tells_each_reader_of_news() {
+fn a_descriptor_notifies_each_reader() {
     let channel = lossy::<u64>(8, 2);
     let mut tx = channel.producer().unwrap();
     let mut readers = [channel.consumer().unwrap(), channel.consumer().unwrap()];
@@ -547,8 +563,9 @@ fn a_descriptor_tells_each_reader_of_news() {
     }
 }
 
+/// One wake reaches all that wait for the channel, and nobody else.
 #[test]
-fn one_wake_reaches_all_that_wait_and_nobody_else() {
+fn one_wake_reaches_all_waiters() {
     let at_once = Wait::Sleep {
         spin_for: Duration::ZERO,
     };

@@ -4,9 +4,10 @@
 
 use slipring::broadcast::{Builder, Seek};
 
-/// The write limit outlives the producer: it alone shows that slots behind the tail were written.
+/// Whoever joins does not get what a discarded reservation wrote. The write limit outlives the
+/// producer: it alone shows that slots behind the tail were written.
 #[test]
-fn who_joins_does_not_get_what_a_discarded_reservation_wrote() {
+fn joiners_miss_discarded_writes() {
     let channel = Builder::<u64>::new(8)
         .consumers(1)
         .join(Seek::Oldest)

@@ -499,13 +499,15 @@ impl Model {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
+    /// A producer that waits for the slowest reader loses no message, whatever the operations.
     #[test]
-    fn who_waits_for_the_slowest_loses_nothing(bits in 0..4u32, start in starts(), ops in ops()) {
+    fn a_waiting_producer_loses_nothing(bits in 0..4u32, start in starts(), ops in ops()) {
         Model::new(1 << bits, WhenFull::Wait, start).run(&ops);
     }
 
+    /// When a producer overwrites, each reader is told exactly how many messages it lost.
     #[test]
-    fn who_overwrites_tells_exactly_what_was_lost(bits in 0..8u32, start in starts(), ops in ops()) {
+    fn an_overwriting_producer_counts_losses(bits in 0..8u32, start in starts(), ops in ops()) {
         Model::new(1 << bits, WhenFull::Overwrite, start).run(&ops);
     }
 }

@@ -6,8 +6,9 @@ use std::thread;
 
 use slipring::{Error, bytes};
 
+/// Bytes come out of the reader as they went into the writer.
 #[test]
-fn bytes_come_out_as_they_went_in() {
+fn bytes_come_out_unchanged() {
     let (mut tx, mut rx) = bytes::channel(256).unwrap();
     let sent: Vec<u8> = (0..100_000_u32).map(|n| (n * 7 + n / 251) as u8).collect();
     let copy = sent.clone();
@@ -49,9 +50,10 @@ fn lines_end_with_the_producer() {
     assert_eq!(lines, ["a", "bc", "d"]);
 }
 
-/// The successor joins before the reader, which sleeps, has looked: what the first one sent still ends there.
+/// A successor does not hide the end of what came before it. The successor joins before the reader,
+/// which sleeps, has looked: what the first one sent still ends there.
 #[test]
-fn a_successor_does_not_hide_the_end() {
+fn a_successor_hides_no_end() {
     for _ in 0..50 {
         let (mut tx, mut rx) = bytes::channel(4096).unwrap();
         let reader = thread::spawn(move || {
@@ -94,8 +96,9 @@ fn an_abort_is_no_end() {
     assert_eq!(seen, b"half");
 }
 
+/// A reader that stops in the middle of a record leaves the whole record in the ring.
 #[test]
-fn a_reader_that_stops_leaves_the_record() {
+fn a_partial_read_leaves_the_record() {
     let (mut tx, mut rx) = bytes::channel(4096).unwrap();
     tx.push(b"whole").unwrap();
     let mut some = [0; 3];

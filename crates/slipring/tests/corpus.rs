@@ -9,9 +9,10 @@ use std::path::Path;
 use memory::header::attach;
 use slipring::SetupError;
 
-/// Each file is named after the kind that it asks for, and the change in it.
+/// Every file attaches or is refused, as its name says. Each file is named after the kind that it
+/// asks for, and the change in it.
 #[test]
-fn every_file_attaches_or_is_refused_as_its_name_says() {
+fn each_corpus_file_behaves_as_named() {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../verify/fuzz/corpus/header");
     let mut seen = 0;
     for file in fs::read_dir(corpus).unwrap() {

@@ -27,8 +27,9 @@ fn channels() -> [(spsc::Producer<u64>, spsc::Consumer<u64>); 2] {
     [spsc::channel(4).unwrap(), passed]
 }
 
+/// A descriptor is readable while a message is in flight, and quiet once armed with none.
 #[test]
-fn a_message_in_flight_leaves_no_silent_descriptor_and_none_leaves_no_readable_one() {
+fn a_descriptor_shows_pending_messages() {
     for (mut tx, mut rx) in channels() {
         assert_eq!(rx.arm().unwrap(), Readiness::Armed);
         assert_eq!(now(rx.as_fd().unwrap()), PollFlags::empty(), "idle");
@@ -51,8 +52,9 @@ fn a_message_in_flight_leaves_no_silent_descriptor_and_none_leaves_no_readable_o
     }
 }
 
+/// The producer of a full channel is notified through its descriptor once there is room.
 #[test]
-fn a_full_channel_tells_its_producer_of_room() {
+fn a_full_channel_reports_room() {
     for (mut tx, mut rx) in channels() {
         assert_eq!(tx.arm(4).unwrap(), Readiness::Ready);
         for value in 0..4 {
@@ -88,8 +90,9 @@ fn records_are_told_of_too() {
     assert_eq!(tx.arm(8).unwrap(), Readiness::Ready);
 }
 
+/// An end is reported once, and then the descriptor rests until somebody joins.
 #[test]
-fn an_end_is_told_once_and_then_the_descriptor_rests_until_somebody_comes() {
+fn an_end_is_reported_once() {
     let memfd = spsc::Builder::<u64>::new(4).memfd().unwrap();
     let (tx, mut rx) = (memfd.producer().unwrap(), memfd.consumer().unwrap());
     assert_eq!(rx.arm().unwrap(), Readiness::Armed);
@@ -140,7 +143,7 @@ fn arming_tells_ends_again() {
 /// A slow notifier writes its byte late: the consumer found the message before, and the byte comes
 /// after the next arming.
 #[test]
-fn a_byte_that_comes_late_keeps_nobody_awake() {
+fn a_late_byte_keeps_nobody_awake() {
     for (mut tx, mut rx) in channels() {
         assert_eq!(rx.arm().unwrap(), Readiness::Armed);
         let pipe = format!("/proc/self/fd/{}", rx.as_fd().unwrap().as_raw_fd());
@@ -153,8 +156,9 @@ fn a_byte_that_comes_late_keeps_nobody_awake() {
     }
 }
 
+/// Arming reports an end even if a successor has joined already.
 #[test]
-fn an_end_whose_successor_has_come_is_told_by_arming_too() {
+fn arming_reports_ends_despite_a_successor() {
     let heap = spsc::Builder::<u64>::new(4).heap().unwrap();
     let memfd = spsc::Builder::<u64>::new(4).memfd().unwrap();
     for channel in [heap, memfd] {
@@ -173,8 +177,9 @@ fn an_end_whose_successor_has_come_is_told_by_arming_too() {
     }
 }
 
+/// If the successor has gone as well, the descriptor stays readable until its end is reported too.
 #[test]
-fn an_end_whose_successor_has_gone_as_well_leaves_no_silent_descriptor() {
+fn arming_reports_both_ends_in_turn() {
     let heap = spsc::Builder::<u64>::new(4).heap().unwrap();
     let memfd = spsc::Builder::<u64>::new(4).memfd().unwrap();
     for channel in [heap, memfd] {

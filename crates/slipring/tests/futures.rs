@@ -30,8 +30,9 @@ fn records(records: usize) -> [(bytes::Producer, bytes::Consumer); 2] {
     [builder().channel_pair().unwrap(), passed]
 }
 
+/// A single message in flight wakes whoever waits for it.
 #[test]
-fn one_message_in_flight_wakes_whoever_waits_for_it() {
+fn one_message_wakes_whoever_waits() {
     for capacity in [1, 2] {
         for ((mut to, mut from), (mut back, mut answers)) in
             channels(capacity).into_iter().zip(channels(capacity))
@@ -56,8 +57,9 @@ fn one_message_in_flight_wakes_whoever_waits_for_it() {
     }
 }
 
+/// Rings of one slot and of two deliver all messages in order.
 #[test]
-fn a_small_ring_delivers_all_in_order() {
+fn small_rings_deliver_all_in_order() {
     for capacity in [1, 2] {
         for (mut tx, mut rx) in channels(capacity) {
             thread::scope(|scope| {
@@ -80,8 +82,9 @@ fn a_small_ring_delivers_all_in_order() {
     }
 }
 
+/// A batch written in place waits until all the room that it asked for is there.
 #[test]
-fn batches_in_place_wait_for_all_the_room_that_they_asked_for() {
+fn batches_wait_for_all_their_room() {
     for (mut tx, mut rx) in channels(4) {
         thread::scope(|scope| {
             scope.spawn(move || {
@@ -149,8 +152,9 @@ fn records_wake_as_messages_do() {
     }
 }
 
+/// A record that does not fit the reader's buffer stays in the ring, and a larger buffer takes it.
 #[test]
-fn a_record_that_does_not_fit_the_buffer_stays() {
+fn a_record_too_long_stays() {
     let (mut tx, mut rx) = bytes::channel(64).unwrap();
     block_on(async {
         tx.push_async(b"12345678").await.unwrap();
@@ -162,9 +166,10 @@ fn a_record_that_does_not_fit_the_buffer_stays() {
     });
 }
 
-/// Futures that take a message, or make room, in a loop that drops them again and again.
+/// Futures that are dropped lose no message and repeat none. Futures that take a message, or make
+/// room, in a loop that drops them again and again.
 #[test]
-fn futures_that_are_dropped_lose_nothing_and_repeat_nothing() {
+fn dropped_futures_lose_and_repeat_nothing() {
     for capacity in [1, 2] {
         for (mut tx, mut rx) in channels(capacity) {
             tx.set_wait(AT_ONCE);
@@ -211,8 +216,9 @@ fn futures_that_are_dropped_lose_nothing_and_repeat_nothing() {
     }
 }
 
+/// A push whose future is dropped while it waits for room leaves nothing in the ring.
 #[test]
-fn a_push_that_is_called_off_while_it_waits_never_happened() {
+fn a_push_called_off_never_happened() {
     for (mut tx, mut rx) in channels(1) {
         for value in 0..2_000 {
             tx.try_push(value).unwrap();
@@ -269,8 +275,9 @@ impl Wake for Count {
     }
 }
 
+/// The waker that the last poll gave is the one that is woken.
 #[test]
-fn the_waker_of_the_last_poll_is_the_one_that_is_woken() {
+fn the_last_waker_is_woken() {
     for (mut tx, mut rx) in channels(2) {
         let stale = Arc::new(Count(AtomicU64::new(0)));
         let waker = Waker::from(stale.clone());
@@ -390,8 +397,9 @@ fn futures_tell_deaths_found_by_sets() {
     }
 }
 
+/// A consumer waits for the first producer, and after its end for the next one.
 #[test]
-fn a_consumer_waits_for_the_first_producer_and_for_the_next() {
+fn a_consumer_waits_for_each_producer() {
     let channel = spsc::Builder::<u64>::new(2).memfd().unwrap();
     let mut rx = channel.consumer().unwrap();
     for round in 0..300 {
@@ -442,8 +450,9 @@ fn a_producer_waits_for_its_consumer() {
     }
 }
 
+/// The end of a producer is reported before the messages of a successor that has already come.
 #[test]
-fn an_end_whose_successor_has_come_is_told_first() {
+fn an_earlier_end_is_reported_first() {
     let channel = spsc::Builder::<u64>::new(4).memfd().unwrap();
     let mut rx = channel.consumer().unwrap();
     drop(channel.producer().unwrap());
@@ -456,8 +465,9 @@ fn an_end_whose_successor_has_come_is_told_first() {
     });
 }
 
+/// A producer whose process is killed wakes its waiting consumer, which learns that it died.
 #[test]
-fn a_producer_that_is_killed_wakes_its_consumer() {
+fn a_killed_producer_wakes_its_consumer() {
     let channel = spsc::Builder::<u64>::new(4).memfd().unwrap();
     let mut rx = channel.consumer().unwrap();
     for round in 0..50 {
@@ -483,8 +493,9 @@ fn a_producer_that_is_killed_wakes_its_consumer() {
     }
 }
 
+/// In borrowed memory a future that would have to wait is refused; one that need not wait works.
 #[test]
-fn borrowed_memory_has_no_futures_that_wait() {
+fn borrowed_memory_has_no_waiting_futures() {
     let builder = spsc::Builder::<u64>::new(1);
     let memory = memory::Memory::of(&builder);
     let channel = memory.format(&builder).unwrap();
@@ -576,8 +587,9 @@ fn wakers_may_do_what_they_like() {
     });
 }
 
+/// A forked child cannot use its parent's handles, and gets a helper of its own for new ones.
 #[test]
-fn a_forked_child_gets_a_helper_of_its_own() {
+fn forked_children_get_their_own_helper() {
     for (mut tx, mut rx) in channels(1) {
         // The parent's helper is there, and watches `rx`.
         assert!(poll_once(rx.pop_async()).is_pending());
@@ -613,9 +625,10 @@ fn a_forked_child_gets_a_helper_of_its_own() {
     }
 }
 
-/// Forks while other threads start the helper, and register and drop handles: no child hangs.
+/// A fork at any moment leaves no lock locked in the child. Forks while other threads start the
+/// helper, and register and drop handles: no child hangs.
 #[test]
-fn a_fork_at_any_moment_leaves_no_lock_locked() {
+fn a_fork_leaves_no_lock_held() {
     thread::scope(|scope| {
         let going = Arc::new(());
         for _ in 0..2 {
@@ -668,9 +681,10 @@ impl feed::Drives for Threads {
     }
 }
 
+/// Broadcast futures that are dropped lose no message and repeat none.
 #[test]
-fn broadcast_futures_that_are_dropped_lose_nothing_and_repeat_nothing() {
-    feed::futures_that_are_dropped_lose_nothing_and_repeat_nothing(&Threads);
+fn dropped_broadcast_futures_lose_nothing() {
+    feed::dropped_futures_lose_and_repeat_nothing(&Threads);
 }
 
 #[test]
@@ -683,9 +697,10 @@ fn readers_outlive_many_producers() {
     feed::readers_outlive_many_producers(&Threads);
 }
 
+/// A reader that lags learns how many messages it lost, and then gets the rest.
 #[test]
-fn what_was_lost_is_told_and_the_rest_comes() {
-    feed::what_was_lost_is_told_and_the_rest_comes(&Threads);
+fn a_lagging_reader_gets_the_rest() {
+    feed::a_lagging_reader_gets_the_rest(&Threads);
 }
 
 #[cfg(feature = "stream")]
@@ -694,8 +709,9 @@ mod streams {
     use feed::streams::{self, next};
     use futures_core::FusedStream;
 
+    /// A stream ends once its producer has finished and all messages are taken.
     #[test]
-    fn a_stream_ends_when_the_producer_finished() {
+    fn a_finished_producer_ends_a_stream() {
         for (mut tx, mut rx) in channels(2) {
             thread::scope(|scope| {
                 scope.spawn(move || (0..MESSAGES).for_each(|n| tx.push(n).unwrap()));
@@ -719,8 +735,9 @@ mod streams {
         }
     }
 
+    /// A stream reports an end other than `Finished` once, as an error, and then ends.
     #[test]
-    fn a_stream_tells_any_other_end_once() {
+    fn a_stream_reports_other_ends_once() {
         for (mut tx, mut rx) in records(4) {
             tx.push(b"one").unwrap();
             tx.abort();
@@ -732,13 +749,15 @@ mod streams {
         }
     }
 
+    /// A broadcast stream that lags yields how many messages it lost, and then the rest.
     #[test]
-    fn of_broadcast_what_was_lost_is_told_and_the_rest_comes() {
-        streams::what_was_lost_is_told_and_the_rest_comes(&Threads);
+    fn a_lagging_stream_gets_the_rest() {
+        streams::a_lagging_reader_gets_the_rest(&Threads);
     }
 
+    /// A stream of a broadcast reader ends when its producer does.
     #[test]
-    fn of_broadcast_a_stream_ends_with_its_producer() {
+    fn a_broadcast_stream_ends_too() {
         streams::a_stream_ends_with_its_producer(&Threads);
     }
 }

@@ -179,7 +179,7 @@ fn panic_after_a_draining_destructor_keeps() {
 
 /// Calls that copy, or name the messages that they release, work in a destructor that a panic runs.
 #[test]
-fn destructor_in_a_panic_releases_by_name() {
+fn a_destructor_in_panic_can_release() {
     let (_tx, mut rx) = spsc_of_ten();
     panics(|| {
         let _end = AtDrop(|| {

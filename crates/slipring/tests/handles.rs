@@ -15,8 +15,9 @@ fn finished_after(done: usize) -> BatchError {
     BatchError { done, error }
 }
 
+/// A `push_iter` that just fills the ring returns, and does not wait for more room.
 #[test]
-fn push_iter_that_fills_the_ring_does_not_wait_for_more() {
+fn push_iter_may_fill_the_ring() {
     let (mut tx, mut rx) = spsc::channel::<u64>(4).unwrap();
     assert_eq!(tx.push_iter([1, 2, 3, 4]).unwrap(), 4);
     assert_eq!(tx.push_iter([]).unwrap(), 0);
@@ -25,17 +26,19 @@ fn push_iter_that_fills_the_ring_does_not_wait_for_more() {
     assert_eq!(out[..4], [1, 2, 3, 4]);
 }
 
+/// A `push_iter` that finds its consumer gone says how many messages it has appended.
 #[test]
-fn push_iter_to_nobody_says_how_many_were_appended() {
+fn push_iter_to_nobody_counts_messages() {
     let (mut tx, rx) = spsc::channel::<u64>(4).unwrap();
     drop(rx);
     assert_eq!(tx.push_iter(0..10), Err(finished_after(4)));
 }
 
-/// The ring is full and its consumer gone. Items that were not appended still belong to the
-/// iterator, whether or not it knows its own length.
+/// A `push_iter` that fails takes nothing more from its iterator. The ring is full and its consumer
+/// gone. Items that were not appended still belong to the iterator, whether or not it knows its own
+/// length.
 #[test]
-fn a_failed_push_iter_takes_nothing_more() {
+fn failed_push_iter_takes_no_more() {
     let (mut tx, rx) = spsc::channel::<u64>(4).unwrap();
     drop(rx);
     let mut values = 0..10;
@@ -46,9 +49,10 @@ fn a_failed_push_iter_takes_nothing_more() {
     assert_eq!(odd.next(), Some(1));
 }
 
-/// The channel is a lossless `broadcast`, whose producer waits for its slowest consumer.
+/// `push_iter` of broadcast waits for room before it takes an item from the iterator. The channel
+/// is a lossless `broadcast`, whose producer waits for its slowest consumer.
 #[test]
-fn push_iter_of_broadcast_waits_before_taking() {
+fn push_iter_waits_before_taking() {
     let channel = broadcast::Builder::<u64>::new(2).heap().unwrap();
     let mut tx = channel.producer().unwrap();
     let mut rx = channel.consumer().unwrap();
@@ -98,7 +102,7 @@ fn push_iter_ends_with_silent_iterators() {
 
 /// `push_iter` does not ask an iterator again after its end, even if it would go on.
 #[test]
-fn push_iter_stops_at_the_first_end() {
+fn push_iter_stops_at_first_end() {
     let (mut tx, mut rx) = spsc::channel::<u64>(8).unwrap();
     let mut calls = 0;
     let values = std::iter::from_fn(|| {
@@ -119,8 +123,9 @@ fn nothing_wanted_is_not_waited_for() {
     assert!(read.unwrap().is_empty());
 }
 
+/// `try_push_iter` leaves in the iterator the items that find no place in the ring.
 #[test]
-fn try_push_iter_leaves_what_finds_no_place() {
+fn try_push_iter_leaves_the_rest() {
     let (mut tx, mut rx) = spsc::channel::<u64>(4).unwrap();
     let mut values = 0..10;
     assert_eq!(tx.try_push_iter(&mut values).unwrap(), 4);
@@ -128,16 +133,18 @@ fn try_push_iter_leaves_what_finds_no_place() {
     assert_eq!(rx.try_pop().unwrap(), 0);
 }
 
+/// A push that finds no room, at once or in time, gives its value back in the error.
 #[test]
-fn a_failed_push_gives_the_value_back() {
+fn a_failed_push_returns_the_value() {
     let (mut tx, _rx) = spsc::channel::<u64>(1).unwrap();
     tx.push(1).unwrap();
     assert_eq!(tx.try_push(2), Err(PushError::Full(2)));
     assert_eq!(tx.push_timeout(3, SHORT), Err(PushError::TimedOut(3)));
 }
 
+/// The finished end of a producer is reported before the end of its successor.
 #[test]
-fn a_finished_end_is_told_before_its_successors() {
+fn a_finished_end_is_reported_first() {
     let channel = bytes::Builder::new(4096).memfd().unwrap();
     let mut tx = channel.producer().unwrap();
     tx.push(b"last words").unwrap();
@@ -165,8 +172,9 @@ fn a_finished_end_is_told_before_its_successors() {
     assert_eq!(&rx.read().unwrap()[..], b"hello");
 }
 
+/// An end that no consumer has been told of is still reported to the next consumer.
 #[test]
-fn an_end_that_nobody_was_told_of_stays_news() {
+fn an_unreported_end_is_reported_later() {
     let channel = bytes::Builder::new(4096).memfd().unwrap();
     let mut tx = channel.producer().unwrap();
     let mut rx = channel.consumer().unwrap();
@@ -181,8 +189,9 @@ fn an_end_that_nobody_was_told_of_stays_news() {
     ));
 }
 
+/// A producer that could not be made counts as aborted, not finished, and leaves its role free.
 #[test]
-fn handles_that_are_not_made_do_not_end_a_stream() {
+fn a_failed_producer_finishes_no_stream() {
     const LINES: usize = 12288;
     #[repr(align(4096))]
     struct Memory([u8; LINES], [u8; 4096]);
@@ -212,8 +221,9 @@ fn handles_that_are_not_made_do_not_end_a_stream() {
     assert_eq!(rx.pop().unwrap(), 7);
 }
 
+/// Passing one memory for both the control and the data part is refused.
 #[test]
-fn one_memory_for_both_parts_is_refused() {
+fn both_parts_need_separate_memory() {
     let channel = spsc::Builder::<u64>::new(4096).memfd().unwrap();
     let passed = channel.descriptors();
     let own = |part: usize| passed[part].try_clone_to_owned().unwrap();
@@ -227,8 +237,9 @@ fn one_memory_for_both_parts_is_refused() {
     );
 }
 
+/// Borrowed memory must be aligned for the payload, or it is refused.
 #[test]
-fn borrowed_memory_must_be_aligned_for_the_payload() {
+fn borrowed_memory_must_be_aligned() {
     #[derive(slipring::Payload, Clone, Copy)]
     #[repr(C, align(512))]
     struct Wide([u8; 512]);
@@ -251,8 +262,9 @@ fn borrowed_memory_must_be_aligned_for_the_payload() {
     ));
 }
 
+/// Clones of builders keep the metadata, and clones of channels share the metadata and the roles.
 #[test]
-fn builders_and_channels_are_cloned_with_what_they_hold() {
+fn clones_share_what_they_hold() {
     let builder = spsc::Builder::<u64>::new(8).metadata(b"mine");
     let channel = builder.clone().heap().unwrap();
     let other = channel.clone();

@@ -135,8 +135,9 @@ fn resealed_header_words<K: Kind>(
     memory.assert_fences_stand();
 }
 
+/// Every changed header word whose checksum is right again is refused or does no harm.
 #[test]
-fn every_changed_header_word_with_a_right_checksum_is_refused_or_harmless() {
+fn resealed_header_changes_are_harmless() {
     // The skew (160) may be any of eight.
     resealed_header_words(&spsc_builder(), &[160], use_spsc);
     // A `bytes` channel does not use its slots' alignment (88), as long as it divides their size.
@@ -216,8 +217,9 @@ fn words_under_handles<H>(
     memory.assert_fences_stand();
 }
 
+/// Every wrong value of every word under live `spsc` handles is survived.
 #[test]
-fn every_wrong_word_under_live_spsc_handles_is_survived() {
+fn spsc_handles_survive_wrong_words() {
     let builder = spsc_builder();
     let memory = Memory::of(&builder);
     let channel = memory.format(&builder).unwrap();
@@ -229,8 +231,9 @@ fn every_wrong_word_under_live_spsc_handles_is_survived() {
     );
 }
 
+/// Every wrong value of every word under live `bytes` handles is survived.
 #[test]
-fn every_wrong_word_under_live_bytes_handles_is_survived() {
+fn bytes_handles_survive_wrong_words() {
     let builder = bytes_builder();
     let memory = Memory::of(&builder);
     let channel = memory.format(&builder).unwrap();
@@ -242,8 +245,9 @@ fn every_wrong_word_under_live_bytes_handles_is_survived() {
     );
 }
 
+/// Every wrong value of every word under live `broadcast` handles is survived.
 #[test]
-fn every_wrong_word_under_live_broadcast_handles_is_survived() {
+fn broadcast_handles_survive_wrong_words() {
     for when_full in MODES {
         let builder = broadcast_builder(when_full);
         let memory = Memory::of(&builder);
@@ -274,7 +278,7 @@ fn corrupt<T>(outcome: Result<T, impl Into<SetupError>>) -> Corrupt {
 /// The consumer does not take slots before an impossible tail for messages. It does not remember
 /// them once the tail is right again, where the tail may also be any distance ahead of a consumer.
 #[test]
-fn a_tail_that_cannot_be_is_refused_and_forgotten() {
+fn an_impossible_tail_is_refused() {
     let wrong = [9, 1 << 32, u64::MAX - (1 << 48), u64::MAX];
     for (when_full, wrong) in MODES
         .into_iter()
@@ -315,10 +319,10 @@ fn a_tail_that_cannot_be_is_refused_and_forgotten() {
     }
 }
 
-/// A consumer that an impossible write limit misled finds no message, and no position wraps, until
-/// it seeks anew.
+/// An impossible gate is refused until the next seek. A consumer that an impossible write limit
+/// misled finds no message, and no position wraps, until it seeks anew.
 #[test]
-fn a_gate_that_cannot_be_is_refused_until_the_next_seek() {
+fn an_impossible_gate_needs_a_seek() {
     let builder = broadcast_builder(WhenFull::Wait);
     let memory = Memory::of(&builder);
     let channel = memory.format(&builder).unwrap();
@@ -351,10 +355,11 @@ fn a_gate_that_cannot_be_is_refused_until_the_next_seek() {
     assert_eq!(rx.try_pop().unwrap(), 1);
 }
 
-/// An end that no taker can have noted is `Corrupt`, reports no end, and spoils nothing. Once it is
-/// right again, so is the consumer.
+/// The end of a generation that has not been yet is not believed. An end that no taker can have
+/// noted is `Corrupt`, reports no end, and spoils nothing. Once it is right again, so is the
+/// consumer.
 #[test]
-fn an_end_of_a_generation_that_has_not_been_is_not_believed() {
+fn an_impossible_end_is_not_believed() {
     let builder = spsc_builder();
     let memory = Memory::of(&builder);
     let channel = memory.format(&builder).unwrap();
@@ -376,7 +381,7 @@ fn an_end_of_a_generation_that_has_not_been_is_not_believed() {
 /// Sets the length word of a committed record to anything: the result is `Corrupt`, or a record
 /// within the committed bytes. The ring goes on once the word is right again.
 #[test]
-fn every_wrong_length_word_is_corrupt_or_within_what_was_committed() {
+fn wrong_lengths_stay_within_the_commit() {
     let builder = bytes_builder();
     let memory = Memory::of(&builder);
     let channel = memory.format(&builder).unwrap();
@@ -488,8 +493,9 @@ fn pokes() -> impl Strategy<Value = Vec<Poke>> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
 
+    /// Any words, written at any time into the memory under live handles, are survived.
     #[test]
-    fn any_words_at_any_time_are_survived(pokes in pokes()) {
+    fn handles_survive_any_words_anytime(pokes in pokes()) {
         let (spsc_builder, bytes_builder) = (spsc_builder(), bytes_builder());
         let (spsc_memory, bytes_memory) = (Memory::of(&spsc_builder), Memory::of(&bytes_builder));
         let ring = spsc_memory.format(&spsc_builder).unwrap();

@@ -36,8 +36,9 @@ where
     runtime.block_on(async { tokio::spawn(future).await.unwrap() })
 }
 
+/// A single message in flight wakes the task that waits for it.
 #[test]
-fn one_message_in_flight_wakes_the_task_that_waits_for_it() {
+fn one_message_wakes_its_waiting_task() {
     for runtime in runtimes() {
         for capacity in [1, 2] {
             for ((mut to, mut from), (mut back, mut answers)) in
@@ -65,8 +66,9 @@ fn one_message_in_flight_wakes_the_task_that_waits_for_it() {
     }
 }
 
+/// Tasks on Tokio and plain threads send each other messages.
 #[test]
-fn tasks_and_plain_threads_feed_each_other() {
+fn tasks_and_threads_feed_each_other() {
     for runtime in runtimes() {
         for capacity in [1, 2] {
             for (mut tx, mut rx) in channels(capacity) {
@@ -123,8 +125,9 @@ fn records_and_streams_do_likewise() {
     }
 }
 
+/// Futures that are dropped lose no message and repeat none.
 #[test]
-fn futures_that_are_dropped_lose_nothing_and_repeat_nothing() {
+fn dropped_futures_lose_and_repeat_nothing() {
     const AT_ONCE: Duration = Duration::ZERO;
     for runtime in runtimes() {
         for (mut tx, mut rx) in channels(2) {
@@ -186,8 +189,9 @@ fn one_consumer_outlives_many_producers() {
     }
 }
 
+/// After a hang-up, a task that waits for the next producer is not polled over and over.
 #[test]
-fn after_a_hang_up_an_idle_task_is_left_alone() {
+fn a_hangup_leaves_idle_tasks_alone() {
     let [runtime, _] = runtimes();
     runtime.block_on(async {
         let channel = spsc::Builder::<u64>::new(2).memfd().unwrap();
@@ -212,8 +216,9 @@ fn after_a_hang_up_an_idle_task_is_left_alone() {
     });
 }
 
+/// A producer whose process is killed wakes its waiting consumer.
 #[test]
-fn a_producer_that_is_killed_wakes_its_consumer() {
+fn a_killed_producer_wakes_its_consumer() {
     let channel = spsc::Builder::<u64>::new(4).memfd().unwrap();
     let mut rx = channel.consumer().unwrap();
     for runtime in runtimes() {
@@ -243,8 +248,9 @@ fn a_producer_that_is_killed_wakes_its_consumer() {
     }
 }
 
+/// A task that always finds something, and so never waits, still leaves other tasks a turn.
 #[test]
-fn a_task_that_always_finds_something_leaves_others_a_turn() {
+fn a_busy_task_lets_others_run() {
     let [runtime, _] = runtimes();
     let (mut tx, mut rx) = spsc::channel::<u64>(1).unwrap();
     runtime.block_on(async {
@@ -259,8 +265,9 @@ fn a_task_that_always_finds_something_leaves_others_a_turn() {
     });
 }
 
+/// A handle that a forked child drops is still watched in its parent.
 #[test]
-fn what_a_forked_child_drops_is_still_watched() {
+fn drops_in_a_fork_unwatch_nothing() {
     let [runtime, _] = runtimes();
     for (mut tx, rx) in channels(1) {
         let mut rx = Some(rx);
@@ -285,8 +292,9 @@ fn what_a_forked_child_drops_is_still_watched() {
     }
 }
 
+/// Without a runtime `on_tokio` is refused, and the handle works as before.
 #[test]
-fn without_a_runtime_it_is_refused_and_nothing_changes() {
+fn on_tokio_needs_a_runtime() {
     let (mut tx, mut rx) = spsc::channel::<u64>(1).unwrap();
     assert!(matches!(rx.on_tokio(), Err(Error::NoRuntime)));
     assert!(matches!(tx.on_tokio(), Err(Error::NoRuntime)));
@@ -297,8 +305,9 @@ fn without_a_runtime_it_is_refused_and_nothing_changes() {
     thread.join().unwrap();
 }
 
+/// A runtime that has gone is an error for a waiting future, and the handle may enter another one.
 #[test]
-fn a_runtime_that_has_gone_is_an_error_and_another_may_follow() {
+fn a_lost_runtime_can_be_replaced() {
     let [first, second] = runtimes();
     for (mut tx, mut rx) in channels(1) {
         let doomed = Builder::new_current_thread().enable_all().build().unwrap();
@@ -349,9 +358,10 @@ impl Drives for Runtime {
     }
 }
 
+/// Broadcast futures that are dropped lose no message and repeat none.
 #[test]
-fn broadcast_futures_that_are_dropped_lose_nothing_and_repeat_nothing() {
-    let each = feed::futures_that_are_dropped_lose_nothing_and_repeat_nothing;
+fn dropped_broadcast_futures_lose_nothing() {
+    let each = feed::dropped_futures_lose_and_repeat_nothing;
     runtimes().iter().for_each(each);
 }
 
@@ -369,14 +379,15 @@ fn readers_outlive_many_producers() {
         .for_each(feed::readers_outlive_many_producers);
 }
 
+/// A broadcast reader or stream that lags learns how many messages it lost, and then gets the rest.
 #[test]
-fn what_was_lost_is_told_and_the_rest_comes() {
+fn a_lagging_reader_gets_the_rest() {
     runtimes()
         .iter()
-        .for_each(feed::what_was_lost_is_told_and_the_rest_comes);
+        .for_each(feed::a_lagging_reader_gets_the_rest);
     runtimes()
         .iter()
-        .for_each(streams::what_was_lost_is_told_and_the_rest_comes);
+        .for_each(streams::a_lagging_reader_gets_the_rest);
 }
 
 #[test]

@@ -206,8 +206,9 @@ fn a_descriptor_becomes_readable() {
     );
 }
 
+/// Records and broadcast messages make a descriptor readable too.
 #[test]
-fn records_and_broadcast_messages_make_it_so() {
+fn other_channels_make_descriptors_readable() {
     let channel = bytes::Builder::new(128).memfd().unwrap();
     let waiters = word(channel.descriptors()[0], CONSUMERS);
     let (mut tx, mut rx) = (channel.producer().unwrap(), channel.consumer().unwrap());
@@ -234,9 +235,10 @@ fn records_and_broadcast_messages_make_it_so() {
     is_told("broadcast", waiters, wait, || tx.try_push(7).unwrap());
 }
 
-/// Its descriptor has a timer of its own, and the first seat is not that of the slowest consumer.
+/// A producer of many consumers is notified of room. Its descriptor has a timer of its own, and the
+/// first seat is not that of the slowest consumer.
 #[test]
-fn a_producer_of_many_is_told_of_room() {
+fn a_broadcast_producer_learns_of_room() {
     let builder = broadcast::Builder::<u64>::new(4)
         .consumers(2)
         .join(broadcast::Seek::Oldest);
@@ -340,7 +342,7 @@ fn a_set_on_pipes_wakes() {
 
 /// An entry that is armed a little before another one's second look is due has one of its own.
 #[test]
-fn each_of_a_set_has_a_second_look() {
+fn each_entry_has_a_second_look() {
     allow_many_descriptors();
     let mut set = WaitSet::new().unwrap();
     let idle: Vec<_> = (0..DOORBELLS).map(|_| numbers()).collect();

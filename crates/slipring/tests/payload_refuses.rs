@@ -20,8 +20,9 @@ const CASES: &str = "tests/refuses";
 /// Set when this test runs itself: the compiler must refuse these cases, in any words.
 const CASES_IN_ANY_WORDS: &str = "SLIPRING_TEST_REFUSES";
 
+/// A payload type that is not only bits does not compile.
 #[test]
-fn what_is_not_only_bits_does_not_compile() -> Result<(), Box<dyn Error>> {
+fn non_payload_types_do_not_compile() -> Result<(), Box<dyn Error>> {
     if let Some(cases) = env::var_os(CASES_IN_ANY_WORDS) {
         refuse_all_in(Path::new(&cases));
     } else if compiler()?.starts_with(RECORDED_WITH) {

@@ -30,8 +30,9 @@ macro_rules! schema_of {
     }};
 }
 
+/// The same definition elsewhere has the same schema.
 #[test]
-fn the_same_definition_elsewhere_has_the_same_schema() {
+fn same_definition_means_same_schema() {
     let other = schema_of!(
         pub(super) struct Tick {
             seq: u64,
@@ -45,8 +46,9 @@ fn the_same_definition_elsewhere_has_the_same_schema() {
     );
 }
 
+/// Each change of a definition changes the fingerprint of its schema.
 #[test]
-fn each_change_of_a_definition_changes_the_fingerprint() {
+fn any_change_changes_the_fingerprint() {
     let changes = [
         ("nothing", Tick::SCHEMA),
         (
@@ -185,8 +187,9 @@ fn a_change_deep_inside_shows_outside() {
     assert_ne!(book!(v1::Level), book!(v2::Level));
 }
 
+/// Arrays have different schemas if their elements or their lengths differ.
 #[test]
-fn arrays_differ_by_element_and_by_length() {
+fn arrays_differ_by_element_and_length() {
     let fingerprints = [
         u64::SCHEMA.fingerprint,
         <[u64; 1]>::SCHEMA.fingerprint,
@@ -263,8 +266,9 @@ fn fingerprints_are_what_another_language_computes() {
     );
 }
 
+/// A schema is shown in one line, with its name, version, size, alignment, and fingerprint.
 #[test]
-fn a_schema_is_shown_in_one_line() {
+fn a_schema_prints_on_one_line() {
     let shown = Tick::SCHEMA.to_string();
     assert_eq!(
         shown,

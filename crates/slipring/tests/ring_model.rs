@@ -234,8 +234,9 @@ proptest! {
         compare::<u64>(capacity, start, ops, |n| n);
     }
 
+    /// An `spsc` ring of messages of odd sizes behaves as a queue, whatever the calls.
     #[test]
-    fn spsc_of_odd_sizes_is_a_queue(capacity in capacities(), start in starts(), ops in ops(6)) {
+    fn odd_sized_spsc_is_a_queue(capacity in capacities(), start in starts(), ops in ops(6)) {
         compare::<[u8; 1]>(capacity, start, ops.clone(), scrambled);
         compare::<[u8; 3]>(capacity, start, ops.clone(), scrambled);
         compare::<[u8; 1265]>(capacity, start, ops, scrambled);
@@ -422,8 +423,9 @@ proptest! {
         compare_records(256, 56, start, ops);
     }
 
+    /// A `bytes` ring with records of many sizes behaves as a queue of records, whatever the calls.
     #[test]
-    fn bytes_of_many_sizes_is_a_queue_of_records(start in starts(), ops in byte_ops(2040)) {
+    fn large_bytes_records_form_a_queue(start in starts(), ops in byte_ops(2040)) {
         compare_records(4096, 2040, start, ops.clone());
         compare_records(2048, 2040, start, ops);
     }
@@ -431,7 +433,7 @@ proptest! {
 
 /// Fault 3 of SEEDS.md: a commit of one message on a large ring is visible at once.
 #[test]
-fn single_commit_on_a_large_ring_is_visible_at_once() {
+fn a_single_commit_is_visible_immediately() {
     let (mut tx, mut rx) = spsc::channel::<u64>(1 << 16).unwrap();
     for value in 0..200_000 {
         let mut slots = tx.try_reserve(1000.min(1 + value as usize % 2000)).unwrap();
@@ -444,7 +446,7 @@ fn single_commit_on_a_large_ring_is_visible_at_once() {
 
 /// Fault 4 of SEEDS.md: on an empty ring all of it can be reserved, whatever its history.
 #[test]
-fn empty_ring_can_be_reserved_whole_after_any_history() {
+fn empty_ring_can_be_reserved_whole() {
     let (mut tx, mut rx) = spsc::channel::<u64>(64).unwrap();
     let (mut records, mut reader) = bytes::Builder::new(1024)
         .max_record(1016)
@@ -494,7 +496,7 @@ fn positions_beyond_the_last_are_refused() {
 /// Fault 2 of SEEDS.md: two threads pass eight-byte messages and check each value. A slot copied
 /// before the tail was loaded shows within milliseconds, as a value of the lap before.
 #[test]
-fn no_value_is_stale_between_two_threads() {
+fn two_threads_see_no_stale_value() {
     for capacity in [1, 2, 64, 1024] {
         let (mut tx, mut rx) = spsc::channel::<u64>(capacity).unwrap();
         let value = move |n: u64| n.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ capacity as u64;

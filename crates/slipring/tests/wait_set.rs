@@ -99,8 +99,9 @@ fn allow_many_descriptors() {
     setrlimit(Resource::Nofile, limit).unwrap();
 }
 
+/// One set waits at once for messages, for records, and for room in channels of both kinds.
 #[test]
-fn channels_of_every_kind_are_waited_for_at_once() {
+fn one_set_waits_for_all_kinds() {
     for mut bed in Bed::both() {
         let (mut tx, mut rx) = memfd(4);
         let channel = bytes::Builder::new(64).check_every(FOR_EVER).memfd();
@@ -163,8 +164,9 @@ fn channels_of_every_kind_are_waited_for_at_once() {
     }
 }
 
+/// Each wait reports an entry as long as it is ready, and a ready entry hides no other.
 #[test]
-fn being_ready_is_a_level_and_hides_nobody() {
+fn ready_entries_are_reported_every_time() {
     for mut bed in Bed::both() {
         let ((mut a_tx, mut a), (mut b_tx, mut b)) = (memfd(4), heap(4));
         let keys = (bed.set.watch(&a).unwrap(), bed.set.watch(&b).unwrap());
@@ -182,8 +184,9 @@ fn being_ready_is_a_level_and_hides_nobody() {
     }
 }
 
+/// A passive entry ends no wait: it is reported when another event, or the timeout, ends one.
 #[test]
-fn passive_entries_are_told_of_when_others_wake() {
+fn passive_entries_are_reported_with_others() {
     for mut bed in Bed::both() {
         let ((mut a_tx, mut a), (mut b_tx, mut b)) = (memfd(4), heap(4));
         let key = bed.set.watch(&a).unwrap();
@@ -252,8 +255,9 @@ fn until_asleep(thread: &AtomicU64) {
     }
 }
 
+/// The set reports each deadline exactly once, also one that had passed before it was set.
 #[test]
-fn deadlines_are_told_once_also_past_ones() {
+fn each_deadline_is_reported_once() {
     for mut bed in Bed::both() {
         let ((mut a_tx, mut a), (_b_tx, b)) = (memfd(4), heap(4));
         let (key, other) = (bed.set.watch(&a).unwrap(), bed.set.watch(&b).unwrap());
@@ -307,8 +311,9 @@ fn waits(
     })
 }
 
+/// Another thread can add and remove entries while the set's owner waits.
 #[test]
-fn entries_come_and_go_while_the_owner_waits() {
+fn entries_change_while_the_owner_waits() {
     for bed in Bed::both() {
         let members: Members = bed.set.members();
         let (send, found) = mpsc::channel();
@@ -354,8 +359,9 @@ fn entries_come_and_go_while_the_owner_waits() {
     }
 }
 
+/// A handle can be in only one set at a time.
 #[test]
-fn a_handle_is_in_one_set_at_a_time() {
+fn a_handle_is_in_one_set() {
     let (a, b) = (WaitSet::new().unwrap(), WaitSet::new().unwrap());
     let (tx, rx) = heap(4);
     let key = a.watch(&rx).unwrap();
@@ -373,10 +379,11 @@ fn a_handle_is_in_one_set_at_a_time() {
     assert_eq!(a.len(), 1);
 }
 
-/// Goes from 127 entries to 128, to 1,000, and back to 127 and 63. At each size the set reports the
-/// messages pushed before and after the change.
+/// No message is lost when a set changes between doorbells and pipes. Goes from 127 entries to 128,
+/// to 1,000, and back to 127 and 63. At each size the set reports the messages pushed before and
+/// after the change.
 #[test]
-fn no_message_is_lost_between_doorbells_and_pipes() {
+fn a_resized_set_loses_no_message() {
     for in_flight in [true, false] {
         let mut bed = Bed::new(DOORBELLS - 1);
         let (mut tx, mut rx) = memfd(8);
@@ -619,8 +626,9 @@ fn producers_of_many_have_no_end() {
     }
 }
 
+/// A handle that is dropped leaves its set, also while the set's owner sleeps.
 #[test]
-fn a_handle_that_is_dropped_leaves_the_set() {
+fn a_dropped_handle_leaves_the_set() {
     for mut bed in Bed::both() {
         let before = bed.set.len();
         let channel = builder(1).memfd().unwrap();
@@ -651,9 +659,10 @@ fn a_handle_that_is_dropped_leaves_the_set() {
     }
 }
 
-/// The handle's own sleep uses the same bit, and clears it when it ends.
+/// A handle in a set may sleep by itself, between the set's waits and during them. The handle's own
+/// sleep uses the same bit, and clears it when it ends.
 #[test]
-fn a_handle_may_sleep_by_itself_between_waits_and_meanwhile() {
+fn a_watched_handle_can_also_sleep() {
     for mut bed in Bed::both() {
         let (mut tx, mut rx) = memfd(4);
         let key = bed.set.watch(&rx).unwrap();
@@ -721,9 +730,10 @@ fn a_sleeping_handle_keeps_its_wake() {
     }
 }
 
-/// No descriptor stays readable: not a pipe that was written, nor one that was hung up.
+/// A set that waits without news uses next to no processor time. No descriptor stays readable: not
+/// a pipe that was written, nor one that was hung up.
 #[test]
-fn an_idle_set_needs_next_to_no_processor() {
+fn an_idle_set_uses_little_cpu() {
     let cpu = || {
         let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
         Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
@@ -783,19 +793,21 @@ fn ping_pong(idle: usize, channels: usize, make: fn(usize) -> Ends) {
     });
 }
 
+/// Sets that sleep on doorbells never lose the one message that is in flight.
 #[test]
-fn one_message_in_flight_is_never_lost_on_doorbells() {
+fn doorbells_lose_no_message_in_flight() {
     ping_pong(0, 5, heap);
 }
 
+/// Sets that sleep on pipes never lose the one message that is in flight.
 #[test]
-fn one_message_in_flight_is_never_lost_on_pipes() {
+fn pipes_lose_no_message_in_flight() {
     ping_pong(DOORBELLS, 5, memfd);
 }
 
 /// Fault 14: a write wakes only those that watch its channel.
 #[test]
-fn a_write_that_nobody_watches_wakes_nobody() {
+fn an_unwatched_write_wakes_nobody() {
     for mut bed in Bed::both() {
         let ((mut watched, mut rx), (mut other, mut unwatched)) = (memfd(1), memfd(1024));
         let key = bed.set.watch(&rx).unwrap();
@@ -848,8 +860,9 @@ fn sleeps() -> u64 {
     usage.ru_nvcsw as u64
 }
 
+/// A set finds a message whose publisher was killed before it could notify.
 #[test]
-fn what_a_killed_publisher_did_not_ring_for_is_found() {
+fn a_killed_publishers_message_is_found() {
     let quick = builder(4).check_every(Duration::from_millis(4));
     let memory = Memory::of(&quick);
     let channel = memory.format(&quick).unwrap();
@@ -872,10 +885,10 @@ fn what_a_killed_publisher_did_not_ring_for_is_found() {
     assert_eq!(rx.try_pop().unwrap(), 77);
 }
 
-/// A publisher may not see the bit, and has not yet said that it fences: before that no sleep is
-/// long.
+/// Where barriers do not reach the publisher, sleeps are short at first. A publisher may not see
+/// the bit, and has not yet said that it fences: before that no sleep is long.
 #[test]
-fn a_sleep_without_a_barrier_is_short_until_it_was_heard() {
+fn unfenced_publishers_make_sleeps_short() {
     let builder = builder(4);
     let memory = Memory::of(&builder);
     drop(memory.format(&builder).unwrap());
@@ -900,8 +913,9 @@ fn a_sleep_without_a_barrier_is_short_until_it_was_heard() {
     assert_eq!(rx.try_pop().unwrap(), 77);
 }
 
+/// A set reports an entry with impossible words as ready, and its handle then reports `Corrupt`.
 #[test]
-fn impossible_words_are_ready_and_the_handle_says_corrupt() {
+fn impossible_words_make_entries_ready() {
     let memory = Memory::of(&builder(4));
     let channel = memory.format(&builder(4)).unwrap();
     let (mut tx, mut rx) = (channel.producer().unwrap(), channel.consumer().unwrap());
@@ -937,9 +951,10 @@ fn impossible_words_are_ready_and_the_handle_says_corrupt() {
     assert!(bed.set.is_empty());
 }
 
-/// Borrowed memory has no pipes: the set stays as it was.
+/// A set with more entries than doorbells allow cannot wait for borrowed memory. Borrowed memory
+/// has no pipes: the set stays as it was.
 #[test]
-fn borrowed_memory_is_refused_beyond_the_doorbells() {
+fn borrowed_memory_cannot_use_pipes() {
     let memory = Memory::of(&builder(4));
     let channel = memory.format(&builder(4)).unwrap();
     let (mut tx, mut rx) = (channel.producer().unwrap(), channel.consumer().unwrap());

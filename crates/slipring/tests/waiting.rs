@@ -39,8 +39,9 @@ fn until_asleep(waiters: &AtomicU64) {
     }
 }
 
+/// Every way of waiting delivers: messages to a reader that waits, and room to a writer that waits.
 #[test]
-fn every_way_of_waiting_delivers_in_both_directions() {
+fn every_wait_works_in_both_directions() {
     let default = Wait::default();
     for wait in [Wait::Spin, Wait::Yield, AT_ONCE, default] {
         let builder = spsc::Builder::<u64>::new(1)
@@ -62,8 +63,9 @@ fn every_way_of_waiting_delivers_in_both_directions() {
     sender.join().unwrap();
 }
 
+/// A timeout may be zero, already past, short, or longer than the clock can count.
 #[test]
-fn a_timeout_may_be_nothing_past_short_or_longer_than_the_clock() {
+fn timeouts_may_have_any_length() {
     let short = Duration::from_millis(20);
     for wait in [Wait::Spin, Wait::Yield, AT_ONCE, Wait::default()] {
         let (mut tx, mut rx) = sleepy(1).wait(wait).channel_pair().unwrap();
@@ -84,8 +86,9 @@ fn a_timeout_may_be_nothing_past_short_or_longer_than_the_clock() {
     }
 }
 
+/// A sleeper goes on sleeping after a signal, or after a wake without a message.
 #[test]
-fn signals_and_wakes_without_a_message_change_nothing() {
+fn signals_and_empty_wakes_change_nothing() {
     extern "C" fn nothing(_: libc::c_int) {}
     let builder = sleepy(1);
     let memory = Memory::of(&builder);
@@ -125,8 +128,9 @@ fn signals_and_wakes_without_a_message_change_nothing() {
     });
 }
 
+/// A sleeper finds a message whose publisher was killed before it could notify.
 #[test]
-fn what_a_killed_publisher_did_not_ring_for_is_found() {
+fn a_killed_publishers_message_is_found() {
     let builder = sleepy(4).check_every(Duration::from_millis(4));
     let memory = Memory::of(&builder);
     let channel = memory.format(&builder).unwrap();
@@ -147,8 +151,9 @@ fn what_a_killed_publisher_did_not_ring_for_is_found() {
     });
 }
 
+/// A process that overwrites the words used for waiting costs others time, but no message.
 #[test]
-fn strangers_in_the_waiting_words_cost_time_and_no_message() {
+fn overwritten_wait_words_lose_no_message() {
     let builder = sleepy(2).check_every(Duration::from_millis(1));
     let memory = Memory::of(&builder);
     let channel = memory.format(&builder).unwrap();
@@ -177,7 +182,7 @@ fn strangers_in_the_waiting_words_cost_time_and_no_message() {
 
 /// The waiter sets a bit again that a process cleared without notifying: later messages notify it.
 #[test]
-fn a_sleeper_whose_bit_was_stolen_asks_again() {
+fn a_sleeper_restores_a_cleared_bit() {
     let builder = sleepy(4).check_every(Duration::from_millis(1));
     let memory = Memory::of(&builder);
     let channel = memory.format(&builder).unwrap();
@@ -195,7 +200,7 @@ fn a_sleeper_whose_bit_was_stolen_asks_again() {
 
 /// A doorbell that never rests keeps nobody beyond a deadline.
 #[test]
-fn deadlines_hold_before_a_stranger_who_rings_all_the_time() {
+fn constant_notifications_delay_no_deadline() {
     let builder = sleepy(1).check_every(Duration::from_millis(4));
     let memory = Memory::of(&builder);
     let channel = memory.format(&builder).unwrap();
@@ -216,8 +221,9 @@ fn deadlines_hold_before_a_stranger_who_rings_all_the_time() {
     });
 }
 
+/// A sleeper finds out at once when the other side comes or leaves.
 #[test]
-fn a_sleeper_learns_at_once_who_leaves_and_who_comes() {
+fn sleepers_notice_arrivals_and_departures() {
     let channel = sleepy(1).memfd().unwrap();
     let mut rx = channel.consumer().unwrap();
     thread::scope(|scope| {
@@ -234,8 +240,9 @@ fn a_sleeper_learns_at_once_who_leaves_and_who_comes() {
     });
 }
 
+/// A sleeper that gets no message uses next to no processor time.
 #[test]
-fn an_idle_sleeper_needs_next_to_no_processor() {
+fn an_idle_sleeper_uses_little_cpu() {
     let (_tx, mut rx) = spsc::Builder::<u64>::new(1)
         .wait(AT_ONCE)
         .channel_pair()
@@ -254,10 +261,11 @@ fn an_idle_sleeper_needs_next_to_no_processor() {
     assert!(used < Duration::from_millis(40), "{used:?} of 2 s");
 }
 
-/// After a second in vain a waiter goes over to its pipe: it is woken there as well. The handle
-/// leaves no bit behind that would cost the other side a call for each message.
+/// A long sleep ends when the message that it waited for comes. After a second in vain a waiter
+/// goes over to its pipe: it is woken there as well. The handle leaves no bit behind that would
+/// cost the other side a call for each message.
 #[test]
-fn a_long_sleep_ends_with_the_message_that_it_waited_for() {
+fn a_long_sleeper_gets_its_message() {
     let channel = spsc::Builder::<u64>::new(1).wait(AT_ONCE).memfd().unwrap();
     let (mut tx, mut rx) = (channel.producer().unwrap(), channel.consumer().unwrap());
     let seat = |role: usize| channel.stat().unwrap().seats[role].clone();

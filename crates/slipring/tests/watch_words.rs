@@ -29,8 +29,9 @@ fn words(geometry: &Geometry) -> Vec<AtomicU64> {
     (0..words).map(|_| AtomicU64::new(0)).collect()
 }
 
+/// A watcher goes on beyond the last position at which a new watcher may begin.
 #[test]
-fn a_watcher_goes_on_beyond_where_nobody_begins() {
+fn watchers_may_pass_the_last_start() {
     let last = u64::MAX - (1 << 48);
     for when_full in [WhenFull::Wait, WhenFull::Overwrite] {
         let shape = geometry(when_full, 2, 8);
@@ -61,8 +62,9 @@ fn a_watcher_goes_on_beyond_where_nobody_begins() {
     }
 }
 
+/// Whatever words a watcher finds, it neither panics nor reports impossible numbers.
 #[test]
-fn any_words_at_all_do_no_harm() {
+fn arbitrary_words_do_no_harm() {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut random = || {
         state ^= state << 13;
@@ -124,9 +126,10 @@ fn any_words_at_all_do_no_harm() {
     );
 }
 
-/// Slots of a channel that waits lie side by side, without alignment to words.
+/// A watcher copies payloads of any size exactly, to the byte. Slots of a channel that waits lie
+/// side by side, without alignment to words.
 #[test]
-fn payloads_of_any_size_are_copied_to_the_byte() {
+fn payloads_of_any_size_are_exact() {
     for size in 1..40 {
         let shape = geometry(WhenFull::Wait, 8, size);
         let data = words(&shape);
@@ -145,8 +148,9 @@ fn payloads_of_any_size_are_copied_to_the_byte() {
     }
 }
 
+/// A shape that does not fit the words it is given is refused.
 #[test]
-fn a_shape_that_does_not_fit_its_words_is_refused() {
+fn a_misfitting_shape_is_refused() {
     let shape = geometry(WhenFull::Overwrite, 8, 8);
     let data = words(&shape);
     assert!(Watched::new(&data, &shape).is_some());

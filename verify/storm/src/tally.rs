@@ -329,8 +329,9 @@ pub(crate) fn figure(number: u64) -> String {
 mod tests {
     use super::*;
 
+    /// Results that were written out are taken up where they were left.
     #[test]
-    fn results_are_taken_up_where_they_were_left() {
+    fn results_survive_a_round_trip() {
         let mut results = Results::default();
         let mut tally = Tally::default();
         tally.add(Count::Kills, 1_234_567);
@@ -346,8 +347,9 @@ mod tests {
         assert_eq!(Results::parse(&text).text(), text);
     }
 
+    /// A class holds the times that are not above its bound.
     #[test]
-    fn a_class_holds_what_is_not_above_its_bound() {
+    fn a_class_includes_its_bound() {
         let mut times = Times::default();
         (1..=999).for_each(|_| times.add(4_100_000));
         times.add(4_100_001);

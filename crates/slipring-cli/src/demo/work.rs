@@ -143,8 +143,9 @@ impl Work {
 mod tests {
     use super::*;
 
+    /// A filled message passes the full check; any changed byte, or one byte too many, fails it.
     #[test]
-    fn what_is_filled_passes_and_any_changed_byte_fails_the_full_check() {
+    fn the_full_check_finds_changed_bytes() {
         let mut work = Work::new(200, 40, 7, Check::Full);
         while let Some(size) = work.next() {
             let mut message = vec![0xee; size];
@@ -160,8 +161,9 @@ mod tests {
         }
     }
 
+    /// Both sides get the same sizes from the same seed, and the sizes cover the whole span.
     #[test]
-    fn both_sides_see_the_same_sizes_and_all_of_the_span() {
+    fn both_sides_see_the_same_sizes() {
         let sizes = |seed| {
             let mut work = Work::new(1000, 3, seed, Check::Sample);
             std::iter::from_fn(move || work.next()).collect::<Vec<_>>()

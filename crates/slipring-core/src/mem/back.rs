@@ -101,8 +101,9 @@ mod tests {
         }
     }
 
+    /// Each line is touched once, with the slot that holds its last byte.
     #[test]
-    fn each_line_has_its_turn_with_the_last_byte_of_it() {
+    fn only_lines_that_end_are_touched() {
         let memory = Memory::new();
         let from = memory.start(0).addr().get();
         for (skip, len, expected) in [

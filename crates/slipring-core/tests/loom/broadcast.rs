@@ -270,24 +270,28 @@ fn joins_while_the_producer_runs(capacity: usize, sent: u64, messages: u64, seek
     });
 }
 
+/// The producer waits for a consumer that joins at the oldest message while it runs.
 #[test]
-fn one_that_joins_at_the_oldest_is_waited_for() {
+fn producers_wait_for_joins_at_oldest() {
     joins_while_the_producer_runs(1, 0, 2, Seek::Oldest);
     joins_while_the_producer_runs(2, 2, 4, Seek::Oldest);
 }
 
+/// The producer waits for a consumer that joins at the newest message while it runs.
 #[test]
-fn one_that_joins_at_the_newest_is_waited_for() {
+fn producers_wait_for_joins_at_newest() {
     joins_while_the_producer_runs(1, 0, 2, Seek::Newest);
 }
 
+/// The producer waits for a consumer that joins at a given message number while it runs.
 #[test]
-fn one_that_joins_at_a_number_is_waited_for() {
+fn producers_wait_for_joins_at_numbers() {
     joins_while_the_producer_runs(2, 2, 4, Seek::To(1));
 }
 
+/// The producer waits for a consumer that goes back to an earlier message.
 #[test]
-fn one_that_goes_back_is_waited_for() {
+fn producers_wait_for_backward_seeks() {
     model(|| {
         let feed = Feed::new(2, false).joined(1).sent(2);
         let reader = feed.reader(1, Seek::Newest, |mut rx| {
@@ -301,7 +305,7 @@ fn one_that_goes_back_is_waited_for() {
 
 /// Going forward, the consumer gives up only messages that it has read.
 #[test]
-fn one_that_goes_forward_frees_what_it_has_read() {
+fn seeking_forward_frees_only_read_messages() {
     model_within(2, || {
         let feed = Feed::new(1, false).joined(1);
         let reader = feed.reader(1, Seek::Oldest, |mut rx| {
@@ -314,9 +318,10 @@ fn one_that_goes_forward_frees_what_it_has_read() {
     });
 }
 
-/// Nor does the producer write a slot when the next message of ours lies further on.
+/// A consumer that passes over messages frees none before it has read it. Nor does the producer
+/// write a slot when the next message of ours lies further on.
 #[test]
-fn one_that_passes_over_messages_has_read_those_before() {
+fn a_stride_frees_only_read_messages() {
     model_within(2, || {
         let feed = Feed::new(1, false).joined(1);
         let reader = feed.reader(1, Seek::Oldest, |mut rx| {
@@ -341,8 +346,9 @@ fn one_that_leaves_has_read() {
     });
 }
 
+/// One consumer reads every second message, and another one reads the others.
 #[test]
-fn every_second_message_is_read_by_one_and_the_others_by_the_other() {
+fn two_strides_share_the_messages() {
     model_within(1, || {
         let feed = Feed::new(2, false).joined(1).joined(2);
         let readers = [0, 1].map(|part| {
@@ -398,13 +404,15 @@ fn overtaken(messages: u64, batch: bool) {
     });
 }
 
+/// Readers that were overtaken get whole messages and learn how many they lost.
 #[test]
-fn overtaken_readers_get_whole_messages_and_learn_what_they_lost() {
+fn overtaken_readers_learn_what_they_lost() {
     overtaken(3, false);
 }
 
+/// A reservation gives up the oldest messages, and no reader gets a torn one.
 #[test]
-fn a_reservation_gives_up_the_oldest_and_tears_nothing() {
+fn a_reservation_tears_no_message() {
     overtaken(4, true);
 }
 
@@ -451,8 +459,9 @@ fn one_publish_wakes_all_consumers() {
     });
 }
 
+/// A producer that sleeps on a full ring is woken by the slowest reader.
 #[test]
-fn a_producer_that_sleeps_is_woken_by_the_slowest() {
+fn the_slowest_reader_wakes_the_producer() {
     model_within(1, || {
         let feed = Feed::new(1, false).joined(1);
         let other = feed.clone();
@@ -477,7 +486,7 @@ fn a_producer_that_sleeps_is_woken_by_the_slowest() {
 /// A consumer that joins further behind takes back what was known to be free: the producer looks
 /// anew at what it grants.
 #[test]
-fn one_that_joins_behind_takes_back_what_was_known_to_be_free() {
+fn joining_behind_revokes_free_space() {
     model(|| {
         let feed = Feed::new(2, false).sent(2);
         let joiner = feed.reader(1, Seek::Oldest, |_| ());

@@ -19,8 +19,9 @@ fn pop(rx: &mut bytes::Consumer<'_>) -> Vec<u8> {
     rx.try_read().unwrap().to_vec()
 }
 
+/// A record may run past the end of the ring into the slack, and the next one wraps.
 #[test]
-fn records_run_into_the_slack_and_wrap() {
+fn records_use_the_slack_and_wrap() {
     model(|| {
         both(
             Memory::records(RING),
@@ -43,8 +44,10 @@ fn records_run_into_the_slack_and_wrap() {
     });
 }
 
+/// A record that is committed shorter than reserved leaves the rest of its space to the next
+/// record.
 #[test]
-fn record_committed_shorter_leaves_the_rest_to_the_next() {
+fn a_shorter_commit_frees_the_rest() {
     model(|| {
         both(
             Memory::records(RING),
@@ -70,8 +73,9 @@ fn record_committed_shorter_leaves_the_rest_to_the_next() {
     });
 }
 
+/// A batch of records is published as one, and released as one.
 #[test]
-fn batch_is_published_and_released_as_one() {
+fn a_batch_is_published_as_one() {
     model(|| {
         both(
             Memory::records(RING),
@@ -100,8 +104,9 @@ fn batch_is_published_and_released_as_one() {
     });
 }
 
+/// Handles that join late see all that the ring's positions promise.
 #[test]
-fn late_joiners_see_what_the_positions_promise() {
+fn late_joiners_see_promised_records() {
     model(|| {
         let memory = Memory::records(RING);
         memory.bytes_producer(|mut tx| push(&mut tx, b"first"));

@@ -42,8 +42,9 @@ fn finished_producer_is_drained_first() {
     });
 }
 
+/// A consumer of records reads all that a finished producer left before the end is reported to it.
 #[test]
-fn finished_producer_of_records_is_drained_first() {
+fn records_are_drained_before_the_end() {
     model(|| {
         both(
             Memory::records(16),
@@ -64,8 +65,9 @@ fn finished_producer_of_records_is_drained_first() {
     });
 }
 
+/// A producer uses the space that a consumer released before it left, and only then finds the end.
 #[test]
-fn space_released_before_leaving_is_used_first() {
+fn released_space_is_used_first() {
     model(|| {
         both(
             Memory::slots(1),
@@ -86,10 +88,11 @@ fn space_released_before_leaving_is_used_first() {
     });
 }
 
-/// The consumer looks at the ring, then at the seat, then at the ring again. What it finds there is
-/// no end yet: if it leaves now, its successor must still be told.
+/// An end that was reported to nobody is not history yet. The consumer looks at the ring, then at
+/// the seat, then at the ring again. What it finds there is no end yet: if it leaves now, its
+/// successor must still be told.
 #[test]
-fn end_that_nobody_was_told_of_is_no_history() {
+fn an_unreported_end_stays_news() {
     model(|| {
         let memory = Memory::slots(2);
         both(
@@ -198,8 +201,9 @@ fn acknowledged_end_means_an_empty_ring() {
     });
 }
 
+/// An end that was reported stays history for a new handle, which reports only the ends after it.
 #[test]
-fn history_stays_history_for_a_new_handle() {
+fn a_new_handle_ignores_old_ends() {
     model(|| {
         let memory = Memory::slots(1);
         memory.producer.leave(1, End::Finished);
@@ -225,10 +229,11 @@ fn history_stays_history_for_a_new_handle() {
     });
 }
 
-/// Two generations end one after the other while a reader stands at the end of the second. The
-/// reader must not take the first one's end, which it passed long ago, for the second's.
+/// An end and its position belong together. Two generations end one after the other while a reader
+/// stands at the end of the second. The reader must not take the first one's end, which it passed
+/// long ago, for the second's.
 #[test]
-fn an_end_and_its_position_belong_together() {
+fn an_end_keeps_its_own_position() {
     model(|| {
         let memory = Memory::at(1, 0, 2);
         memory.producer.leave(1, End::Finished);
@@ -252,10 +257,10 @@ fn an_end_and_its_position_belong_together() {
     });
 }
 
-/// A generation commits, ends, and is succeeded, while a reader stands before what it committed.
-/// The end must not be reported first.
+/// An end comes with all that was committed before it. A generation commits, ends, and is
+/// succeeded, while a reader stands before what it committed. The end must not be reported first.
 #[test]
-fn an_end_comes_with_all_that_was_committed_before_it() {
+fn messages_come_before_the_end() {
     model(|| {
         let memory = Memory::at(1, 0, 1);
         memory.producer.leave(1, End::Finished);
@@ -279,9 +284,10 @@ fn an_end_comes_with_all_that_was_committed_before_it() {
     });
 }
 
-/// The pair by itself, for a reader that has not loaded `life` first.
+/// A finished generation is reported with its own position. The pair by itself, for a reader that
+/// has not loaded `life` first.
 #[test]
-fn a_finished_generation_is_told_with_its_position() {
+fn generation_and_position_match() {
     model(|| {
         let memory = Memory::at(1, 0, 1);
         memory.producer.leave(1, End::Finished);
@@ -301,9 +307,10 @@ fn a_finished_generation_is_told_with_its_position() {
     });
 }
 
-/// A new holder of a seat on memory without kernel locks comes after all that the last holder did.
+/// A seat without a lock has one holder at a time. A new holder of a seat on memory without kernel
+/// locks comes after all that the last holder did.
 #[test]
-fn a_seat_without_a_lock_has_one_holder_at_a_time() {
+fn a_lockless_seat_has_one_holder() {
     fn hold(memory: &Memory) -> bool {
         let ours = memory.producer.own();
         if ours {

@@ -38,8 +38,9 @@ const GEOMETRY: Geometry = Geometry {
     skew: 0,
 };
 
+/// Whoever finds the magic in a header finds the whole header.
 #[test]
-fn a_header_with_its_magic_is_whole() {
+fn a_header_with_magic_is_whole() {
     // There are some four hundred words: one switch in the midst of them is enough.
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(1);

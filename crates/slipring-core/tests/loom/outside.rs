@@ -8,9 +8,10 @@ use slipring_core::sync::AtomicU64;
 
 use crate::{Memory, both, model};
 
-/// There is always a message or two in a ring of two, so there never is room for two.
+/// A bystander sees no room that never was there. There is always a message or two in a ring of
+/// two, so there never is room for two.
 #[test]
-fn a_bystander_sees_no_room_that_there_never_was() {
+fn a_bystander_sees_only_real_room() {
     model(|| {
         let memory = Memory::slots(2);
         memory.spsc_producer(|mut tx| tx.try_push(1).unwrap());

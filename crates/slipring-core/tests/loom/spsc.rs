@@ -17,8 +17,9 @@ fn pop(rx: &mut spsc::Consumer<'_, u64>) -> u64 {
     until(|| rx.try_pop()).unwrap()
 }
 
+/// A ring of capacity one hands over one message at a time.
 #[test]
-fn capacity_one_hands_over_one_at_a_time() {
+fn capacity_one_passes_messages_singly() {
     model(|| {
         both(
             Memory::slots(1),
@@ -50,8 +51,9 @@ fn capacity_two_wraps_in_order() {
     });
 }
 
+/// A partial commit shows the slots that were committed, and no more.
 #[test]
-fn partial_commit_shows_what_was_committed_and_no_more() {
+fn a_partial_commit_shows_no_more() {
     model(|| {
         both(
             Memory::slots(2),
@@ -114,8 +116,9 @@ fn batches_may_be_released_in_part() {
     });
 }
 
+/// A producer that joins late waits until the reader of each slot is done with it.
 #[test]
-fn producer_that_joins_late_waits_for_the_reader_of_each_slot() {
+fn a_late_producer_awaits_slot_readers() {
     model(|| {
         let memory = Memory::slots(1);
         memory.spsc_producer(|mut tx| push(&mut tx, 1));
@@ -134,8 +137,9 @@ fn producer_that_joins_late_waits_for_the_reader_of_each_slot() {
     });
 }
 
+/// A consumer that joins late sees all the slots that the tail promises.
 #[test]
-fn consumer_that_joins_late_sees_what_the_tail_promises() {
+fn a_late_consumer_sees_promised_slots() {
     model(|| {
         both(
             Memory::slots(2),
@@ -157,7 +161,7 @@ fn consumer_that_joins_late_sees_what_the_tail_promises() {
 
 /// A program that has counted a message may rely on what the message's sender did before.
 #[test]
-fn a_counted_message_brings_what_came_before_it() {
+fn a_counted_message_orders_earlier_work() {
     model(|| {
         both(
             Memory::slots(1),
@@ -179,7 +183,7 @@ fn a_counted_message_brings_what_came_before_it() {
 
 /// A program that has counted a free slot may rely on what the slot's reader did before.
 #[test]
-fn a_counted_slot_brings_what_came_before_it() {
+fn a_counted_slot_orders_earlier_work() {
     model(|| {
         let memory = Memory::slots(1);
         memory.spsc_producer(|mut tx| push(&mut tx, 1));

@@ -174,9 +174,10 @@ fn both_sides_may_sleep() {
     from_one_to_the_other(1, 2, true);
 }
 
-/// Waiters with a barrier, and publishers that it does not reach.
+/// Publishers that no barrier reaches fence each publish. Waiters with a barrier, and publishers
+/// that it does not reach.
 #[test]
-fn publishers_that_no_barrier_reaches_fence_each_publish() {
+fn publishers_beyond_barriers_always_fence() {
     model(|| {
         both(
             Memory::with_barriers(2),
@@ -199,9 +200,10 @@ fn a_sleeping_producer_is_woken() {
     });
 }
 
-/// Waiters without a barrier, and publishers that fence only once they have seen that.
+/// Publishers that are asked to fence do so. Waiters without a barrier, and publishers that fence
+/// only once they have seen that.
 #[test]
-fn publishers_that_are_told_to_fence_do() {
+fn publishers_fence_when_asked() {
     from_one_to_the_other(2, 2, false);
 }
 
@@ -226,7 +228,7 @@ fn an_acknowledgement_is_for_one_sleeper() {
 /// Nor does such a waiter's request pass for the next one's. (This publisher never sleeps: it would
 /// fence by that.)
 #[test]
-fn a_publisher_acknowledges_what_it_will_see() {
+fn a_publisher_acknowledges_what_it_sees() {
     model(|| {
         let memory: Arc<Memory> = Memory::slots(2);
         memory.waiter(1).arm(WakeMode::Doorbell);
@@ -306,12 +308,14 @@ fn a_late_waker(memory: fn(usize) -> Arc<Memory>) {
     }
 }
 
+/// A late waker wakes by the wake mode of the sleep that it clears.
 #[test]
-fn a_late_waker_wakes_by_the_face_of_the_sleep_that_it_clears() {
+fn a_late_waker_uses_that_mode() {
     a_late_waker(Memory::slots);
 }
 
+/// A late waker uses the wake mode of the sleep that it clears, also if the sleeper has a barrier.
 #[test]
-fn a_late_waker_does_so_before_a_sleeper_that_has_a_barrier() {
+fn a_late_waker_copes_with_barriers() {
     a_late_waker(Memory::with_barriers);
 }

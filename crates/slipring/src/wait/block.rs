@@ -386,9 +386,10 @@ mod tests {
         assert_eq!(look(Error::TimedOut), Err(Error::TimedOut));
     }
 
-    /// The set had asked by its doorbell; without the new request, a publisher would ring there.
+    /// A call that rests beside a set is notified through its pipe. The set had asked by its
+    /// doorbell; without the new request, a publisher would ring there.
     #[test]
-    fn who_rests_beside_a_set_is_rung_for_by_its_pipe() {
+    fn a_resting_call_wakes_by_pipe() {
         let channel = crate::spsc::Builder::<u64>::new(4).memfd().unwrap();
         let (mut tx, mut rx) = (channel.producer().unwrap(), channel.consumer().unwrap());
         let mut set = WaitSet::new().unwrap();
@@ -411,7 +412,7 @@ mod tests {
     /// The room is too small for the set but enough for the call: the set leaves the byte to the
     /// call.
     #[test]
-    fn a_set_leaves_the_byte_of_a_resting_call() {
+    fn a_set_leaves_calls_their_byte() {
         let mut set = WaitSet::new().unwrap();
         let others: Vec<_> = (0..127)
             .map(|_| crate::spsc::channel::<u64>(2).unwrap())

@@ -351,9 +351,10 @@ mod tests {
         assert!(uses(&mut account, 8, WORTH) <= 5);
     }
 
-    /// As in the blocking calls: attempts that find nothing, each followed by a short sleep.
+    /// A waiter whose attempts find nothing soon sleeps at once. As in the blocking calls: attempts
+    /// that find nothing, each followed by a short sleep.
     #[test]
-    fn a_waiter_without_luck_sleeps_at_once() {
+    fn an_unlucky_waiter_sleeps_at_once() {
         let mut spin = Spin::new(Duration::from_micros(10));
         let mut polled = 0;
         for _ in 0..2000 {

@@ -73,7 +73,7 @@ async fn once<F: Future>(future: F) -> Poll<F::Output> {
 
 /// Each call is dropped after a poll, and made again; a reader learns of its losses to the exact
 /// message.
-pub(crate) fn futures_that_are_dropped_lose_nothing_and_repeat_nothing(driver: &impl Drives) {
+pub(crate) fn dropped_futures_lose_and_repeat_nothing(driver: &impl Drives) {
     for when_full in MODES {
         for (mut tx, readers) in feeds(driver, when_full, 2) {
             let read = |mut rx: Consumer<u64>| async move {
@@ -194,7 +194,7 @@ pub(crate) fn readers_outlive_many_producers(driver: &impl Drives) {
 }
 
 /// A small ring keeps half of eight messages, when it gives up the oldest.
-pub(crate) fn what_was_lost_is_told_and_the_rest_comes(driver: &impl Drives) {
+pub(crate) fn a_lagging_reader_gets_the_rest(driver: &impl Drives) {
     for (mut tx, mut readers) in feeds(driver, WhenFull::Overwrite, 8) {
         driver.run(vec![Box::pin(async move {
             let mut rx = readers.pop().unwrap();
@@ -221,7 +221,7 @@ pub(crate) mod streams {
         poll_fn(|cx| Pin::new(&mut *stream).poll_next(cx)).await
     }
 
-    pub(crate) fn what_was_lost_is_told_and_the_rest_comes(driver: &impl Drives) {
+    pub(crate) fn a_lagging_reader_gets_the_rest(driver: &impl Drives) {
         for (mut tx, mut readers) in feeds(driver, WhenFull::Overwrite, 8) {
             driver.run(vec![Box::pin(async move {
                 let mut rx = readers.pop().unwrap();

@@ -45,8 +45,9 @@ fn watch(feed: &Feed, messages: u64) {
     }
 }
 
+/// Whoever watches a channel that overwrites gets whole messages.
 #[test]
-fn who_watches_a_channel_that_overwrites_gets_whole_messages() {
+fn watchers_get_whole_messages_when_overwriting() {
     model_within(3, || {
         let feed = Feed::new(2, true).sent(2);
         let other = feed.clone();
@@ -56,10 +57,11 @@ fn who_watches_a_channel_that_overwrites_gets_whole_messages() {
     });
 }
 
-/// The producer's side copies what `Producer::raise`, `write` and `commit` do, with words in place
-/// of plain slots. Of plain slots the model only knows that they race.
+/// Whoever watches a channel that waits gets whole messages. The producer's side copies what
+/// `Producer::raise`, `write` and `commit` do, with words in place of plain slots. Of plain slots
+/// the model only knows that they race.
 #[test]
-fn who_watches_a_channel_that_waits_gets_whole_messages() {
+fn watchers_get_whole_messages_when_waiting() {
     model_within(2, || {
         let feed = Feed::new(1, false);
         let write = |feed: &Feed, message: u64| {
