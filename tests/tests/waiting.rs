@@ -248,7 +248,7 @@ fn asks(room: &Room, bell: usize) -> bool {
     word(room, "there", bell) & 1 != 0
 }
 
-/// A consumer that sleeps for ever learns at once that its producer finished, and that another came.
+/// A consumer that sleeps without a limit learns at once that its producer finished.
 #[test]
 fn leaving_wakes_the_other_side() {
     let room = room();
