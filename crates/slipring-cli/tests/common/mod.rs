@@ -33,8 +33,13 @@ impl Place {
         self.0.path().join(name)
     }
 
+    /// Signals act as in a terminal, even if the tests run under `nohup` or in a script's background.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_slipring"));
+        let mut command = Command::new("env");
+        command.args([
+            "--default-signal=HUP,INT,TERM",
+            env!("CARGO_BIN_EXE_slipring"),
+        ]);
         command.args(args).env("SLIPRING_DIR", self.channels());
         command
             .stdin(Stdio::null())
