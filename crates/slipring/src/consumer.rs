@@ -382,7 +382,7 @@ impl<K: Kind> Consumer<K> {
     /// Returns `true` if no producer is present: none has joined yet, or the last one left or died.
     /// There may still be messages. Asks the kernel with one system call.
     pub fn is_disconnected(&mut self) -> Result<bool, Error> {
-        Ok(!self.end.present()?)
+        self.end.alone()
     }
 
     /// Waits until a producer is present, for at most `timeout` (`TimedOut`). Also acknowledges the

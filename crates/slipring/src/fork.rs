@@ -300,7 +300,7 @@ mod tests {
         TAKEN.load(Ordering::Relaxed)
     }
 
-    /// Whether this thread blocks the two user signals.
+    /// Returns, for each of the two user signals, whether this thread blocks it.
     fn blocked() -> [bool; 2] {
         let mut set = MaybeUninit::uninit();
         // SAFETY: room for a set, which it fills; it changes nothing.

@@ -12,7 +12,7 @@ use crate::setup_error::SetupError;
 /// A kind of channel: [`Spsc`](crate::spsc::Spsc), [`Bytes`](crate::bytes::Bytes),
 /// [`Broadcast`](crate::broadcast::Broadcast). The trait is sealed: only slipring defines kinds.
 ///
-/// Of any kind are `reserve`, `commit`, `len`, and all that waits; a [`SlotKind`] also has `push`, `pop` and `read`.
+/// Every kind has `reserve`, `commit`, `len` and all that waits. A [`SlotKind`] also has `push`, `pop` and `read`.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a kind of channel",
     note = "write `spsc::Producer<u64>`, or `Producer<spsc::Spsc<u64>>`"

@@ -44,8 +44,8 @@ impl<K: SlotKind> Producer<K> {
     /// Appends `value`, or gives it back if there is no room now (`Full`).
     ///
     /// Gives it back as `Disconnected` if there is no room and the consumer is gone. A `broadcast`
-    /// producer never returns `Disconnected` here: it waits only for the consumers that are
-    /// present.
+    /// producer waits only for the consumers that are present, so it returns `Disconnected` only
+    /// after [`fail_alone`](Self::fail_alone).
     ///
     /// Never waits. Enters the kernel only to wake a sleeping consumer.
     ///
@@ -361,7 +361,7 @@ impl<K: Kind> Producer<K> {
     /// Asks the kernel with one system call; for `broadcast`, with one for each seat that was ever
     /// taken.
     pub fn is_disconnected(&mut self) -> Result<bool, Error> {
-        Ok(!self.end.present()?)
+        self.end.alone()
     }
 
     /// Waits until a consumer is present, for at most `timeout` (`TimedOut`). Also acknowledges the

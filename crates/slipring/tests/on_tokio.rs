@@ -14,6 +14,7 @@ use executor::{channels, fork, poll_once, polls_until, succeeded};
 use feed::{Drives, Task, streams};
 use futures_core::Stream;
 use slipring::{End, Error, broadcast, bytes, spsc};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::runtime::{Builder, Runtime};
 
 const MESSAGES: u64 = 20_000;
@@ -395,4 +396,70 @@ fn a_stream_ends_with_its_producer() {
     runtimes()
         .iter()
         .for_each(streams::a_stream_ends_with_its_producer);
+}
+
+/// Writes all of `sent` by tokio's trait.
+async fn write_all(tx: &mut bytes::Producer, mut sent: &[u8]) {
+    let mut writer = tx.writer();
+    while !sent.is_empty() {
+        let count = poll_fn(|cx| pin!(&mut writer).poll_write(cx, sent)).await;
+        sent = &sent[count.unwrap()..];
+    }
+}
+
+/// Reads to the end of the stream by tokio's trait.
+async fn read_to_end(rx: &mut bytes::Consumer) -> Vec<u8> {
+    let (mut reader, mut seen) = (rx.reader(), Vec::new());
+    loop {
+        let mut some = [0; 17];
+        let mut out = ReadBuf::new(&mut some);
+        let read = poll_fn(|cx| pin!(&mut reader).poll_read(cx, &mut out)).await;
+        read.unwrap();
+        if out.filled().is_empty() {
+            return seen;
+        }
+        seen.extend_from_slice(out.filled());
+    }
+}
+
+/// Bytes that tokio's `AsyncWrite` takes come out of its `AsyncRead`, through a ring that is much
+/// smaller, and end with the producer.
+#[test]
+fn bytes_pass_as_tokio_streams() {
+    for runtime in runtimes() {
+        let (mut tx, mut rx) = bytes::channel(256).unwrap();
+        let sent: Vec<u8> = (0..50_000_u32).map(|n| (n * 7 + n / 251) as u8).collect();
+        let copy = sent.clone();
+        let seen = run(&runtime, async move {
+            let writer = tokio::spawn(async move {
+                for part in copy.chunks(333) {
+                    write_all(&mut tx, part).await;
+                }
+            });
+            let seen = read_to_end(&mut rx).await;
+            writer.await.unwrap();
+            seen
+        });
+        assert_eq!(seen, sent);
+    }
+}
+
+/// The look behind an empty record finds the end, which has a successor by then: it is reported,
+/// and does not get lost.
+#[test]
+fn an_end_behind_emptiness_is_reported() {
+    for runtime in runtimes() {
+        let (mut tx, mut rx) = bytes::channel(256).unwrap();
+        let channel = tx.channel();
+        tx.push(b"first").unwrap();
+        tx.push(b"").unwrap();
+        drop(tx);
+        let mut next = channel.producer().unwrap();
+        run(&runtime, async move {
+            assert_eq!(read_to_end(&mut rx).await, b"first");
+            next.push(b"second").unwrap();
+            drop(next);
+            assert_eq!(read_to_end(&mut rx).await, b"second");
+        });
+    }
 }

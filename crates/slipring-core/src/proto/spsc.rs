@@ -402,8 +402,7 @@ impl<T: Copy> guard::Messages<'_, Consumer<'_, T>> {
     /// Returns the messages in order: up to the ring's end, and from its start.
     #[inline]
     pub fn as_slices(&self) -> (&[T], &[T]) {
-        let Consumer { reader, slots } = &*self.consumer;
-        // SAFETY: [head, head + count) is committed, and not written until we release.
-        unsafe { slots.slices(reader.at(), self.count) }
+        // SAFETY: so many are held; the borrow of the guard ends before it releases.
+        unsafe { self.consumer.held_slices(self.count) }.unwrap_or_default()
     }
 }

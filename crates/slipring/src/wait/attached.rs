@@ -108,7 +108,7 @@ impl<C: Endpoint> Attached<C> {
     }
 
     /// Returns `true` if no peer is present whose end has not been reported to this handle.
-    pub(super) fn alone(&mut self) -> Result<bool, Error> {
+    pub(crate) fn alone(&mut self) -> Result<bool, Error> {
         Ok(!self.present()?)
     }
 

@@ -98,7 +98,7 @@ impl Write for Writer<'_> {
     }
 }
 
-/// What a look at the oldest record found.
+/// The result of a look at the oldest record.
 enum Left {
     /// Some of a record is left.
     Data,
@@ -232,9 +232,6 @@ mod tokio {
         /// As [`look`](Reader::look), ready once there is data, or the end.
         fn poll_look(&mut self, cx: &mut Context<'_>) -> Poll<Result<Left>> {
             loop {
-                if let Left::End = self.look()? {
-                    return Poll::Ready(Ok(Left::End));
-                }
                 // Also if there is data: a task that always finds some must leave its thread to others at times.
                 if let Err(error) = ready!(self.consumer.end.poll_ready(1, cx)) {
                     match end_or_failure(error)? {
@@ -242,8 +239,10 @@ mod tokio {
                         end => return Poll::Ready(Ok(end)),
                     }
                 }
-                if let Left::Data = self.look()? {
-                    return Poll::Ready(Ok(Left::Data));
+                // An end that this look reports is reported: the next one would not find it again.
+                match self.look()? {
+                    Left::Nothing => {}
+                    found => return Poll::Ready(Ok(found)),
                 }
             }
         }
