@@ -78,7 +78,8 @@ impl<K: SlotKind> Consumer<K> {
         self.pop_until(Until::For(timeout))
     }
 
-    #[inline]
+    // Always inlined: see `push_until`.
+    #[inline(always)]
     fn pop_until(&mut self, mut until: Until) -> Result<K::Value, Error> {
         loop {
             self.end.ready(1, &mut until)?;
@@ -236,7 +237,7 @@ impl<K: SlotKind> Consumer<K> {
         Ok(unsafe { guard::Messages::of_held(&mut self.end.core, count) })
     }
 
-    #[inline]
+    #[inline(always)]
     fn hold_until(&mut self, max: usize, mut until: Until) -> Result<usize, Error> {
         loop {
             match self.end.core.hold(max) {

@@ -87,7 +87,9 @@ impl<K: SlotKind> Producer<K> {
         self.push_until(value, Until::For(timeout))
     }
 
-    #[inline]
+    // Always inlined: as a call, the fast path would pay for a result in memory at each message. A stream
+    // of 8 bytes falls from 260 to 150 million a second.
+    #[inline(always)]
     fn push_until(&mut self, value: K::Value, mut until: Until) -> Result<(), PushError<K::Value>> {
         loop {
             if let Err(error) = self.end.ready(1, &mut until) {
@@ -293,7 +295,7 @@ impl<K: Kind> Producer<K> {
         self.reserve_until(amount, Until::For(timeout))
     }
 
-    #[inline]
+    #[inline(always)]
     fn reserve_until(
         &mut self,
         amount: usize,

@@ -187,7 +187,7 @@ impl Producer {
         self.push_until(payload, Until::For(timeout))
     }
 
-    #[inline]
+    #[inline(always)]
     fn push_until(&mut self, payload: &[u8], mut until: Until) -> Result<(), Error> {
         self.end.ready(payload.len(), &mut until)?;
         self.end.core.try_push(payload)
