@@ -33,8 +33,8 @@ KEPT = ROOT / "target/verify/orderings.json"
 CRATES = ["slipring-core", "slipring"]
 # Where fences come from; its only one is that of its callers.
 DEFINES = "sync.rs"
-COPIED = ["Cargo.toml", "Cargo.lock", "crates", "examples", "tests", "verify/stepper", "verify/storm", "verify/spin"]
-COPIED += ["verify/spin.sh"]
+COPIED = ["Cargo.toml", "Cargo.lock", "crates", "examples", "testkit", "tests", "verify/stepper", "verify/storm"]
+COPIED += ["verify/spin", "verify/spin.sh"]
 STRONG = re.compile(
     r"(?P<compiler>\bcompiler_fence\(\);)"
     r"|(?P<fence>\bfence\()?Ordering::(?P<kind>Acquire|Release|AcqRel|SeqCst)(?(fence)\);)"

@@ -56,7 +56,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 pub mod barrier;
-pub mod message;
+pub mod options;
 pub mod peer;
 pub mod place;
 pub mod room;
@@ -67,6 +67,7 @@ pub use barrier::{Barrier, counter};
 pub use peer::{Answer, Peer, Refusal, from_fds};
 pub use place::Place;
 pub use room::{Contents, Room, eventually};
+pub use slipring_testkit::message;
 
 /// Returns `true` for root, who may make mount namespaces and other users' processes.
 pub fn is_root() -> bool {

@@ -3,10 +3,7 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
-use slipring::broadcast::{self, WhenFull};
-use slipring::{bytes, spsc};
-
-use crate::message::Message;
+use crate::options::{maker, pairs};
 use crate::{Answer, Peer, Refusal, Room, from_fds};
 
 /// Lists the options of a channel of every kind, each with two seats, and with these options
@@ -48,36 +45,12 @@ pub struct Place {
     passed: Option<[Vec<OwnedFd>; 2]>,
 }
 
-/// The value of an option.
-fn option(options: &str, key: &str) -> Option<usize> {
-    let mut values = options.split(' ').filter_map(|word| word.split_once('='));
-    let value = values.find(|(name, _)| *name == key)?.1;
-    Some(value.parse().unwrap())
-}
-
 /// Returns the parts of a new channel with these options.
 pub fn memfd(options: &str) -> Vec<OwnedFd> {
-    let own = |passed: Vec<BorrowedFd<'_>>| {
-        let own = |fd: &BorrowedFd<'_>| fd.try_clone_to_owned().unwrap();
-        passed.iter().map(own).collect()
-    };
-    let capacity = option(options, "capacity").unwrap();
-    if options.contains("kind=bytes") {
-        let max = option(options, "max").unwrap();
-        let builder = bytes::Builder::new(capacity).max_record(max);
-        own(builder.memfd().unwrap().descriptors())
-    } else if is_broadcast(options) {
-        let consumers = option(options, "consumers").unwrap();
-        let builder = broadcast::Builder::<Message>::new(capacity).consumers(consumers);
-        let when_full = match overwrites(options) {
-            true => WhenFull::Overwrite,
-            false => WhenFull::Wait,
-        };
-        own(builder.when_full(when_full).memfd().unwrap().descriptors())
-    } else {
-        let builder = spsc::Builder::<Message>::new(capacity);
-        own(builder.memfd().unwrap().descriptors())
-    }
+    let memory = maker(pairs(options)).memfd().unwrap();
+    let passed = memory.descriptors();
+    let own = |fd: &BorrowedFd<'_>| fd.try_clone_to_owned().unwrap();
+    passed.iter().map(own).collect()
 }
 
 impl Place {

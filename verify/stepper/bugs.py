@@ -153,7 +153,7 @@ def main():
     wrong = []
     with tempfile.TemporaryDirectory() as scratch:
         scratch = pathlib.Path(scratch)
-        for part in ["Cargo.toml", "Cargo.lock", "crates", "tests", "verify", "examples"]:
+        for part in ["Cargo.toml", "Cargo.lock", "crates", "testkit", "tests", "verify", "examples"]:
             copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy
             copy(ROOT / part, scratch / part)
         target = os.environ.get("CARGO_TARGET_DIR", str(scratch / "target"))

@@ -1,0 +1,67 @@
+//! Describes `broadcast`: every consumer receives each message. The producer waits for the slowest
+//! consumer, or it overwrites.
+
+use slipring::broadcast::{Broadcast, Builder, Seek, WhenFull};
+use slipring::{Consumer, Error};
+
+use super::{Delivery, Kind, Unit};
+use crate::Terms;
+use crate::message::Numbered;
+use crate::slots::{self, Family, Slots};
+
+pub(super) const WAITING: Kind = Kind {
+    name: "broadcast",
+    unit: Unit::Slots,
+    delivery: Delivery::All,
+    producers: 1,
+    consumers: 3,
+    seeks: true,
+    variant: false,
+    maker: slots::maker::<WaitingFamily>,
+};
+
+pub(super) const OVERWRITING: Kind = Kind {
+    name: "overwriting",
+    delivery: Delivery::Overwriting,
+    variant: true,
+    maker: slots::maker::<OverwritingFamily>,
+    ..WAITING
+};
+
+struct WaitingFamily;
+
+impl Family for WaitingFamily {
+    type Of<T: Numbered> = Broadcast<T>;
+
+    fn builder<T: Numbered>(slots: usize, terms: &Terms) -> Builder<T> {
+        let builder = Builder::new(slots);
+        let builder = match terms.consumers {
+            Some(consumers) => builder.consumers(consumers),
+            None => builder,
+        };
+        match terms.join {
+            Some(seek) => builder.join(seek),
+            None => builder,
+        }
+    }
+}
+
+struct OverwritingFamily;
+
+impl Family for OverwritingFamily {
+    type Of<T: Numbered> = Broadcast<T>;
+
+    fn builder<T: Numbered>(slots: usize, terms: &Terms) -> Builder<T> {
+        WaitingFamily::builder::<T>(slots, terms).when_full(WhenFull::Overwrite)
+    }
+}
+
+impl<T: Numbered> Slots for Broadcast<T> {
+    fn seek(rx: &mut Consumer<Self>, to: Seek) -> Result<u64, Error> {
+        rx.seek(to)
+    }
+
+    fn stride(rx: &mut Consumer<Self>, index: u64, of: u64) -> Result<(), Error> {
+        rx.stride(index, of)
+    }
+}

@@ -1,0 +1,75 @@
+//! Describes each kind in one row, which the programs ask. A new kind is one file here, and its
+//! name in the list of `all`.
+
+mod broadcast;
+mod bytes;
+mod spsc;
+
+use slipring::Role;
+pub use slipring::spec::Unit;
+
+use crate::{Maker, Terms};
+
+/// The consumers that receive a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// One consumer takes it. The successor of a dead consumer goes on where that one released.
+    One,
+    /// Every consumer: the producer waits for the slowest.
+    All,
+    /// Every consumer, except for messages that were overwritten before it read them: those are
+    /// counted.
+    Overwriting,
+}
+
+/// A kind of channel.
+pub struct Kind {
+    /// The name, in tables and on command lines.
+    pub name: &'static str,
+    /// The unit in which capacities and positions count.
+    pub unit: Unit,
+    /// The consumers that receive a message.
+    pub delivery: Delivery,
+    /// The number of producers' seats in the channels of the programs.
+    pub producers: usize,
+    /// The number of consumers' seats there.
+    pub consumers: usize,
+    /// `true` if a consumer chooses where it begins.
+    pub seeks: bool,
+    /// `true` if this kind has another kind's memory and seats.
+    pub variant: bool,
+    /// Returns the builder for these terms.
+    pub maker: fn(&Terms) -> Box<dyn Maker>,
+}
+
+impl Kind {
+    /// Returns the number of seats for a role.
+    pub fn seats(&self, role: Role) -> usize {
+        match role {
+            Role::Producer => self.producers,
+            Role::Consumer => self.consumers,
+        }
+    }
+
+    /// Returns `true` if no message is overwritten.
+    pub fn waits(&self) -> bool {
+        self.delivery != Delivery::Overwriting
+    }
+}
+
+static ALL: [Kind; 4] = [
+    spsc::KIND,
+    bytes::KIND,
+    broadcast::WAITING,
+    broadcast::OVERWRITING,
+];
+
+/// Returns all kinds.
+pub fn all() -> &'static [Kind] {
+    &ALL
+}
+
+/// Returns the kind of this name.
+pub fn named(name: &str) -> Option<&'static Kind> {
+    ALL.iter().find(|kind| kind.name == name)
+}

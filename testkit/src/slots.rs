@@ -1,0 +1,216 @@
+//! Implements the ends of every kind whose messages are values of one type, each in a slot.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use slipring::broadcast::Seek;
+use slipring::{Builder, Error, SlotKind};
+
+use crate::message::{Message, Numbered, Odd, Packet, Small, Twin};
+use crate::{Came, Consumer, Maker, MessageType, Producer, Terms, whole};
+
+/// A kind that carries numbers in slots, and what only its consumers can do.
+pub(crate) trait Slots: SlotKind<Value: Numbered> + 'static {
+    /// `true` if nobody else moves a consumer's position: then what came says how far it moved.
+    const OWN_POSITION: bool = true;
+
+    /// Implements [`Consumer::seek`].
+    fn seek(_rx: &mut slipring::Consumer<Self>, _to: Seek) -> Result<u64, Error> {
+        unimplemented!("consumers of this kind do not seek")
+    }
+
+    /// Implements [`Consumer::stride`].
+    fn stride(_rx: &mut slipring::Consumer<Self>, _index: u64, _of: u64) -> Result<(), Error> {
+        unimplemented!("consumers of this kind have no stride")
+    }
+}
+
+/// The kinds that differ only in the type of their messages.
+pub(crate) trait Family {
+    /// The kind with these messages.
+    type Of<T: Numbered>: Slots<Value = T>;
+
+    /// Returns the builder that [`Terms::apply`] then tells what concerns every kind.
+    fn builder<T: Numbered>(slots: usize, terms: &Terms) -> Builder<Self::Of<T>>;
+
+    /// Returns the builder for frames. One kind has them: code that moves values of 128 KiB
+    /// takes long to compile.
+    fn frames(_terms: &Terms) -> Box<dyn Maker> {
+        unimplemented!("this kind carries no frames")
+    }
+}
+
+/// Returns the builder for these terms and messages.
+pub(crate) fn of<F: Family, T: Numbered>(terms: &Terms) -> Box<dyn Maker> {
+    let slots = terms.capacity.unwrap_or(64);
+    Box::new(terms.apply(F::builder::<T>(slots, terms)))
+}
+
+/// Returns the builder for these terms.
+pub(crate) fn maker<F: Family>(terms: &Terms) -> Box<dyn Maker> {
+    match terms.message {
+        MessageType::Message => of::<F, Message>(terms),
+        MessageType::Twin => of::<F, Twin>(terms),
+        MessageType::Small => of::<F, Small>(terms),
+        MessageType::Odd => of::<F, Odd>(terms),
+        MessageType::Number => of::<F, u64>(terms),
+        MessageType::Packet => of::<F, Packet>(terms),
+        MessageType::Frame => F::frames(terms),
+    }
+}
+
+impl<K: Slots> Producer for slipring::Producer<K> {
+    fn next(&self) -> u64 {
+        self.position()
+    }
+
+    fn room_for(&self, _number: u64) -> usize {
+        1
+    }
+
+    fn push(&mut self, number: u64) -> Result<(), Error> {
+        Ok(Self::push(self, K::Value::numbered(number))?)
+    }
+
+    fn push_timeout(&mut self, number: u64, timeout: Duration) -> Result<(), Error> {
+        Ok(Self::push_timeout(
+            self,
+            K::Value::numbered(number),
+            timeout,
+        )?)
+    }
+
+    fn try_push(&mut self, number: u64) -> Result<(), Error> {
+        Self::try_push(self, K::Value::numbered(number)).map_err(|failed| {
+            let error = failed.error();
+            let back = whole(failed.into_value().check());
+            assert_eq!(back, number, "the value comes back");
+            error
+        })
+    }
+
+    fn place(&mut self, number: u64) -> Result<(), Error> {
+        let mut slots = self.reserve(1)?;
+        slots.write(0, K::Value::numbered(number));
+        slots.commit(1);
+        Ok(())
+    }
+
+    fn batch(&mut self, numbers: Range<u64>) -> Result<(), Error> {
+        let values = numbers.map(K::Value::numbered).collect::<Vec<_>>();
+        Ok(self.push_slice(&values)?)
+    }
+
+    fn try_batch(&mut self, numbers: Range<u64>) -> Result<usize, Error> {
+        let values = numbers.map(K::Value::numbered).collect::<Vec<_>>();
+        self.try_push_slice(&values)
+    }
+
+    fn iterate(&mut self, numbers: Range<u64>, between: &mut dyn FnMut()) -> Result<usize, Error> {
+        self.try_push_iter(numbers.map(|number| {
+            between();
+            K::Value::numbered(number)
+        }))
+    }
+
+    fn hold(
+        &mut self,
+        numbers: Range<u64>,
+        decide: &mut dyn FnMut(Range<u64>) -> Option<usize>,
+    ) -> Result<(), Error> {
+        let mut slots = self.try_reserve((numbers.end - numbers.start) as usize)?;
+        for (slot, number) in numbers.clone().enumerate() {
+            slots.write(slot, K::Value::numbered(number));
+        }
+        match decide(numbers) {
+            Some(count) => slots.commit(count),
+            None => slots.discard(),
+        }
+        Ok(())
+    }
+
+    fn try_room(&mut self, room: usize) -> Result<usize, Error> {
+        Ok(self.try_reserve(room)?.len())
+    }
+
+    fn wait_for_room(&mut self, room: usize, timeout: Duration) -> Result<(), Error> {
+        self.reserve_timeout(room, timeout).map(drop)
+    }
+}
+
+impl<K: Slots> Consumer for slipring::Consumer<K> {
+    fn next(&self) -> u64 {
+        self.position()
+    }
+
+    fn try_pop_any(&mut self) -> Result<Came, Error> {
+        Ok(Self::try_pop(self)?.check())
+    }
+
+    /// Checks besides that the position moved past what came, or was lost, and no further.
+    fn pop_any(&mut self, timeout: Duration) -> Result<Came, Error> {
+        let at = self.position();
+        let popped = Self::pop_timeout(self, timeout);
+        let moved = self.position().wrapping_sub(at);
+        let gone = match &popped {
+            Ok(_) => 1,
+            Err(Error::Lagged(lost)) => *lost,
+            Err(_) => 0,
+        };
+        if K::OWN_POSITION && moved != gone {
+            let what = popped.map(|message| message.check());
+            return Ok(Err(format!("{what:?} at {at} led on by {moved}")));
+        }
+        Ok(popped?.check())
+    }
+
+    fn try_read(&mut self) -> Result<Came, Error> {
+        Ok(Self::try_read(self)?.check())
+    }
+
+    fn try_read_batch(
+        &mut self,
+        max: usize,
+        release: bool,
+        seen: &mut dyn FnMut(Came),
+    ) -> Result<(), Error> {
+        let messages = Self::try_read_batch(self, max)?;
+        messages.iter().for_each(|message| seen(message.check()));
+        if !release {
+            messages.release(0);
+        }
+        Ok(())
+    }
+
+    fn try_copy(&mut self, max: usize, seen: &mut dyn FnMut(Came)) -> Result<(), Error> {
+        let mut copies = vec![K::Value::numbered(0); max];
+        let count = self.try_pop_slice(&mut copies)?;
+        copies[..count].iter().for_each(|copy| seen(copy.check()));
+        Ok(())
+    }
+
+    fn read(&mut self, max: usize, seen: &mut dyn FnMut(&[u64])) -> Result<(), Error> {
+        let messages = self.read_batch(max)?;
+        seen(&numbers(messages.iter()));
+        Ok(())
+    }
+
+    fn copy(&mut self, max: usize, seen: &mut dyn FnMut(&[u64])) -> Result<(), Error> {
+        let mut copies = vec![K::Value::numbered(0); max];
+        let count = self.pop_slice(&mut copies)?;
+        seen(&numbers(copies[..count].iter()));
+        Ok(())
+    }
+
+    fn seek(&mut self, to: Seek) -> Result<u64, Error> {
+        K::seek(self, to)
+    }
+
+    fn stride(&mut self, index: u64, of: u64) -> Result<(), Error> {
+        K::stride(self, index, of)
+    }
+}
+
+fn numbers<'m, T: Numbered>(messages: impl Iterator<Item = &'m T>) -> Vec<u64> {
+    messages.map(|message| whole(message.check())).collect()
+}
