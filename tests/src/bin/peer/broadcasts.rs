@@ -8,9 +8,9 @@
 //! | `holds-back` | says the seat and the process that hold the producer back, if any do |
 
 use slipring::{End, Error};
+use slipring_testkit::Consumer;
 use slipring_tests::room::PATIENCE;
 
-use crate::ends::Reader;
 use crate::handing;
 use crate::worker::{Line, Said, Worker};
 
@@ -52,7 +52,7 @@ pub(crate) fn obey(worker: &mut Worker, line: &Line<'_>) -> Said {
 }
 
 /// Follows until a producer finishes: others may die, and have successors.
-fn follow(rx: &mut dyn Reader) -> Said {
+fn follow(rx: &mut dyn Consumer) -> Said {
     let mut next = rx.position();
     let (mut taken, mut lost) = (0_u64, 0_u64);
     loop {

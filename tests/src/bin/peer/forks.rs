@@ -7,12 +7,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use slipring::{Error, spsc};
-use slipring_tests::message::Message;
-
+use slipring_testkit::Consumer;
+use slipring_testkit::message::Message;
 use slipring_tests::eventually;
 use slipring_tests::room::PATIENCE;
 
-use crate::ends::Reader;
 use crate::say;
 use crate::worker::{Line, Said, Worker, maker, spell, variant, verdict};
 
@@ -179,7 +178,7 @@ pub(crate) fn parked(line: &Line<'_>, rounds: u64) -> Said {
     let (mut sleeper, mut poller) = (maker.consumer("ticks")?, maker.consumer("tocks")?);
     // These are for the children. No other borrow matters there, because they have no other
     // threads.
-    let copies: [*mut dyn Reader; 2] = [&raw mut *sleeper, &raw mut *poller];
+    let copies: [*mut dyn Consumer; 2] = [&raw mut *sleeper, &raw mut *poller];
     let room = room();
     let parks = |name: &str| {
         let seats = slipring::inspect::stat(name).unwrap().seats;

@@ -21,8 +21,8 @@ use std::process::Command;
 use std::sync::Mutex;
 
 use slipring::SetupError;
+use slipring_testkit::Handle;
 
-use crate::ends::Handle;
 use crate::forks::split;
 use crate::say;
 use crate::worker::{Line, Said, Worker, maker, name};

@@ -11,8 +11,9 @@
 //!
 //! Options of a channel:
 //!
-//! - `kind`: `spsc`, `twin`, `small`, `u64`, `packet`, `frame`, `bytes`; `broadcast`,
-//!   `broadcast-twin`, `broadcast-packet`
+//! - `kind`: a kind of the test kit (`spsc`, `bytes`, `broadcast`), or that with the type of its
+//!   messages (`broadcast-twin`), or the type alone for `spsc` (`twin`, `small`, `u64`, `packet`,
+//!   `frame`)
 //! - `capacity`, `max` (largest record), `consumers`, `full=overwrite`, `mode` (octal), `metadata`,
 //!   `huge` (`2m`, `1g`)
 //! - `patience` (in milliseconds), `exact=1`, `join=default` (else `broadcast` consumers begin at
@@ -45,7 +46,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod broadcasts;
-mod ends;
 mod forks;
 mod handing;
 mod hostile;

@@ -22,8 +22,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use slipring::{Error, Readiness};
+use slipring_testkit::{Consumer, Handle, Producer};
 
-use crate::ends::{Handle, Reader, Writer};
 use crate::rounds;
 use crate::waiting::{linger, pin};
 use crate::worker::{Line, Said, Worker, variant};
@@ -43,25 +43,28 @@ fn look(fd: BorrowedFd<'_>, at_once: bool) -> PollFlags {
     }
 }
 
-/// Arms and polls until there is a message, or room for this one. Counts the polls.
-fn until_ready(end: &mut dyn Handle, number: u64, polls: &mut u64) -> Result<(), Error> {
-    while end.arm(number)? == Readiness::Armed {
+/// Arms and polls until there is a message, or this room. Counts the polls.
+fn until_ready(end: &mut dyn Handle, room: usize, polls: &mut u64) -> Result<(), Error> {
+    while end.arm(room)? == Readiness::Armed {
         *polls += 1;
         look(end.fd()?, false);
     }
     Ok(())
 }
 
-fn push(tx: &mut dyn Writer, number: u64, polls: &mut u64) -> Result<(), Error> {
+fn push(tx: &mut dyn Producer, number: u64, polls: &mut u64) -> Result<(), Error> {
     loop {
         match tx.try_push(number) {
-            Err(Error::Full) => until_ready(tx, number, polls)?,
+            Err(Error::Full) => {
+                let room = tx.room_for(number);
+                until_ready(tx, room, polls)?;
+            }
             done => return done,
         }
     }
 }
 
-pub(crate) fn pop(rx: &mut dyn Reader, polls: &mut u64) -> Result<u64, Error> {
+pub(crate) fn pop(rx: &mut dyn Consumer, polls: &mut u64) -> Result<u64, Error> {
     loop {
         match rx.try_pop() {
             Err(Error::Empty) => until_ready(rx, 0, polls)?,
@@ -72,9 +75,9 @@ pub(crate) fn pop(rx: &mut dyn Reader, polls: &mut u64) -> Result<u64, Error> {
 
 /// Asserts that the descriptor does not become readable without news. A byte for earlier news may
 /// come late, once.
-fn is_quiet(end: &mut dyn Handle, number: u64) {
+fn is_quiet(end: &mut dyn Handle, room: usize) {
     for _ in 0..3 {
-        match end.arm(number) {
+        match end.arm(room) {
             Ok(Readiness::Armed) | Err(Error::Disconnected(_)) => {}
             other => panic!("nothing was sent: {other:?}"),
         }
@@ -108,8 +111,8 @@ pub(crate) fn obey(worker: &mut Worker, line: &Line<'_>) -> Said {
             Ok(said.map(|(_, name)| (*name).to_owned()).collect())
         }
         "rest" => {
-            let (end, next) = worker.end_and_next(line.word(1));
-            is_quiet(end, next);
+            let (end, room) = worker.end_and_room(line.word(1));
+            is_quiet(end, room);
             Ok(vec![])
         }
         "push-full" => {
@@ -226,8 +229,8 @@ pub(crate) fn obey(worker: &mut Worker, line: &Line<'_>) -> Said {
 }
 
 fn arm(worker: &mut Worker, role: &str) -> Said {
-    let (end, next) = worker.end_and_next(role);
-    Ok(vec![format!("{:?}", end.arm(next)?).to_lowercase()])
+    let (end, room) = worker.end_and_room(role);
+    Ok(vec![format!("{:?}", end.arm(room)?).to_lowercase()])
 }
 
 /// Traps the next read that empties a pipe, which this process does before it asks for a wake. It

@@ -1,21 +1,20 @@
 //! One worker: the channel and the handles that it has, and the verbs on them.
 
 use std::collections::HashMap;
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::ops::Range;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use slipring::broadcast::{self, Seek, WhenFull};
 use slipring::inspect::{self, SeatStat};
-use slipring::{Builder, Error, HugePages, Kind, Payload, SetupError, Wait, bytes, spsc};
-use slipring_tests::counter;
-use slipring_tests::message::{Frame, Message, Packet, Small, Twin};
+use slipring::{Error, SetupError};
+use slipring_testkit::{Consumer, Handle, Made, Maker, Memory, Producer, inherited};
 use slipring_tests::room::PATIENCE;
+use slipring_tests::{counter, options};
 
-use crate::ends::{Handle, Maker, Memory, Reader, Writer};
 use crate::{broadcasts, forks, hostile, lives, next_line, races, say, sets, waiting};
 
 /// The answer to a verb.
@@ -25,8 +24,8 @@ pub(crate) type Said = Result<Vec<String>, SetupError>;
 #[derive(Default)]
 pub(crate) struct Worker {
     pub(crate) channel: Option<Box<dyn Memory>>,
-    pub(crate) producer: Option<Box<dyn Writer>>,
-    pub(crate) consumer: Option<Box<dyn Reader>>,
+    pub(crate) producer: Option<Box<dyn Producer>>,
+    pub(crate) consumer: Option<Box<dyn Consumer>>,
     pub(crate) watch: Option<sets::Watch>,
     pub(crate) locked: Vec<OwnedFd>,
     pub(crate) socket: Option<UnixListener>,
@@ -93,76 +92,7 @@ pub(crate) fn name(word: &str) -> String {
 
 /// Returns the builder that the options describe.
 pub(crate) fn maker(line: &Line<'_>) -> Box<dyn Maker> {
-    let capacity = line.option("capacity").map(|capacity| capacity as usize);
-    let slots = capacity.unwrap_or(64);
-    match line.options.get("kind").copied().unwrap_or("spsc") {
-        "spsc" => Box::new(dressed(spsc::Builder::<Message>::new(slots), line)),
-        "twin" => Box::new(dressed(spsc::Builder::<Twin>::new(slots), line)),
-        "small" => Box::new(dressed(spsc::Builder::<Small>::new(slots), line)),
-        "u64" => Box::new(dressed(spsc::Builder::<u64>::new(slots), line)),
-        "packet" => Box::new(dressed(spsc::Builder::<Packet>::new(slots), line)),
-        "frame" => Box::new(dressed(spsc::Builder::<Frame>::new(slots), line)),
-        "bytes" => {
-            let builder = bytes::Builder::new(capacity.unwrap_or(4096));
-            let builder = match line.option("max") {
-                Some(max) => builder.max_record(max as usize),
-                None => builder,
-            };
-            Box::new(dressed(builder, line))
-        }
-        "broadcast" => Box::new(dressed(broadcast::<Message>(slots, line), line)),
-        "broadcast-twin" => Box::new(dressed(broadcast::<Twin>(slots, line), line)),
-        "broadcast-packet" => Box::new(dressed(broadcast::<Packet>(slots, line), line)),
-        kind => panic!("no kind {kind}"),
-    }
-}
-
-fn broadcast<T: Payload>(slots: usize, line: &Line<'_>) -> broadcast::Builder<T> {
-    let mut builder = broadcast::Builder::<T>::new(slots);
-    if let Some(consumers) = line.option("consumers") {
-        builder = builder.consumers(consumers as usize);
-    }
-    if line.options.get("join") != Some(&"default") {
-        builder = builder.join(Seek::Oldest);
-    }
-    match line.options.get("full") {
-        Some(&"overwrite") => builder.when_full(WhenFull::Overwrite),
-        _ => builder,
-    }
-}
-
-fn dressed<K: Kind>(mut builder: Builder<K>, line: &Line<'_>) -> Builder<K> {
-    if let Some(mode) = line.options.get("mode") {
-        builder = builder.mode(u32::from_str_radix(mode, 8).unwrap());
-    }
-    if let Some(metadata) = line.options.get("metadata") {
-        builder = builder.metadata(metadata.as_bytes());
-    }
-    if let Some(patience) = line.option("patience") {
-        builder = builder.patience(Duration::from_millis(patience));
-    }
-    let spin_for = match line.options.get("wait").copied() {
-        Some("sleep") => Some(Duration::ZERO),
-        // An hour.
-        Some("poll") => Some(Duration::from_secs(3600)),
-        _ => None,
-    };
-    if let Some(spin_for) = spin_for {
-        builder = builder.wait(Wait::Sleep { spin_for });
-    }
-    if let Some(check) = line.option("check") {
-        builder = builder.check_every(Duration::from_millis(check));
-    }
-    builder = match line.options.get("huge").copied() {
-        Some("2m") => builder.huge_pages(HugePages::TwoMiB),
-        Some("1g") => builder.huge_pages(HugePages::OneGiB),
-        _ => builder,
-    };
-    if line.options.contains_key("exact") {
-        builder.exact()
-    } else {
-        builder
-    }
+    options::maker(line.options.iter().map(|(key, value)| (*key, *value)))
 }
 
 /// Returns the error's variant, as a programmer writes it: `Debug` of an error is its sentence.
@@ -208,17 +138,12 @@ fn one(word: impl ToString) -> Said {
     Ok(vec![word.to_string()])
 }
 
-fn descriptor(number: u64) -> OwnedFd {
-    // SAFETY: a descriptor that this process inherited, and that nothing else of it uses.
-    unsafe { OwnedFd::from_raw_fd(number as i32) }
-}
-
 impl Worker {
-    pub(crate) fn tx(&mut self) -> &mut dyn Writer {
+    pub(crate) fn tx(&mut self) -> &mut dyn Producer {
         self.producer.as_deref_mut().expect("no producer")
     }
 
-    pub(crate) fn rx(&mut self) -> &mut dyn Reader {
+    pub(crate) fn rx(&mut self) -> &mut dyn Consumer {
         self.consumer.as_deref_mut().expect("no consumer")
     }
 
@@ -230,13 +155,16 @@ impl Worker {
         }
     }
 
-    /// Returns the handle of this role, and the message for which a producer would want room.
-    pub(crate) fn end_and_next(&mut self, role: &str) -> (&mut dyn Handle, u64) {
-        let next = match role {
-            "producer" => self.tx().next(),
+    /// Returns the handle of this role, and the room that a producer wants for its next message.
+    pub(crate) fn end_and_room(&mut self, role: &str) -> (&mut dyn Handle, usize) {
+        let room = match role {
+            "producer" => {
+                let tx = self.tx();
+                tx.room_for(tx.next())
+            }
             _ => 0,
         };
-        (self.end(role), next)
+        (self.end(role), room)
     }
 
     /// Takes the handle of this role away from the worker.
@@ -251,7 +179,7 @@ impl Worker {
         self.channel.as_deref().expect("no channel")
     }
 
-    pub(crate) fn keep(&mut self, channel: Result<Box<dyn Memory>, SetupError>) -> Said {
+    pub(crate) fn keep(&mut self, channel: Made) -> Said {
         let channel = self.channel.insert(channel?);
         one(format!("{:032x}", channel.stat()?.header.identity.unique))
     }
@@ -266,11 +194,7 @@ impl Worker {
             "open-or-create" => self.keep(maker(line).open_or_create(&name(line.word(1)))),
             "heap" => self.keep(maker(line).heap()),
             "memfd" => self.keep(maker(line).memfd()),
-            "from-fds" => {
-                let passed = line.word(1).split(',');
-                let passed = passed.map(|fd| descriptor(fd.parse().unwrap())).collect();
-                self.keep(maker(line).passed(passed))
-            }
+            "from-fds" => self.keep(maker(line).passed(inherited(line.word(1)))),
             "close" => {
                 self.channel = None;
                 Ok(vec![])
@@ -315,8 +239,11 @@ impl Worker {
                 Ok(std::iter::from_fn(|| Some(self.rx().try_pop().ok()?.to_string())).collect())
             }
             "hold-push" => {
-                let (first, count) = (line.number(1), line.number(2) as usize);
-                forks::holding(|decide| self.tx().hold(first, count, decide))
+                let numbers = line.number(1)..line.number(1) + line.number(2);
+                forks::holding(|decide| {
+                    let mut decide = |held: Range<u64>| Some(decide(&held.collect::<Vec<_>>()));
+                    self.tx().hold(numbers, &mut decide)
+                })
             }
             "hold-pop" => {
                 let max = line.number(1) as usize;
