@@ -11,14 +11,14 @@
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
-use slipring::End as Ending;
+use slipring::{End as Ending, Role};
 use slipring_core::layout::{GATING_SET, LINE, SEATS, WAIT_CELLS};
 use slipring_core::wait::FENCED;
+use slipring_testkit::{Consumer, Delivery, Handle, Memory, Producer};
 
 use crate::image::{Image, Window};
-use crate::kinds::{
-    Consumer, Flow, Given, Kind, Memory, Operation, Other, Producer, Readers, Side,
-};
+use crate::kinds::{CAPACITY, Given, Kind, Readers, consumer, pop, producer, push, words};
+use crate::operations::{Operation, Other};
 use crate::trace::Victim;
 
 /// An end that is not blocked never waits this long: at least a hundred times as long as a death
@@ -49,27 +49,27 @@ impl Stage {
         skew: Option<u64>,
         armed: bool,
     ) -> Result<Stage, String> {
-        let mut memory = kind.maker.memfd()?;
+        let mut memory = kind.maker.memfd().map_err(words)?;
         // Successive channels differ in their skew, and there are only a few of them.
         for _ in 0..16 {
             if skew.is_none_or(|skew| memory.geometry().skew == skew) {
                 break;
             }
-            memory = kind.maker.memfd()?;
+            memory = kind.maker.memfd().map_err(words)?;
         }
         let mut window = Window::open(&memory.descriptors())?;
-        let (mut tx, mut readers) = (memory.producer()?, kind.readers(&*memory)?);
+        let (mut tx, mut readers) = (producer(&*memory)?, kind.readers(&*memory)?);
         let (passed, next) = (operation.passed, operation.passed + operation.before);
         let mut dead = None;
         for number in 0..next {
-            if operation.dead && number + kind.capacity == passed {
-                let mut rx = memory.consumer()?;
-                rx.begin_at(number)?;
+            if operation.dead && number + CAPACITY == passed {
+                let mut rx = consumer(&*memory)?;
+                kind.begin_at(&mut *rx, number)?;
                 dead = Some(rx);
             }
-            tx.push(number, Duration::ZERO)?;
+            push(&mut *tx, number, Duration::ZERO)?;
             for rx in readers.iter_mut().filter(|_| number < passed) {
-                if rx.pop(Duration::ZERO)? != Given::Message(number) {
+                if pop(&mut **rx, Duration::ZERO)? != Given::Message(number) {
                     return Err("the stage cannot be set".into());
                 }
             }
@@ -90,12 +90,12 @@ impl Stage {
             tx: Some(tx),
             readers,
         };
-        let gone = match operation.side {
-            Side::Producer => stage.tx.take().map(End::Producer),
-            Side::Consumer => Some(End::Consumer(stage.readers.remove(0))),
+        let gone = match operation.role {
+            Role::Producer => stage.tx.take().map(End::Producer),
+            Role::Consumer => Some(End::Consumer(stage.readers.remove(0))),
         };
         if armed {
-            stage.arm()?;
+            stage.arm(kind)?;
         }
         match gone {
             Some(End::Producer(tx)) => tx.abort(),
@@ -106,10 +106,13 @@ impl Stage {
     }
 
     /// Arms the end that the victim would wake.
-    fn arm(&mut self) -> Result<(), String> {
+    fn arm(&mut self, kind: &Kind) -> Result<(), String> {
         match &mut self.tx {
-            Some(tx) => tx.arm(),
-            None => self.readers.iter_mut().try_for_each(|rx| rx.arm()),
+            Some(tx) => kind.arm(&mut **tx),
+            None => self
+                .readers
+                .iter_mut()
+                .try_for_each(|rx| kind.arm(&mut **rx)),
         }
     }
 
@@ -140,7 +143,7 @@ impl Stage {
         let victim = Victim::start(&words, &passed)?;
         drop(passed);
         if what.other == Other::Armed {
-            self.arm()?;
+            self.arm(kind)?;
         }
         Ok(victim)
     }
@@ -180,7 +183,7 @@ pub(crate) fn image(
     successor_first(kind, operation, finished, stage()?)
         .map_err(about("the successor acts first"))?;
     nobody_left(kind, operation, finished, stage()?).map_err(about("nobody is left"))?;
-    if kind.flow != Flow::Taken {
+    if kind.delivery != Delivery::One {
         nobody_reads(operation, stage()?).map_err(about("nobody reads"))?;
     }
     Ok(())
@@ -214,19 +217,19 @@ fn survivors_first(
             }
         }
         readers.extend(late);
-        let mut tx = memory.producer()?;
+        let mut tx = producer(&*memory)?;
         return traffic(kind, &window, &mut *tx, &mut readers);
     };
-    if kind.flow == Flow::Taken {
+    if kind.delivery == Delivery::One {
         // The producer learns of the death when the channel is full, and not before.
         let mut pushed = 0;
-        while tx.push(FRESH + pushed, LONG).is_ok() {
+        while push(&mut *tx, FRESH + pushed, LONG).is_ok() {
             pushed += 1;
             if pushed > 1000 {
                 return Err("a channel without a reader never fills".into());
             }
         }
-        let mut rx = memory.consumer()?;
+        let mut rx = consumer(&*memory)?;
         let mut found = take(&mut *rx, operation.before + pushed + 1)?;
         let at = found.numbers.iter().position(|number| *number >= FRESH);
         let fresh = found.numbers.split_off(at.unwrap_or(found.numbers.len()));
@@ -243,11 +246,11 @@ fn survivors_first(
         let run = take(&mut **rx, 1000)?;
         allowed(kind, operation, Place::Stood, &run, &mut tail)?;
     }
-    let last = FRESH + 3 * kind.capacity;
+    let last = FRESH + 3 * CAPACITY;
     for number in FRESH..last {
         pass(number, &mut *tx, &mut readers)?;
     }
-    let mut rx = memory.consumer()?;
+    let mut rx = consumer(&*memory)?;
     let run = take(&mut *rx, 1000)?;
     if !run
         .numbers
@@ -275,9 +278,9 @@ fn successor_first(
     } = stage;
     let mut places = vec![Place::Stood; readers.len()];
     let mut tx = match tx {
-        None => memory.producer()?,
+        None => producer(&*memory)?,
         Some(tx) => {
-            readers.push(memory.consumer()?);
+            readers.push(consumer(&*memory)?);
             places.push(Place::Came);
             tx
         }
@@ -300,11 +303,11 @@ fn nobody_left(
     } = stage;
     // The survivors die too: their words are the image's, and their locks are free.
     let image = window.look();
-    readers.into_iter().for_each(Consumer::abort);
-    tx.into_iter().for_each(Producer::abort);
+    readers.into_iter().for_each(Handle::abort);
+    tx.into_iter().for_each(Handle::abort);
     window.put(&image);
     // One of many consumers' seats is taken anew: the other places are left to the producer.
-    let (mut readers, mut tx) = (vec![memory.consumer()?], memory.producer()?);
+    let (mut readers, mut tx) = (vec![consumer(&*memory)?], producer(&*memory)?);
     follow(
         kind,
         operation,
@@ -326,13 +329,13 @@ fn nobody_reads(operation: &Operation, stage: Stage) -> Result<(), String> {
         readers,
         window: _window,
     } = stage;
-    readers.into_iter().for_each(Consumer::abort);
+    readers.into_iter().for_each(Handle::abort);
     let mut tx = match tx {
         Some(tx) => tx,
-        None => memory.producer()?,
+        None => producer(&*memory)?,
     };
-    tx.push(FRESH, LONG)?;
-    let run = take(&mut *memory.consumer()?, 1000)?;
+    push(&mut *tx, FRESH, LONG)?;
+    let run = take(&mut *consumer(&*memory)?, 1000)?;
     let Some((FRESH, before)) = run.numbers.split_last().map(|(last, rest)| (*last, rest)) else {
         return Err(format!("who comes finds {run:?}, and not {FRESH}"));
     };
@@ -346,9 +349,9 @@ fn nobody_reads(operation: &Operation, stage: Stage) -> Result<(), String> {
 
 /// Adds one more consumer, where the kind allows it.
 fn comes(kind: &Kind, memory: &dyn Memory) -> Result<Option<Box<dyn Consumer>>, String> {
-    match kind.flow {
-        Flow::Taken => Ok(None),
-        Flow::Seen | Flow::Overtaken => memory.consumer().map(Some),
+    match kind.delivery {
+        Delivery::One => Ok(None),
+        Delivery::All | Delivery::Overwriting => consumer(memory).map(Some),
     }
 }
 
@@ -384,11 +387,11 @@ fn allowed(
     tail: &mut Option<u64>,
 ) -> Result<(), String> {
     let numbers = &run.numbers;
-    let may = match kind.flow {
-        Flow::Taken => operation.allows(numbers) && run.lost == 0,
-        Flow::Seen | Flow::Overtaken => {
-            let gives_up = |held: u64| match kind.flow {
-                Flow::Overtaken => (held + RESERVED).saturating_sub(kind.kept),
+    let may = match kind.delivery {
+        Delivery::One => operation.allows(numbers) && run.lost == 0,
+        Delivery::All | Delivery::Overwriting => {
+            let gives_up = |held: u64| match kind.delivery {
+                Delivery::Overwriting => (held + RESERVED).saturating_sub(kind.kept),
                 _ => 0,
             };
             let stood = operation.passed + run.lost;
@@ -430,7 +433,7 @@ fn follow(
     for rx in readers.iter_mut() {
         let (mut run, mut ends) = (Run::default(), 0);
         loop {
-            match rx.pop(Duration::ZERO)? {
+            match pop(&mut **rx, Duration::ZERO)? {
                 Given::Message(number) => run.numbers.push(number),
                 Given::Lost(lost) => run.lost += lost,
                 Given::Ended(Ending::Finished) => ends += 1,
@@ -460,7 +463,7 @@ fn follow(
 fn drain(rx: &mut dyn Consumer) -> Result<(Run, Ending), String> {
     let mut run = Run::default();
     loop {
-        match rx.pop(LONG)? {
+        match pop(rx, LONG)? {
             Given::Message(number) => run.numbers.push(number),
             Given::Lost(lost) => run.lost += lost,
             Given::Ended(end) => return Ok((run, end)),
@@ -476,7 +479,7 @@ fn drain(rx: &mut dyn Consumer) -> Result<(Run, Ending), String> {
 fn take(rx: &mut dyn Consumer, most: u64) -> Result<Run, String> {
     let mut run = Run::default();
     while (run.numbers.len() as u64) < most {
-        match rx.pop(Duration::ZERO)? {
+        match pop(rx, Duration::ZERO)? {
             Given::Message(number) => run.numbers.push(number),
             Given::Lost(lost) => run.lost += lost,
             Given::Nothing | Given::Ended(_) => break,
@@ -487,14 +490,14 @@ fn take(rx: &mut dyn Consumer, most: u64) -> Result<Run, String> {
 
 /// Passes a message that all consumers read.
 fn pass(number: u64, tx: &mut dyn Producer, readers: &mut Readers) -> Result<(), String> {
-    tx.push(number, LONG)?;
+    push(tx, number, LONG)?;
     readers
         .iter_mut()
         .try_for_each(|rx| read(number, &mut **rx))
 }
 
 fn read(number: u64, rx: &mut dyn Consumer) -> Result<(), String> {
-    match rx.pop(LONG)? {
+    match pop(rx, LONG)? {
         Given::Message(found) if found == number => Ok(()),
         other => Err(format!("expected {number}, found {other:?}")),
     }
@@ -513,21 +516,23 @@ pub(crate) fn traffic(
     for burst in [1, kind.kept, 2, kind.kept, 3, kind.kept] {
         let burst = next..next + burst;
         next = burst.end;
-        burst.clone().try_for_each(|number| tx.push(number, LONG))?;
+        burst
+            .clone()
+            .try_for_each(|number| push(tx, number, LONG))?;
         for rx in readers.iter_mut() {
             burst
                 .clone()
                 .try_for_each(|number| read(number, &mut **rx))?;
         }
     }
-    let room = tx.room()?;
-    if room != kind.capacity {
-        return Err(format!("room for {room} of {}", kind.capacity));
+    let room = tx.try_room(kind.all).map_err(words)?;
+    if room != kind.all {
+        return Err(format!("room for {room} of {}", kind.all));
     }
     let image = window.look();
-    let gating_set = match kind.flow {
-        Flow::Seen => readers.len() as u32,
-        Flow::Taken | Flow::Overtaken => 0,
+    let gating_set = match kind.delivery {
+        Delivery::All => readers.len() as u32,
+        Delivery::One | Delivery::Overwriting => 0,
     };
     if image.word(GATING_SET).count_ones() != gating_set {
         return Err(format!(

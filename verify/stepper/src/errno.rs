@@ -8,7 +8,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use crate::check::{self, Stage};
-use crate::kinds::{self, Kind, Operation};
+use crate::kinds::{self, Kind};
+use crate::operations::Operation;
 use crate::trace::Inject;
 use crate::{Args, handover, names};
 

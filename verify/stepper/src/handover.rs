@@ -5,13 +5,16 @@
 //! the socket. At each new state of these the victim is killed, and the rest is examined. Then
 //! another victim goes on to the next state.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
+
+use slipring::SetupError;
+use slipring_testkit::{Memory, Producer, inherited};
 
 use crate::Held;
 use crate::check;
 use crate::image::{Image, Window};
-use crate::kinds::{self, Kind, Memory, Producer, Readers};
+use crate::kinds::{self, Kind, Readers, producer, words};
 use crate::trace::{self, Inject, Victim};
 
 /// The operations of the victim.
@@ -30,15 +33,11 @@ struct Scenario<'k> {
     theirs: UnixStream,
 }
 
-fn words(error: impl std::fmt::Display) -> String {
-    error.to_string()
-}
-
 impl<'k> Scenario<'k> {
     fn set(kind: &'k Kind, name: &'static str) -> Result<(Scenario<'k>, Victim), String> {
-        let memory = kind.maker.memfd()?;
+        let memory = kind.maker.memfd().map_err(words)?;
         let window = Window::open(&memory.descriptors())?;
-        let (tx, readers) = (memory.producer()?, kind.readers(&*memory)?);
+        let (tx, readers) = (producer(&*memory)?, kind.readers(&*memory)?);
         let (ours, theirs) = UnixStream::pair().map_err(words)?;
         let scenario = Scenario {
             kind,
@@ -54,7 +53,8 @@ impl<'k> Scenario<'k> {
         if name == "send" {
             passed.extend(scenario.memory.descriptors());
         } else {
-            scenario.memory.hand_over(scenario.ours.as_fd())?;
+            let given = scenario.memory.hand_over(scenario.ours.as_fd());
+            given.map_err(words)?;
         }
         let numbers: Vec<String> = passed.iter().map(|fd| fd.as_raw_fd().to_string()).collect();
         let words = ["handover", name, kind.name, &numbers.join(",")].map(String::from);
@@ -87,14 +87,14 @@ impl<'k> Scenario<'k> {
             match kind.maker.receive(ours.as_fd()) {
                 Ok(channel) if same(&*channel) => {}
                 Ok(_) => return Err("another channel came".into()),
-                Err(error) if error.contains("the end of the connection") => {}
-                Err(error) => return Err(error),
+                Err(error) if words(&error).contains("the end of the connection") => {}
+                Err(error) => return Err(words(error)),
             }
         }
         // Another process can still give the channel to it.
         let (ours, theirs) = UnixStream::pair().map_err(words)?;
-        memory.hand_over(theirs.as_fd())?;
-        let given = kind.maker.receive(ours.as_fd())?;
+        memory.hand_over(theirs.as_fd()).map_err(words)?;
+        let given = kind.maker.receive(ours.as_fd()).map_err(words)?;
         if !same(&*given) {
             return Err("another channel was given".into());
         }
@@ -104,7 +104,7 @@ impl<'k> Scenario<'k> {
 
 /// Returns `true` if the channel is the one in use here: we hold its producer's seat.
 fn same(channel: &dyn Memory) -> bool {
-    let taken = |error: String| error.contains(&std::process::id().to_string());
+    let taken = |error: SetupError| words(error).contains(&std::process::id().to_string());
     channel.producer().is_err_and(taken)
 }
 
@@ -159,20 +159,12 @@ pub(crate) fn inject(
 
 /// Runs in the victim.
 pub(crate) fn victim(name: &str, kind: &str, passed: &str) -> Result<(), String> {
-    let kinds = kinds::all();
-    let kind = kinds.iter().find(|candidate| candidate.name == kind);
-    let kind = kind.ok_or("no such kind")?;
-    let own = |word: &str| {
-        let fd = word.parse::<i32>().map_err(words)?;
-        // SAFETY: a descriptor that this process inherited, and that nothing else of it uses.
-        Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-    };
-    let passed: Result<Vec<OwnedFd>, String> = passed.split(',').map(own).collect();
-    let mut passed = passed?;
+    let kind = kinds::named(kind)?;
+    let mut passed = inherited(passed);
     let socket = passed.remove(0);
     let socket: BorrowedFd<'_> = socket.as_fd();
     let channel = match name {
-        "send" => Some(kind.maker.passed(passed)?),
+        "send" => Some(kind.maker.passed(passed).map_err(words)?),
         _ => None,
     };
     let before = Held::now()?;

@@ -2,14 +2,16 @@
 //! they meet.
 
 use std::io::{BufRead, BufReader, Write};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use slipring_testkit::{Delivery, inherited};
+
 use crate::hostile::{LATE, Place};
-use crate::kinds::{self, Flow, Kind};
+use crate::kinds::{self, Given, Kind, consumer, pop, producer, push, words};
 use crate::walls::{Flush, Walled};
 
 /// The duration of a timed call.
@@ -94,21 +96,13 @@ impl Drop for Honest {
 /// Runs in the honest process: passes messages for ever, whatever it meets, and reports their
 /// number when asked.
 pub(crate) fn act(role: &str, kind: &str, place: &str, passed: &str) -> Result<(), String> {
-    let kinds = kinds::all();
-    let kind = kinds.iter().find(|candidate| candidate.name == kind);
-    let kind = kind.ok_or("no such kind")?;
-    let own = |word: &str| {
-        let fd = word.parse::<i32>().map_err(|error| error.to_string())?;
-        // SAFETY: a descriptor that this process inherited, and that nothing else of it uses.
-        Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-    };
-    let passed: Result<Vec<OwnedFd>, String> = passed.split(',').map(own).collect();
-    let memory = match (Flush::named(place), passed?) {
-        (None, passed) => kind.maker.passed(passed)?,
+    let kind = kinds::named(kind)?;
+    let memory = match (Flush::named(place), inherited(passed)) {
+        (None, passed) => kind.maker.passed(passed).map_err(words)?,
         (Some(flush), passed) => {
             let files = passed.try_into().map_err(|_| "not two files")?;
             let walled = Walled::open(files, kind.maker.lens(), flush)?;
-            kind.maker.within(&walled, false)?
+            kind.within(&walled, false)?
         }
     };
     let count = Arc::new(AtomicU64::new(0));
@@ -142,14 +136,14 @@ pub(crate) fn act(role: &str, kind: &str, place: &str, passed: &str) -> Result<(
             };
             let (mut at, mut vain) = (Instant::now(), 0);
             if role == "producer" {
-                let mut tx = memory.producer()?;
+                let mut tx = producer(&*memory)?;
                 loop {
-                    let pushed = tx.push(number % 200, SHORT);
+                    let pushed = push(&mut *tx, number % 200, SHORT);
                     at = timed(at);
                     match pushed {
                         Ok(()) => {
                             (number, vain) = (number + 1, 0);
-                            if kind.flow == Flow::Overtaken {
+                            if kind.delivery == Delivery::Overwriting {
                                 // Without this nobody ever reads one of its few slots.
                                 std::thread::yield_now();
                             }
@@ -161,16 +155,16 @@ pub(crate) fn act(role: &str, kind: &str, place: &str, passed: &str) -> Result<(
                     }
                 }
             }
-            let mut rx = memory.consumer()?;
+            let mut rx = consumer(&*memory)?;
             loop {
-                let popped = rx.pop(SHORT);
+                let popped = pop(&mut *rx, SHORT);
                 at = timed(at);
                 match popped {
-                    Ok(kinds::Given::Message(_)) => {
+                    Ok(Given::Message(_)) => {
                         count.fetch_add(1, Ordering::Relaxed);
                         vain = 0;
                     }
-                    Ok(kinds::Given::Lost(_)) => {}
+                    Ok(Given::Lost(_)) => {}
                     Ok(_) if vain == VAIN => return Err("nothing came".into()),
                     Err(error) if error.contains("corrupt") || vain == VAIN => return Err(error),
                     // Either no message came, or it was scribbled on and is gone.

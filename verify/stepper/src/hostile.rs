@@ -11,13 +11,15 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use slipring::Geometry;
+use slipring::{Geometry, Role};
 use slipring_core::layout::{GATING_SET, LINE, WAIT_CELLS};
+use slipring_testkit::{Handle, Memory, TakenConsumer, TakenProducer};
 
 use crate::Args;
 use crate::honest::{Honest, SHORT};
 use crate::image::{Image, Window};
-use crate::kinds::{self, Kind, Memory, Side};
+use crate::kinds::{self, Kind, Readers, pop, producer, push, words};
+use crate::operations::{consume, produce};
 use crate::walls::{Flush, Walled};
 
 /// A timed call has ended by then, whatever else this machine does.
@@ -150,7 +152,7 @@ struct Scenario {
 impl Scenario {
     fn set(kind: &Kind, place: Place) -> Result<Scenario, String> {
         let Some(flush) = place else {
-            let memory = kind.maker.memfd()?;
+            let memory = kind.maker.memfd().map_err(words)?;
             let passed = memory.descriptors();
             let window = Window::open(&passed)?;
             return Ok(Scenario {
@@ -163,7 +165,7 @@ impl Scenario {
         let walled = Walled::new(kind.maker.lens(), flush)?;
         let files = walled.files.each_ref().map(AsFd::as_fd);
         Ok(Scenario {
-            memory: kind.maker.within(&walled, true)?,
+            memory: kind.within(&walled, true)?,
             window: Window::within(&walled),
             passed: copies(&files)?,
             walled: Some(walled),
@@ -173,10 +175,10 @@ impl Scenario {
     /// Attaches to the channel as a new process would now.
     fn attach(&self, kind: &Kind) -> kinds::Made {
         match &self.walled {
-            Some(walled) => kind.maker.within(walled, false),
+            Some(walled) => kind.within(walled, false),
             None => {
                 let passed: Vec<_> = self.passed.iter().map(AsFd::as_fd).collect();
-                kind.maker.passed(copies(&passed)?)
+                kind.maker.passed(copies(&passed)?).map_err(words)
             }
         }
     }
@@ -238,22 +240,22 @@ impl Rest<'_> {
         let scenario = Scenario::set(kind, place)?;
         // This moves the positions away from zero.
         let (mut tx, mut readers) = (
-            scenario.memory.producer()?,
+            producer(&*scenario.memory)?,
             kind.readers(&*scenario.memory)?,
         );
         for number in 0..6 {
-            tx.push(number, Duration::ZERO)?;
+            push(&mut *tx, number, Duration::ZERO)?;
             for rx in readers.iter_mut().filter(|_| number < 4) {
-                rx.pop(Duration::ZERO)?;
+                pop(&mut **rx, Duration::ZERO)?;
             }
         }
         tx.abort();
-        readers.into_iter().for_each(kinds::Consumer::abort);
+        readers.into_iter().for_each(Handle::abort);
         Ok(Rest {
             kind,
             pristine: scenario.window.look(),
             scenario,
-            acts: [Side::Producer, Side::Consumer].map(|side| acts(kind, side)),
+            acts: [Role::Producer, Role::Consumer].map(|role| acts(kind, role)),
         })
     }
 
@@ -287,7 +289,7 @@ impl Rest<'_> {
             },
             (None, _) => sit(&**memory),
         };
-        let answer = match use_all(tx, readers, also) {
+        let answer = match use_all(self.kind, tx, readers, also) {
             true => Answer::Corrupt,
             false => Answer::Well,
         };
@@ -307,12 +309,10 @@ pub(crate) fn copies(descriptors: &[BorrowedFd<'_>]) -> Result<Vec<OwnedFd>, Str
     copied.map_err(|error| error.to_string())
 }
 
-type Taken<H> = Result<Box<H>, String>;
-
 /// Returns the operations of handles of a kind.
-fn acts(kind: &Kind, side: Side) -> Vec<&'static str> {
+fn acts(kind: &Kind, role: Role) -> Vec<&'static str> {
     let others = ["take", "attach", "leave", "abort"];
-    let of_side = kind.operations.iter().filter(|act| act.side == side);
+    let of_side = kind.operations.iter().filter(|act| act.role == role);
     let names = of_side.map(|act| act.name);
     names
         .filter(|name| !others.contains(name) && !name.starts_with("join"))
@@ -321,37 +321,33 @@ fn acts(kind: &Kind, side: Side) -> Vec<&'static str> {
 
 /// Does the permanent operations of all ends, and one more of each, a few times. Returns `true` if
 /// any of them found the channel corrupt.
-fn use_all(
-    tx: Taken<dyn kinds::Producer>,
-    readers: Vec<Taken<dyn kinds::Consumer>>,
-    also: [&str; 2],
-) -> bool {
+fn use_all(kind: &Kind, tx: TakenProducer, readers: Vec<TakenConsumer>, also: [&str; 2]) -> bool {
     let mut corrupt = false;
     let mut says = |answer: Result<(), String>| {
         corrupt |= answer.is_err_and(|error| error.contains("corrupt"));
     };
-    let mut tx = tx.map_err(|error| says(Err(error))).ok();
+    let mut tx = tx.map_err(|error| says(Err(words(error)))).ok();
     let come = readers.into_iter();
-    let mut readers: kinds::Readers = come
-        .filter_map(|rx| rx.map_err(|error| says(Err(error))).ok())
+    let mut readers: Readers = come
+        .filter_map(|rx| rx.map_err(|error| says(Err(words(error)))).ok())
         .collect();
     for round in 0..2 {
         if let Some(tx) = &mut tx {
-            says(tx.push(100 + round, Duration::ZERO));
-            says(tx.room().map(drop));
-            says(tx.arm());
-            says(kinds::produce(&mut **tx, also[0], 200, Duration::ZERO));
+            says(push(&mut **tx, 100 + round, Duration::ZERO));
+            says(tx.try_room(kind.all).map(drop).map_err(words));
+            says(kind.arm(&mut **tx));
+            says(produce(kind, &mut **tx, also[0], 200, Duration::ZERO));
         }
         for rx in &mut readers {
-            says(rx.pop(Duration::ZERO).map(drop));
-            says(rx.arm());
-            says(kinds::consume(&mut **rx, also[1], Duration::ZERO));
+            says(pop(&mut **rx, Duration::ZERO).map(drop));
+            says(kind.arm(&mut **rx));
+            says(consume(kind, &mut **rx, also[1], 0, Duration::ZERO));
         }
     }
     if let Some(tx) = tx {
         tx.abort();
     }
-    readers.into_iter().for_each(kinds::Consumer::abort);
+    readers.into_iter().for_each(Handle::abort);
     corrupt
 }
 

@@ -21,20 +21,24 @@ mod hostile;
 mod image;
 mod kinds;
 mod names;
+mod operations;
 mod trace;
 mod walls;
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{ArgGroup, Parser};
+use slipring::Role;
+use slipring_testkit::{Memory, inherited};
 
 use check::Stage;
 use image::{Image, Seen};
-use kinds::{Kind, Operation, Other, Side};
+use kinds::{Kind, consumer, producer, words};
+use operations::{Operation, Other, consume, produce};
 
 /// A stepped operation waits this long: long enough to fall asleep, though each instruction of the
 /// way there takes some 20 µs under ptrace.
@@ -197,16 +201,13 @@ impl Report {
 }
 
 fn full_name(operation: &Operation) -> String {
-    let side = match operation.side {
-        Side::Producer => "producer",
-        Side::Consumer => "consumer",
-    };
+    let role = operation.role.name();
     let other = match operation.other {
         Other::Awake => "",
         Other::Armed => ", the other asleep",
     };
     let dead = if operation.dead { ", one dead" } else { "" };
-    format!("{side}: {}{other}{dead}", operation.name)
+    format!("{role}: {}{other}{dead}", operation.name)
 }
 
 /// The counts of one operation.
@@ -263,7 +264,7 @@ fn run(kind: &Kind, operation: &Operation, recovery: bool) -> Result<Figures, St
         let taking = kind
             .operations
             .iter()
-            .find(|taking| taking.name == "take" && taking.side == operation.side)
+            .find(|taking| taking.name == "take" && taking.role == operation.role)
             .ok_or("nobody takes this seat")?;
         let mut seen = Seen::default();
         for (at, image) in &images {
@@ -315,26 +316,18 @@ fn step(
 }
 
 /// Runs in the other process: does the operation between two signals, and prints its result.
-fn victim(words: &[String]) -> Result<(), String> {
-    let [kind, index, next, patience, passed] = words else {
+fn victim(arguments: &[String]) -> Result<(), String> {
+    let [kind, index, next, patience, passed] = arguments else {
         return Err("expected five words".into());
     };
     let number = |word: &str| word.parse::<u64>().map_err(|error| error.to_string());
-    let kinds = kinds::all();
-    let kind = kinds.iter().find(|candidate| candidate.name == kind);
-    let kind = kind.ok_or("no such kind")?;
+    let kind = kinds::named(kind)?;
     let operation = kind.operations.get(number(index)? as usize);
     let operation = operation.ok_or("no such operation")?;
-    let own = |word: &str| {
-        let fd = number(word)? as i32;
-        // SAFETY: a descriptor that this process inherited, and that nothing else of it uses.
-        Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-    };
-    let passed: Result<Vec<OwnedFd>, String> = passed.split(',').map(own).collect();
-    let memory = kind.maker.passed(passed?)?;
+    let memory = kind.maker.passed(inherited(passed)).map_err(words)?;
     let patience = Duration::from_millis(number(patience)?);
     let before = Held::now()?;
-    let done = perform(kind, &*memory, operation, number(next)?, patience);
+    let done = perform(&kind, &*memory, operation, number(next)?, patience);
     before.is_all()?;
     match done {
         Ok(()) => println!("ok"),
@@ -402,39 +395,38 @@ fn helper() -> bool {
 /// Does the operation; afterwards drops the handle.
 fn perform(
     kind: &Kind,
-    memory: &dyn kinds::Memory,
+    memory: &dyn Memory,
     operation: &Operation,
     next: u64,
     patience: Duration,
 ) -> Result<(), String> {
-    match (operation.side, operation.name) {
+    match (operation.role, operation.name) {
         (_, "attach") => {
             let passed = copies(memory)?;
             trace::begin();
             let attached = kind.maker.passed(passed).map(drop);
             trace::end();
-            attached
+            attached.map_err(words)
         }
-        (Side::Producer, "take") => {
+        (Role::Producer, "take") => {
             trace::begin();
             let taken = memory.producer();
             trace::end();
-            taken.map(|tx| tx.abort())
+            taken.map(|tx| tx.abort()).map_err(words)
         }
-        (Side::Consumer, "take") => take(memory),
-        (Side::Consumer, name) if name.starts_with("join") => {
-            let join = kind.joins.iter().find(|(join, _)| *join == name);
-            let (_, maker) = join.ok_or("nobody joins so")?;
-            take(&*maker.passed(copies(memory)?)?)
+        (Role::Consumer, "take") => take(memory),
+        (Role::Consumer, name) if name.starts_with("join") => {
+            let joining = kind.joining(name).passed(copies(memory)?);
+            take(&*joining.map_err(words)?)
         }
-        (Side::Producer, name) => {
-            let mut tx = memory.producer()?;
+        (Role::Producer, name) => {
+            let mut tx = producer(memory)?;
             trace::begin();
             match name {
                 "leave" => drop(tx),
                 "abort" => tx.abort(),
                 name => {
-                    let done = kinds::produce(&mut *tx, name, next, patience);
+                    let done = produce(kind, &mut *tx, name, next, patience);
                     trace::end();
                     tx.abort();
                     return done;
@@ -443,15 +435,15 @@ fn perform(
             trace::end();
             Ok(())
         }
-        (Side::Consumer, name) => {
-            let mut rx = memory.consumer()?;
-            rx.begin_at(operation.passed)?;
+        (Role::Consumer, name) => {
+            let mut rx = consumer(memory)?;
+            kind.begin_at(&mut *rx, operation.passed)?;
             trace::begin();
             match name {
                 "leave" => drop(rx),
                 "abort" => rx.abort(),
                 name => {
-                    let done = kinds::consume(&mut *rx, name, patience);
+                    let done = consume(kind, &mut *rx, name, operation.passed, patience);
                     trace::end();
                     rx.abort();
                     return done;
@@ -464,14 +456,14 @@ fn perform(
 }
 
 /// Takes a consumer's seat.
-fn take(memory: &dyn kinds::Memory) -> Result<(), String> {
+fn take(memory: &dyn Memory) -> Result<(), String> {
     trace::begin();
     let taken = memory.consumer();
     trace::end();
-    taken.map(|rx| rx.abort())
+    taken.map(|rx| rx.abort()).map_err(words)
 }
 
 /// Duplicates the channel's descriptors.
-fn copies(memory: &dyn kinds::Memory) -> Result<Vec<OwnedFd>, String> {
+fn copies(memory: &dyn Memory) -> Result<Vec<OwnedFd>, String> {
     hostile::copies(&memory.descriptors())
 }
