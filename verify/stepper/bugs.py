@@ -132,8 +132,8 @@ STORMS = {
     "a waiters bit that no waker clears": ("spsc", False),
     "a consumer that begins at the tail": ("spsc", True),
     "a tail stored before the message that all are to see": ("broadcast", True),
-    "a gate that lets one message be read too long": ("broadcast, overwriting", True),
-    "a copy that nobody looks after": ("broadcast, overwriting", True),
+    "a gate that lets one message be read too long": ("overwriting", True),
+    "a copy that nobody looks after": ("overwriting", True),
     "a dead consumer that is waited for": ("broadcast", True),
 }
 

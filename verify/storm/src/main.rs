@@ -33,8 +33,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::Parser;
+use slipring_testkit::Kind;
 
-use kinds::{Kind, Way};
+use kinds::Way;
 use scenario::{Plot, Scenario};
 use tally::{Count, Results, Row, Tally, figure};
 
@@ -64,7 +65,7 @@ struct Args {
     #[arg(long, default_value_t = 2)]
     jobs: usize,
     /// Be a worker of a scenario.
-    #[arg(long, hide = true, num_args = 4.., value_name = "WHO")]
+    #[arg(long, hide = true, num_args = 4, value_name = "WHO")]
     worker: Vec<String>,
 }
 
@@ -74,7 +75,7 @@ fn main() -> ExitCode {
         worker::run(&args.worker);
         return ExitCode::SUCCESS;
     }
-    let mut kinds = Vec::from(kinds::all());
+    let mut kinds = Vec::from_iter(slipring_testkit::kinds::all());
     kinds.retain(|kind| kind.name.starts_with(&args.kind));
     let well = match (args.soak, args.stop, args.until) {
         (Some(seconds), _, _) => soak(&kinds, seconds),
@@ -90,15 +91,15 @@ fn main() -> ExitCode {
 }
 
 /// Returns the rows of the results, each with its kind and its way to wait.
-fn rows(kinds: &[Kind]) -> Vec<(Row, &Kind, Way)> {
-    let ways = |kind| Way::ALL.map(|way| (kind, way));
+fn rows(kinds: &[&'static Kind]) -> Vec<(Row, &'static Kind, Way)> {
+    let ways = |kind: &&'static Kind| Way::ALL.map(|way| (*kind, way));
     let rows = kinds.iter().flat_map(ways);
     rows.map(|(kind, way)| ((kind.name.into(), way.name().into()), kind, way))
         .collect()
 }
 
 /// Runs storms until `total` were killed in all. Returns `true` if all went well.
-fn storm(kinds: &[Kind], results: Results, total: u64, jobs: usize, keep: bool) -> bool {
+fn storm(kinds: &[&'static Kind], results: Results, total: u64, jobs: usize, keep: bool) -> bool {
     let rows = rows(kinds);
     // A scenario counts as run once it has begun, when the next one is chosen.
     let begun = rows.iter().map(|(row, ..)| results.kills(row)).collect();
@@ -173,11 +174,13 @@ fn rage(plot: Plot<'_>) -> Tally {
 }
 
 /// Returns each kind twice: named and passed.
-fn places(kinds: &[Kind]) -> impl Iterator<Item = (&Kind, bool)> {
-    kinds.iter().flat_map(|kind| [(kind, false), (kind, true)])
+fn places(kinds: &[&'static Kind]) -> impl Iterator<Item = (&'static Kind, bool)> {
+    kinds
+        .iter()
+        .flat_map(|kind| [(*kind, false), (*kind, true)])
 }
 
-fn soak(kinds: &[Kind], seconds: u64) -> bool {
+fn soak(kinds: &[&'static Kind], seconds: u64) -> bool {
     let places = Mutex::new(places(kinds));
     at_once(2 * kinds.len(), |_| {
         let (kind, passed) = places.lock().unwrap().next().unwrap();
@@ -201,7 +204,7 @@ fn soak(kinds: &[Kind], seconds: u64) -> bool {
     })
 }
 
-fn stop(kinds: &[Kind], seconds: u64) -> bool {
+fn stop(kinds: &[&'static Kind], seconds: u64) -> bool {
     let holders = places(kinds).flat_map(|(kind, passed)| {
         (0..2).flat_map(move |seat| [Way::Sleep, Way::Poll].map(|way| (kind, passed, seat, way)))
     });

@@ -14,10 +14,11 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use slipring::Role;
+use slipring_testkit::{Delivery, Kind};
 use slipring_tests::Room;
 use slipring_tests::room::PATIENCE;
 
-use crate::kinds::{Delivery, HAND, Kind, Way};
+use crate::kinds::{self, HAND, Way};
 use crate::tally::{Count, Tally, Time};
 use crate::watch::{Release, Watch};
 use crate::words::{Words, get, now};
@@ -72,7 +73,7 @@ impl<'k> Scenario<'k> {
     /// Starts the scenario, and returns when all workers are there and each seat is taken.
     pub(crate) fn begin(plot: Plot<'k>) -> Scenario<'k> {
         let passed = match plot.passed {
-            true => (plot.kind.create)(plot.way),
+            true => kinds::create(plot.kind, plot.way),
             false => Vec::new(),
         };
         let (words, memory) = Words::create();
@@ -216,7 +217,7 @@ impl<'k> Scenario<'k> {
     /// Waits until the producer has gone once round the ring and on: no consumer holds it back.
     fn flow_freely(&mut self) {
         let accepted = |scenario: &Scenario<'_>| get(&scenario.words.seat(0).done);
-        let wanted = accepted(self) + (self.plot.kind.capacity)(self.plot.way) + 2 * HAND;
+        let wanted = accepted(self) + kinds::most(self.plot.kind, self.plot.way) + 2 * HAND;
         self.until("the producer goes on", |scenario| {
             accepted(scenario) >= wanted
         });
@@ -273,7 +274,7 @@ impl<'k> Scenario<'k> {
         let mut overtaken = false;
         match (role, self.plot.kind.delivery) {
             (Role::Consumer, Delivery::All) => self.is_waited_for(&stopped),
-            (Role::Consumer, Delivery::Quick) => {
+            (Role::Consumer, Delivery::Overwriting) => {
                 self.flow_freely();
                 overtaken = true;
             }
@@ -379,7 +380,7 @@ impl<'k> Scenario<'k> {
             std::thread::sleep(Duration::from_micros(100));
         }
         self.workers.clear();
-        for seat in 0..=self.plot.kind.consumers {
+        for seat in 0..self.plot.kind.producers + self.plot.kind.consumers {
             self.tally
                 .add(Count::Again, get(&self.words.seat(seat).again));
         }
@@ -431,7 +432,7 @@ impl<'k> Scenario<'k> {
 
     /// Returns the role that a worker wants.
     fn role(&self, index: usize) -> Role {
-        self.plot.kind.role(index)
+        kinds::role(self.plot.kind, index)
     }
 
     /// Returns the worker that holds this seat.
@@ -496,7 +497,7 @@ impl std::fmt::Display for Scenario<'_> {
                 words.worker(index)
             )?;
         }
-        for seat in 0..=self.plot.kind.consumers {
+        for seat in 0..self.plot.kind.producers + self.plot.kind.consumers {
             write!(f, "\nseat {seat}: life {:x}", self.watch.life(seat))?;
         }
         Ok(())

@@ -1,16 +1,17 @@
 //! Runs a worker of a scenario. It tries until it gets its seat, and then passes messages until it
 //! is killed. On anything unexpected it panics, and its referee sees that.
 
-use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use slipring::inspect::{SeatStat, SeatState};
 use slipring::{End, Error, Readiness, Role, SetupError};
+use slipring_testkit::{Consumer, Delivery, Kind, Producer, inherited};
 use slipring_tests::room::PATIENCE;
 
-use crate::kinds::{self, Consumer, Delivery, Ends, HAND, Kind, Place, Producer, Way};
+use crate::kinds::{self, Ends, HAND, Way};
 use crate::words::{MOST, PartyWords, SeatWords, Words, add, get, now, put};
 
 /// The name of a scenario's channel, if it has one.
@@ -21,7 +22,7 @@ const PAUSE: Duration = Duration::from_millis(1);
 
 /// One worker.
 pub(crate) struct Worker {
-    kind: Kind,
+    kind: &'static Kind,
     way: Way,
     words: &'static Words,
     index: usize,
@@ -67,7 +68,7 @@ impl Account {
         }
         // It begins at the oldest message. That is within a ring of the messages accepted when it
         // came, and no later than the messages that may be there by now.
-        let oldest = before.saturating_sub((kind.capacity)(way));
+        let oldest = before.saturating_sub(kinds::most(kind, way));
         let newest = get(&words.seat(0).done) + HAND;
         assert!(
             (oldest..=newest).contains(&next),
@@ -113,33 +114,24 @@ impl Account {
 /// Runs as such a worker: KIND WAY WHO DESCRIPTORS. WHO is a number, the auditor or the onlooker.
 /// The first descriptor is the scenario's memory. The others are the channel's, if it is passed.
 pub(crate) fn run(arguments: &[String]) {
-    let [kind, way, who, descriptors @ ..] = arguments else {
-        panic!("a worker is told its kind, its way, and who it is");
+    let [kind, way, who, descriptors] = arguments else {
+        panic!("a worker is told its kind, its way, who it is, and its descriptors");
     };
-    let mut descriptors = descriptors.iter().map(|word| {
-        let number = word.parse().unwrap();
-        // SAFETY: a descriptor that this process inherited, and that nothing else of it uses.
-        unsafe { OwnedFd::from_raw_fd(number) }
-    });
-    let memory = descriptors.next().unwrap();
-    let passed = descriptors.collect::<Vec<_>>();
-    let kind = kinds::all().into_iter().find(|known| known.name == kind);
+    let mut passed = inherited(descriptors);
+    let memory = passed.remove(0);
+    let kind = slipring_testkit::kinds::named(kind);
     let way = Way::ALL.into_iter().find(|known| known.name() == way);
     let (kind, way) = (kind.unwrap(), way.unwrap());
-    let place = match passed.len() {
-        0 => Place::Named(NAME),
-        _ => Place::Passed(passed),
-    };
     let words = Words::map(memory.as_fd());
-    let ends = (kind.open)(way, place);
+    let ends = &Ends::open(kind, way, NAME, passed);
     match who.as_str() {
-        AUDITOR => return audit(&kind, way, &*ends, words),
-        ONLOOKER => return look_on(&*ends, words),
+        AUDITOR => return audit(kind, way, ends, words),
+        ONLOOKER => return look_on(ends, words),
         _ => {}
     }
     let index = who.parse::<usize>().unwrap();
     let mut worker = Worker {
-        role: kind.role(index),
+        role: kinds::role(kind, index),
         kind,
         way,
         words,
@@ -149,8 +141,8 @@ pub(crate) fn run(arguments: &[String]) {
         told: 0,
     };
     let error = match worker.role {
-        Role::Producer => worker.produce(&*ends),
-        Role::Consumer => match worker.consume(&*ends) {
+        Role::Producer => worker.produce(ends),
+        Role::Consumer => match worker.consume(ends) {
             // This end is the auditor's: every message was there, and the worker is done.
             Ok(()) => return,
             Err(error) => error,
@@ -161,7 +153,7 @@ pub(crate) fn run(arguments: &[String]) {
 
 /// Accounts for every message that was ever committed. The messages that nobody has processed are
 /// there, in order, and then comes the end, once. Live consumers learn of that end, too.
-fn audit(kind: &Kind, way: Way, ends: &dyn Ends, words: &'static Words) {
+fn audit(kind: &Kind, way: Way, ends: &Ends, words: &'static Words) {
     let must = |done: Result<(), String>| done.unwrap_or_else(|what| panic!("{what}"));
     let mut tx = ends.producer().unwrap();
     must(words.seat(0).resume(tx.next()));
@@ -182,7 +174,7 @@ fn audit(kind: &Kind, way: Way, ends: &dyn Ends, words: &'static Words) {
     // Where all consumers share an account, its seat is the second.
     let mut account = Account::begin(kind, way, words, 1, rx.next(), committed);
     let end = loop {
-        let read = rx.read(HAND as usize, &mut |numbers| {
+        let read = kinds::read(kind, &mut *rx, HAND as usize, &mut |numbers| {
             numbers
                 .iter()
                 .for_each(|number| must(account.take(*number)));
@@ -198,7 +190,7 @@ fn audit(kind: &Kind, way: Way, ends: &dyn Ends, words: &'static Words) {
 }
 
 /// Tells the referee which consumer holds the producer back, as `stat` would tell a person.
-fn look_on(ends: &dyn Ends, words: &Words) {
+fn look_on(ends: &Ends, words: &Words) {
     let stat = ends.stat().unwrap();
     let (seat, pid) = match stat.holds_back() {
         Some(seat) => (1 + seat.index as u64, seat.pid),
@@ -224,7 +216,7 @@ fn patiently<T>(take: impl Fn() -> Result<T, SetupError>, refused: impl Fn()) ->
 }
 
 impl Worker {
-    fn produce(&mut self, ends: &dyn Ends) -> Error {
+    fn produce(&mut self, ends: &Ends) -> Error {
         let mut tx = self.sit_down(|| ends.producer());
         if let Err(end) = self.seat_words().resume(tx.next()) {
             panic!("{end}");
@@ -238,7 +230,7 @@ impl Worker {
             self.look_round();
             // A producer that never waits yields the processor now and then: so readers sometimes
             // keep up, and sometimes do not.
-            if self.kind.delivery == Delivery::Quick && (tx.next() / 512).is_multiple_of(2) {
+            if self.kind.delivery == Delivery::Overwriting && (tx.next() / 512).is_multiple_of(2) {
                 std::thread::yield_now();
             }
         }
@@ -254,7 +246,7 @@ impl Worker {
             _ => tx.push(number),
         };
         match pushed {
-            Err(Error::Full) => match tx.arm(number) {
+            Err(Error::Full) => match tx.arm(tx.room_for(number)) {
                 Ok(Readiness::Ready) => Ok(()),
                 Ok(Readiness::Armed) => look(tx.fd()?),
                 Err(error) => {
@@ -265,10 +257,10 @@ impl Worker {
             Err(error) => {
                 self.told(error)?;
                 if !polls {
-                    return tx.wait_for_consumer(PATIENCE);
+                    return tx.wait_for_peer(PATIENCE);
                 }
                 // This waits until somebody comes.
-                match tx.arm(number) {
+                match tx.arm(tx.room_for(number)) {
                     Ok(Readiness::Ready) => Ok(()),
                     Ok(Readiness::Armed) | Err(Error::Disconnected(End::Died)) => look(tx.fd()?),
                     Err(error) => Err(error),
@@ -278,7 +270,7 @@ impl Worker {
         }
     }
 
-    fn consume(&mut self, ends: &dyn Ends) -> Result<(), Error> {
+    fn consume(&mut self, ends: &Ends) -> Result<(), Error> {
         let accepted = || get(&self.words.seat(0).done);
         let (mut rx, before) = self.sit_down(|| {
             let before = accepted();
@@ -289,7 +281,7 @@ impl Worker {
             _ => own_seat(ends),
         };
         let mut account = Account::begin(
-            &self.kind,
+            self.kind,
             self.way,
             self.words,
             self.seat,
@@ -302,7 +294,7 @@ impl Worker {
             turn += 1;
             match self.read(&mut *rx, turn, &mut account) {
                 Ok(()) => self.look_round(),
-                Err(Error::Lagged(count)) if self.kind.delivery == Delivery::Quick => {
+                Err(Error::Lagged(count)) if self.kind.delivery == Delivery::Overwriting => {
                     account.lose(count);
                     assert_eq!(account.next(), rx.next(), "{count} are not what was lost");
                     add(&self.party_words().lost, count);
@@ -324,7 +316,7 @@ impl Worker {
         account: &mut Account,
     ) -> Result<(), Error> {
         if self.way.polls(turn) {
-            match rx.arm() {
+            match rx.arm(0) {
                 Ok(Readiness::Ready) => {}
                 Ok(Readiness::Armed) => return look(rx.fd()?),
                 Err(error) => {
@@ -335,7 +327,7 @@ impl Worker {
         }
         let max = if self.way == Way::Stream { HAND } else { 2 };
         let words = self.words;
-        let read = rx.read(max as usize, &mut |numbers| {
+        let read = kinds::read(self.kind, rx, max as usize, &mut |numbers| {
             for number in numbers {
                 if let Err(what) = account.take(*number) {
                     panic!("{what}");
@@ -347,7 +339,7 @@ impl Worker {
             Ok(()) => Ok(()),
             Err(error) => {
                 self.told(error)?;
-                rx.wait_for_producer(PATIENCE)
+                rx.wait_for_peer(PATIENCE)
             }
         }
     }
@@ -433,7 +425,7 @@ impl SeatWords {
 
 /// Returns the seat that this process holds: a channel with several for a role gives the first that
 /// is free.
-fn own_seat(ends: &dyn Ends) -> usize {
+fn own_seat(ends: &Ends) -> usize {
     let us = u64::from(std::process::id());
     let seats = ends.stat().unwrap().seats;
     let ours = |seat: &SeatStat| seat.pid == us && seat.state == SeatState::Held;

@@ -89,11 +89,12 @@ impl Scenario<'_> {
         let descriptors = [&self.memory].into_iter().chain(&self.passed);
         let descriptors = descriptors.map(AsRawFd::as_raw_fd).collect::<Vec<_>>();
         let numbers = descriptors.iter().map(ToString::to_string);
+        let numbers = numbers.collect::<Vec<_>>().join(",");
         let mut command = Command::new("/proc/self/exe");
         command
             .env("SLIPRING_DIR", self.room.path())
             .args(["--worker", self.plot.kind.name, self.plot.way.name(), who])
-            .args(numbers)
+            .arg(numbers)
             .stdin(Stdio::null())
             .stdout(Stdio::null());
         let prepare = move || {
