@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use slipring::broadcast::{self, Seek, WhenFull};
+use slipring::broadcast::{self, Overwriting, Seek};
 use slipring::{End, Error, Payload, handover};
 
 const TICKS: u64 = 200_000;
@@ -22,9 +22,9 @@ struct Tick {
 
 type Failure = Box<dyn std::error::Error>;
 
-fn feed() -> broadcast::Builder<Tick> {
+fn feed() -> broadcast::Builder<Tick, Overwriting> {
     broadcast::Builder::new(1 << 15)
-        .when_full(WhenFull::Overwrite)
+        .overwriting()
         .join(Seek::To(0)) // a reader that comes late has lost what it missed
 }
 
@@ -51,7 +51,10 @@ fn main() -> Result<(), Failure> {
 }
 
 /// Starts a reader, hands it the channel, and waits until it has taken its seat.
-fn start(name: &str, channel: &broadcast::Channel<Tick>) -> Result<std::process::Child, Failure> {
+fn start(
+    name: &str,
+    channel: &broadcast::Channel<Tick, Overwriting>,
+) -> Result<std::process::Child, Failure> {
     let (mut ours, theirs) = UnixStream::pair()?;
     let child = Command::new(std::env::current_exe()?)
         .arg(name)

@@ -11,12 +11,13 @@ use core::ptr::NonNull;
 use slipring_core::end::{Endpoint, Pop, Push};
 use slipring_core::guard::{Hold, Reserve};
 use slipring_core::layout::{Control, Geometry, Identity, Kind, METADATA, Side, WhenFull};
-use slipring_core::mem::{ByteRing, Racing, Slots};
+use slipring_core::mem::{ByteRing, Slots};
 use slipring_core::payload::Payload;
 use slipring_core::proto::bytes::{self, record_size};
-use slipring_core::proto::{broadcast, spsc};
+use slipring_core::proto::broadcast::{self, Mode, Overwriting, Waiting};
+use slipring_core::proto::spsc;
 use slipring_core::seat::Peer;
-use slipring_core::sync::{AtomicU32, AtomicU64, Ordering};
+use slipring_core::sync::{AtomicU32, Ordering};
 use slipring_core::wait::{Notifier, Os, Reach};
 use slipring_core::{CachedLimit, Corrupt, End, Error, FormatError};
 
@@ -217,13 +218,10 @@ fn records() -> Result<(), Wrong> {
     check(14, matches!(rx.try_read(), Err(Error::Empty)))
 }
 
-fn feed(
-    memory: &'static (Ground<CONTROL>, Ground<DATA>),
-    when_full: WhenFull,
-) -> Result<(), Wrong> {
+fn feed<M: Mode>(memory: &'static (Ground<CONTROL>, Ground<DATA>)) -> Result<(), Wrong> {
     let geometry = Geometry {
         kind: Kind::Broadcast,
-        when_full,
+        when_full: M::WHEN_FULL,
         capacity: 16,
         slot_size: 8,
         slot_align: 8,
@@ -234,21 +232,13 @@ fn feed(
     let control = make(memory, &geometry)?;
     let (producer, consumer) = (control.role(&geometry, 0), control.role(&geometry, 1));
     let seats = [control.seat_words(&geometry, 1)];
-    let base = memory.1.base();
-    // SAFETY: the data part has 1024 words, all zero, and is a static.
-    let words = unsafe { core::slice::from_raw_parts(base.cast::<AtomicU64>().as_ptr(), 1024) };
-    // SAFETY: a number has no padding.
-    let store = match unsafe { Racing::<u64>::new(words, 16) } {
-        Some(slots) if when_full == WhenFull::Overwrite => broadcast::Store::Racing(slots),
-        // SAFETY: the data part has more than 16 words, and is a static.
-        _ => broadcast::Store::Plain(unsafe { Slots::<u64>::new(base.cast(), 16) }),
-    };
-    let ring = |role: usize| broadcast::Ring {
+    let ring = |role: usize| broadcast::Ring::<u64, M> {
         tail: &producer.position.0,
         write_limit: &producer.write_limit.0,
         gating_set: control.gating_set(),
         consumers: Side::Many(&seats),
-        store,
+        // SAFETY: the data part has more than 16 words, all zero, and is a static.
+        slots: unsafe { M::slots(memory.1.base(), 16) },
         lagged: &control.role(&geometry, role).counters.lagged,
         writable: true,
         notifier: notifier(&control, &geometry, role),
@@ -257,7 +247,7 @@ fn feed(
         position: &consumer.position.0,
         write_limit: &producer.write_limit.0,
         gating_set: control.gating_set(),
-        bit: u64::from(when_full == WhenFull::Wait),
+        bit: 1,
         capacity: 16,
     };
     let (mut ours, mut theirs) = (CachedLimit::new(), CachedLimit::new());
@@ -274,7 +264,7 @@ fn feed(
     let fit = (100..200)
         .filter(|value| tx.try_push(*value).is_ok())
         .count();
-    match when_full {
+    match M::WHEN_FULL {
         WhenFull::Wait => check(23, fit == 16 && rx.try_pop() == Ok(100)),
         // All but a ring is gone, and an eighth of that ring.
         WhenFull::Overwrite => check(
@@ -288,8 +278,7 @@ fn feed(
 }
 
 extern "C" fn run() -> ! {
-    let feeds =
-        || feed(&FEEDS[0], WhenFull::Wait).and_then(|()| feed(&FEEDS[1], WhenFull::Overwrite));
+    let feeds = || feed::<Waiting>(&FEEDS[0]).and_then(|()| feed::<Overwriting>(&FEEDS[1]));
     match slots().and_then(|()| records()).and_then(|()| feeds()) {
         Ok(()) => exit(0),
         Err(Wrong(step)) => exit(step),

@@ -4,8 +4,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
-use slipring::broadcast::WhenFull;
-use slipring::inspect::{self, SeatStat, SeatState, Stat};
+use slipring::inspect::{self, SeatStat, SeatState, Stat, WhenFull};
 use slipring::spec::Unit;
 use slipring::{Name, Role, bytes};
 

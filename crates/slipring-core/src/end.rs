@@ -10,7 +10,7 @@
 //! | [`Push`] | moves values into slots | producers of fixed-size values |
 //! | [`Pop`] | moves values out of slots | consumers of fixed-size values |
 //! | [`guard::Reserve`](crate::guard::Reserve) | reserves space in place, commits it | every producer |
-//! | [`guard::Hold`](crate::guard::Hold) | reads slots in place, releases them | consumers of fixed-size values |
+//! | [`guard::Hold`](crate::guard::Hold) | reads slots in place, releases them | the same, if the producer waits for the release |
 //!
 //! # The answer to `poll` may be out of date
 //! Another end of the same side may take what `poll` found, and an overwriting producer may

@@ -72,10 +72,8 @@ pub enum Error {
     /// `wait_for_producer` and `wait_for_consumer`.
     Disconnected(End),
     /// The producer overwrote this many messages before this consumer read them. The consumer goes
-    /// on behind them.
+    /// on behind them. Only consumers of an overwriting `broadcast` channel get this, and watchers.
     Lagged(u64),
-    /// The channel overwrites its messages, so a consumer cannot read them in place.
-    Overwritten,
     /// The message with this number has not been committed yet.
     Ahead {
         /// The number asked for.
@@ -156,9 +154,6 @@ impl fmt::Display for Error {
             Error::Lagged(lost) => write!(
                 f,
                 "the producer overwrote {lost} messages before they were read; read faster, or make the ring larger"
-            ),
-            Error::Overwritten => f.write_str(
-                "this channel overwrites its messages, so they are copied: use `pop` or `pop_slice`",
             ),
             Error::Ahead { asked, newest } => write!(
                 f,

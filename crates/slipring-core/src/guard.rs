@@ -55,12 +55,15 @@ pub trait Reserve: Endpoint {
     }
 }
 
-/// A consumer that reads slots in place.
+/// A consumer that reads slots in place. Its messages do not change before it releases them.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot read messages in place",
+    note = "an overwriting producer may overwrite a message while it is read: copy it, by `try_pop` or `try_pop_slice`"
+)]
 pub trait Hold: Pop {
     /// Holds up to `max` messages in place and returns their number.
     ///
-    /// Returns at least one, or an error; 0 only if `max` is 0. Fails with `Overwritten` on a
-    /// channel whose producer does not wait for their release.
+    /// Returns at least one, or an error; 0 only if `max` is 0.
     fn hold(&mut self, max: usize) -> Result<usize, Error>;
 
     /// Returns the held message `index` in place.

@@ -17,7 +17,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 pub(crate) use back::TRANSFERS_LINES;
 pub use racing::Racing;
-pub(crate) use small::Small;
+use small::Small;
 pub use watched::Watched;
 
 /// A loom cell for each unit of payload memory.
@@ -124,7 +124,7 @@ impl<'m, T> Slots<'m, T> {
     /// # Safety
     /// As for the `write` or the `read` that the caller does with it.
     #[inline(always)]
-    pub(crate) unsafe fn small(&self, position: u64) -> Option<Small<'m, T>> {
+    unsafe fn small(&self, position: u64) -> Option<Small<'m, T>> {
         // SAFETY: the caller of `new` promised a valid `T` there for `'m`; this caller excludes
         // other roles.
         unsafe { Small::new(self.at(position)) }

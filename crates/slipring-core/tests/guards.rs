@@ -132,12 +132,12 @@ fn broadcast_of_ten(test: impl FnOnce(broadcast::Consumer<'_, u64>)) {
     let (mut ours, mut theirs) = (CachedLimit::new(), CachedLimit::new());
     let [producer, consumer] = made.roles();
     let seats = [made.control.seat_words(&made.geometry, 1)];
-    let ring = |role| broadcast::Ring {
+    let ring = |role| broadcast::Ring::<u64> {
         tail: &producer.position.0,
         write_limit: &producer.write_limit.0,
         gating_set: made.control.gating_set(),
         consumers: Side::Many(&seats),
-        store: broadcast::Store::Plain(made.slots()),
+        slots: made.slots(),
         lagged: &consumer.counters.lagged,
         writable: true,
         notifier: made.notifier(role),

@@ -110,6 +110,25 @@ impl<K> Clone for Builder<K> {
     }
 }
 
+impl<K> Builder<K> {
+    /// Returns this builder as one of kind `L`. The caller sets what differs in the geometry.
+    pub(crate) fn of_kind<L>(self) -> Builder<L> {
+        Builder {
+            geometry: self.geometry,
+            metadata: self.metadata,
+            huge: self.huge,
+            mode: self.mode,
+            exact: self.exact,
+            sealed: self.sealed,
+            ephemeral: self.ephemeral,
+            patience: self.patience,
+            waiting: self.waiting,
+            seek: self.seek,
+            kind: PhantomData,
+        }
+    }
+}
+
 impl<K: Kind> Builder<K> {
     pub(crate) fn with(geometry: Geometry) -> Self {
         Builder {

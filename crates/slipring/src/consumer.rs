@@ -10,7 +10,7 @@ use slipring_core::guard::{self, Hold};
 
 use crate::difference::Difference;
 use crate::error::Error;
-use crate::kind::{Kind, SlotKind};
+use crate::kind::{InPlaceKind, Kind, SlotKind};
 use crate::terms::Terms;
 use crate::wait::set::{AnyConsumer, Ask, sealed::Watched};
 use crate::wait::{Attached, Readiness, Until, Wait, until_the_end};
@@ -22,7 +22,7 @@ pub type Messages<'c, K> = guard::Messages<'c, <K as Kind>::Consumer>;
 pub type Message<'c, K> = guard::Message<'c, <K as Kind>::Consumer>;
 
 /// The reading end of a channel of kind `K`: see [`spsc`](crate::spsc), [`bytes`](crate::bytes),
-/// [`broadcast`](crate::broadcast).
+/// [`broadcast`](crate::broadcast). If the channel overwrites, it has no verbs that read in place.
 ///
 /// Dropping the consumer leaves the channel. The next consumer gets the messages that this one has
 /// not released. A `broadcast` consumer's unread messages are lost to its successor, and the
@@ -48,9 +48,9 @@ impl<K: SlotKind> Consumer<K> {
     /// Takes the oldest message. Returns `Empty` if there is none, or `Disconnected` if there is
     /// none and the producer left.
     ///
-    /// Returns `Lagged(n)` if the producer of a `broadcast` channel has overwritten `n` messages
-    /// that this consumer had not read. The consumer then continues at the oldest message plus an
-    /// eighth of the ring.
+    /// Returns `Lagged(n)` if the producer of an overwriting `broadcast` channel has overwritten `n`
+    /// messages that this consumer had not read. The consumer then continues at the oldest message
+    /// plus an eighth of the ring. Other channels never return it.
     ///
     /// Never waits. Enters the kernel only to wake a sleeping producer, so it cannot detect that a
     /// producer *died*. The waiting calls, [`is_disconnected`](Self::is_disconnected) and a
@@ -170,10 +170,74 @@ impl<K: SlotKind> Consumer<K> {
         }
     }
 
+    /// Returns an iterator over the messages, which waits for each as [`pop`](Self::pop) does. It
+    /// ends when the producer has finished and all messages are read.
+    ///
+    /// `Lagged` is an item before the next message. Any other error, such as `Corrupt` or the
+    /// `Disconnected` of a producer that aborted or died, is the last item. Dropping the iterator
+    /// loses nothing.
+    ///
+    /// ```
+    /// let (mut tx, mut rx) = slipring::spsc::channel::<u64>(8)?;
+    /// tx.push_slice(&[1, 2, 3])?;
+    /// drop(tx); // the end of the stream
+    /// let sum: u64 = rx.iter().sum::<Result<_, _>>()?;
+    /// assert_eq!(sum, 6);
+    /// # Ok::<(), slipring::SetupError>(())
+    /// ```
+    pub fn iter(&mut self) -> impl std::iter::FusedIterator<Item = Result<K::Value, Error>> {
+        until_the_end(move || self.pop())
+    }
+
+    /// Returns the messages as a stream, which waits for each as [`pop_async`](Self::pop_async)
+    /// does. It ends when the producer has finished and all messages are read.
+    ///
+    /// `Lagged` is an item before the next message. Any other error, such as `Corrupt` or the
+    /// `Disconnected` of a producer that aborted or died, is the last item.
+    ///
+    /// Dropping the stream loses nothing: a new stream continues where it stopped. After a
+    /// `Disconnected`, the new stream continues only with the next producer. See
+    /// [`wait_for_producer_async`](Self::wait_for_producer_async).
+    ///
+    /// ```
+    /// use futures_core::Stream;
+    /// use std::{future::poll_fn, pin::Pin};
+    ///
+    /// # fn main() -> Result<(), slipring::SetupError> {
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// let (mut tx, mut rx) = slipring::spsc::channel::<u64>(8)?;
+    /// tx.push(1)?;
+    /// drop(tx); // the end of the stream
+    /// let mut stream = rx.stream();
+    /// while let Some(message) = poll_fn(|cx| Pin::new(&mut stream).poll_next(cx)).await {
+    ///     assert_eq!(message?, 1);
+    /// }
+    /// # Ok(())
+    /// # })
+    /// # }
+    /// ```
+    #[cfg(feature = "stream")]
+    pub fn stream(
+        &mut self,
+    ) -> impl futures_core::FusedStream<Item = Result<K::Value, Error>> + Unpin {
+        until_the_end(move |cx: &mut std::task::Context<'_>| {
+            loop {
+                std::task::ready!(self.end.poll_ready(1, cx))?;
+                match self.end.core.try_pop() {
+                    Err(Error::Empty) => {}
+                    taken => return std::task::Poll::Ready(taken),
+                }
+            }
+        })
+    }
+}
+
+/// Verbs that read in place. Consumers of an overwriting `broadcast` channel have none of them: see
+/// [`InPlaceKind`].
+impl<K: InPlaceKind> Consumer<K> {
     /// Reads the oldest message in place. Dropping the guard releases the message.
     ///
-    /// Returns `Empty` or `Disconnected` as [`try_pop`](Self::try_pop) does, and `Overwritten` if
-    /// the channel overwrites.
+    /// Returns `Empty` or `Disconnected` as [`try_pop`](Self::try_pop) does.
     #[inline]
     pub fn try_read(&mut self) -> Result<Message<'_, K>, Error> {
         self.end.core.try_read()
@@ -249,8 +313,6 @@ impl<K: SlotKind> Consumer<K> {
     }
 
     async fn hold_async(&mut self, max: usize) -> Result<usize, Error> {
-        // Fails where messages are overwritten: no message is waited for then.
-        self.end.core.hold(0)?;
         loop {
             if max > 0 {
                 // Also if one is there: a task that always finds one must leave its thread to others at times.
@@ -266,8 +328,7 @@ impl<K: SlotKind> Consumer<K> {
 
     /// Copies the oldest message without releasing it.
     ///
-    /// Returns `Empty` or `Disconnected` as [`try_pop`](Self::try_pop) does, and `Overwritten` if
-    /// the channel overwrites.
+    /// Returns `Empty` or `Disconnected` as [`try_pop`](Self::try_pop) does.
     ///
     /// ```
     /// let (mut tx, mut rx) = slipring::spsc::channel::<u64>(8)?;
@@ -281,67 +342,6 @@ impl<K: SlotKind> Consumer<K> {
         let value = *message;
         message.keep();
         Ok(value)
-    }
-
-    /// Returns an iterator over the messages, which waits for each as [`pop`](Self::pop) does. It
-    /// ends when the producer has finished and all messages are read.
-    ///
-    /// `Lagged` is an item before the next message. Any other error, such as `Corrupt` or the
-    /// `Disconnected` of a producer that aborted or died, is the last item. Dropping the iterator
-    /// loses nothing.
-    ///
-    /// ```
-    /// let (mut tx, mut rx) = slipring::spsc::channel::<u64>(8)?;
-    /// tx.push_slice(&[1, 2, 3])?;
-    /// drop(tx); // the end of the stream
-    /// let sum: u64 = rx.iter().sum::<Result<_, _>>()?;
-    /// assert_eq!(sum, 6);
-    /// # Ok::<(), slipring::SetupError>(())
-    /// ```
-    pub fn iter(&mut self) -> impl std::iter::FusedIterator<Item = Result<K::Value, Error>> {
-        until_the_end(move || self.pop())
-    }
-
-    /// Returns the messages as a stream, which waits for each as [`pop_async`](Self::pop_async)
-    /// does. It ends when the producer has finished and all messages are read.
-    ///
-    /// `Lagged` is an item before the next message. Any other error, such as `Corrupt` or the
-    /// `Disconnected` of a producer that aborted or died, is the last item.
-    ///
-    /// Dropping the stream loses nothing: a new stream continues where it stopped. After a
-    /// `Disconnected`, the new stream continues only with the next producer. See
-    /// [`wait_for_producer_async`](Self::wait_for_producer_async).
-    ///
-    /// ```
-    /// use futures_core::Stream;
-    /// use std::{future::poll_fn, pin::Pin};
-    ///
-    /// # fn main() -> Result<(), slipring::SetupError> {
-    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
-    /// let (mut tx, mut rx) = slipring::spsc::channel::<u64>(8)?;
-    /// tx.push(1)?;
-    /// drop(tx); // the end of the stream
-    /// let mut stream = rx.stream();
-    /// while let Some(message) = poll_fn(|cx| Pin::new(&mut stream).poll_next(cx)).await {
-    ///     assert_eq!(message?, 1);
-    /// }
-    /// # Ok(())
-    /// # })
-    /// # }
-    /// ```
-    #[cfg(feature = "stream")]
-    pub fn stream(
-        &mut self,
-    ) -> impl futures_core::FusedStream<Item = Result<K::Value, Error>> + Unpin {
-        until_the_end(move |cx: &mut std::task::Context<'_>| {
-            loop {
-                std::task::ready!(self.end.poll_ready(1, cx))?;
-                match self.end.core.try_pop() {
-                    Err(Error::Empty) => {}
-                    taken => return std::task::Poll::Ready(taken),
-                }
-            }
-        })
     }
 }
 

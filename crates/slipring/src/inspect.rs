@@ -17,6 +17,7 @@ use crate::name::Name;
 use crate::setup_error::SetupError;
 use crate::shm::{self, Mapping, Region, named};
 
+pub use slipring_core::layout::WhenFull;
 pub use watch::{Message, Watch};
 
 /// The state of a seat, as seen from outside.

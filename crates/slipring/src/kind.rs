@@ -1,7 +1,7 @@
 //! The kinds as the handles see them: which ends of the core a kind has, and how they are made.
 
 use slipring_core::Schema;
-use slipring_core::end::{Endpoint, Push};
+use slipring_core::end::{Endpoint, Pop, Push};
 use slipring_core::guard::{Hold, Reserve};
 use slipring_core::proto::broadcast::Seek;
 
@@ -12,7 +12,8 @@ use crate::setup_error::SetupError;
 /// A kind of channel: [`Spsc`](crate::spsc::Spsc), [`Bytes`](crate::bytes::Bytes),
 /// [`Broadcast`](crate::broadcast::Broadcast). The trait is sealed: only slipring defines kinds.
 ///
-/// Every kind has `reserve`, `commit`, `len` and all that waits. A [`SlotKind`] also has `push`, `pop` and `read`.
+/// Every kind has `reserve`, `commit`, `len` and all that waits. A [`SlotKind`] also has `push` and
+/// `pop`, and an [`InPlaceKind`] has `read`.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a kind of channel",
     note = "write `spsc::Producer<u64>`, or `Producer<spsc::Spsc<u64>>`"
@@ -59,12 +60,37 @@ pub trait Kind: sealed::Sealed + Sized {
 pub trait SlotKind:
     Kind<
         Producer: Push<Value = <Self as SlotKind>::Value>,
-        Consumer: Hold<Value = <Self as SlotKind>::Value>,
+        Consumer: Pop<Value = <Self as SlotKind>::Value>,
     >
 {
     /// The payload.
     type Value: Payload;
 }
+
+/// A [`SlotKind`] whose consumers also read messages in place: [`Spsc`](crate::spsc::Spsc), and
+/// [`Broadcast`](crate::broadcast::Broadcast) that waits.
+///
+/// A producer that overwrites may write a message while a consumer reads it. So consumers of such a
+/// channel copy, by `pop` and `pop_slice`, and the compiler refuses the rest:
+///
+/// ```compile_fail,E0599
+/// let (_tx, mut rx) = slipring::broadcast::Builder::<u64>::new(8).overwriting().channel_pair().unwrap();
+/// let _ = rx.read(); // `Broadcast<u64, Overwriting>` does not read messages in place
+/// ```
+///
+/// Without `overwriting()` it compiles:
+///
+/// ```no_run
+/// let (_tx, mut rx) = slipring::broadcast::Builder::<u64>::new(8).channel_pair().unwrap();
+/// let _ = rx.read();
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not read messages in place",
+    label = "its consumers copy messages: `pop`, `pop_slice`",
+    note = "an overwriting `broadcast` producer may write a message while a consumer reads it",
+    note = "`spsc`, `bytes`, and a `broadcast` channel that waits (without `overwriting()`) read in place"
+)]
+pub trait InPlaceKind: SlotKind<Consumer: Hold> {}
 
 pub(crate) mod sealed {
     pub trait Sealed {}

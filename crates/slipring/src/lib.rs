@@ -30,6 +30,8 @@
 //! | producer | `push` | `reserve` → `commit` (dropping discards) |
 //! | consumer | `pop` | `read`, `read_batch` → `release` (dropping releases) |
 //!
+//! A `broadcast` channel that overwrites has no verbs by which its consumers read in place.
+//!
 //! `try_x` never waits, `x` waits, `x_timeout` waits for a limited time, `x_async` is a future. A
 //! program can also wait for a handle by its descriptor ([`arm`](Consumer::arm)), or for many
 //! handles in one [`WaitSet`].
@@ -57,8 +59,8 @@
 //! [`ephemeral`](Builder::ephemeral).
 //!
 //! An existing channel keeps its sizes. [`differences`](Channel::differences) returns the sizes in
-//! which it differs from the builder's. Asking for another kind, payload, or
-//! [`WhenFull`](broadcast::WhenFull) is an error.
+//! which it differs from the builder's. Asking for another kind, payload, or mode of `broadcast` is
+//! an error.
 //!
 //! # Containers
 //! The default directory is `/dev/shm/slipring-UID`, with the process's own user id. A user of the
@@ -150,7 +152,7 @@ pub use channel::Channel;
 pub use consumer::{Consumer, Message, Messages};
 pub use difference::Difference;
 pub use error::{BatchError, Corrupt, Error, PushError};
-pub use kind::{Kind, SlotKind};
+pub use kind::{InPlaceKind, Kind, SlotKind};
 pub use kinds::{broadcast, bytes, spsc};
 pub use name::{Name, directory};
 pub use producer::{Producer, Reservation};

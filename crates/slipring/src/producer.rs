@@ -270,8 +270,8 @@ impl<K: Kind> Producer<K> {
     ///
     /// The memory still holds an earlier message. If the channel overwrites, the old messages in
     /// these slots are given up at once, at least one whole block of them. See
-    /// [`when_full`](crate::broadcast::Builder::when_full). An earlier call may already have given
-    /// them up.
+    /// [`overwriting`](crate::broadcast::Builder::overwriting). An earlier call may already have
+    /// given them up.
     #[inline]
     #[doc(alias = "claim")]
     #[doc(alias = "loan")]

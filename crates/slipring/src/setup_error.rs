@@ -63,10 +63,10 @@ pub enum SetupError {
     /// The channel has another payload type.
     #[error("{0}")]
     Schema(Box<SchemaMismatch>),
-    /// The `broadcast` channel behaves differently when it is full.
+    /// The `broadcast` channel is of the other mode: it behaves differently when it is full.
     #[error(
-        "the channel {found} when it is full, this program asked for one that {expected}; ask for what it does \
-         (`when_full`), or remove it and create it again"
+        "the channel {found} when it is full, this program asked for one that {expected}; ask for the other mode \
+         (`overwriting`), or remove it and create it again"
     )]
     WhenFull {
         /// The channel's behaviour.

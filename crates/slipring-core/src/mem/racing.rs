@@ -3,8 +3,8 @@
 //!
 //! # Copies that may race
 //! Plain version: a relaxed load and store for each word, since the slots' words are shared as
-//! atomics. Models and sanitizers run that version, and so do payloads up to a line or so. Larger
-//! ones are copied by wider moves (`large.rs`).
+//! atomics. Models and sanitizers run that version, and so do payloads up to a line or so. Those of
+//! a few whole words are copied by `small.rs`, and larger ones by wider moves (`large.rs`).
 
 use core::marker::PhantomData;
 use core::mem::MaybeUninit;
@@ -63,6 +63,25 @@ impl<'m, T: Copy> Racing<'m, T> {
         self.mask + 1
     }
 
+    /// Makes `capacity` slots at `base`.
+    ///
+    /// # Safety
+    /// `base` is aligned to words, and valid during `'m` for `capacity` padded slots, all
+    /// initialised. `capacity` is a power of two. They are accessed only as atomic words, or by the
+    /// assembly that is used here in their place. A `T` has no padding.
+    #[cfg(not(loom))]
+    pub(crate) unsafe fn at(base: NonNull<AtomicU64>, capacity: u64) -> Self {
+        debug_assert!(capacity.is_power_of_two());
+        let count = capacity as usize * Self::STRIDE;
+        // SAFETY: the caller's promise.
+        let words = unsafe { core::slice::from_raw_parts(base.as_ptr(), count) };
+        Racing {
+            words,
+            mask: capacity - 1,
+            payload: PhantomData,
+        }
+    }
+
     #[inline]
     fn slot(&self, position: u64) -> &'m [AtomicU64] {
         let first = (position & self.mask) as usize * Self::STRIDE;
@@ -72,7 +91,7 @@ impl<'m, T: Copy> Racing<'m, T> {
 
     /// Returns the slot of `position`, if a `T` is a few words.
     #[inline(always)]
-    pub(crate) fn small(&self, position: u64) -> Option<Small<'m, T>> {
+    fn small(&self, position: u64) -> Option<Small<'m, T>> {
         let words = NonNull::from(self.slot(position));
         // SAFETY: they are a slot's words, as many as a `T` has, and everybody accesses them as
         // atomics. The caller of `new` promised that a `T` has no padding.
@@ -97,6 +116,10 @@ impl<'m, T: Copy> Racing<'m, T> {
     #[inline(always)]
     #[expect(clippy::needless_range_loop, reason = "an iterator is not unrolled")]
     pub fn store(&self, position: u64, value: &T) {
+        if let Some(few) = self.small(position) {
+            few.store(value);
+            return;
+        }
         let to = self.slot(position);
         let from = core::ptr::from_ref(value).cast::<u8>();
         let whole = size_of::<T>() / 8;
@@ -131,6 +154,10 @@ impl<'m, T: Copy> Racing<'m, T> {
     #[inline(always)]
     #[expect(clippy::needless_range_loop, reason = "an iterator is not unrolled")]
     pub fn load(&self, position: u64, value: &mut MaybeUninit<T>) {
+        if let Some(few) = self.small(position) {
+            *value = few.load();
+            return;
+        }
         let from = self.slot(position);
         let to = value.as_mut_ptr().cast::<u8>();
         let whole = size_of::<T>() / 8;

@@ -2,9 +2,11 @@
 //! the ring is full, the producer waits for the slowest consumer, or overwrites what it has not
 //! read.
 //!
+//! These are two modes, which are types: [`Waiting`] and [`Overwriting`].
+//!
 //! # Guarantees
-//! - *Wait*: every consumer that had joined reads what was committed, in order, once, whole.
-//! - *Overwrite*: a consumer that was overtaken learns exactly how many of its messages it lost. It
+//! - *Waiting*: every consumer that had joined reads what was committed, in order, once, whole.
+//! - *Overwriting*: a consumer that was overtaken learns exactly how many of its messages it lost. It
 //!   goes on at the oldest plus an eighth of the ring. No value is torn, and none comes twice.
 //! - A publish costs the same for any number of consumers, while they keep up. A producer that
 //!   waits looks at each consumer once a ring, not once a message. (A producer held up by one
@@ -83,139 +85,33 @@
 //! Dekker's pattern, as in `wait.rs`. The fences around the copy are a seqlock's: Boehm, *Can
 //! seqlocks get along with programming language memory models?* (2012).
 
+mod mode;
 mod reading;
 mod watching;
 mod writing;
-
-use core::mem::MaybeUninit;
 
 use crate::cursor::{self, END, LAST, committed};
 use crate::error::Corrupt;
 use crate::guard;
 use crate::layout::{Role, SeatWords, Side, WhenFull};
-use crate::mem::{Racing, Slots, Small};
 use crate::outside::{Outside, View};
+use crate::payload::Payload;
 use crate::sync::{AtomicU64, Ordering, fence};
 use crate::wait::Notifier;
 
+pub use mode::{Mode, Overwriting, Waiting};
 pub use reading::{Consumer, Seat};
 pub use watching::Watcher;
 pub use writing::Producer;
 
 /// Slots that a producer has reserved.
-pub type Reservation<'p, 'm, T> = guard::Reservation<'p, Producer<'m, T>>;
+pub type Reservation<'p, 'm, T, M = Waiting> = guard::Reservation<'p, Producer<'m, T, M>>;
 
 /// Messages that a consumer reads in place.
-pub type Messages<'c, 'm, T> = guard::Messages<'c, Consumer<'m, T>>;
-
-/// The slots of a channel.
-pub enum Store<'m, T> {
-    /// The slots of a channel that waits: a role that may read a slot excludes one that may write
-    /// it.
-    Plain(Slots<'m, T>),
-    /// The slots of a channel that overwrites.
-    Racing(Racing<'m, T>),
-}
-
-impl<T> Clone for Store<'_, T> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<T> Copy for Store<'_, T> {}
-
-impl<T: Copy> Store<'_, T> {
-    fn capacity(&self) -> u64 {
-        match self {
-            Store::Plain(slots) => slots.capacity(),
-            Store::Racing(slots) => slots.capacity(),
-        }
-    }
-
-    /// Copies `value` to the slot of the message at `position`.
-    ///
-    /// Plain version: each store's own way. But a value that either of two arms may store is in
-    /// memory first, which costs as many stores again (`mem/small.rs`).
-    ///
-    /// # Safety
-    /// No other role writes there now. If the slots are plain, no other role reads there either.
-    #[inline(always)]
-    unsafe fn write(&self, position: u64, value: &T) {
-        // SAFETY: the caller's promise; racing slots are accessed by words.
-        if let Some(few) = unsafe { self.small(position) } {
-            few.store(value);
-            return;
-        }
-        match self {
-            // SAFETY: the caller's promise.
-            Store::Plain(slots) => unsafe { slots.write(position, *value) },
-            Store::Racing(slots) => slots.store(position, value),
-        }
-    }
-
-    /// Copies the message of `position` to `value`, all of its bytes. They are garbage if the slot
-    /// is written meanwhile.
-    ///
-    /// # Safety
-    /// If the slots are plain, no role writes there now.
-    #[inline(always)]
-    unsafe fn read(&self, position: u64, value: &mut MaybeUninit<T>) {
-        // SAFETY: the caller's promise; racing slots are accessed by words.
-        if let Some(few) = unsafe { self.small(position) } {
-            *value = few.load();
-            return;
-        }
-        match self {
-            Store::Plain(slots) => {
-                // SAFETY: the caller's promise.
-                value.write(unsafe { slots.read(position) });
-            }
-            Store::Racing(slots) => slots.load(position, value),
-        }
-    }
-
-    /// Transfers the lines of `count` messages from `position` on back to the producer.
-    ///
-    /// Every `stride`th message is ours; see `line_transfer.rs`.
-    ///
-    /// # Safety
-    /// The messages were read, and not released yet. This end may write the slots, and not only
-    /// read them.
-    #[inline]
-    unsafe fn transfer_lines(&self, position: u64, count: u64, stride: u64) {
-        match self {
-            // SAFETY: the caller's promise; the producer does not write there until we release it.
-            Store::Plain(slots) if stride == 1 => unsafe {
-                slots.transfer_lines(position, count as usize)
-            },
-            Store::Plain(slots) => (0..count).for_each(|i| {
-                // SAFETY: as above.
-                unsafe { slots.transfer_lines(position + i * stride, 1) }
-            }),
-            Store::Racing(slots) => (0..count).for_each(|i| {
-                // SAFETY: the caller's promise.
-                unsafe { slots.transfer_lines(position + i * stride) }
-            }),
-        }
-    }
-
-    /// Returns the payload of `position`, if it is a few words.
-    ///
-    /// # Safety
-    /// As for the `write` or the `read` that the caller does with it.
-    #[inline(always)]
-    unsafe fn small(&self, position: u64) -> Option<Small<'_, T>> {
-        match self {
-            // SAFETY: the caller's promise.
-            Store::Plain(slots) => unsafe { slots.small(position) },
-            Store::Racing(slots) => slots.small(position),
-        }
-    }
-}
+pub type Messages<'c, 'm, T> = guard::Messages<'c, Consumer<'m, T, Waiting>>;
 
 /// The shared words of a channel and its slots, as all ends see them.
-pub struct Ring<'m, T> {
+pub struct Ring<'m, T: Payload, M: Mode = Waiting> {
     /// The position before which everything is committed.
     pub tail: &'m AtomicU64,
     /// The position before which the producer may write.
@@ -225,7 +121,7 @@ pub struct Ring<'m, T> {
     /// The consumers' seats.
     pub consumers: Side<'m>,
     /// The payloads.
-    pub store: Store<'m, T>,
+    pub slots: M::Slots<'m, T>,
     /// Counts the messages that this end lost, for tools. A producer loses none.
     pub lagged: &'m AtomicU64,
     /// `true` if this end may store into the payload memory. An end that was handed a sealed

@@ -4,6 +4,7 @@
 mod watch;
 
 use std::cell::UnsafeCell;
+use std::marker::PhantomData;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
@@ -12,7 +13,9 @@ use slipring_core::end::{Endpoint, Pop, Push};
 use slipring_core::guard::{Hold, Reserve};
 use slipring_core::layout::{Counters, SeatLine, SeatWords, Side, WaitCell};
 use slipring_core::mem::{Racing, Slots};
-use slipring_core::proto::broadcast::{Consumer, Producer, Ring, Seat, Seek, Store};
+use slipring_core::proto::broadcast::{
+    Consumer, Mode, Overwriting, Producer, Ring, Seat, Seek, Waiting,
+};
 use slipring_core::seat::Peer;
 use slipring_core::sync::{AtomicU64, Ordering};
 use slipring_core::wait::{Notifier, Waiter, WakeMode};
@@ -43,8 +46,28 @@ fn model_within(preemptions: usize, body: impl Fn() + Send + Sync + 'static) {
     builder.check(body);
 }
 
+/// A mode, with its slots in a [`Feed`].
+trait Modelled: Mode + Sized {
+    fn slots(feed: &Feed<Self>) -> Self::Slots<'_, Pair>;
+}
+
+impl Modelled for Waiting {
+    fn slots(feed: &Feed<Self>) -> Slots<'_, Pair> {
+        let base = NonNull::new(feed.slots.as_ptr().cast_mut().cast()).unwrap();
+        // SAFETY: there are that many messages, all initialised, for as long as `feed` is borrowed.
+        unsafe { Slots::new(base, feed.capacity, &feed.shadow) }
+    }
+}
+
+impl Modelled for Overwriting {
+    fn slots(feed: &Feed<Self>) -> Racing<'_, Pair> {
+        // SAFETY: a pair is two words.
+        unsafe { Racing::new(&feed.words, feed.capacity) }.unwrap()
+    }
+}
+
 /// The shared memory of a channel with two consumers.
-struct Feed {
+struct Feed<M> {
     tail: AtomicU64,
     write_limit: AtomicU64,
     gating_set: AtomicU64,
@@ -59,20 +82,32 @@ struct Feed {
     shadow: Box<[loom::cell::UnsafeCell<()>]>,
     /// The words of a channel that overwrites.
     words: Box<[AtomicU64]>,
-    overwrites: bool,
+    mode: PhantomData<fn() -> M>,
 }
 
 // SAFETY: loom's atomics and cells, and payloads that only the protocol under test touches, on threads
 // that loom runs one at a time.
-unsafe impl Sync for Feed {}
+unsafe impl<M> Sync for Feed<M> {}
 // SAFETY: as above.
-unsafe impl Send for Feed {}
+unsafe impl<M> Send for Feed<M> {}
 
 /// The number of words from slot to slot.
 const STRIDE: usize = size_of::<Pair>() / 8;
 
-impl Feed {
-    fn new(capacity: usize, overwrites: bool) -> Arc<Feed> {
+impl Feed<Waiting> {
+    fn waiting(capacity: usize) -> Arc<Self> {
+        Feed::new(capacity)
+    }
+}
+
+impl Feed<Overwriting> {
+    fn overwriting(capacity: usize) -> Arc<Self> {
+        Feed::new(capacity)
+    }
+}
+
+impl<M: Modelled> Feed<M> {
+    fn new(capacity: usize) -> Arc<Self> {
         let feed = Feed {
             tail: AtomicU64::new(0),
             write_limit: AtomicU64::new(0),
@@ -86,7 +121,7 @@ impl Feed {
             slots: (0..capacity).map(|_| UnsafeCell::new([0; 2])).collect(),
             shadow: (0..capacity).map(|_| Default::default()).collect(),
             words: (0..capacity * STRIDE).map(|_| Default::default()).collect(),
-            overwrites,
+            mode: PhantomData,
         };
         for line in &feed.lines {
             line.take(0).unwrap();
@@ -103,29 +138,19 @@ impl Feed {
         }
     }
 
-    fn store(&self) -> Store<'_, Pair> {
-        if self.overwrites {
-            // SAFETY: a pair is two words.
-            return Store::Racing(unsafe { Racing::new(&self.words, self.capacity) }.unwrap());
-        }
-        let base = NonNull::new(self.slots.as_ptr().cast_mut().cast()).unwrap();
-        // SAFETY: there are that many messages, all initialised, for as long as `self` is borrowed.
-        Store::Plain(unsafe { Slots::new(base, self.capacity, &self.shadow) })
-    }
-
     /// Returns the ring as the holder of seat `seat` sees it.
     fn ring<'m>(
         &'m self,
         seat: usize,
         consumers: &'m [SeatWords<'m>],
         notifier: Notifier<'m>,
-    ) -> Ring<'m, Pair> {
+    ) -> Ring<'m, Pair, M> {
         Ring {
             tail: &self.tail,
             write_limit: &self.write_limit,
             gating_set: &self.gating_set,
             consumers: Side::Many(consumers),
-            store: self.store(),
+            slots: M::slots(self),
             lagged: &self.counters[seat].lagged,
             writable: true,
             notifier,
@@ -137,7 +162,7 @@ impl Feed {
             position: &self.positions[seat],
             write_limit: &self.write_limit,
             gating_set: &self.gating_set,
-            bit: if self.overwrites { 0 } else { 1 << (seat - 1) },
+            bit: 1 << (seat - 1),
             capacity: self.capacity,
         }
     }
@@ -145,7 +170,7 @@ impl Feed {
     fn produce<R>(
         &self,
         sleepy: bool,
-        body: impl FnOnce(Producer<'_, Pair>, &Waiter<'_>) -> R,
+        body: impl FnOnce(Producer<'_, Pair, M>, &Waiter<'_>) -> R,
     ) -> R {
         let consumers = [self.words_of(1), self.words_of(2)];
         let os: &dyn slipring_core::wait::Os = if sleepy { &self.kernel } else { &NOBODY };
@@ -163,7 +188,7 @@ impl Feed {
         seat: usize,
         seek: Seek,
         sleepy: bool,
-        body: impl FnOnce(Consumer<'_, Pair>, &Waiter<'_>) -> R,
+        body: impl FnOnce(Consumer<'_, Pair, M>, &Waiter<'_>) -> R,
     ) -> R {
         let consumers = [self.words_of(1), self.words_of(2)];
         let os: &dyn slipring_core::wait::Os = if sleepy { &self.kernel } else { &NOBODY };
@@ -189,7 +214,7 @@ impl Feed {
     }
 }
 
-fn push_all(mut tx: Producer<'_, Pair>, numbers: std::ops::Range<u64>) {
+fn push_all<M: Mode>(mut tx: Producer<'_, Pair, M>, numbers: std::ops::Range<u64>) {
     for number in numbers {
         until(|| tx.try_push(pair(number)).map_err(|failed| failed.error())).unwrap();
     }
@@ -209,9 +234,9 @@ fn look_at_first(rx: &mut Consumer<'_, Pair>) {
     messages.release(0);
 }
 
-impl Feed {
+impl<M: Modelled> Feed<M> {
     /// Makes `seat` stand at the beginning, before any thread runs.
-    fn joined(self: Arc<Feed>, seat: usize) -> Arc<Feed> {
+    fn joined(self: Arc<Self>, seat: usize) -> Arc<Self> {
         self.gating_set
             .fetch_or(self.seat(seat).bit, Ordering::Relaxed);
         self
@@ -219,7 +244,7 @@ impl Feed {
 
     /// Sends `messages` messages before any thread runs; the gating set's consumers release them at
     /// once.
-    fn sent(self: Arc<Feed>, messages: u64) -> Arc<Feed> {
+    fn sent(self: Arc<Self>, messages: u64) -> Arc<Self> {
         self.produce(false, |mut tx, _| {
             for number in 0..messages {
                 tx.try_push(pair(number)).unwrap();
@@ -233,10 +258,10 @@ impl Feed {
 
     /// Runs a consumer in seat `seat` on a thread of its own.
     fn reader(
-        self: &Arc<Feed>,
+        self: &Arc<Self>,
         seat: usize,
         seek: Seek,
-        body: impl FnOnce(Consumer<'_, Pair>) + Send + 'static,
+        body: impl FnOnce(Consumer<'_, Pair, M>) + Send + 'static,
     ) -> thread::JoinHandle<()> {
         let feed = self.clone();
         thread::spawn(move || feed.consume(seat, seek, false, |rx, _| body(rx)))
@@ -246,7 +271,7 @@ impl Feed {
 #[test]
 fn two_consumers_each_see_all() {
     model_within(1, || {
-        let feed = Feed::new(2, false).joined(1).joined(2);
+        let feed = Feed::waiting(2).joined(1).joined(2);
         let readers =
             [1, 2].map(|seat| feed.reader(seat, Seek::Oldest, |mut rx| pop_all(&mut rx, 0..2)));
         feed.produce(false, |tx, _| push_all(tx, 0..2));
@@ -260,7 +285,7 @@ fn two_consumers_each_see_all() {
 /// writes none that it is reading.
 fn joins_while_the_producer_runs(capacity: usize, sent: u64, messages: u64, seek: Seek) {
     model(move || {
-        let feed = Feed::new(capacity, false).sent(sent);
+        let feed = Feed::waiting(capacity).sent(sent);
         let late = feed.reader(1, seek, move |mut rx| {
             let begun = rx.position();
             pop_all(&mut rx, begun..messages);
@@ -293,7 +318,7 @@ fn producers_wait_for_joins_at_numbers() {
 #[test]
 fn producers_wait_for_backward_seeks() {
     model(|| {
-        let feed = Feed::new(2, false).joined(1).sent(2);
+        let feed = Feed::waiting(2).joined(1).sent(2);
         let reader = feed.reader(1, Seek::Newest, |mut rx| {
             let begun = rx.seek(Seek::To(1)).unwrap();
             pop_all(&mut rx, begun..4);
@@ -307,7 +332,7 @@ fn producers_wait_for_backward_seeks() {
 #[test]
 fn seeking_forward_frees_only_read_messages() {
     model_within(2, || {
-        let feed = Feed::new(1, false).joined(1);
+        let feed = Feed::waiting(1).joined(1);
         let reader = feed.reader(1, Seek::Oldest, |mut rx| {
             look_at_first(&mut rx);
             assert_eq!(rx.seek(Seek::Newest), Ok(1));
@@ -323,7 +348,7 @@ fn seeking_forward_frees_only_read_messages() {
 #[test]
 fn a_stride_frees_only_read_messages() {
     model_within(2, || {
-        let feed = Feed::new(1, false).joined(1);
+        let feed = Feed::waiting(1).joined(1);
         let reader = feed.reader(1, Seek::Oldest, |mut rx| {
             look_at_first(&mut rx);
             rx.stride(1, 2).unwrap();
@@ -337,7 +362,7 @@ fn a_stride_frees_only_read_messages() {
 #[test]
 fn one_that_leaves_has_read() {
     model_within(2, || {
-        let feed = Feed::new(1, false).joined(1);
+        let feed = Feed::waiting(1).joined(1);
         let reader = feed.reader(1, Seek::Oldest, |mut rx| {
             look_at_first(&mut rx);
         });
@@ -350,7 +375,7 @@ fn one_that_leaves_has_read() {
 #[test]
 fn two_strides_share_the_messages() {
     model_within(1, || {
-        let feed = Feed::new(2, false).joined(1).joined(2);
+        let feed = Feed::waiting(2).joined(1).joined(2);
         let readers = [0, 1].map(|part| {
             feed.reader(1 + part as usize, Seek::Oldest, move |mut rx| {
                 rx.stride(part, 2).unwrap();
@@ -368,7 +393,7 @@ fn two_strides_share_the_messages() {
 /// ones are reported.
 fn overtaken(messages: u64, batch: bool) {
     model_within(if batch { 1 } else { 3 }, move || {
-        let feed = Feed::new(2, true).sent(2);
+        let feed = Feed::overwriting(2).sent(2);
         let shared = feed.clone();
         let reader = feed.reader(1, Seek::Oldest, move |mut rx| {
             let (mut next, mut missing) = (rx.position(), 0);
@@ -443,7 +468,7 @@ fn sleeping<R>(waiter: &Waiter<'_>, mut attempt: impl FnMut() -> Result<R, Error
 #[test]
 fn one_publish_wakes_all_consumers() {
     model_within(1, || {
-        let feed = Feed::new(2, false);
+        let feed = Feed::waiting(2);
         let readers = [1, 2].map(|seat| {
             let feed = feed.clone();
             thread::spawn(move || {
@@ -463,7 +488,7 @@ fn one_publish_wakes_all_consumers() {
 #[test]
 fn the_slowest_reader_wakes_the_producer() {
     model_within(1, || {
-        let feed = Feed::new(1, false).joined(1);
+        let feed = Feed::waiting(1).joined(1);
         let other = feed.clone();
         let reader = thread::spawn(move || {
             other.consume(1, Seek::Oldest, true, |mut rx, waiter| {
@@ -488,7 +513,7 @@ fn the_slowest_reader_wakes_the_producer() {
 #[test]
 fn joining_behind_revokes_free_space() {
     model(|| {
-        let feed = Feed::new(2, false).sent(2);
+        let feed = Feed::waiting(2).sent(2);
         let joiner = feed.reader(1, Seek::Oldest, |_| ());
         feed.produce(false, |mut tx, _| {
             for commit in [1, 0] {

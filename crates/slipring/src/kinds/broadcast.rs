@@ -1,15 +1,18 @@
 //! One producer, and every consumer sees all messages; fixed-size payloads. When the ring is full,
-//! the producer waits for the slowest consumer, or overwrites messages that it has not read
-//! ([`WhenFull`]).
+//! the producer waits for the slowest consumer, or overwrites messages that it has not read.
 //!
 //! Consumers come and go, up to a number set when the channel is made. The cost of a publish does
 //! not grow with the number of consumers.
 //!
-//! * *Wait*: no message is lost. A consumer that dies holds the producer up only until its death is
+//! The type says which. `Producer<T>` and `Consumer<T>` are ends of a channel that waits;
+//! `Producer<T, Overwriting>` and `Consumer<T, Overwriting>` are ends of one that overwrites.
+//!
+//! * [`Waiting`]: no message is lost. A consumer that dies holds the producer up only until its death is
 //!   detected, which takes milliseconds. A consumer that is stopped holds the producer up until it
 //!   continues. Without consumers the producer never waits.
-//! * *Overwrite*: the producer never waits. A consumer that was overtaken gets `Lagged` with the
-//!   exact number of messages it lost, and continues.
+//! * [`Overwriting`]: the producer never waits. A consumer that was overtaken gets `Lagged` with the
+//!   exact number of messages it lost, and continues. It copies messages, and has no verb that reads
+//!   in place ([`InPlaceKind`]).
 //!
 //! A producer that is killed at any instruction leaves exactly what it committed, and its successor
 //! continues behind that.
@@ -17,7 +20,7 @@
 //! The protocol, and why it is right: [`slipring_core::proto::broadcast`].
 //!
 //! ```
-//! use slipring::{Error, SetupError, broadcast::{self, WhenFull}};
+//! use slipring::{Error, SetupError, broadcast};
 //!
 //! let channel = broadcast::Builder::<u64>::new(8).consumers(2).heap()?;
 //! let mut tx = channel.producer()?;
@@ -25,9 +28,7 @@
 //! tx.push(7)?;
 //! assert_eq!((one.pop()?, other.pop()?), (7, 7));
 //!
-//! let (mut tx, mut rx) = broadcast::Builder::<u64>::new(8)
-//!     .when_full(WhenFull::Overwrite)
-//!     .channel_pair()?;
+//! let (mut tx, mut rx) = broadcast::Builder::<u64>::new(8).overwriting().channel_pair()?;
 //! (0..10).for_each(|n| tx.push(n).unwrap());                 // two more than it holds
 //! assert_eq!(rx.pop(), Err(Error::Lagged(5)));        // the ring less a block (4 here), less an eighth of the ring to stay ahead
 //! assert_eq!(rx.pop()?, 5);
@@ -53,51 +54,59 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use slipring_core::Schema;
 use slipring_core::layout::{self, Geometry, Role};
-use slipring_core::mem::{Racing, Slots};
-use slipring_core::proto::broadcast::{self as proto, Store};
+use slipring_core::proto::broadcast as proto;
 use slipring_core::seat::Peer;
-use slipring_core::{FormatError, Schema};
 
-pub use slipring_core::layout::WhenFull;
-pub use slipring_core::proto::broadcast::Seek;
+pub use slipring_core::proto::broadcast::{Mode, Overwriting, Seek, Waiting};
 
 use crate::builder;
 use crate::error::Error;
-use crate::kind::{Kind, SeatToken, SlotKind, sealed::Sealed};
+use crate::kind::{InPlaceKind, Kind, SeatToken, SlotKind, sealed::Sealed};
 use crate::payload::Payload;
 use crate::seat::Seat;
 use crate::setup_error::SetupError;
 use crate::{consumer, producer};
 
 /// The kind: one producer, each consumer sees all messages, fixed-size payloads.
-pub struct Broadcast<T>(PhantomData<fn() -> T>);
+///
+/// The mode `M` says what the producer does when the ring is full.
+pub struct Broadcast<T, M = Waiting>(PhantomData<fn() -> (T, M)>);
 
-impl<T> fmt::Debug for Broadcast<T> {
+impl<T, M> fmt::Debug for Broadcast<T, M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Broadcast")
     }
 }
 
 /// Makes or opens a `broadcast` channel of `T`.
-pub type Builder<T> = builder::Builder<Broadcast<T>>;
+pub type Builder<T, M = Waiting> = builder::Builder<Broadcast<T, M>>;
 
 /// The memory of a `broadcast` channel of `T`, from which the roles can be taken.
-pub type Channel<T> = crate::channel::Channel<Broadcast<T>>;
+pub type Channel<T, M = Waiting> = crate::channel::Channel<Broadcast<T, M>>;
 
 /// The writing end of a `broadcast` channel of `T`.
-pub type Producer<T> = producer::Producer<Broadcast<T>>;
+pub type Producer<T, M = Waiting> = producer::Producer<Broadcast<T, M>>;
 
 /// A reading end of a `broadcast` channel of `T`.
-pub type Consumer<T> = consumer::Consumer<Broadcast<T>>;
+pub type Consumer<T, M = Waiting> = consumer::Consumer<Broadcast<T, M>>;
 
 /// Slots of a `broadcast` channel that a producer has reserved.
-pub type Reservation<'p, T> = producer::Reservation<'p, Broadcast<T>>;
+///
+/// If the channel overwrites, a consumer may be reading these slots. So `write` copies into them, and
+/// the compiler refuses slices of them:
+///
+/// ```compile_fail,E0599
+/// let (mut tx, _rx) = slipring::broadcast::Builder::<u64>::new(8).overwriting().channel_pair().unwrap();
+/// let _ = tx.reserve(2).unwrap().as_mut_slices();
+/// ```
+pub type Reservation<'p, T, M = Waiting> = producer::Reservation<'p, Broadcast<T, M>>;
 
-/// Messages of a `broadcast` channel that a consumer reads in place.
+/// Messages of a `broadcast` channel that waits, which a consumer reads in place.
 pub type Messages<'c, T> = consumer::Messages<'c, Broadcast<T>>;
 
-/// One message of a `broadcast` channel that a consumer reads in place.
+/// One message of a `broadcast` channel that waits, which a consumer reads in place.
 pub type Message<'c, T> = consumer::Message<'c, Broadcast<T>>;
 
 /// The default number of consumer seats.
@@ -115,7 +124,7 @@ impl<T: Payload> Builder<T> {
         }
         builder::Builder::with(Geometry {
             kind: layout::Kind::Broadcast,
-            when_full: WhenFull::Wait,
+            when_full: Waiting::WHEN_FULL,
             capacity: capacity as u64,
             slot_size: size_of::<T>() as u64,
             slot_align: align_of::<T>() as u64,
@@ -125,24 +134,37 @@ impl<T: Payload> Builder<T> {
         })
     }
 
+    /// Lets the producer overwrite the oldest messages when the ring is full, instead of waiting.
+    ///
+    /// It gives up the oldest messages one block at a time, shortly before it reuses their slots. A
+    /// block is an eighth of the ring, but from 16 to 256 messages, and half of a small ring. So a
+    /// ring of 4096 slots keeps the last 3840 messages, if they come at most 256 at a time. A
+    /// consumer that was overtaken goes on an eighth of the ring behind the oldest, so as not to be
+    /// overtaken again at once: it gets the last 3328.
+    ///
+    /// ```
+    /// use slipring::broadcast::{self, Overwriting};
+    ///
+    /// let feed: broadcast::Builder<u64, Overwriting> = broadcast::Builder::new(8).overwriting();
+    /// let (mut tx, mut rx) = feed.channel_pair()?;
+    /// (0..1000).try_for_each(|number| tx.try_push(number))?; // never full
+    /// assert!(matches!(rx.try_pop(), Err(slipring::Error::Lagged(_))));
+    /// # Ok::<(), slipring::SetupError>(())
+    /// ```
+    #[must_use]
+    pub fn overwriting(self) -> Builder<T, Overwriting> {
+        let mut builder = self.of_kind();
+        builder.geometry.when_full = Overwriting::WHEN_FULL;
+        builder
+    }
+}
+
+impl<T: Payload, M: Mode> Builder<T, M> {
     /// Sets the number of consumer seats: from 1 to 63, 4 KiB each. Checked when the channel is
     /// made.
     #[must_use]
-    pub fn consumers(mut self, consumers: usize) -> Builder<T> {
+    pub fn consumers(mut self, consumers: usize) -> Self {
         self.geometry.consumers = consumers as u64;
-        self
-    }
-
-    /// Sets what the producer does when the ring is full.
-    ///
-    /// If it overwrites, it gives up the oldest messages one block at a time, shortly before it
-    /// reuses their slots. A block is an eighth of the ring, but from 16 to 256 messages, and half
-    /// of a small ring. So a ring of 4096 slots keeps the last 3840 messages, if they come at most
-    /// 256 at a time. A consumer that was overtaken goes on an eighth of the ring behind the oldest, so as not to be
-    /// overtaken again at once: it gets the last 3328.
-    #[must_use]
-    pub fn when_full(mut self, when_full: WhenFull) -> Builder<T> {
-        self.geometry.when_full = when_full;
         self
     }
 
@@ -154,21 +176,23 @@ impl<T: Payload> Builder<T> {
     /// consumer of a channel that waits begins at the oldest. In a channel that overwrites,
     /// `Lagged` tells how many messages are lost.
     #[must_use]
-    pub fn join(mut self, seek: Seek) -> Builder<T> {
+    pub fn join(mut self, seek: Seek) -> Self {
         self.seek = seek;
         self
     }
 }
 
-impl<T: Payload> Sealed for Broadcast<T> {}
+impl<T: Payload, M: Mode> Sealed for Broadcast<T, M> {}
 
-impl<T: Payload> SlotKind for Broadcast<T> {
+impl<T: Payload, M: Mode> SlotKind for Broadcast<T, M> {
     type Value = T;
 }
 
-impl<T: Payload> Kind for Broadcast<T> {
-    type Producer = proto::Producer<'static, T>;
-    type Consumer = proto::Consumer<'static, T>;
+impl<T: Payload> InPlaceKind for Broadcast<T, Waiting> {}
+
+impl<T: Payload, M: Mode> Kind for Broadcast<T, M> {
+    type Producer = proto::Producer<'static, T, M>;
+    type Consumer = proto::Consumer<'static, T, M>;
 
     fn schema() -> Option<Schema> {
         Some(T::SCHEMA)
@@ -181,12 +205,12 @@ impl<T: Payload> Kind for Broadcast<T> {
         // SAFETY: the seat makes us the only producer, and `T: Payload` accepts any bits. The
         // cached limit is taken once. The cached limit and the ring are used only while the seat
         // lives beside them.
-        Ok(unsafe { proto::Producer::new(ring(seat)?, cached_limit) }?)
+        Ok(unsafe { proto::Producer::new(ring(seat), cached_limit) }?)
     }
 
     fn consumer(token: &SeatToken<'_>) -> Result<Self::Consumer, SetupError> {
         let (seat, seek) = (token.seat, token.seek);
-        let ring = ring(seat)?;
+        let ring = ring(seat);
         let (peer, place) = (peer(seat, seek)?, place(seat, ring.write_limit));
         // SAFETY: called once per seat; the cached limit belongs to that seat's handle.
         let cached_limit = unsafe { seat.cached_limit() };
@@ -196,55 +220,33 @@ impl<T: Payload> Kind for Broadcast<T> {
 }
 
 /// Returns the ring of a validated region, as each end uses it.
-fn ring<T: Payload>(seat: &Seat) -> Result<proto::Ring<'static, T>, SetupError> {
+fn ring<T: Payload, M: Mode>(seat: &Seat) -> proto::Ring<'static, T, M> {
     let (region, geometry) = (&seat.region, seat.region.geometry());
-    let base = region.data();
-    let store = match geometry.when_full {
-        // SAFETY: the header was checked against the real sizes. While `seat` lives, the data part
-        // is mapped for `capacity` slots of `T`, page-aligned or checked. The kind and the schema
-        // were compared.
-        WhenFull::Wait => Store::Plain(unsafe { Slots::new(base.cast::<T>(), geometry.capacity) }),
-        WhenFull::Overwrite => {
-            let words = geometry.data_len() as usize / 8;
-            // SAFETY: as above, for `capacity` strides of whole words. They are accessed only
-            // through atomics of one size, and by the assembly that `Racing` uses in their place.
-            let words =
-                unsafe { std::slice::from_raw_parts(base.cast::<AtomicU64>().as_ptr(), words) };
-            // SAFETY: a payload has no padding.
-            let slots = unsafe { Racing::new(words, geometry.capacity) };
-            // Never fails: the geometry was checked for this `T`.
-            Store::Racing(slots.ok_or(FormatError::Truncated {
-                part: "data",
-                found: words.len() as u64 * 8,
-                expected: geometry.data_len(),
-            })?)
-        }
-    };
+    // SAFETY: the header was checked against the real sizes. While `seat` lives, the data part is
+    // mapped for `capacity` slots of `T`, page-aligned or checked. The kind, the schema and the
+    // mode were compared.
+    let slots = unsafe { M::slots(region.data(), geometry.capacity) };
     let producer = region.control().role(geometry, 0);
-    Ok(proto::Ring {
+    proto::Ring {
         tail: &producer.position.0,
         write_limit: &producer.write_limit.0,
         gating_set: region.control().gating_set(),
         consumers: region.side(Role::Consumer),
-        store,
+        slots,
         lagged: &seat.page().counters.lagged,
         writable: region.writable,
         notifier: seat.notifier(),
-    })
+    }
 }
 
 /// Returns the words that hold a consumer's place.
 fn place(seat: &Seat, write_limit: &'static AtomicU64) -> proto::Seat<'static> {
-    let geometry = seat.region.geometry();
     proto::Seat {
         position: &seat.page().position.0,
         write_limit,
         gating_set: seat.region.control().gating_set(),
-        bit: match geometry.when_full {
-            WhenFull::Wait => seat.bit(),
-            WhenFull::Overwrite => 0,
-        },
-        capacity: geometry.capacity,
+        bit: seat.bit(),
+        capacity: seat.region.geometry().capacity,
     }
 }
 
@@ -264,7 +266,7 @@ fn peer(seat: &Seat, seek: Seek) -> Result<Peer<'static>, SetupError> {
     seat.peer()
 }
 
-impl<T: Payload> Consumer<T> {
+impl<T: Payload, M: Mode> Consumer<T, M> {
     /// Makes every `of`th message this consumer's from now on: those whose number leaves `index`
     /// when divided by `of`.
     ///

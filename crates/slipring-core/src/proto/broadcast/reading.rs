@@ -3,12 +3,14 @@
 use core::fmt;
 use core::mem::MaybeUninit;
 
-use super::{Ring, Seek, Store, first, newest, oldest, overtaken, whole};
+use super::mode::Store as _;
+use super::{Mode, Ring, Seek, Waiting, first, newest, oldest, overtaken, whole};
 use crate::cached_limit::CachedLimit;
 use crate::cursor::{Reader, Words};
 use crate::end::{Endpoint, Poll, Pop, sealed::Sealed};
 use crate::error::{Corrupt, Error};
 use crate::guard::{self, Hold, Runs};
+use crate::payload::Payload;
 use crate::seat::Peer;
 use crate::sync::{AtomicU64, Ordering, fence};
 
@@ -30,7 +32,7 @@ pub struct Seat<'m> {
     pub write_limit: &'m AtomicU64,
     /// The consumers that the producer waits for.
     pub gating_set: &'m AtomicU64,
-    /// The consumer's bit in `gating_set`; 0 on an overwriting channel, whose producer never waits.
+    /// The consumer's bit in `gating_set`. An overwriting channel does not use it.
     pub bit: u64,
     /// The number of messages that the ring holds.
     pub capacity: u64,
@@ -39,8 +41,8 @@ pub struct Seat<'m> {
 impl Seat<'_> {
     /// Stands at `wanted`, or at the oldest safe message if that is further on, and returns the
     /// place.
-    fn stand(&self, wanted: u64) -> u64 {
-        if self.bit == 0 {
+    fn stand<M: Mode>(&self, wanted: u64) -> u64 {
+        if M::OVERWRITES {
             // Relaxed: the producer does not wait for it; only tools read it.
             self.position.store(wanted, Ordering::Relaxed);
             return wanted;
@@ -74,10 +76,10 @@ impl Seat<'_> {
 }
 
 /// A reading end.
-pub struct Consumer<'m, T> {
+pub struct Consumer<'m, T: Payload, M: Mode = Waiting> {
     reader: Reader<'m>,
     seat: Seat<'m>,
-    store: Store<'m, T>,
+    slots: M::Slots<'m, T>,
     /// The number of messages of which one is ours.
     stride: u64,
     /// The remainder that our messages' numbers leave, divided by `stride`.
@@ -86,7 +88,7 @@ pub struct Consumer<'m, T> {
     lagged: &'m AtomicU64,
 }
 
-impl<T> fmt::Debug for Consumer<'_, T> {
+impl<T: Payload, M: Mode> fmt::Debug for Consumer<'_, T, M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Consumer")
             .field("position", &self.reader.at())
@@ -97,7 +99,7 @@ impl<T> fmt::Debug for Consumer<'_, T> {
     }
 }
 
-impl<'m, T: Copy> Consumer<'m, T> {
+impl<'m, T: Payload, M: Mode> Consumer<'m, T, M> {
     /// Takes a reading end, and begins where `seek` says.
     ///
     /// Fails with `Ahead` or `Corrupt`.
@@ -106,30 +108,29 @@ impl<'m, T: Copy> Consumer<'m, T> {
     /// - `ring` and `seat` are those that the other ends have, too.
     /// - Only the ends write their words and the payloads.
     /// - No other consumer stands in that seat until this one is gone.
-    /// - A `T` has no padding and no pointers, and every bit pattern is a valid `T`.
     pub unsafe fn new(
-        ring: Ring<'m, T>,
+        ring: Ring<'m, T, M>,
         seat: Seat<'m>,
         peer: Peer<'m>,
         cached_limit: &'m mut CachedLimit,
         seek: Seek,
     ) -> Result<Self, Error> {
-        let place = place(first(ring.tail, seat.write_limit)?, &seat, seek)?;
-        let at = standing(ring.tail, &seat, place).inspect_err(|_| seat.leave())?;
+        let place = place::<M>(first(ring.tail, seat.write_limit)?, &seat, seek)?;
+        let at = standing::<M>(ring.tail, &seat, place).inspect_err(|_| seat.leave())?;
         let words = Words {
             tail: ring.tail,
             head: seat.position,
             capacity: seat.capacity,
             write_limit: Some(ring.write_limit),
             writable: ring.writable,
-            waits: matches!(ring.store, Store::Plain(_)),
+            waits: !M::OVERWRITES,
             unit: 1,
             ahead: 0,
         };
         Ok(Consumer {
             reader: Reader::standing_at(at, words, ring.notifier, peer, cached_limit),
             seat,
-            store: ring.store,
+            slots: ring.slots,
             stride: 1,
             index: 0,
             lagged: ring.lagged,
@@ -171,10 +172,7 @@ impl<'m, T: Copy> Consumer<'m, T> {
     /// Returns `true` if the copy of our message, and of those behind it, is what was committed.
     #[inline(always)]
     fn whole(&self) -> bool {
-        match self.store {
-            Store::Plain(_) => true,
-            Store::Racing(_) => whole(self.seat.write_limit, self.seat.capacity, self.reader.at()),
-        }
+        !M::OVERWRITES || whole(self.seat.write_limit, self.seat.capacity, self.reader.at())
     }
 
     /// Releases `count` of our messages, which were handed out.
@@ -184,7 +182,7 @@ impl<'m, T: Copy> Consumer<'m, T> {
         if self.reader.transfers_lines() {
             // SAFETY: they are not released yet; a reader transfers lines back only if it may write
             // the slots.
-            unsafe { self.store.transfer_lines(at, count, self.stride) };
+            unsafe { self.slots.transfer_every(at, self.stride, count) };
         }
         self.reader.release(count * self.stride);
     }
@@ -227,10 +225,10 @@ impl<'m, T: Copy> Consumer<'m, T> {
             return Err(Error::Forked);
         }
         let tail = self.reader.tail_word();
-        let place = place(newest(tail, self.seat.write_limit)?, &self.seat, to)?;
+        let place = place::<M>(newest(tail, self.seat.write_limit)?, &self.seat, to)?;
         // The reader stands there, and is waited for, even if the place turns out to be impossible.
         self.go_to(place, self.stride - 1);
-        standing(tail, &self.seat, place)?;
+        standing::<M>(tail, &self.seat, place)?;
         Ok(self.reader.at())
     }
 
@@ -241,9 +239,9 @@ impl<'m, T: Copy> Consumer<'m, T> {
     }
 }
 
-impl<T> Sealed for Consumer<'_, T> {}
+impl<T: Payload, M: Mode> Sealed for Consumer<'_, T, M> {}
 
-impl<T: Copy> Endpoint for Consumer<'_, T> {
+impl<T: Payload, M: Mode> Endpoint for Consumer<'_, T, M> {
     const NOT_READY: Error = Error::Empty;
 
     #[inline]
@@ -260,7 +258,7 @@ impl<T: Copy> Endpoint for Consumer<'_, T> {
     }
 
     fn capacity(&self) -> usize {
-        self.store.capacity() as usize
+        self.slots.capacity() as usize
     }
 
     fn position(&self) -> u64 {
@@ -275,22 +273,19 @@ impl<T: Copy> Endpoint for Consumer<'_, T> {
     }
 }
 
-impl<T: Copy> Pop for Consumer<'_, T> {
+impl<T: Payload, M: Mode> Pop for Consumer<'_, T, M> {
     type Value = T;
 
     #[inline(always)]
     unsafe fn take(&mut self) -> Result<T, Error> {
         let at = self.reader.at();
-        if let Store::Plain(slots) = &self.store
-            && size_of::<T>() >= 32
-            && self.reader.known() > AHEAD
-        {
-            slots.prefetch(at + AHEAD);
+        if !M::OVERWRITES && size_of::<T>() >= 32 && self.reader.known() > AHEAD {
+            self.slots.prefetch(at + AHEAD);
         }
         let mut value = MaybeUninit::uninit();
         // SAFETY: if the slots are plain, they lie before the acquired tail, and are not written
         // until we release.
-        unsafe { self.store.read(at, &mut value) };
+        unsafe { self.slots.read(at, &mut value) };
         if !self.whole() {
             return Err(self.overrun());
         }
@@ -310,35 +305,18 @@ impl<T: Copy> Pop for Consumer<'_, T> {
         }
         self.ensure(1)?;
         let mut count = out.len().min(self.known());
-        if let Store::Racing(slots) = &self.store {
+        if M::OVERWRITES {
             // At most as many as the producer leaves to a reader that was overtaken, and none that
             // is already gone.
-            count = count.min((slots.capacity() / 8).max(1) as usize);
+            count = count.min((self.slots.capacity() / 8).max(1) as usize);
             if count > 1 && !self.whole() {
                 return Err(self.overrun());
             }
         }
         let (at, out) = (self.reader.at(), &mut out[..count]);
-        match &self.store {
-            Store::Plain(slots) if self.stride == 1 => {
-                // SAFETY: that many messages lie before the acquired tail, and are not written
-                // until we release.
-                let (front, back) = unsafe { slots.slices(at, count) };
-                let (first, rest) = out.split_at_mut(front.len());
-                first.copy_from_slice(front);
-                rest.copy_from_slice(back);
-            }
-            store => {
-                for (place, i) in out.iter_mut().zip(0..) {
-                    let place = core::ptr::from_mut(place).cast::<MaybeUninit<T>>();
-                    // SAFETY: a `T` is a `MaybeUninit` of it. `read` writes only whole bytes into
-                    // it, and any bytes are a `T`.
-                    let place = unsafe { &mut *place };
-                    // SAFETY: as in `take`.
-                    unsafe { store.read(at + i * self.stride, place) };
-                }
-            }
-        }
+        // SAFETY: if the slots are plain, that many messages of ours lie before the acquired tail,
+        // and are not written until we release.
+        unsafe { self.slots.read_every(at, self.stride, out) };
         // The producer overtakes the oldest messages first.
         if !self.whole() {
             return Err(self.overrun());
@@ -348,12 +326,9 @@ impl<T: Copy> Pop for Consumer<'_, T> {
     }
 }
 
-impl<T: Copy> Hold for Consumer<'_, T> {
+impl<T: Payload> Hold for Consumer<'_, T, Waiting> {
     #[inline]
     fn hold(&mut self, max: usize) -> Result<usize, Error> {
-        if let Store::Racing(_) = self.store {
-            return Err(Error::Overwritten);
-        }
         self.reader.begin_guard();
         if max > 0 {
             self.ensure(1)?;
@@ -363,22 +338,20 @@ impl<T: Copy> Hold for Consumer<'_, T> {
 
     #[inline]
     unsafe fn held<'a>(&self, index: usize) -> &'a T {
-        let Store::Plain(slots) = &self.store else {
-            unreachable!("`hold` holds nothing where messages are overwritten")
-        };
         // SAFETY: it lies before the acquired tail, and is not written until we release.
-        unsafe { slots.get(self.reader.at() + index as u64 * self.stride) }
+        unsafe {
+            self.slots
+                .get(self.reader.at() + index as u64 * self.stride)
+        }
     }
 
     #[inline]
     unsafe fn held_slices<'a>(&self, count: usize) -> Option<Runs<'a, T>> {
-        match &self.store {
-            Store::Plain(slots) if self.stride == 1 => {
-                // SAFETY: they lie before the acquired tail, and are not written until we release.
-                Some(unsafe { slots.slices(self.reader.at(), count) })
-            }
-            _ => None,
+        if self.stride != 1 {
+            return None;
         }
+        // SAFETY: they lie before the acquired tail, and are not written until we release.
+        Some(unsafe { self.slots.slices(self.reader.at(), count) })
     }
 
     #[inline]
@@ -394,7 +367,7 @@ impl<T: Copy> Hold for Consumer<'_, T> {
     }
 }
 
-impl<T: Copy> guard::Messages<'_, Consumer<'_, T>> {
+impl<T: Payload> guard::Messages<'_, Consumer<'_, T, Waiting>> {
     /// Returns the messages in order: up to the ring's end, and from its start.
     ///
     /// Returns `None` if the messages do not lie next to each other (a stride of more than one).
@@ -406,7 +379,7 @@ impl<T: Copy> guard::Messages<'_, Consumer<'_, T>> {
 }
 
 /// Stands where `seek` says, and returns the place.
-fn place(newest: u64, seat: &Seat<'_>, seek: Seek) -> Result<u64, Error> {
+fn place<M: Mode>(newest: u64, seat: &Seat<'_>, seek: Seek) -> Result<u64, Error> {
     let oldest = newest.saturating_sub(seat.capacity).max(seat.floor());
     let wanted = match seek {
         // Not beyond the newest that we know of, although the write limit may show that there are
@@ -414,18 +387,18 @@ fn place(newest: u64, seat: &Seat<'_>, seek: Seek) -> Result<u64, Error> {
         Seek::Oldest => oldest.min(newest),
         Seek::Newest => newest,
         Seek::To(asked) if asked > newest => return Err(Error::Ahead { asked, newest }),
-        Seek::To(asked) if seat.bit == 0 => asked,
+        Seek::To(asked) if M::OVERWRITES => asked,
         Seek::To(asked) => asked.max(oldest),
     };
-    Ok(seat.stand(wanted))
+    Ok(seat.stand::<M>(wanted))
 }
 
 /// Returns `at` if a consumer may stand there.
-fn standing(tail: &AtomicU64, seat: &Seat<'_>, at: u64) -> Result<u64, Error> {
+fn standing<M: Mode>(tail: &AtomicU64, seat: &Seat<'_>, at: u64) -> Result<u64, Error> {
     // Relaxed: nothing is read that this orders. A thread that acquired the write limit sees no
     // tail from before it, and the limit is at most a ring ahead of that tail.
     let newest = tail.load(Ordering::Relaxed);
-    if seat.bit != 0 && at > newest {
+    if !M::OVERWRITES && at > newest {
         let [found, expected] = [at, newest].map(|at| at.saturating_add(seat.capacity));
         return Err(write_limit_error(found, expected));
     }

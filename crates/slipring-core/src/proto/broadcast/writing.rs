@@ -2,24 +2,26 @@
 
 use core::fmt;
 
-use super::{Ring, Store, block, first, slowest};
+use super::mode::Store as _;
+use super::{Mode, Ring, Waiting, block, first, slowest};
 use crate::backoff::Backoff;
 use crate::cached_limit::CachedLimit;
 use crate::end::{Endpoint, Poll, Push, sealed::Sealed};
 use crate::error::{End, Error};
 use crate::guard::{self, Reserve};
 use crate::layout::Side;
+use crate::payload::Payload;
 use crate::seat::{Peer, State};
 use crate::sync::{AtomicU64, Ordering, fence};
 use crate::wait::Notifier;
 
 /// The writing end.
-pub struct Producer<'m, T> {
+pub struct Producer<'m, T: Payload, M: Mode = Waiting> {
     tail: &'m AtomicU64,
     write_limit: &'m AtomicU64,
     gating_set: &'m AtomicU64,
     consumers: Side<'m>,
-    store: Store<'m, T>,
+    slots: M::Slots<'m, T>,
     notifier: Notifier<'m>,
     /// Our own position; `tail` is its published copy.
     at: u64,
@@ -34,7 +36,7 @@ pub struct Producer<'m, T> {
     fails_alone: bool,
 }
 
-impl<T> fmt::Debug for Producer<'_, T> {
+impl<T: Payload, M: Mode> fmt::Debug for Producer<'_, T, M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Producer")
             .field("position", &self.at)
@@ -42,21 +44,23 @@ impl<T> fmt::Debug for Producer<'_, T> {
     }
 }
 
-impl<'m, T: Copy> Producer<'m, T> {
+impl<'m, T: Payload, M: Mode> Producer<'m, T, M> {
     /// Takes the writing end, going on behind the last committed message.
     ///
     /// # Safety
     /// - `ring` is the one that the other ends have, too.
     /// - Only the ends write its words and its payloads.
     /// - No other producer of it exists until this one is gone.
-    /// - A `T` has no padding and no pointers, and every bit pattern is a valid `T`.
-    pub unsafe fn new(ring: Ring<'m, T>, cached_limit: &'m mut CachedLimit) -> Result<Self, Error> {
+    pub unsafe fn new(
+        ring: Ring<'m, T, M>,
+        cached_limit: &'m mut CachedLimit,
+    ) -> Result<Self, Error> {
         let Ring {
             tail,
             write_limit,
             gating_set,
             consumers,
-            store,
+            slots,
             notifier,
             ..
         } = ring;
@@ -67,14 +71,14 @@ impl<'m, T: Copy> Producer<'m, T> {
         // seat has brought all that the last producer did.)
         let published = write_limit
             .load(Ordering::Relaxed)
-            .min(at + store.capacity());
+            .min(at + slots.capacity());
         cached_limit.set(at);
         Ok(Producer {
             tail,
             write_limit,
             gating_set,
             consumers,
-            store,
+            slots,
             notifier,
             at,
             published,
@@ -95,26 +99,26 @@ impl<'m, T: Copy> Producer<'m, T> {
     #[cold]
     #[inline(never)]
     fn look(&mut self, wanted: u64) -> Poll {
-        if !self.limit.alive() || wanted > self.store.capacity() {
+        if !self.limit.alive() || wanted > self.slots.capacity() {
             return Poll::Unclear;
         }
         if self.fails_alone && self.alone() {
             return Poll::Unclear;
         }
-        if let Store::Racing(_) = self.store {
+        if M::OVERWRITES {
             self.raise(wanted);
             return Poll::Ready;
         }
         self.backoff.pause();
         if self.still_held() {
-            self.backoff.found(0, 1, self.store.capacity());
+            self.backoff.found(0, 1, self.slots.capacity());
             return Poll::NotReady;
         }
         let before = self.known();
         self.raise(wanted);
         // The number is lower than before if a consumer joined further behind.
         let gained = self.known().saturating_sub(before);
-        self.backoff.found(gained, 1, self.store.capacity());
+        self.backoff.found(gained, 1, self.slots.capacity());
         if self.known() >= wanted {
             Poll::Ready
         } else {
@@ -156,7 +160,7 @@ impl<'m, T: Copy> Producer<'m, T> {
 
     /// Raises the write limit as far as the slowest consumer of the gating set allows.
     fn raise(&mut self, wanted: u64) {
-        let capacity = self.store.capacity();
+        let capacity = self.slots.capacity();
         let slowest = self.slowest();
         self.held_by = None;
         let write_limit = match slowest {
@@ -191,10 +195,10 @@ impl<'m, T: Copy> Producer<'m, T> {
     ///
     /// The position is at most ours, since a consumer that skips may be ahead.
     fn slowest(&self) -> Option<(usize, u64)> {
-        let (seat, position) = match self.store {
-            Store::Plain(_) => slowest(self.gating_set, self.consumers)?,
-            Store::Racing(_) => return None,
-        };
+        if M::OVERWRITES {
+            return None;
+        }
+        let (seat, position) = slowest(self.gating_set, self.consumers)?;
         Some((seat, position.min(self.at)))
     }
 
@@ -216,7 +220,7 @@ impl<'m, T: Copy> Producer<'m, T> {
     unsafe fn store_ahead(&mut self, ahead: u64, value: &T) {
         // SAFETY: the slot lies before the write limit, and only we write. If we do not overwrite,
         // every consumer of the gating set has released the slot.
-        unsafe { self.store.write(self.at + ahead, value) };
+        unsafe { self.slots.write(self.at + ahead, value) };
     }
 
     /// Returns the number of slots, up to `wanted`, that can be had: at least one, or an error.
@@ -235,9 +239,9 @@ impl<'m, T: Copy> Producer<'m, T> {
     }
 }
 
-impl<T> Sealed for Producer<'_, T> {}
+impl<T: Payload, M: Mode> Sealed for Producer<'_, T, M> {}
 
-impl<T: Copy> Endpoint for Producer<'_, T> {
+impl<T: Payload, M: Mode> Endpoint for Producer<'_, T, M> {
     const NOT_READY: Error = Error::Full;
 
     #[inline]
@@ -250,7 +254,7 @@ impl<T: Copy> Endpoint for Producer<'_, T> {
     }
 
     fn slow_path(&mut self, amount: usize) -> Result<(), Error> {
-        let (asked, max) = (amount as u64, self.store.capacity());
+        let (asked, max) = (amount as u64, self.slots.capacity());
         if !self.limit.alive() {
             return Err(Error::Forked);
         }
@@ -266,12 +270,14 @@ impl<T: Copy> Endpoint for Producer<'_, T> {
     }
 
     fn ready(&mut self, amount: usize) -> Result<(), Error> {
-        match self.store {
-            Store::Racing(_) if self.fails_alone && self.alone() => self.slow_path(amount),
-            Store::Racing(_) if self.limit.alive() && amount <= self.capacity() => Ok(()),
-            Store::Racing(_) => self.slow_path(amount),
-            Store::Plain(_) => self.ensure(amount).inspect(|()| self.end_step()),
+        if !M::OVERWRITES {
+            return self.ensure(amount).inspect(|()| self.end_step());
         }
+        let left_alone = self.fails_alone && self.alone();
+        if self.limit.alive() && amount <= self.capacity() && !left_alone {
+            return Ok(());
+        }
+        self.slow_path(amount)
     }
 
     /// Returns `None`: consumers come and go, so there is no single end to report.
@@ -280,7 +286,7 @@ impl<T: Copy> Endpoint for Producer<'_, T> {
     }
 
     fn capacity(&self) -> usize {
-        self.store.capacity() as usize
+        self.slots.capacity() as usize
     }
 
     fn position(&self) -> u64 {
@@ -295,11 +301,11 @@ impl<T: Copy> Endpoint for Producer<'_, T> {
         }
         let slowest = self.slowest().map_or(self.at, |(_, position)| position);
         // The position is another process's hint, so the distance is capped at the capacity.
-        Ok((self.at - slowest).min(self.store.capacity()) as usize)
+        Ok((self.at - slowest).min(self.slots.capacity()) as usize)
     }
 }
 
-impl<T: Copy> Push for Producer<'_, T> {
+impl<T: Payload, M: Mode> Push for Producer<'_, T, M> {
     type Value = T;
 
     #[inline(always)]
@@ -321,22 +327,9 @@ impl<T: Copy> Push for Producer<'_, T> {
         let Some(count) = self.best_effort(values.len())? else {
             return Ok(0);
         };
-        match &self.store {
-            Store::Plain(slots) => {
-                // SAFETY: `best_effort` saw that many slots before the write limit, and only we
-                // write.
-                let (front, back) = unsafe { slots.slices_mut(self.at, count) };
-                let (first, rest) = values[..count].split_at(front.len());
-                front.copy_from_slice(first);
-                back.copy_from_slice(rest);
-            }
-            Store::Racing(_) => {
-                for (ahead, value) in values[..count].iter().enumerate() {
-                    // SAFETY: `best_effort` saw that many slots.
-                    unsafe { self.store_ahead(ahead as u64, value) };
-                }
-            }
-        }
+        // SAFETY: `best_effort` saw that many slots before the write limit, and only we write. If we
+        // do not overwrite, every consumer of the gating set has released them.
+        unsafe { self.slots.write_all(self.at, &values[..count]) };
         self.commit(count as u64);
         self.end_step();
         Ok(count)
@@ -344,14 +337,17 @@ impl<T: Copy> Push for Producer<'_, T> {
 
     #[inline]
     fn try_push_iter(&mut self, values: &mut impl Iterator<Item = T>) -> Result<usize, Error> {
-        let room = match self.store {
-            Store::Racing(_) if !self.limit.alive() => return Err(Error::Forked),
-            Store::Racing(_) if self.fails_alone && self.alone() => {
+        let room = if M::OVERWRITES {
+            if !self.limit.alive() {
+                return Err(Error::Forked);
+            }
+            if self.fails_alone && self.alone() {
                 return Err(Error::Disconnected(End::Finished));
             }
             // We give up no more old messages than we write.
-            Store::Racing(_) => self.capacity(),
-            Store::Plain(_) => self.best_effort(usize::MAX)?.unwrap_or(0),
+            self.capacity()
+        } else {
+            self.best_effort(usize::MAX)?.unwrap_or(0)
         };
         let mut count = 0;
         for value in values.take(room) {
@@ -360,8 +356,8 @@ impl<T: Copy> Push for Producer<'_, T> {
                 return Err(Error::Forked);
             }
             if count >= self.known() {
-                let on = count + block(self.store.capacity());
-                self.raise(on.min(self.store.capacity()));
+                let on = count + block(self.slots.capacity());
+                self.raise(on.min(self.slots.capacity()));
             }
             // SAFETY: `count` is below the number of slots known to be free.
             unsafe { self.store_ahead(count, &value) };
@@ -378,7 +374,7 @@ impl<T: Copy> Push for Producer<'_, T> {
     }
 }
 
-impl<T: Copy> Reserve for Producer<'_, T> {
+impl<T: Payload, M: Mode> Reserve for Producer<'_, T, M> {
     /// Makes calls fail once the last consumer has left.
     ///
     /// The producer learns of a consumer's death when the seat is repaired, or taken anew.
@@ -405,18 +401,16 @@ impl<T: Copy> Reserve for Producer<'_, T> {
     }
 }
 
-impl<T: Copy> guard::Reservation<'_, Producer<'_, T>> {
+/// A reservation of an overwriting channel has no such slices: a consumer may be reading the slots.
+impl<T: Payload> guard::Reservation<'_, Producer<'_, T, Waiting>> {
     /// Returns the reserved slots in place, in order: up to the ring's end, and from its start.
     ///
-    /// They still hold an earlier message's bytes. Returns `None` on an overwriting channel, since
-    /// a consumer may be reading them.
+    /// They still hold an earlier message's bytes.
     #[inline]
-    pub fn as_mut_slices(&mut self) -> Option<(&mut [T], &mut [T])> {
-        match &self.producer.store {
-            // SAFETY: they lie before the write limit, only we write, and `&mut self` borrows them
-            // once.
-            Store::Plain(slots) => Some(unsafe { slots.slices_mut(self.producer.at, self.amount) }),
-            Store::Racing(_) => None,
-        }
+    pub fn as_mut_slices(&mut self) -> (&mut [T], &mut [T]) {
+        let producer = &self.producer;
+        // SAFETY: they lie before the write limit, only we write, and every consumer of the gating
+        // set has released them. `&mut self` borrows them once.
+        unsafe { producer.slots.slices_mut(producer.at, self.amount) }
     }
 }

@@ -1,6 +1,6 @@
 //! Models a watcher: what it copies is whole, and lost messages are reported.
 
-use slipring_core::layout::{Geometry, Kind, WhenFull};
+use slipring_core::layout::{Geometry, Kind};
 use slipring_core::mem::Watched;
 use slipring_core::proto::broadcast::Watcher;
 use slipring_core::sync::fence;
@@ -8,14 +8,10 @@ use slipring_core::sync::fence;
 use super::*;
 
 /// Watches until `messages` are copied or lost.
-fn watch(feed: &Feed, messages: u64) {
+fn watch<M: Modelled>(feed: &Feed<M>, messages: u64) {
     let geometry = Geometry {
         kind: Kind::Broadcast,
-        when_full: if feed.overwrites {
-            WhenFull::Overwrite
-        } else {
-            WhenFull::Wait
-        },
+        when_full: M::WHEN_FULL,
         capacity: feed.capacity,
         slot_size: 16,
         slot_align: 8,
@@ -49,7 +45,7 @@ fn watch(feed: &Feed, messages: u64) {
 #[test]
 fn watchers_get_whole_messages_when_overwriting() {
     model_within(3, || {
-        let feed = Feed::new(2, true).sent(2);
+        let feed = Feed::overwriting(2).sent(2);
         let other = feed.clone();
         let watcher = thread::spawn(move || watch(&other, 3));
         feed.produce(false, |tx, _| push_all(tx, 2..3));
@@ -63,8 +59,8 @@ fn watchers_get_whole_messages_when_overwriting() {
 #[test]
 fn watchers_get_whole_messages_when_waiting() {
     model_within(2, || {
-        let feed = Feed::new(1, false);
-        let write = |feed: &Feed, message: u64| {
+        let feed = Feed::waiting(1);
+        let write = |feed: &Feed<Waiting>, message: u64| {
             feed.write_limit.store(message + 1, Ordering::Release);
             fence(Ordering::SeqCst);
             let words = feed.words.iter().zip(pair(message));
