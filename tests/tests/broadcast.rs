@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use slipring::broadcast::{self, WhenFull};
+use slipring::broadcast::{self, Mode};
 use slipring::{Error, PushError, SetupError, WaitSet, handover, spsc};
 use slipring_tests::message::{Message, Numbered, Packet};
 use slipring_tests::room::PATIENCE;
@@ -375,7 +375,7 @@ fn a_refused_newcomer_disturbs_nobody() {
         let both = [
             "waits for its slowest",
             "overwrites its oldest",
-            "when_full",
+            "overwriting",
         ];
         for insists in ["", " exact=1"] {
             other.refused(&format!("open ticks {mode}{insists}"), "WhenFull", &both);
@@ -516,23 +516,8 @@ fn handed_over_channels_serve_63_readers() {
 /// than 16 bits can count.
 #[test]
 fn large_slots_hold_what_was_written() {
-    for when_full in [WhenFull::Wait, WhenFull::Overwrite] {
-        let builder = broadcast::Builder::<Packet>::new(1024).consumers(2);
-        let channel = builder.when_full(when_full).heap().unwrap();
-        let mut tx = channel.producer().unwrap();
-        let mut readers = [channel.consumer().unwrap(), channel.consumer().unwrap()];
-        for lap in 0..3 {
-            // All slots are full at once, so no slot overlaps another.
-            for number in lap * 1024..(lap + 1) * 1024 {
-                tx.try_push(Packet::numbered(number)).unwrap();
-            }
-            for rx in &mut readers {
-                for number in lap * 1024..(lap + 1) * 1024 {
-                    assert_eq!(rx.try_pop().unwrap().check(), Ok(number));
-                }
-            }
-        }
-    }
+    fill_large_slots(broadcast::Builder::new(1024));
+    fill_large_slots(broadcast::Builder::new(1024).overwriting());
     for full in ["wait", "overwrite"] {
         let room = room();
         let options = format!("kind=broadcast-packet capacity=1024 consumers=2 full={full}");
@@ -560,6 +545,24 @@ fn large_slots_hold_what_was_written() {
                 let refusal = rx.refused("try-pop", "Lagged", &[]);
                 assert_eq!(refusal.debug, format!("Lagged({})", 1024 + 128 + 128));
                 assert_eq!(rx.numbers("drain"), from(2048 + 1280, 2049 - 1280));
+            }
+        }
+    }
+}
+
+/// Fills all of 1024 slots, and reads them, in this process.
+fn fill_large_slots<M: Mode>(builder: broadcast::Builder<Packet, M>) {
+    let channel = builder.consumers(2).heap().unwrap();
+    let mut tx = channel.producer().unwrap();
+    let mut readers = [channel.consumer().unwrap(), channel.consumer().unwrap()];
+    for lap in 0..3 {
+        // All slots are full at once, so no slot overlaps another.
+        for number in lap * 1024..(lap + 1) * 1024 {
+            tx.try_push(Packet::numbered(number)).unwrap();
+        }
+        for rx in &mut readers {
+            for number in lap * 1024..(lap + 1) * 1024 {
+                assert_eq!(rx.try_pop().unwrap().check(), Ok(number));
             }
         }
     }

@@ -111,7 +111,7 @@ fn each_handle_holds_few_descriptors() {
     let records = bytes::Builder::new(4096);
     let few = broadcast::Builder::<u64>::new(4).consumers(1);
     let many = broadcast::Builder::<u64>::new(4).consumers(63);
-    let over = many.clone().when_full(broadcast::WhenFull::Overwrite);
+    let over = many.clone().overwriting();
     let mut table = Vec::new();
     for made in [Made::Named, Made::Memfd, Made::Heap] {
         let mut row = |what, held: [usize; 2]| {

@@ -20,7 +20,7 @@ fn a_set_sees_deaths_before_opening() {
     let options = "kind=broadcast capacity=64 consumers=63 full=overwrite";
     let builder = broadcast::Builder::<Message>::new(64)
         .consumers(63)
-        .when_full(broadcast::WhenFull::Overwrite);
+        .overwriting();
     let mut rx = builder.consumer("ticks").unwrap();
     let idle = (0..IDLE).map(|_| spsc::channel::<u64>(4).unwrap());
     let idle: Vec<_> = idle.collect();

@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FallocateFlags, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags};
-use slipring::broadcast::{self, WhenFull};
+use slipring::broadcast;
 use slipring::{Builder, Kind, Producer, SetupError, bytes, spsc};
 use slipring_tests::message::{Message, Numbered, record};
 use slipring_tests::{Room, from_fds};
@@ -104,14 +104,8 @@ fn story<K: Kind>(builder: Builder<K>, options: &str, push: impl Fn(&mut Produce
     }
 }
 
-/// Returns both policies, with the options that a peer must ask for.
-fn broadcasts() -> [(broadcast::Builder<Message>, &'static str); 2] {
-    let builder = broadcast::Builder::new(64).consumers(1);
-    [
-        (WhenFull::Wait, "kind=broadcast"),
-        (WhenFull::Overwrite, "kind=broadcast full=overwrite"),
-    ]
-    .map(|(full, options)| (builder.clone().when_full(full), options))
+fn feed() -> broadcast::Builder<Message> {
+    broadcast::Builder::new(64).consumers(1)
 }
 
 /// A process that was handed a sealed channel can read its messages, and cannot write any.
@@ -124,11 +118,13 @@ fn receivers_cannot_write_sealed_channels() {
     story(bytes::Builder::new(4096), "kind=bytes", |tx, number| {
         tx.push(&record(number)).unwrap();
     });
-    for (builder, options) in broadcasts() {
-        story(builder, options, |tx, number| {
-            tx.push(message(number)).unwrap();
-        });
-    }
+    story(feed(), "kind=broadcast", |tx, number| {
+        tx.push(message(number)).unwrap();
+    });
+    let overwriting = "kind=broadcast full=overwrite";
+    story(feed().overwriting(), overwriting, |tx, number| {
+        tx.push(message(number)).unwrap();
+    });
 }
 
 #[test]
@@ -146,7 +142,6 @@ fn only_memfds_are_sealed() {
     }
     refused(spsc::Builder::<u64>::new(8));
     refused(bytes::Builder::new(4096));
-    broadcasts()
-        .into_iter()
-        .for_each(|(builder, _)| refused(builder));
+    refused(feed());
+    refused(feed().overwriting());
 }

@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 use common::{Place, Running, json, text, until};
 use rustix::process::Signal;
 use serde_json::Value;
-use slipring::broadcast::{Builder, Seek, WhenFull};
+use slipring::broadcast::{Builder, Mode, Seek};
+use slipring::inspect::WhenFull;
 use slipring::{Error, Payload};
 
 /// A message that shows whether it is whole.
@@ -90,17 +91,20 @@ fn an_end() {
         assert_eq!(producer.tell("fill"), 10, "two are released");
         return;
     };
-    let when_full = match std::env::var("TAIL_WHEN_FULL").unwrap().as_str() {
-        "wait" => WhenFull::Wait,
-        _ => WhenFull::Overwrite,
-    };
+    let builder = Builder::new(8);
+    match std::env::var("TAIL_WHEN_FULL").unwrap().as_str() {
+        "wait" => obey(&role, builder),
+        _ => obey(&role, builder.overwriting()),
+    }
+}
+
+fn obey<M: Mode>(role: &str, builder: Builder<Tick, M>) {
     // A crowd takes all seats that a channel can have.
-    let (name, consumers) = match role.as_str() {
+    let (name, consumers) = match role {
         "crowd" => (long_name(), 63),
         _ => ("x".to_string(), 2),
     };
-    let builder = Builder::<Tick>::new(8);
-    let builder = builder.consumers(consumers).when_full(when_full);
+    let builder = builder.consumers(consumers);
     let mut out = std::io::stdout();
     let mut done = |number: u64| {
         writeln!(out, "done {number}").unwrap();

@@ -1,7 +1,7 @@
 //! `fail_alone`: every verb of a producer fails once the last consumer has left, for each kind.
 #![allow(clippy::unwrap_used)]
 
-use slipring::broadcast::WhenFull;
+use slipring::broadcast::Mode;
 use slipring::{End, Error, Producer, PushError, Readiness, SlotKind, broadcast, bytes, spsc};
 
 const GONE: Error = Error::Disconnected(End::Finished);
@@ -76,22 +76,24 @@ fn full_stays_full_with_a_peer() {
     assert_eq!(tx.len(), Ok(4));
 }
 
+fn fails_once_alone<M: Mode>(builder: broadcast::Builder<u64, M>) {
+    let channel = builder.heap().unwrap();
+    let mut tx = channel.producer().unwrap();
+    tx.fail_alone(true);
+    let (one, other) = (channel.consumer().unwrap(), channel.consumer().unwrap());
+    all_work(&mut tx);
+    drop(one);
+    assert_eq!(tx.try_push(1), Ok(()), "{:?}", M::WHEN_FULL);
+    drop(other);
+    all_fail(&mut tx);
+    let _next = channel.consumer().unwrap();
+    assert_eq!(tx.try_push(1), Ok(()), "{:?}", M::WHEN_FULL);
+}
+
 #[test]
 fn broadcast_fails_once_alone() {
-    for when_full in [WhenFull::Wait, WhenFull::Overwrite] {
-        let builder = broadcast::Builder::<u64>::new(64).when_full(when_full);
-        let channel = builder.heap().unwrap();
-        let mut tx = channel.producer().unwrap();
-        tx.fail_alone(true);
-        let (one, other) = (channel.consumer().unwrap(), channel.consumer().unwrap());
-        all_work(&mut tx);
-        drop(one);
-        assert_eq!(tx.try_push(1), Ok(()), "{when_full:?}");
-        drop(other);
-        all_fail(&mut tx);
-        let _next = channel.consumer().unwrap();
-        assert_eq!(tx.try_push(1), Ok(()), "{when_full:?}");
-    }
+    fails_once_alone(broadcast::Builder::new(64));
+    fails_once_alone(broadcast::Builder::new(64).overwriting());
 }
 
 #[test]

@@ -7,8 +7,9 @@ use std::thread;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use slipring::broadcast::{self, Builder, Consumer, Seek, WhenFull};
-use slipring::{Channel, Error, Payload, PushError, Readiness, SetupError, Wait, WaitSet};
+use slipring::broadcast::{self, Builder, Consumer, Mode, Overwriting, Seek};
+use slipring::inspect::WhenFull;
+use slipring::{Error, Payload, PushError, Readiness, SetupError, Wait, WaitSet};
 
 /// Returns the number of messages in a long run: `SLIPRING_LONG` sets more, for evidence.
 fn long(usual: u64) -> u64 {
@@ -39,16 +40,16 @@ impl Wide {
     }
 }
 
-fn lossy<T: Payload>(capacity: usize, consumers: usize) -> Channel<broadcast::Broadcast<T>> {
+fn lossy<T: Payload>(capacity: usize, consumers: usize) -> broadcast::Channel<T, Overwriting> {
     let builder = Builder::<T>::new(capacity)
         .join(Seek::Oldest)
         .consumers(consumers);
-    builder.when_full(WhenFull::Overwrite).heap().unwrap()
+    builder.overwriting().heap().unwrap()
 }
 
 /// Takes all messages until the producer has left; returns the numbers of messages that came and
 /// that were lost.
-fn drain(rx: &mut Consumer<Wide>) -> (u64, u64) {
+fn drain<M: Mode>(rx: &mut Consumer<Wide, M>) -> (u64, u64) {
     let (mut received, mut lost) = (0, 0);
     let mut next = rx.position();
     loop {
@@ -124,13 +125,10 @@ fn waiting_channels_give_readers_everything() {
 }
 
 /// Runs readers that join anywhere, read a little, and leave, while the producer runs.
-fn come_and_go(when_full: WhenFull) {
+fn come_and_go<M: Mode>(builder: Builder<Wide, M>) {
     let joins = long(20_000);
-    let builder = Builder::<Wide>::new(64)
-        .join(Seek::Oldest)
-        .consumers(63)
-        .when_full(when_full);
-    let channel = builder.clone().heap().unwrap();
+    let builder = builder.join(Seek::Oldest).consumers(63);
+    let channel = builder.heap().unwrap();
     let mut tx = channel.producer().unwrap();
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
@@ -143,7 +141,7 @@ fn come_and_go(when_full: WhenFull) {
             number
         });
         // Some consumers hold most seats and read now and then, so that all seats are in use.
-        let mut seated: Vec<Consumer<Wide>> = Vec::new();
+        let mut seated: Vec<Consumer<Wide, M>> = Vec::new();
         let mut newest = 0;
         for join in 0..joins {
             if seated.len() == 63 {
@@ -172,7 +170,7 @@ fn come_and_go(when_full: WhenFull) {
                         next += 1;
                     }
                     Err(Error::Lagged(lost)) => {
-                        assert_eq!(when_full, WhenFull::Overwrite);
+                        assert_eq!(M::WHEN_FULL, WhenFull::Overwrite);
                         next += lost;
                     }
                     // The producer waits for every seated consumer.
@@ -197,42 +195,42 @@ fn come_and_go(when_full: WhenFull) {
 /// Readers come and go while the producer waits for the slowest one.
 #[test]
 fn readers_change_while_the_producer_waits() {
-    come_and_go(WhenFull::Wait);
+    come_and_go(Builder::new(64));
 }
 
 /// Readers come and go while the producer overwrites.
 #[test]
 fn readers_change_while_the_producer_overwrites() {
-    come_and_go(WhenFull::Overwrite);
+    come_and_go(Builder::new(64).overwriting());
 }
 
 /// Readers share out messages, every k-th to each, without talking to each other.
 #[test]
 fn strides_share_out_messages() {
-    for when_full in [WhenFull::Wait, WhenFull::Overwrite] {
-        let builder = Builder::<u64>::new(4096)
-            .join(Seek::Oldest)
-            .consumers(3)
-            .when_full(when_full);
-        let channel = builder.heap().unwrap();
-        let mut tx = channel.producer().unwrap();
-        let mut readers: Vec<_> = (0..3).map(|_| channel.consumer().unwrap()).collect();
-        for (index, rx) in readers.iter_mut().enumerate() {
-            rx.stride(index as u64, 3).unwrap();
-        }
-        assert_eq!(tx.push_iter(0..1000).unwrap(), 1000);
-        for (index, rx) in readers.iter_mut().enumerate() {
-            assert_eq!(rx.len().unwrap(), (1000 - index).div_ceil(3));
-            for number in (index as u64..1000).step_by(3) {
-                assert_eq!(rx.try_pop().unwrap(), number);
-            }
-            assert!(matches!(rx.try_pop(), Err(Error::Empty)));
-        }
-        assert!(matches!(
-            readers[0].stride(3, 3),
-            Err(Error::Stride { index: 3, of: 3 })
-        ));
+    share_out(Builder::new(4096));
+    share_out(Builder::new(4096).overwriting());
+}
+
+fn share_out<M: Mode>(builder: Builder<u64, M>) {
+    let builder = builder.join(Seek::Oldest).consumers(3);
+    let channel = builder.heap().unwrap();
+    let mut tx = channel.producer().unwrap();
+    let mut readers: Vec<_> = (0..3).map(|_| channel.consumer().unwrap()).collect();
+    for (index, rx) in readers.iter_mut().enumerate() {
+        rx.stride(index as u64, 3).unwrap();
     }
+    assert_eq!(tx.push_iter(0..1000).unwrap(), 1000);
+    for (index, rx) in readers.iter_mut().enumerate() {
+        assert_eq!(rx.len().unwrap(), (1000 - index).div_ceil(3));
+        for number in (index as u64..1000).step_by(3) {
+            assert_eq!(rx.try_pop().unwrap(), number);
+        }
+        assert!(matches!(rx.try_pop(), Err(Error::Empty)));
+    }
+    assert!(matches!(
+        readers[0].stride(3, 3),
+        Err(Error::Stride { index: 3, of: 3 })
+    ));
 }
 
 /// What a reservation gave up is lost, but not the messages that come in its place.
@@ -462,16 +460,21 @@ fn a_full_ring_is_waited_for() {
     assert!(channel.stat().unwrap().holds_back().is_none());
 }
 
-/// Messages that may be overwritten cannot be read in place.
+/// A producer that waits writes and reads its slots in place; they wrap at the ring's end. (The
+/// docs of `InPlaceKind` and `Reservation` show that an overwriting channel has no such calls.)
 #[test]
-fn overwritable_messages_have_no_references() {
-    let channel = lossy::<u64>(8, 1);
+fn waiting_messages_are_used_in_place() {
+    let channel = Builder::<u64>::new(8).heap().unwrap();
     let (mut tx, mut rx) = (channel.producer().unwrap(), channel.consumer().unwrap());
-    tx.push(1).unwrap();
-    assert_eq!(rx.read_batch(1).err(), Some(Error::Overwritten));
-    assert_eq!(rx.read().err(), Some(Error::Overwritten));
-    assert_eq!(rx.pop().unwrap(), 1);
-    assert!(tx.reserve(2).unwrap().as_mut_slices().is_none());
+    tx.push_slice(&[0; 6]).unwrap();
+    rx.read_batch(6).unwrap().release(6);
+    let mut slots = tx.reserve(4).unwrap();
+    let (front, back) = slots.as_mut_slices();
+    front.copy_from_slice(&[6, 7]);
+    back.copy_from_slice(&[8, 9]);
+    slots.commit(4);
+    let messages = rx.read_batch(8).unwrap();
+    assert_eq!(messages.as_slices(), Some((&[6, 7][..], &[8, 9][..])));
 }
 
 #[test]
@@ -547,8 +550,9 @@ fn a_descriptor_notifies_each_reader() {
     let channel = lossy::<u64>(8, 2);
     let mut tx = channel.producer().unwrap();
     let mut readers = [channel.consumer().unwrap(), channel.consumer().unwrap()];
-    let readable =
-        |rx: &Consumer<u64>| readable([rx.as_fd().unwrap()], Some(&Timespec::default())) == [true];
+    let readable = |rx: &Consumer<u64, Overwriting>| {
+        readable([rx.as_fd().unwrap()], Some(&Timespec::default())) == [true]
+    };
     for rx in &mut readers {
         assert_eq!(rx.arm().unwrap(), Readiness::Armed);
         assert!(!readable(rx));
@@ -612,15 +616,17 @@ fn one_wake_reaches_all_waiters() {
 /// joined.
 #[test]
 fn late_consumers_begin_at_newest() {
-    for when_full in [WhenFull::Wait, WhenFull::Overwrite] {
-        let builder = Builder::<u64>::new(64).when_full(when_full);
-        let channel = builder.heap().unwrap();
-        let (mut tx, mut early) = (channel.producer().unwrap(), channel.consumer().unwrap());
-        (0..3).for_each(|number| tx.push(number).unwrap());
-        let mut late = channel.consumer().unwrap();
-        assert_eq!((late.position(), late.len().unwrap()), (3, 0));
-        tx.push(3).unwrap();
-        assert_eq!((early.pop().unwrap(), late.pop().unwrap()), (0, 3));
-        assert_eq!(Seek::default(), Seek::Newest);
-    }
+    begins_at_newest(Builder::new(64));
+    begins_at_newest(Builder::new(64).overwriting());
+}
+
+fn begins_at_newest<M: Mode>(builder: Builder<u64, M>) {
+    let channel = builder.heap().unwrap();
+    let (mut tx, mut early) = (channel.producer().unwrap(), channel.consumer().unwrap());
+    (0..3).for_each(|number| tx.push(number).unwrap());
+    let mut late = channel.consumer().unwrap();
+    assert_eq!((late.position(), late.len().unwrap()), (3, 0));
+    tx.push(3).unwrap();
+    assert_eq!((early.pop().unwrap(), late.pop().unwrap()), (0, 3));
+    assert_eq!(Seek::default(), Seek::Newest);
 }

@@ -8,8 +8,11 @@ mod memory;
 use std::sync::atomic::Ordering;
 
 use proptest::prelude::*;
-use slipring::broadcast::{Builder, Consumer, Producer, Seek, WhenFull};
-use slipring::{Channel, Error, PushError, SetupError, broadcast::Broadcast};
+use slipring::broadcast::{
+    Builder, Channel, Consumer, Mode, Overwriting, Producer, Reservation, Seek, Waiting,
+};
+use slipring::inspect::WhenFull;
+use slipring::{Error, PushError, SetupError};
 
 use memory::Memory;
 
@@ -95,14 +98,14 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
     prop::collection::vec(op, 1..200)
 }
 
-struct Reader {
-    rx: Consumer<Message>,
+struct Reader<M: Mode> {
+    rx: Consumer<Message, M>,
     next: u64,
     index: u64,
     of: u64,
 }
 
-impl Reader {
+impl<M: Mode> Reader<M> {
     /// Returns its first message from `at` on.
     fn own(&self, at: u64) -> u64 {
         (at..)
@@ -111,14 +114,69 @@ impl Reader {
     }
 }
 
-struct Model {
-    when_full: WhenFull,
+/// A mode, with the calls that only one of the two has.
+trait InPlace: Mode + Sized {
+    fn read(model: &Model<Self>, reader: &mut Reader<Self>, release: bool);
+    fn batch(model: &Model<Self>, reader: &mut Reader<Self>, count: usize, of_those: usize);
+    fn in_slots(slots: &mut Reservation<'_, Message, Self>);
+}
+
+impl InPlace for Waiting {
+    fn read(model: &Model<Self>, reader: &mut Reader<Self>, release: bool) {
+        let read = reader.rx.try_read().map(|found| {
+            let got = *found;
+            if release {
+                found.release();
+            } else {
+                found.keep();
+            }
+            got
+        });
+        match read {
+            Ok(got) if release => model.got(reader, [got]),
+            Ok(got) => assert_eq!(got, message(reader.next)),
+            Err(error) => model.refused(reader, &error),
+        }
+    }
+
+    fn batch(model: &Model<Self>, reader: &mut Reader<Self>, count: usize, of_those: usize) {
+        let (most, in_a_row) = (model.there(reader).min(count), reader.of == 1);
+        let read = reader.rx.try_read_batch(count).map(|messages| {
+            let mut got: Vec<Message> = messages.iter().copied().collect();
+            assert_eq!(got.len(), messages.len());
+            assert!(got.len() <= most);
+            assert_eq!(messages.as_slices().is_some(), in_a_row);
+            got.truncate(of_those);
+            messages.release(got.len());
+            got
+        });
+        match read {
+            Ok(got) if got.is_empty() => {}
+            Ok(got) => model.got(reader, got),
+            Err(error) => model.refused(reader, &error),
+        }
+    }
+
+    fn in_slots(slots: &mut Reservation<'_, Message>) {
+        let len = slots.len();
+        let (front, back) = slots.as_mut_slices();
+        assert_eq!(front.len() + back.len(), len);
+    }
+}
+
+impl InPlace for Overwriting {
+    fn read(_: &Model<Self>, _: &mut Reader<Self>, _: bool) {}
+    fn batch(_: &Model<Self>, _: &mut Reader<Self>, _: usize, _: usize) {}
+    fn in_slots(_: &mut Reservation<'_, Message, Self>) {}
+}
+
+struct Model<M: Mode> {
     capacity: u64,
-    channel: Channel<Broadcast<Message>>,
-    builder: Builder<Message>,
+    channel: Channel<Message, M>,
+    builder: Builder<Message, M>,
     memory: Memory,
-    tx: Option<Producer<Message>>,
-    readers: [Option<Reader>; READERS],
+    tx: Option<Producer<Message, M>>,
+    readers: [Option<Reader<M>>; READERS],
     /// The number of the next message.
     newest: u64,
     /// The write limit, where messages are overwritten: up to here this producer, or any earlier
@@ -127,13 +185,12 @@ struct Model {
     lease: u64,
 }
 
-impl Model {
-    fn new(capacity: u64, when_full: WhenFull, start: u64) -> Model {
-        let builder = Builder::<Message>::new(capacity as usize)
-            .consumers(READERS)
-            .when_full(when_full);
+impl<M: InPlace> Model<M> {
+    fn new(builder: Builder<Message, M>, start: u64) -> Model<M> {
+        let builder = builder.consumers(READERS);
         let memory = Memory::of(&builder);
         let channel = memory.format(&builder).unwrap();
+        let capacity = channel.geometry().capacity;
         let words = channel.geometry().role_offset(0);
         // Sets the tail and the write limit.
         for word in [words, words + 256] {
@@ -145,7 +202,6 @@ impl Model {
             tx.try_push(message(number)).unwrap();
         }
         let mut model = Model {
-            when_full,
             capacity,
             channel,
             builder,
@@ -164,7 +220,7 @@ impl Model {
     }
 
     fn overwrites(&self) -> bool {
-        self.when_full == WhenFull::Overwrite
+        M::WHEN_FULL == WhenFull::Overwrite
     }
 
     /// Returns how many more messages may be sent.
@@ -214,7 +270,7 @@ impl Model {
     }
 
     /// Returns the number of lost messages that a reader's next call reports, if any.
-    fn lost(&self, reader: &Reader) -> Option<u64> {
+    fn lost(&self, reader: &Reader<M>) -> Option<u64> {
         if !self.overwrites() || self.oldest() <= reader.next {
             return None;
         }
@@ -235,7 +291,7 @@ impl Model {
     }
 
     /// Checks that a reader is in an allowed place; from then on the model knows the place.
-    fn stands(&mut self, mut reader: Reader, asked: u64) -> Reader {
+    fn stands(&mut self, mut reader: Reader<M>, asked: u64) -> Reader<M> {
         let at = reader.rx.position();
         if self.overwrites() {
             assert_eq!(at, reader.own(asked));
@@ -299,10 +355,7 @@ impl Model {
                     for index in 0..commit {
                         slots.write(index, fresh.next().unwrap());
                     }
-                    assert_eq!(
-                        slots.as_mut_slices().is_none(),
-                        self.when_full == WhenFull::Overwrite
-                    );
+                    M::in_slots(&mut slots);
                     slots.commit(commit);
                     self.gives_up(count as u64);
                     self.newest += commit as u64;
@@ -322,7 +375,7 @@ impl Model {
     }
 
     /// Checks the error that a reader got instead of messages.
-    fn refused(&self, reader: &mut Reader, error: &Error) {
+    fn refused(&self, reader: &mut Reader<M>, error: &Error) {
         match error {
             Error::Lagged(lost) => {
                 assert_eq!(Some(*lost), self.lost(reader));
@@ -342,7 +395,7 @@ impl Model {
     }
 
     /// Checks that a reader got its next messages.
-    fn got(&self, reader: &mut Reader, messages: impl IntoIterator<Item = Message>) {
+    fn got(&self, reader: &mut Reader<M>, messages: impl IntoIterator<Item = Message>) {
         assert_eq!(self.lost(reader), None);
         for got in messages {
             assert_eq!(got, message(reader.next));
@@ -351,11 +404,11 @@ impl Model {
     }
 
     /// Returns the number of messages that a reader can get.
-    fn there(&self, reader: &Reader) -> usize {
+    fn there(&self, reader: &Reader<M>) -> usize {
         self.newest.saturating_sub(reader.next).div_ceil(reader.of) as usize
     }
 
-    fn receive(&mut self, mut reader: Reader, op: &Op) -> Reader {
+    fn receive(&mut self, mut reader: Reader<M>, op: &Op) -> Reader<M> {
         match *op {
             Op::Pop(_) => match reader.rx.try_pop() {
                 Ok(got) => self.got(&mut reader, [got]),
@@ -373,41 +426,8 @@ impl Model {
                     Err(error) => self.refused(&mut reader, &error),
                 }
             }
-            Op::Read(_, release) => {
-                let read = reader.rx.try_read().map(|found| {
-                    let got = *found;
-                    if release {
-                        found.release();
-                    } else {
-                        found.keep();
-                    }
-                    got
-                });
-                match read {
-                    Ok(got) if release => self.got(&mut reader, [got]),
-                    Ok(got) => assert_eq!(got, message(reader.next)),
-                    Err(Error::Overwritten) => assert!(self.overwrites()),
-                    Err(error) => self.refused(&mut reader, &error),
-                }
-            }
-            Op::Batch(_, count, of_those) => {
-                let (most, in_a_row) = (self.there(&reader).min(count), reader.of == 1);
-                let read = reader.rx.try_read_batch(count).map(|messages| {
-                    let mut got: Vec<Message> = messages.iter().copied().collect();
-                    assert_eq!(got.len(), messages.len());
-                    assert!(got.len() <= most);
-                    assert_eq!(messages.as_slices().is_some(), in_a_row);
-                    got.truncate(of_those);
-                    messages.release(got.len());
-                    got
-                });
-                match read {
-                    Ok(got) if got.is_empty() => assert!(!self.overwrites()),
-                    Ok(got) => self.got(&mut reader, got),
-                    Err(Error::Overwritten) => assert!(self.overwrites()),
-                    Err(error) => self.refused(&mut reader, &error),
-                }
-            }
+            Op::Read(_, release) => M::read(self, &mut reader, release),
+            Op::Batch(_, count, of_those) => M::batch(self, &mut reader, count, of_those),
             Op::Seek(_, place) => {
                 let (seek, asked) = self.seek(place);
                 match reader.rx.seek(seek) {
@@ -436,7 +456,7 @@ impl Model {
         reader
     }
 
-    fn join(&mut self, place: Where) -> Option<Reader> {
+    fn join(&mut self, place: Where) -> Option<Reader<M>> {
         let (seek, asked) = self.seek(place);
         let joining = self.builder.clone().join(seek);
         match self.memory.attach(&joining).unwrap().consumer() {
@@ -502,12 +522,12 @@ proptest! {
     /// A producer that waits for the slowest reader loses no message, whatever the operations.
     #[test]
     fn a_waiting_producer_loses_nothing(bits in 0..4u32, start in starts(), ops in ops()) {
-        Model::new(1 << bits, WhenFull::Wait, start).run(&ops);
+        Model::new(Builder::new(1 << bits), start).run(&ops);
     }
 
     /// When a producer overwrites, each reader is told exactly how many messages it lost.
     #[test]
     fn an_overwriting_producer_counts_losses(bits in 0..8u32, start in starts(), ops in ops()) {
-        Model::new(1 << bits, WhenFull::Overwrite, start).run(&ops);
+        Model::new(Builder::new(1 << bits).overwriting(), start).run(&ops);
     }
 }

@@ -42,6 +42,11 @@ fn every_handle_and_guard_prints() {
     is_debug::<broadcast::Reservation<'_, Mute>>();
     is_debug::<broadcast::Messages<'_, Mute>>();
     is_debug::<broadcast::Message<'_, Mute>>();
+    is_debug::<broadcast::Builder<Mute, broadcast::Overwriting>>();
+    is_debug::<broadcast::Producer<Mute, broadcast::Overwriting>>();
+    is_debug::<broadcast::Consumer<Mute, broadcast::Overwriting>>();
+    is_debug::<broadcast::Waiting>();
+    is_debug::<broadcast::Overwriting>();
     is_debug::<PushError<Mute>>();
     is_debug::<inspect::Watch>();
     is_debug::<WaitSet>();

@@ -9,11 +9,11 @@ mod memory;
 use std::sync::atomic::Ordering;
 
 use proptest::prelude::*;
-use slipring::broadcast::{self, WhenFull};
+use slipring::broadcast;
 use slipring::{Builder, Consumer, Corrupt, Error, Kind, Producer, SetupError, bytes, spsc};
 use slipring_core::layout::{Geometry, PAGE};
 
-use memory::calls::{is_typed, use_broadcast, use_bytes, use_spsc};
+use memory::calls::{Calls, is_typed, use_broadcast, use_bytes, use_spsc};
 use memory::{GATE, Memory};
 
 /// Returns the values to which a word is changed: each bit flipped, and those at which arithmetic
@@ -52,14 +52,11 @@ fn bytes_builder() -> bytes::Builder {
     bytes::Builder::new(64).max_record(24)
 }
 
-fn broadcast_builder(when_full: WhenFull) -> broadcast::Builder<u64> {
+fn broadcast_builder() -> broadcast::Builder<u64> {
     broadcast::Builder::new(4)
         .consumers(2)
-        .when_full(when_full)
         .join(broadcast::Seek::Oldest)
 }
-
-const MODES: [WhenFull; 2] = [WhenFull::Wait, WhenFull::Overwrite];
 
 /// An attach reads the header once: it refuses every changed word by name.
 #[test]
@@ -143,12 +140,13 @@ fn resealed_header_changes_are_harmless() {
     // A `bytes` channel does not use its slots' alignment (88), as long as it divides their size.
     // The fingerprint (96, 104) belongs to no type.
     resealed_header_words(&bytes_builder(), &[88, 96, 104, 160], use_bytes);
-    for when_full in MODES {
-        let builder = broadcast_builder(when_full);
-        resealed_header_words(&builder, &[24, 160], |tx, rx, what| {
-            use_broadcast(tx, std::slice::from_mut(rx), what);
-        });
-    }
+    resealed_header_words(&broadcast_builder(), &[24, 160], |tx, rx, what| {
+        use_broadcast(tx, std::slice::from_mut(rx), what);
+    });
+    let overwriting = broadcast_builder().overwriting();
+    resealed_header_words(&overwriting, &[24, 160], |tx, rx, what| {
+        use_broadcast(tx, std::slice::from_mut(rx), what);
+    });
 }
 
 #[test]
@@ -245,25 +243,27 @@ fn bytes_handles_survive_wrong_words() {
     );
 }
 
+fn broadcast_words_under_handles<M: Calls>(builder: &broadcast::Builder<u64, M>) {
+    let memory = Memory::of(builder);
+    let channel = memory.format(builder).unwrap();
+    words_under_handles(
+        &memory,
+        &channel.geometry(),
+        || {
+            Ok((
+                channel.producer()?,
+                [channel.consumer()?, channel.consumer()?],
+            ))
+        },
+        |(tx, readers), what| use_broadcast(tx, readers, what),
+    );
+}
+
 /// Every wrong value of every word under live `broadcast` handles is survived.
 #[test]
 fn broadcast_handles_survive_wrong_words() {
-    for when_full in MODES {
-        let builder = broadcast_builder(when_full);
-        let memory = Memory::of(&builder);
-        let channel = memory.format(&builder).unwrap();
-        words_under_handles(
-            &memory,
-            &channel.geometry(),
-            || {
-                Ok((
-                    channel.producer()?,
-                    [channel.consumer()?, channel.consumer()?],
-                ))
-            },
-            |(tx, readers), what| use_broadcast(tx, readers, what),
-        );
-    }
+    broadcast_words_under_handles(&broadcast_builder());
+    broadcast_words_under_handles(&broadcast_builder().overwriting());
 }
 
 /// Returns the word that makes this call fail.
@@ -279,14 +279,14 @@ fn corrupt<T>(outcome: Result<T, impl Into<SetupError>>) -> Corrupt {
 /// them once the tail is right again, where the tail may also be any distance ahead of a consumer.
 #[test]
 fn an_impossible_tail_is_refused() {
-    let wrong = [9, 1 << 32, u64::MAX - (1 << 48), u64::MAX];
-    for (when_full, wrong) in MODES
-        .into_iter()
-        .flat_map(|mode| wrong.map(|wrong| (mode, wrong)))
-    {
-        let builder = broadcast_builder(when_full);
-        let memory = Memory::of(&builder);
-        let channel = memory.format(&builder).unwrap();
+    impossible_tails_are_refused(&broadcast_builder());
+    impossible_tails_are_refused(&broadcast_builder().overwriting());
+}
+
+fn impossible_tails_are_refused<M: Calls>(builder: &broadcast::Builder<u64, M>) {
+    for wrong in [9, 1 << 32, u64::MAX - (1 << 48), u64::MAX] {
+        let memory = Memory::of(builder);
+        let channel = memory.format(builder).unwrap();
         let tail = memory.control(channel.geometry().role_offset(0));
         let (mut tx, mut rx) = (channel.producer().unwrap(), channel.consumer().unwrap());
         tx.push(0).unwrap();
@@ -323,7 +323,7 @@ fn an_impossible_tail_is_refused() {
 /// misled finds no message, and no position wraps, until it seeks anew.
 #[test]
 fn an_impossible_gate_needs_a_seek() {
-    let builder = broadcast_builder(WhenFull::Wait);
+    let builder = broadcast_builder();
     let memory = Memory::of(&builder);
     let channel = memory.format(&builder).unwrap();
     let page = channel.geometry().role_offset(0);

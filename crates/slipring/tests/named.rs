@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use executor::block_on;
 use rustix::event::{PollFd, PollFlags, poll};
-use slipring::broadcast::{self, Seek, WhenFull};
+use slipring::broadcast::{self, Seek};
 use slipring::inspect::Watch;
 use slipring::{End, Error, Kind, Readiness, SetupError, Wait, WaitSet, bytes, spsc};
 
@@ -391,7 +391,7 @@ fn other_sizes_are_told() {
         told(feed(4).consumer(&name).unwrap().differences()),
         ["capacity 2 instead of 4", "consumer seats 2 instead of 4"]
     );
-    let other = feed(2).when_full(WhenFull::Overwrite).producer(&name);
+    let other = feed(2).overwriting().producer(&name);
     assert!(matches!(other.err(), Some(SetupError::WhenFull { .. })));
 }
 

@@ -339,12 +339,12 @@ fn a_lost_runtime_can_be_replaced() {
 }
 
 impl Drives for Runtime {
-    fn producer(&self, tx: &mut broadcast::Producer<u64>) {
+    fn producer<M: broadcast::Mode>(&self, tx: &mut broadcast::Producer<u64, M>) {
         let _within = self.enter();
         tx.on_tokio().unwrap();
     }
 
-    fn consumer(&self, rx: &mut broadcast::Consumer<u64>) {
+    fn consumer<M: broadcast::Mode>(&self, rx: &mut broadcast::Consumer<u64, M>) {
         let _within = self.enter();
         rx.on_tokio().unwrap();
     }

@@ -4,7 +4,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use slipring::broadcast::{Seek, WhenFull};
+use slipring::broadcast::Seek;
+use slipring::inspect::WhenFull;
 use slipring::{Error, Geometry};
 use slipring_core::layout::{Kind, SeatLine};
 use slipring_core::mem::Watched;

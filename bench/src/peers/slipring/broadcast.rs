@@ -10,7 +10,7 @@ use crate::duel::{Run, Sample, duel};
 use crate::message::{BATCH, Job};
 use crate::to_all;
 use crate::{answer, ask, spin};
-use ::slipring::broadcast::{Builder, Consumer, Producer, Seek, WhenFull};
+use ::slipring::broadcast::{Builder, Consumer, Mode, Overwriting, Producer, Seek, Waiting};
 use ::slipring::{Error, SetupError};
 use std::hint::black_box;
 use std::ops::Range;
@@ -26,32 +26,39 @@ pub fn run<J: Job>(region: &str, fan: Fan, run: &Run) -> Sample {
         processes: region == PROCESSES.name,
         ..run.clone()
     };
-    let when_full = match fan.flow {
-        Flow::Wait => WhenFull::Wait,
-        Flow::Paced | Flow::Free => WhenFull::Overwrite,
-    };
-    let ring = || {
-        Builder::<J::Msg>::new(run.capacity)
-            .join(Seek::Oldest)
-            .consumers(fan.readers)
-            .when_full(when_full)
-    };
+    let ring = Builder::<J::Msg>::new(run.capacity)
+        .join(Seek::Oldest)
+        .consumers(fan.readers);
+    match fan.flow {
+        Flow::Wait => run_mode::<J, Waiting>(region, fan, run, ring),
+        Flow::Paced | Flow::Free => {
+            run_mode::<J, Overwriting>(region, fan, run, ring.overwriting())
+        }
+    }
+}
+
+fn run_mode<J: Job, M: Batched>(
+    region: &str,
+    fan: Fan,
+    run: &Run,
+    ring: Builder<J::Msg, M>,
+) -> Sample {
     let pair = || {
         ends(region, || {
-            let channel = ring().heap()?;
+            let channel = ring.heap()?;
             let reader = |_| Ok((channel.consumer()?, J::make(0)));
             let readers: Result<Vec<_>, SetupError> = (0..fan.readers).map(reader).collect();
             Ok((channel.producer()?, readers?))
         })
     };
-    let tx = |name: &str| ring().producer(name).expect("a named producer");
+    let tx = |name: &str| ring.producer(name).expect("a named producer");
     let rx = |name: &str| {
-        let rx = ring().consumer(name).expect("a named consumer");
+        let rx = ring.consumer(name).expect("a named consumer");
         (rx, J::make(0))
     };
     let (made, readers) = pair();
     if fan.way == Way::Trip {
-        return trips::<J>(run, (made, readers), pair(), tx, rx);
+        return trips::<J, M>(run, (made, readers), pair(), tx, rx);
     }
     let tx = || made.unwrap_or_else(|| tx("there"));
     let readers = || readers.unwrap_or_else(|| (0..fan.readers).map(|_| rx("there")).collect());
@@ -74,8 +81,8 @@ pub fn run<J: Job>(region: &str, fan: Fan, run: &Run) -> Sample {
         fan,
         run,
         (tx, readers),
-        (push::<J>, pop::<J>),
-        (batches::<J>, drain::<J>),
+        (push::<J, M>, pop::<J, M>),
+        (M::batches::<J>, M::drain::<J>),
     )
 }
 
@@ -86,16 +93,16 @@ fn large<J: Job>() -> bool {
 }
 
 /// A consumer, and the place to which it copies a large message.
-type Reader<M> = (Consumer<M>, M);
+type Reader<T, M> = (Consumer<T, M>, T);
 
-type Made<M> = (Option<Producer<M>>, Option<Vec<Reader<M>>>);
+type Made<T, M> = (Option<Producer<T, M>>, Option<Vec<Reader<T, M>>>);
 
-fn trips<J: Job>(
+fn trips<J: Job, M: Mode>(
     run: &Run,
-    (ask_tx, ask_rx): Made<J::Msg>,
-    (answer_tx, answer_rx): Made<J::Msg>,
-    tx: impl Fn(&str) -> Producer<J::Msg> + Sync,
-    rx: impl Fn(&str) -> Reader<J::Msg> + Sync,
+    (ask_tx, ask_rx): Made<J::Msg, M>,
+    (answer_tx, answer_rx): Made<J::Msg, M>,
+    tx: impl Fn(&str) -> Producer<J::Msg, M> + Sync,
+    rx: impl Fn(&str) -> Reader<J::Msg, M> + Sync,
 ) -> Sample {
     let only = |readers: Option<Vec<_>>| readers.map(|mut readers| readers.swap_remove(0));
     duel(
@@ -103,18 +110,18 @@ fn trips<J: Job>(
         || {
             let mut rx = only(ask_rx).unwrap_or_else(|| rx("there"));
             let mut tx = answer_tx.unwrap_or_else(|| tx("back"));
-            move |range| answer!(&mut rx, &mut tx, range, push::<J>, wait_for::<J>)
+            move |range| answer!(&mut rx, &mut tx, range, push::<J, M>, wait_for::<J, M>)
         },
         || {
             let mut tx = ask_tx.unwrap_or_else(|| tx("there"));
             let mut rx = only(answer_rx).unwrap_or_else(|| rx("back"));
-            move |range| ask!(&mut tx, &mut rx, range, push::<J>, wait_for::<J>)
+            move |range| ask!(&mut tx, &mut rx, range, push::<J, M>, wait_for::<J, M>)
         },
     )
 }
 
 #[inline(always)]
-fn push<J: Job>(tx: &mut Producer<J::Msg>, seq: u64) {
+fn push<J: Job, M: Mode>(tx: &mut Producer<J::Msg, M>, seq: u64) {
     let msg = J::make(seq);
     if large::<J>() {
         let msg = slice::from_ref(&msg);
@@ -125,7 +132,7 @@ fn push<J: Job>(tx: &mut Producer<J::Msg>, seq: u64) {
 }
 
 #[inline(always)]
-fn pop<J: Job>((rx, out): &mut Reader<J::Msg>, place: &mut Place) -> bool {
+fn pop<J: Job, M: Mode>((rx, out): &mut Reader<J::Msg, M>, place: &mut Place) -> bool {
     let popped = if large::<J>() {
         let popped = rx.try_pop_slice(slice::from_mut(out));
         popped.map(|_| J::check(out, place.next))
@@ -142,30 +149,48 @@ fn pop<J: Job>((rx, out): &mut Reader<J::Msg>, place: &mut Place) -> bool {
 }
 
 #[inline(always)]
-fn wait_for<J: Job>(rx: &mut Reader<J::Msg>, seq: u64) -> u64 {
-    broadcast::wait_for(rx, seq, pop::<J>)
+fn wait_for<J: Job, M: Mode>(rx: &mut Reader<J::Msg, M>, seq: u64) -> u64 {
+    broadcast::wait_for(rx, seq, pop::<J, M>)
 }
 
-#[inline(always)]
-fn batches<J: Job>(tx: &mut Producer<J::Msg>, range: Range<u64>) {
-    for first in range.step_by(BATCH as usize) {
-        let mut slots = spin!(now(tx.try_reserve(BATCH as usize)));
-        let (front, back) = slots.as_mut_slices().expect("a ring that waits");
-        for (slot, seq) in front.iter_mut().chain(back).zip(first..) {
-            J::refill(slot, seq);
+/// A mode. Batches are for the one that waits: they are written and read in place.
+trait Batched: Mode + Sized {
+    fn batches<J: Job>(tx: &mut Producer<J::Msg, Self>, range: Range<u64>);
+    fn drain<J: Job>(reader: &mut Reader<J::Msg, Self>, place: &mut Place) -> bool;
+}
+
+impl Batched for Waiting {
+    #[inline(always)]
+    fn batches<J: Job>(tx: &mut Producer<J::Msg>, range: Range<u64>) {
+        for first in range.step_by(BATCH as usize) {
+            let mut slots = spin!(now(tx.try_reserve(BATCH as usize)));
+            let (front, back) = slots.as_mut_slices();
+            for (slot, seq) in front.iter_mut().chain(back).zip(first..) {
+                J::refill(slot, seq);
+            }
+            slots.commit(BATCH as usize);
         }
-        slots.commit(BATCH as usize);
+    }
+
+    #[inline(always)]
+    fn drain<J: Job>((rx, _): &mut Reader<J::Msg, Self>, place: &mut Place) -> bool {
+        let Some(msgs) = now(rx.try_read_batch(BATCH as usize)) else {
+            return false;
+        };
+        let (front, back) = msgs.as_slices().expect("neighbours");
+        for msg in front.iter().chain(back) {
+            place.took(J::check(msg, place.next));
+        }
+        false
     }
 }
 
-#[inline(always)]
-fn drain<J: Job>((rx, _): &mut Reader<J::Msg>, place: &mut Place) -> bool {
-    let Some(msgs) = now(rx.try_read_batch(BATCH as usize)) else {
-        return false;
-    };
-    let (front, back) = msgs.as_slices().expect("neighbours");
-    for msg in front.iter().chain(back) {
-        place.took(J::check(msg, place.next));
+impl Batched for Overwriting {
+    fn batches<J: Job>(_: &mut Producer<J::Msg, Self>, _: Range<u64>) {
+        unreachable!("no plan has batches on a ring that overwrites")
     }
-    false
+
+    fn drain<J: Job>(_: &mut Reader<J::Msg, Self>, _: &mut Place) -> bool {
+        unreachable!("as above")
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use slipring::broadcast::{self, Seek};
+use slipring::broadcast::{self, Mode, Overwriting, Seek, Waiting};
 use slipring::{Error, SetupError, bytes, spsc};
 
 /// Long enough for a few looks at the peer, and no longer.
@@ -25,7 +25,6 @@ pub(crate) fn is_typed<T>(outcome: Result<T, impl Into<SetupError>>, what: &str)
             | Error::Disconnected(_)
             | Error::TooLarge { .. }
             | Error::Lagged(_)
-            | Error::Overwritten
             | Error::Ahead { .. },
         )) => {}
         Err(other) => panic!("{what}: {other:?}"),
@@ -89,10 +88,29 @@ pub(crate) fn use_bytes(tx: &mut bytes::Producer, rx: &mut bytes::Consumer, what
     }
 }
 
+/// A mode of `broadcast`, with the calls that only one of the two has.
+pub(crate) trait Calls: Mode + Sized {
+    fn read_in_place(rx: &mut broadcast::Consumer<u64, Self>, what: &str);
+}
+
+impl Calls for Waiting {
+    fn read_in_place(rx: &mut broadcast::Consumer<u64>, what: &str) {
+        is_typed(rx.try_read().map(|message| *message), what);
+        is_typed(
+            rx.try_read_batch(2).map(|messages| messages.iter().count()),
+            what,
+        );
+    }
+}
+
+impl Calls for Overwriting {
+    fn read_in_place(_: &mut broadcast::Consumer<u64, Self>, _: &str) {}
+}
+
 /// The same for a producer and its consumers; the second one keeps to every third message.
-pub(crate) fn use_broadcast(
-    tx: &mut broadcast::Producer<u64>,
-    readers: &mut [broadcast::Consumer<u64>],
+pub(crate) fn use_broadcast<M: Calls>(
+    tx: &mut broadcast::Producer<u64, M>,
+    readers: &mut [broadcast::Consumer<u64, M>],
     what: &str,
 ) {
     let begun = Instant::now();
@@ -109,11 +127,7 @@ pub(crate) fn use_broadcast(
             is_typed(rx.len(), what);
             is_typed(rx.try_pop(), what);
             is_typed(rx.try_pop_slice(&mut [0; 3]), what);
-            is_typed(rx.try_read().map(|message| *message), what);
-            is_typed(
-                rx.try_read_batch(2).map(|messages| messages.iter().count()),
-                what,
-            );
+            M::read_in_place(rx, what);
             is_typed(rx.pop_timeout(SOON), what);
             is_typed(rx.is_disconnected(), what);
             is_typed(rx.wait_for_producer(SOON), what);

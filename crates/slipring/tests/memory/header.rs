@@ -11,12 +11,12 @@
 
 use std::sync::atomic::Ordering;
 
-use slipring::broadcast::{self, WhenFull};
+use slipring::broadcast;
 use slipring::{Builder, Kind, SetupError, bytes, spsc};
 use slipring_core::layout::PAGE;
 
 use super::Memory;
-use super::calls::{use_broadcast, use_bytes, use_spsc};
+use super::calls::{Calls, use_broadcast, use_bytes, use_spsc};
 
 /// Attaches, and uses the channel if that succeeded.
 pub(crate) fn attach(input: &[u8]) -> Result<(), SetupError> {
@@ -33,18 +33,22 @@ pub(crate) fn attach(input: &[u8]) -> Result<(), SetupError> {
             }
         }),
         kind => {
-            let when_full = [WhenFull::Wait, WhenFull::Overwrite][usize::from(kind) - 2];
             let builder = broadcast::Builder::<u64>::new(8)
                 .consumers(2)
                 .join(broadcast::Seek::Oldest);
-            changed(&builder.when_full(when_full), input, |channel| {
-                let readers = [channel.consumer(), channel.consumer()];
-                let mut readers: Vec<_> = readers.into_iter().flatten().collect();
-                if let Ok(mut tx) = channel.producer() {
-                    use_broadcast(&mut tx, &mut readers, "broadcast");
-                }
-            })
+            match kind {
+                2 => changed(&builder, input, use_channel),
+                _ => changed(&builder.overwriting(), input, use_channel),
+            }
         }
+    }
+}
+
+fn use_channel<M: Calls>(channel: broadcast::Channel<u64, M>) {
+    let readers = [channel.consumer(), channel.consumer()];
+    let mut readers: Vec<_> = readers.into_iter().flatten().collect();
+    if let Ok(mut tx) = channel.producer() {
+        use_broadcast(&mut tx, &mut readers, "broadcast");
     }
 }
 
