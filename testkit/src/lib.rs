@@ -18,7 +18,7 @@
 //! # Adding a kind
 //!
 //! Write `kinds/KIND.rs`, and name it in the list of `kinds/mod.rs`. A kind with slots implements
-//! `Slots` and `Family`; a kind with messages of another sort implements [`Producer`] and
+//! `Slots` and `Family`, and says what reads it in place (`Reads`); a kind with messages of another sort implements [`Producer`] and
 //! [`Consumer`]. Nothing here assumes one producer or one consumer, except where a method says so.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -178,7 +178,8 @@ pub trait Consumer: Handle {
     fn try_pop_any(&mut self) -> Result<Came, Error>;
     /// Takes a message, waiting for at most `timeout`.
     fn pop_any(&mut self, timeout: Duration) -> Result<Came, Error>;
-    /// Reads one message in place, if there is one, and releases it.
+    /// Reads one message in place, if there is one, and releases it. Only of [kinds that
+    /// wait](Kind::waits), like the next two.
     fn try_read(&mut self) -> Result<Came, Error>;
     /// Reads up to `max` messages in place, and releases all of them or keeps all.
     fn try_read_batch(

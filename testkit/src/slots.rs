@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use slipring::broadcast::Seek;
-use slipring::{Builder, Error, SlotKind};
+use slipring::{Builder, Error, InPlaceKind, SlotKind};
 
 use crate::message::{Message, Numbered, Odd, Packet, Small, Twin};
 use crate::{Came, Consumer, Maker, MessageType, Producer, Terms, whole};
@@ -14,6 +14,9 @@ pub(crate) trait Slots: SlotKind<Value: Numbered> + 'static {
     /// `true` if nobody else moves a consumer's position: then what came says how far it moved.
     const OWN_POSITION: bool = true;
 
+    /// What reads in place: [`InPlace`], or [`CopiesOnly`].
+    type Reads: Reads<Self>;
+
     /// Implements [`Consumer::seek`].
     fn seek(_rx: &mut slipring::Consumer<Self>, _to: Seek) -> Result<u64, Error> {
         unimplemented!("consumers of this kind do not seek")
@@ -22,6 +25,86 @@ pub(crate) trait Slots: SlotKind<Value: Numbered> + 'static {
     /// Implements [`Consumer::stride`].
     fn stride(_rx: &mut slipring::Consumer<Self>, _index: u64, _of: u64) -> Result<(), Error> {
         unimplemented!("consumers of this kind have no stride")
+    }
+}
+
+/// The calls by which consumers of a kind read in place.
+pub(crate) trait Reads<K: SlotKind> {
+    /// Implements [`Consumer::try_read`].
+    fn try_read(rx: &mut slipring::Consumer<K>) -> Result<Came, Error>;
+
+    /// Implements [`Consumer::try_read_batch`].
+    fn try_read_batch(
+        rx: &mut slipring::Consumer<K>,
+        max: usize,
+        release: bool,
+        seen: &mut dyn FnMut(Came),
+    ) -> Result<(), Error>;
+
+    /// Implements [`Consumer::read`].
+    fn read(
+        rx: &mut slipring::Consumer<K>,
+        max: usize,
+        seen: &mut dyn FnMut(&[u64]),
+    ) -> Result<(), Error>;
+}
+
+/// The calls of kinds that are read in place.
+pub(crate) struct InPlace;
+
+impl<K: InPlaceKind<Value: Numbered>> Reads<K> for InPlace {
+    fn try_read(rx: &mut slipring::Consumer<K>) -> Result<Came, Error> {
+        Ok(rx.try_read()?.check())
+    }
+
+    fn try_read_batch(
+        rx: &mut slipring::Consumer<K>,
+        max: usize,
+        release: bool,
+        seen: &mut dyn FnMut(Came),
+    ) -> Result<(), Error> {
+        let messages = rx.try_read_batch(max)?;
+        messages.iter().for_each(|message| seen(message.check()));
+        if !release {
+            messages.release(0);
+        }
+        Ok(())
+    }
+
+    fn read(
+        rx: &mut slipring::Consumer<K>,
+        max: usize,
+        seen: &mut dyn FnMut(&[u64]),
+    ) -> Result<(), Error> {
+        let messages = rx.read_batch(max)?;
+        seen(&numbers(messages.iter()));
+        Ok(())
+    }
+}
+
+/// The calls of kinds that overwrite messages: they have none of these.
+pub(crate) struct CopiesOnly;
+
+impl<K: SlotKind> Reads<K> for CopiesOnly {
+    fn try_read(_rx: &mut slipring::Consumer<K>) -> Result<Came, Error> {
+        unimplemented!("overwritable messages are copied")
+    }
+
+    fn try_read_batch(
+        _rx: &mut slipring::Consumer<K>,
+        _max: usize,
+        _release: bool,
+        _seen: &mut dyn FnMut(Came),
+    ) -> Result<(), Error> {
+        unimplemented!("overwritable messages are copied")
+    }
+
+    fn read(
+        _rx: &mut slipring::Consumer<K>,
+        _max: usize,
+        _seen: &mut dyn FnMut(&[u64]),
+    ) -> Result<(), Error> {
+        unimplemented!("overwritable messages are copied")
     }
 }
 
@@ -165,7 +248,7 @@ impl<K: Slots> Consumer for slipring::Consumer<K> {
     }
 
     fn try_read(&mut self) -> Result<Came, Error> {
-        Ok(Self::try_read(self)?.check())
+        K::Reads::try_read(self)
     }
 
     fn try_read_batch(
@@ -174,12 +257,7 @@ impl<K: Slots> Consumer for slipring::Consumer<K> {
         release: bool,
         seen: &mut dyn FnMut(Came),
     ) -> Result<(), Error> {
-        let messages = Self::try_read_batch(self, max)?;
-        messages.iter().for_each(|message| seen(message.check()));
-        if !release {
-            messages.release(0);
-        }
-        Ok(())
+        K::Reads::try_read_batch(self, max, release, seen)
     }
 
     fn try_copy(&mut self, max: usize, seen: &mut dyn FnMut(Came)) -> Result<(), Error> {
@@ -190,9 +268,7 @@ impl<K: Slots> Consumer for slipring::Consumer<K> {
     }
 
     fn read(&mut self, max: usize, seen: &mut dyn FnMut(&[u64])) -> Result<(), Error> {
-        let messages = self.read_batch(max)?;
-        seen(&numbers(messages.iter()));
-        Ok(())
+        K::Reads::read(self, max, seen)
     }
 
     fn copy(&mut self, max: usize, seen: &mut dyn FnMut(&[u64])) -> Result<(), Error> {

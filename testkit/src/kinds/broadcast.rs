@@ -1,13 +1,13 @@
 //! Describes `broadcast`: every consumer receives each message. The producer waits for the slowest
 //! consumer, or it overwrites.
 
-use slipring::broadcast::{Broadcast, Builder, Seek, WhenFull};
+use slipring::broadcast::{Broadcast, Builder, Overwriting, Seek, Waiting};
 use slipring::{Consumer, Error};
 
 use super::{Delivery, Kind, Unit};
 use crate::Terms;
 use crate::message::Numbered;
-use crate::slots::{self, Family, Slots};
+use crate::slots::{self, CopiesOnly, Family, InPlace, Slots};
 
 pub(super) const WAITING: Kind = Kind {
     name: "broadcast",
@@ -49,14 +49,28 @@ impl Family for WaitingFamily {
 struct OverwritingFamily;
 
 impl Family for OverwritingFamily {
-    type Of<T: Numbered> = Broadcast<T>;
+    type Of<T: Numbered> = Broadcast<T, Overwriting>;
 
-    fn builder<T: Numbered>(slots: usize, terms: &Terms) -> Builder<T> {
-        WaitingFamily::builder::<T>(slots, terms).when_full(WhenFull::Overwrite)
+    fn builder<T: Numbered>(slots: usize, terms: &Terms) -> Builder<T, Overwriting> {
+        WaitingFamily::builder::<T>(slots, terms).overwriting()
     }
 }
 
-impl<T: Numbered> Slots for Broadcast<T> {
+impl<T: Numbered> Slots for Broadcast<T, Waiting> {
+    type Reads = InPlace;
+
+    fn seek(rx: &mut Consumer<Self>, to: Seek) -> Result<u64, Error> {
+        rx.seek(to)
+    }
+
+    fn stride(rx: &mut Consumer<Self>, index: u64, of: u64) -> Result<(), Error> {
+        rx.stride(index, of)
+    }
+}
+
+impl<T: Numbered> Slots for Broadcast<T, Overwriting> {
+    type Reads = CopiesOnly;
+
     fn seek(rx: &mut Consumer<Self>, to: Seek) -> Result<u64, Error> {
         rx.seek(to)
     }

@@ -4,7 +4,7 @@ use slipring::spsc::{Builder, Spsc};
 
 use super::{Delivery, Kind, Unit};
 use crate::message::{Frame, Numbered};
-use crate::slots::{self, Family, Slots};
+use crate::slots::{self, Family, InPlace, Slots};
 use crate::{Maker, Terms};
 
 pub(super) const KIND: Kind = Kind {
@@ -32,4 +32,6 @@ impl Family for SpscFamily {
     }
 }
 
-impl<T: Numbered> Slots for Spsc<T> {}
+impl<T: Numbered> Slots for Spsc<T> {
+    type Reads = InPlace;
+}

@@ -110,7 +110,7 @@ pub(crate) fn variant(error: &SetupError) -> String {
         SetupError::Message(Error::Lagged(lost)) => format!("Lagged({lost})"),
         SetupError::Message(error) => named!(
             error: Error;
-            Full Empty TimedOut Overwritten Ahead Stride TooLarge Removed Replaced NoPipes BadPipe InSet NoSet
+            Full Empty TimedOut Ahead Stride TooLarge Removed Replaced NoPipes BadPipe InSet NoSet
         ),
         error => named!(
             error: SetupError;
