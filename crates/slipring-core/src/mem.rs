@@ -115,7 +115,7 @@ impl<'m, T> Slots<'m, T> {
             // SAFETY: `load` reads all of its words, and any bits are a `T`: the caller's promise.
             Some(few) => unsafe { few.load().assume_init() },
             // SAFETY: it is in bounds, aligned and initialised; the caller excludes writers.
-            None => unsafe { self.at(position).read() },
+            None => unsafe { small::read(self.at(position)) },
         }
     }
 

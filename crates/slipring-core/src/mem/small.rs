@@ -1,4 +1,5 @@
-//! Copies payloads of a few words word by word, so that the compiler keeps them in registers.
+//! Copies payloads of a few words word by word, so that the compiler keeps them in registers. Odd
+//! payloads of that size are read in parts for the same reason.
 //!
 //! Plain version: one read of the whole, and one write of the whole. A read value goes to the
 //! stack. After the store that releases the slot, it goes from there to its use: 17 ns for 64 bytes
@@ -13,6 +14,60 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 /// The most words that are copied one by one; larger payloads are copied as a whole.
 const MOST: usize = 8;
+
+/// Reads a value; up to [`MOST`] words of it in parts that do not overlap.
+///
+/// Plain version: one read of the whole. The compiler then copies 13 bytes as two overlapping words.
+/// The copy's reader loads bytes of two stores at once, and waits until both are through. A pop of
+/// `spsc` took 9 ns instead of 2.
+///
+/// # Safety
+/// As for [`NonNull::read`].
+#[inline(always)]
+pub(super) unsafe fn read<T>(place: NonNull<T>) -> T {
+    let size = size_of::<T>();
+    if size.is_multiple_of(8) || size > MOST * 8 {
+        // SAFETY: the caller's promise.
+        return unsafe { place.read() };
+    }
+    let mut value = MaybeUninit::<T>::uninit();
+    let from = place.cast::<u8>().as_ptr().cast_const();
+    let to = value.as_mut_ptr().cast::<u8>();
+    let mut done = 0;
+    while size - done >= 8 {
+        // SAFETY: the word lies inside the value and its place.
+        unsafe { copy::<u64>(from.wrapping_add(done), to.wrapping_add(done)) };
+        done += 8;
+    }
+    if size & 4 != 0 {
+        // SAFETY: so do these four bytes.
+        unsafe { copy::<u32>(from.wrapping_add(done), to.wrapping_add(done)) };
+        done += 4;
+    }
+    if size & 2 != 0 {
+        // SAFETY: so do these two bytes.
+        unsafe { copy::<u16>(from.wrapping_add(done), to.wrapping_add(done)) };
+        done += 2;
+    }
+    if size & 1 != 0 {
+        // SAFETY: this is the last byte.
+        unsafe { copy::<u8>(from.wrapping_add(done), to.wrapping_add(done)) };
+    }
+    // SAFETY: all of its bytes were copied.
+    unsafe { value.assume_init() }
+}
+
+/// Copies a `P`, which need not be aligned.
+///
+/// # Safety
+/// `from` is valid for a read of it, and `to` for a write.
+#[inline(always)]
+unsafe fn copy<P>(from: *const u8, to: *mut u8) {
+    // SAFETY: the caller's promise.
+    let part = unsafe { from.cast::<P>().read_unaligned() };
+    // SAFETY: the caller's promise.
+    unsafe { to.cast::<P>().write_unaligned(part) };
+}
 
 /// A payload of one to eight whole, aligned words, in place.
 pub(crate) struct Small<'m, T> {
