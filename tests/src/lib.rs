@@ -14,6 +14,7 @@
 //! | promise | file |
 //! |---|---|
 //! | a killed side loses nothing, at any point of its work (SEEDS 17, 18) | `kill.rs` |
+//! | killed workers of a queue lose nothing, and stopped ones delay nobody | `queue_kills.rs` |
 //! | either side first, second takers, reports of an end, rejoin (SEEDS 9, 10) | `lifecycle.rs` |
 //! | a fork, or an exec, inherits no seat | `fork.rs` |
 //! | however a thread or a process ends, the other side learns of it | `processes.rs` |
@@ -56,6 +57,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 pub mod barrier;
+pub mod ledger;
 pub mod options;
 pub mod peer;
 pub mod place;

@@ -56,8 +56,8 @@ const THINGS: [Thing; 10] = [
     ),
     (
         "a pipe of no seat",
-        |dir| fifo(dir.join("pipe-64")),
-        "a FIFO `pipe-64`",
+        |dir| fifo(dir.join("pipe-126")),
+        "a FIFO `pipe-126`",
     ),
     (
         "a pipe with another name",

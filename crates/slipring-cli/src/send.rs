@@ -157,8 +157,8 @@ fn room(
 ) -> Result<(), Failure> {
     loop {
         signals.check()?;
-        match tx.reserve_timeout(chunk, TICK) {
-            Ok(_discarded) => return Ok(()),
+        match tx.reserve_timeout(chunk, TICK).map(drop) {
+            Ok(()) => return Ok(()),
             Err(Error::TimedOut) => {
                 if !*told && tx.is_disconnected()? {
                     *told = true;

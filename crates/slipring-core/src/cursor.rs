@@ -29,6 +29,7 @@ use crate::backoff::Backoff;
 use crate::cached_limit::CachedLimit;
 use crate::end::Poll;
 use crate::error::{Corrupt, Error};
+use crate::guard::PanicMark;
 use crate::layout::Role;
 use crate::line_transfer::LineTransfer;
 use crate::outside::{Outside, View};
@@ -120,16 +121,6 @@ pub(crate) fn tail(view: &View<'_>) -> u64 {
 
 fn head(view: &View<'_>) -> u64 {
     position(view, view.geometry.seats_of(Role::Consumer).start)
-}
-
-/// Returns `true` if this thread is unwinding. Costs a load of a word that is written only by
-/// panics.
-#[inline]
-fn panicking() -> bool {
-    #[cfg(feature = "std")]
-    return std::thread::panicking();
-    #[cfg(not(feature = "std"))]
-    return false;
 }
 
 /// The words that both ends share, and the rules by which positions count.
@@ -404,8 +395,7 @@ pub(crate) struct Reader<'m> {
     limit: &'m CachedLimit,
     backoff: Backoff,
     line_transfer: LineTransfer,
-    /// `true` if the thread was panicking when the last guard was made.
-    panicked: bool,
+    panic: PanicMark,
     /// Wakes the writer.
     notifier: Notifier<'m>,
     pub(crate) peer: Peer<'m>,
@@ -434,7 +424,7 @@ impl<'m> Reader<'m> {
         limit.set(at);
         Reader {
             line_transfer: LineTransfer::new(words.writable),
-            panicked: false,
+            panic: PanicMark::default(),
             words,
             at,
             limit,
@@ -458,27 +448,18 @@ impl<'m> Reader<'m> {
         self.limit.alive()
     }
 
-    /// Records if the thread is panicking. The caller calls this when it makes a guard.
-    ///
-    /// The reader keeps the record, so that a guard fits two registers. There is one guard at a
-    /// time.
+    /// Prepares [`drop_releases`](Self::drop_releases). The caller calls this when it makes a guard.
     #[inline]
     pub(crate) fn begin_guard(&mut self) {
-        self.panicked = panicking();
+        self.panic.begin();
     }
 
     /// Returns `true` if a guard that goes out of scope releases its messages.
     ///
-    /// A guard of a forked copy does not. Nor does a guard whose thread began to panic since the
-    /// guard was made. The code that was to read the messages may have read some of them, and no
-    /// one knows which. So all stay to be read again, as after a kill.
-    ///
-    /// A guard made during a panic belongs to a destructor, which drops it when it is done with it.
-    /// There, too, a loop that reads until the ring is empty must end. So a second panic, caught
-    /// within that destructor, releases; `std`'s mutex does not see such a panic either.
+    /// A guard of a forked copy does not, nor one that a panic drops ([`PanicMark`]).
     #[inline]
     pub(crate) fn drop_releases(&self) -> bool {
-        self.ours() && (!panicking() || self.panicked)
+        self.ours() && self.panic.drop_releases()
     }
 
     /// Returns the position up to which messages are known to be committed, without a load of the

@@ -21,7 +21,7 @@
 //! The traits are sealed: only slipring's own kinds implement them.
 
 use crate::error::{Error, PushError};
-use crate::seat::Peer;
+use crate::seat::{Crowd, Peer};
 
 /// The answer of a poll, in one register.
 ///
@@ -80,8 +80,16 @@ pub trait Endpoint: sealed::Sealed {
 
     /// Calls `ask` with this end's view of its only peer.
     ///
-    /// Returns `None` for a producer of many consumers, which has no single peer.
+    /// Returns `None` for an end with many peers.
     fn with_peer<R>(&mut self, ask: impl FnOnce(&mut Peer<'_>) -> R) -> Option<R>;
+
+    /// Calls `ask` with this end's view of its many peers, whose ends it reports.
+    ///
+    /// Returns `None` for an end with one peer, and for one that no peer's end concerns.
+    fn with_crowd<R>(&mut self, ask: impl FnOnce(&mut Crowd<'_>) -> R) -> Option<R> {
+        let _ = ask;
+        None
+    }
 
     /// Returns the channel's capacity: in slots, or in bytes with length words.
     fn capacity(&self) -> usize;

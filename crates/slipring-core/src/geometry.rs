@@ -7,7 +7,7 @@
 use core::ops::Range;
 
 use crate::error::{Corrupt, FormatError};
-use crate::spec::{Kind, MOST_SEATS, Role, Unit};
+use crate::spec::{Kind, MOST_IN_ALL, Role, Unit};
 
 /// The distance in bytes between words that different roles write.
 pub const LINE: usize = 128;
@@ -15,6 +15,9 @@ pub const LINE: usize = 128;
 pub const PAGE: usize = 4096;
 /// The offset of the seat table in the control part.
 pub const SEATS: usize = 1024;
+
+/// The distance of the words of the slots from the start of the claims, in bytes.
+pub const WORDS_OFFSET: usize = 4 * LINE;
 
 /// The most bytes that the data part may have.
 const MAX_DATA: u64 = 1 << 46;
@@ -60,9 +63,10 @@ pub struct Geometry {
     pub kind: Kind,
     /// The rule for a full ring.
     pub when_full: WhenFull,
-    /// The number of slots (`spsc`, `broadcast`), or of the ring's bytes (`bytes`). A power of two.
+    /// The number of slots (`spsc`, `broadcast`, `mpmc`), or of the ring's bytes (`bytes`). A power of two. A channel
+    /// with claims has one slot more.
     pub capacity: u64,
-    /// Bytes of a payload (`spsc`, `broadcast`), or of the largest record with its length word
+    /// Bytes of a payload (`spsc`, `broadcast`, `mpmc`), or of the largest record with its length word
     /// (`bytes`).
     pub slot_size: u64,
     /// The alignment that a payload needs, in bytes.
@@ -80,7 +84,7 @@ impl Geometry {
     /// Returns the number of seats of both sides together.
     pub fn seats(&self) -> usize {
         // No checked shape has more; one that a user asks about before it is checked may.
-        let most = 2 * MOST_SEATS as u64;
+        let most = MOST_IN_ALL as u64;
         self.producers.saturating_add(self.consumers).min(most) as usize
     }
 
@@ -121,15 +125,38 @@ impl Geometry {
         self.roles_offset() + seat * PAGE + within
     }
 
+    /// Returns the offset of the claims in the control part: of their three shared words, each on a line of its own, and
+    /// [`WORDS_OFFSET`] bytes further of the word of each slot.
+    pub fn claims_offset(&self) -> usize {
+        self.roles_offset() + self.seats() * PAGE
+    }
+
+    /// Returns the size of the claims, in bytes; 0 for a kind without.
+    pub fn claims_len(&self) -> usize {
+        match self.kind.spec().has_claims {
+            true => (WORDS_OFFSET + self.slots() as usize * 8).next_multiple_of(PAGE),
+            false => 0,
+        }
+    }
+
+    /// Returns the number of slots.
+    pub fn slots(&self) -> u64 {
+        self.capacity + u64::from(self.kind.spec().has_claims)
+    }
+
     /// Returns the size of the control part, in bytes.
     pub fn control_len(&self) -> usize {
-        self.roles_offset() + self.seats() * PAGE
+        self.claims_offset() + self.claims_len()
     }
 
     /// Returns the size of the data part, in bytes; `None` for a shape beyond all bounds.
     fn checked_data_len(&self) -> Option<u64> {
         let len = match self.kind.spec().unit {
-            Unit::Slots => self.capacity.checked_mul(self.checked_stride()?)?,
+            Unit::Slots => {
+                let more = u64::from(self.kind.spec().has_claims);
+                let slots = self.capacity.checked_add(more)?;
+                slots.checked_mul(self.checked_stride()?)?
+            }
             Unit::Bytes => self.capacity.checked_add(self.slot_size)?,
         };
         (len <= MAX_DATA).then_some(len)
@@ -163,6 +190,8 @@ impl Geometry {
         };
         let spec = self.kind.spec();
         let (min, max) = match spec.unit {
+            // Each claim takes 8 bytes as well.
+            Unit::Slots if spec.has_claims => (spec.smallest, MAX_DATA / self.stride().max(8) / 2),
             Unit::Slots => (spec.smallest, MAX_DATA / self.stride().max(1)),
             Unit::Bytes => (spec.smallest, MAX_DATA / 2),
         };

@@ -43,6 +43,13 @@ pub trait Reserve: Endpoint {
     /// A claim of at least `amount` succeeded, and nothing was committed since.
     unsafe fn commit_claimed(&mut self, amount: usize);
 
+    /// Gives up the claimed space. Does nothing in a forked child, nor where a claim changes no shared word.
+    ///
+    /// # Safety
+    /// A claim succeeded, and nothing was committed since.
+    #[inline]
+    unsafe fn discard_claimed(&mut self) {}
+
     /// Reserves `amount` slots, or a record of up to `amount` bytes, to be written in place.
     #[inline]
     fn try_reserve(&mut self, amount: usize) -> Result<Reservation<'_, Self>, Error>
@@ -88,6 +95,14 @@ pub trait Hold: Pop {
     /// `hold` returned at least `count`, nothing was released since, and no reference to those messages is used any more.
     unsafe fn release_held(&mut self, count: usize);
 
+    /// Leaves the held messages to be read again. Does nothing in a forked child, nor where holding changes no shared
+    /// word.
+    ///
+    /// # Safety
+    /// As for [`release_held`](Self::release_held), for all that is held.
+    #[inline]
+    unsafe fn keep_held(&mut self) {}
+
     /// Returns `true` if a guard that goes out of scope releases its messages.
     ///
     /// It does not if its thread began to panic since the last `hold`.
@@ -116,6 +131,42 @@ pub trait Hold: Pop {
     }
 }
 
+/// Remembers if the thread was panicking when the last guard was made. There is one guard at a time.
+///
+/// The consumer keeps the mark, so that a guard fits two registers.
+#[derive(Default)]
+pub(crate) struct PanicMark(bool);
+
+impl PanicMark {
+    /// Records if the thread is panicking. The consumer calls this when it makes a guard.
+    #[inline]
+    pub(crate) fn begin(&mut self) {
+        self.0 = panicking();
+    }
+
+    /// Returns `false` if the thread began to panic since `begin`.
+    ///
+    /// The code that was to read the messages may have read some of them, and no one knows which. So all stay to be
+    /// read again, as after a kill.
+    ///
+    /// A guard made during a panic belongs to a destructor, which drops it when it is done with it. There, too, a loop
+    /// that reads until the ring is empty must end. So a second panic, caught within that destructor, releases; `std`'s
+    /// mutex does not see such a panic either.
+    #[inline]
+    pub(crate) fn drop_releases(&self) -> bool {
+        !panicking() || self.0
+    }
+}
+
+/// Returns `true` if this thread is unwinding. Costs a load of a word that is written only by panics.
+#[inline]
+fn panicking() -> bool {
+    #[cfg(feature = "std")]
+    return std::thread::panicking();
+    #[cfg(not(feature = "std"))]
+    return false;
+}
+
 /// Messages in order, as two runs: up to the ring's end, and from its start.
 pub type Runs<'a, T> = (&'a [T], &'a [T]);
 
@@ -123,12 +174,12 @@ pub type Runs<'a, T> = (&'a [T], &'a [T]);
 ///
 /// Dropping the reservation discards it. So does a kill: the successor writes in the same place.
 #[must_use = "dropping a reservation discards it; commit() publishes"]
-pub struct Reservation<'p, P> {
+pub struct Reservation<'p, P: Reserve> {
     pub(crate) producer: &'p mut P,
     pub(crate) amount: usize,
 }
 
-impl<P: Endpoint> fmt::Debug for Reservation<'_, P> {
+impl<P: Reserve> fmt::Debug for Reservation<'_, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Reservation")
             .field("len", &self.amount)
@@ -161,13 +212,22 @@ impl<'p, P: Reserve> Reservation<'p, P> {
             "commit of {amount} of a reservation of {}",
             self.amount
         );
+        let mut guard = ManuallyDrop::new(self);
         // SAFETY: at most what was claimed, and this consumes the guard.
-        unsafe { self.producer.commit_claimed(amount) };
+        unsafe { guard.producer.commit_claimed(amount) };
     }
 
     /// Gives up the whole reservation, as dropping it does.
     #[inline]
     pub fn discard(self) {}
+}
+
+impl<P: Reserve> Drop for Reservation<'_, P> {
+    #[inline]
+    fn drop(&mut self) {
+        // SAFETY: the guard was not committed, and this consumes it.
+        unsafe { self.producer.discard_claimed() };
+    }
 }
 
 impl<P: Push + Reserve> Reservation<'_, P> {
@@ -307,7 +367,9 @@ impl<'c, C: Hold> Messages<'c, C> {
     /// Releases nothing: the next read sees all of the messages again.
     #[inline]
     pub fn keep(self) {
-        core::mem::forget(self);
+        let mut guard = ManuallyDrop::new(self);
+        // SAFETY: this consumes the guard, which every reference borrows.
+        unsafe { guard.consumer.keep_held() };
     }
 }
 
@@ -384,9 +446,15 @@ impl<'g, C: Hold> IntoIterator for &'g Messages<'_, C> {
 impl<C: Hold> Drop for Messages<'_, C> {
     #[inline]
     fn drop(&mut self) {
-        if self.count > 0 && self.consumer.drop_releases() {
+        if self.count == 0 {
+            return;
+        }
+        if self.consumer.drop_releases() {
             // SAFETY: so many are held; no reference outlives the guard.
             unsafe { self.consumer.release_held(self.count) };
+        } else {
+            // SAFETY: as above.
+            unsafe { self.consumer.keep_held() };
         }
     }
 }

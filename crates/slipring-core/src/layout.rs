@@ -10,6 +10,7 @@
 //!           1024   seat table: one 128-byte line a seat, producers first
 //!           ..     to the next multiple of the page stride
 //!           R      role pages: one page stride a seat, in the order of the seats
+//!           C      claims, of `mpmc`: two hints, the count of returns, a word for each slot
 //! data      0      the payloads
 //! ```
 //!
@@ -28,9 +29,9 @@ use core::mem::size_of;
 use core::ptr::NonNull;
 
 use crate::error::{Corrupt, FormatError};
-pub use crate::geometry::{Geometry, LINE, PAGE, SEATS, SKEW_STEP, WhenFull};
+pub use crate::geometry::{Geometry, LINE, PAGE, SEATS, SKEW_STEP, WORDS_OFFSET, WhenFull};
 use crate::payload::Schema;
-pub use crate::spec::{Kind, MOST_SEATS, Role};
+pub use crate::spec::{Kind, MOST_IN_ALL, MOST_SEATS, Role};
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
 /// The first eight bytes of a channel's control part, stored last: `SLIPRING` in memory order.
@@ -173,9 +174,11 @@ pub struct Counters {
     /// On a consumer's page: the messages that it lost, since they were given up before it read
     /// them.
     pub lagged: AtomicU64, // 176
-    /// On a producer's page: the number of dead consumers' seats that it repaired.
+    /// The number of dead holders' seats that the holder repaired.
     pub recovered: AtomicU64, // 184
-    reserved: [AtomicU64; 8],
+    /// On an `mpmc` consumer's page: 1 if what it has in its hands when it dies is not delivered again.
+    pub at_most_once: AtomicU64, // 192
+    reserved: [AtomicU64; 7],
 }
 
 /// The page of a role. Only the holder of its seat writes it.
@@ -201,6 +204,19 @@ pub struct SeatWords<'m> {
     pub position: &'m AtomicU64,
     /// The holder's figures, and its wake mode.
     pub counters: &'m Counters,
+}
+
+/// The words by which the ends of an `mpmc` channel claim its slots. See `mpmc.rs`.
+#[derive(Clone, Copy)]
+pub struct Claims<'m> {
+    /// A lower bound of the first position that no producer has reserved.
+    pub tail_hint: &'m AtomicU64,
+    /// A lower bound of the first position that no consumer has taken.
+    pub head_hint: &'m AtomicU64,
+    /// Counts the times at which messages were given back.
+    pub returns: &'m AtomicU64,
+    /// The word of each slot.
+    pub words: &'m [AtomicU64],
 }
 
 /// The seats of one side.
@@ -270,6 +286,8 @@ const _: () = {
     assert!(offset_of!(Counters, wake_mode) == 40);
     assert!(offset_of!(Counters, lagged) == 48);
     assert!(offset_of!(Counters, recovered) == 56);
+    assert!(offset_of!(Counters, at_most_once) == 64);
+    assert!(size_of::<Line>() == LINE && 3 * LINE <= WORDS_OFFSET);
     assert!(size_of::<Counters>() == 128);
     assert!(offset_of!(WaitCell, waiters) == 0);
     assert!(offset_of!(WaitCell, epoch) == 8);
@@ -407,6 +425,35 @@ impl<'m> Control<'m> {
         unsafe { page.cast::<RolePage>().as_ref() }
     }
 
+    /// Returns the claims of a channel whose kind has them.
+    ///
+    /// # Panics
+    /// Never for a geometry that this memory was validated against.
+    pub fn claims(&self, geometry: &Geometry) -> Option<Claims<'m>> {
+        if !geometry.kind.spec().has_claims {
+            return None;
+        }
+        // A geometry's fields are public: an unchecked one may lead anywhere.
+        let valid = geometry.check().is_ok() && geometry.control_len() <= self.len;
+        assert!(valid, "claims inside the control part");
+        // SAFETY: a checked geometry's claims lie inside its control part, at a multiple of a page.
+        let base = unsafe { self.base.add(geometry.claims_offset()) };
+        // SAFETY: as above; three lines, made of atomics.
+        let lines = unsafe { base.cast::<[Line; 3]>().as_ref() };
+        // SAFETY: as above.
+        let words = unsafe { base.add(WORDS_OFFSET) }.cast::<AtomicU64>();
+        let slots = geometry.slots() as usize;
+        // SAFETY: as above, for a word for each slot.
+        let words = unsafe { core::slice::from_raw_parts(words.as_ptr(), slots) };
+        let [tail_hint, head_hint, returns] = lines;
+        Some(Claims {
+            tail_hint: &tail_hint.0,
+            head_hint: &head_hint.0,
+            returns: &returns.0,
+            words,
+        })
+    }
+
     /// Writes a channel's header here, its magic last. The rest of the control part must be zero.
     ///
     /// `data_len` is the real size of the data part, in bytes.
@@ -442,6 +489,11 @@ impl<'m> Control<'m> {
         put(self.gating_set(), 0);
         for seat in 0..geometry.seats() {
             self.clear(geometry, seat);
+        }
+        if let Some(claims) = self.claims(geometry) {
+            let hints = [claims.tail_hint, claims.head_hint, claims.returns];
+            let words = hints.into_iter().chain(claims.words);
+            words.for_each(|word| put(word, 0));
         }
         put(&words.version, VERSION);
         put(&words.kind, geometry.kind as u64);
@@ -518,6 +570,7 @@ impl<'m> Control<'m> {
             &counters.wake_mode,
             &counters.lagged,
             &counters.recovered,
+            &counters.at_most_once,
         ];
         for word in line.into_iter().chain(reserved).chain(&counters.reserved) {
             word.store(0, Ordering::Relaxed);
@@ -561,7 +614,7 @@ impl<'m> Control<'m> {
         let kind = Kind::from_number(at(16)).ok_or(Corrupt {
             word: "kind",
             found: at(16),
-            expected: 3,
+            expected: Kind::ALL.len() as u64,
         })?;
         let when_full = WhenFull::from_number(at(24)).ok_or(Corrupt {
             word: "flags",

@@ -6,6 +6,7 @@
 //! a *shadow*, with one cell for each slot (or word). A missing ordering is then a failed test.
 
 mod back;
+mod cells;
 mod large;
 mod racing;
 mod small;
@@ -16,6 +17,7 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 pub(crate) use back::TRANSFERS_LINES;
+pub use cells::Cells;
 pub use racing::Racing;
 use small::Small;
 pub use watched::Watched;

@@ -6,7 +6,7 @@
 //! something*: the handle's next call then returns `Corrupt`.
 
 use crate::geometry::Geometry;
-use crate::layout::{Role, SeatWords};
+use crate::layout::{Claims, Role, SeatWords};
 use crate::sync::{AtomicU64, Ordering};
 
 /// The words of a channel, for an outside reader.
@@ -20,6 +20,8 @@ pub struct View<'v> {
     pub gating_set: &'v AtomicU64,
     /// The position before which the producer may write.
     pub write_limit: &'v AtomicU64,
+    /// The claims of an `mpmc` channel.
+    pub claims: Option<Claims<'v>>,
 }
 
 impl<'v> View<'v> {

@@ -7,11 +7,12 @@
 //!
 //! ```text
 //! life  63                     8 7      0
-//!       | generation           | state  |    0 never held   1 held   2 finished   3 aborted
+//!       | generation           | state  |    0 never held   1 held   2 finished   3 aborted   4 died
 //! ```
 //!
-//! *Died* is no state, since a dead holder cannot write it. It is `held` with the lock free. A
-//! reader looks in this order: the word, the lock, the word again with the same generation.
+//! A dead holder cannot write that it died. Its state is `held` with the lock free. A reader looks in this order: the
+//! word, the lock, the word again with the same generation. (Whoever recovers a seat of an `mpmc` channel holds its
+//! locks, and writes *died* for it.)
 //!
 //! **Ends.** An end belongs to one generation of producer. A consumer handle that was told of an
 //! end acknowledges it at its next call, or when it is dropped. It does so by storing the
@@ -21,7 +22,7 @@
 //! aborted or died are not kept: their successor goes on.
 
 use crate::error::{Corrupt, End};
-use crate::layout::SeatLine;
+use crate::layout::{SeatLine, SeatWords, Side};
 use crate::sync::{AtomicU64, Ordering, fence};
 
 /// The most times that a word which keeps changing is read again. No seat changes hands that often.
@@ -49,6 +50,8 @@ pub enum State {
     Finished,
     /// The last holder left before it was done.
     Aborted,
+    /// The last holder died. Whoever recovered its seat stored this, under the seat's locks (`mpmc`).
+    Died,
 }
 
 impl Life {
@@ -59,18 +62,19 @@ impl Life {
                 return Err(Corrupt {
                     word: "life",
                     found: word,
-                    expected: (MOST - 1) << 8 | 3,
+                    expected: (MOST - 1) << 8 | 4,
                 });
             }
             0 => State::Never,
             1 => State::Held,
             2 => State::Finished,
             3 => State::Aborted,
+            4 => State::Died,
             _ => {
                 return Err(Corrupt {
                     word: "life",
                     found: word,
-                    expected: word & !0xff | 3,
+                    expected: word & !0xff | 4,
                 });
             }
         };
@@ -90,6 +94,7 @@ impl Life {
             State::Never | State::Held => None,
             State::Finished => Some(End::Finished),
             State::Aborted => Some(End::Aborted),
+            State::Died => Some(End::Died),
         }
     }
 }
@@ -172,11 +177,13 @@ impl SeatLine {
             .is_some_and(|(generation, _)| generation > acknowledged)
     }
 
-    /// Records how generation `generation` leaves. The caller still holds the seat's lock.
+    /// Records how generation `generation` leaves. The caller holds the seat's lock: it is the leaving handle, or recovers
+    /// the seat of a dead one.
     pub fn leave(&self, generation: u64, end: End) {
         let state = match end {
             End::Finished => State::Finished,
-            End::Aborted | End::Died => State::Aborted,
+            End::Aborted => State::Aborted,
+            End::Died => State::Died,
         };
         // Release: pairs with the acquire in `life`; all that was committed comes before the end.
         self.life
@@ -443,4 +450,164 @@ impl<'m> Peer<'m> {
             }
         }
     }
+}
+
+/// One handle's view of many handles at the other side, of which any may come and go.
+///
+/// The *end* is reported when none of them is left. It counts as another end than the last one if a handle has come
+/// since: the sum of all generations tells.
+pub struct Crowd<'m> {
+    seats: Side<'m>,
+    /// The line where the handle notes the ends that it was told of.
+    mine: &'m SeatLine,
+    /// Ends up to this sum of generations are reported.
+    known: u64,
+    /// The sum at the end that this handle was told of.
+    told: u64,
+    /// A seat that was held at the last check, and its `life` then; 0 if there was none.
+    witness: usize,
+    quiet: u64,
+}
+
+impl<'m> Crowd<'m> {
+    /// Makes a consumer's view of the producers. An end that a fellow has acknowledged is not reported.
+    pub fn producers(seats: Side<'m>, fellows: &[SeatWords<'_>], mine: &'m SeatLine) -> Crowd<'m> {
+        // Relaxed: nothing is read that this orders.
+        let acknowledged =
+            |fellow: &SeatWords<'_>| fellow.line.acknowledged.load(Ordering::Relaxed);
+        let known = fellows.iter().map(acknowledged).max().unwrap_or(0);
+        Crowd::knowing(seats, mine, known)
+    }
+
+    /// Makes a producer's view of the consumers. The end of consumers that have left by now is not reported.
+    pub fn consumers(seats: Side<'m>, mine: &'m SeatLine) -> Result<Crowd<'m>, Corrupt> {
+        let mut crowd = Crowd::knowing(seats, mine, 0);
+        let (sum, end) = crowd.count()?;
+        crowd.known = match end {
+            Some(_) => sum,
+            None => sum.saturating_sub(1),
+        };
+        Ok(crowd)
+    }
+
+    fn knowing(seats: Side<'m>, mine: &'m SeatLine, known: u64) -> Crowd<'m> {
+        Crowd {
+            seats,
+            mine,
+            known,
+            told: 0,
+            witness: 0,
+            quiet: 0,
+        }
+    }
+
+    /// Counts the generations, and remembers a seat that is held.
+    fn count(&mut self) -> Result<(u64, Option<End>), Corrupt> {
+        let count = count(self.seats.seats())?;
+        if let Some((seat, life)) = count.held {
+            (self.witness, self.quiet) = (seat, life.word());
+        }
+        Ok((count.sum, count.end()))
+    }
+
+    /// Returns `true` if a seat that was held at the last check is held by the same handle.
+    ///
+    /// Every poll that found nothing calls this; it loads one word.
+    #[inline]
+    pub(crate) fn quiet(&self) -> bool {
+        let witness = self.seats.seats().get(self.witness);
+        // Relaxed: the same word as before, and nothing is read that this orders.
+        let same = |words: &SeatWords<'_>| words.line.life.load(Ordering::Relaxed) == self.quiet;
+        self.quiet != 0 && witness.is_some_and(same)
+    }
+
+    /// Returns the end to report to this handle. A second call after an end was told acknowledges that end.
+    ///
+    /// The caller looks once more for messages (for room) before it believes the answer, and passes on the end that it
+    /// believes with [`tell`](Self::tell).
+    pub fn end(&mut self) -> Result<Option<News>, Corrupt> {
+        self.acknowledge();
+        let (sum, end) = self.count()?;
+        let news = sum > self.known || sum == self.told;
+        Ok(end.filter(|_| news).map(|end| News {
+            generation: sum,
+            end,
+        }))
+    }
+
+    /// Returns `true` if no handle has come since `end` returned `news`.
+    pub fn stands(&mut self, news: News) -> Result<bool, Corrupt> {
+        let (sum, end) = self.count()?;
+        Ok(sum == news.generation && end.is_some())
+    }
+
+    /// Returns `true` if a seat is held.
+    pub fn present(&mut self) -> Result<bool, Corrupt> {
+        self.quiet = 0;
+        self.count()?;
+        Ok(self.quiet != 0)
+    }
+
+    /// Returns the sum of generations up to which ends are not reported any more.
+    pub fn known(&self) -> u64 {
+        self.known
+    }
+
+    /// Records that this handle was told of that end, and returns it.
+    pub fn tell(&mut self, news: News) -> End {
+        self.told = news.generation;
+        news.end
+    }
+
+    /// Acknowledges the end that this handle was told of. From now on it is not reported to handles that come later.
+    pub fn acknowledge(&mut self) {
+        if self.told > self.known {
+            self.known = self.told;
+            // Relaxed: nothing is read that this orders.
+            self.mine.acknowledged.store(self.known, Ordering::Relaxed);
+        }
+    }
+}
+
+/// The lives of a side's seats, taken together.
+#[derive(Default)]
+struct Count {
+    /// The sum of all generations.
+    sum: u64,
+    /// A seat that is held.
+    held: Option<(usize, Life)>,
+    /// How the last holders left: finished if one of them did, else died if one of them did.
+    left: Option<End>,
+}
+
+impl Count {
+    /// Returns how the last holders left, if no seat is held.
+    fn end(&self) -> Option<End> {
+        self.left.filter(|_| self.held.is_none())
+    }
+}
+
+fn count(seats: &[SeatWords<'_>]) -> Result<Count, Corrupt> {
+    let mut count = Count::default();
+    for (seat, words) in seats.iter().enumerate() {
+        let life = words.line.life()?;
+        count.sum = count.sum.wrapping_add(life.generation);
+        if life.state == State::Held {
+            count.held = Some((seat, life));
+        }
+        count.left = match (count.left, life.end()) {
+            (Some(End::Finished), _) | (_, Some(End::Finished)) => Some(End::Finished),
+            (Some(End::Died), _) | (_, Some(End::Died)) => Some(End::Died),
+            (before, now) => now.or(before),
+        };
+    }
+    Ok(count)
+}
+
+/// Returns the end of a side's handles for an outside reader, and the sum of their generations: `None` if one is
+/// there, or if the sum is at most `known`.
+pub fn end_of(seats: &[SeatWords<'_>], known: u64) -> Result<Option<(u64, End)>, Corrupt> {
+    let count = count(seats)?;
+    let news = count.end().filter(|_| count.sum > known);
+    Ok(news.map(|end| (count.sum, end)))
 }

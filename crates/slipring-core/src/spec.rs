@@ -5,9 +5,13 @@
 //! | `spsc` | 1 | 1 | slots | 1 slot | waits |
 //! | `bytes` | 1 | 1 | bytes, in steps of 8 | 64 bytes | waits |
 //! | `broadcast` | 1 | 63, each sees all | slots | 1 slot | waits, or overwrites |
+//! | `mpmc` | 63 | 63, any one takes a message | slots | 1 slot | waits |
 
 /// The most seats of one side. Each has a bit in a 64-bit word, which leaves one bit for a flag.
 pub const MOST_SEATS: usize = 63;
+
+/// The most seats of both sides together.
+pub const MOST_IN_ALL: usize = 2 * MOST_SEATS;
 
 /// The kind of a channel. Its number stands in the header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -19,6 +23,8 @@ pub enum Kind {
     Bytes = 2,
     /// One producer, fixed-size payloads, and each consumer sees all of them.
     Broadcast = 3,
+    /// Many producers, many consumers, fixed-size payloads, and any one consumer takes each.
+    Mpmc = 4,
 }
 
 /// One of the two sides of a channel.
@@ -79,6 +85,10 @@ pub struct Spec {
     pub each_sees_all: bool,
     /// `true` if a channel of this kind may be made to overwrite its oldest messages.
     pub may_overwrite: bool,
+    /// `true` if each slot has a word by which an end claims it, in a table behind the role pages.
+    ///
+    /// A dead holder's claims then concern all others, so whoever waits recovers its seat.
+    pub has_claims: bool,
 }
 
 const SPSC: Spec = Spec {
@@ -90,6 +100,7 @@ const SPSC: Spec = Spec {
     smallest: 1,
     each_sees_all: false,
     may_overwrite: false,
+    has_claims: false,
 };
 
 const BYTES: Spec = Spec {
@@ -108,6 +119,14 @@ const BROADCAST: Spec = Spec {
     ..SPSC
 };
 
+const MPMC: Spec = Spec {
+    name: "mpmc",
+    producers: MOST_SEATS as u64,
+    consumers: MOST_SEATS as u64,
+    has_claims: true,
+    ..SPSC
+};
+
 impl Spec {
     /// Returns the most seats of a side.
     pub fn most(&self, role: Role) -> u64 {
@@ -120,7 +139,7 @@ impl Spec {
 
 impl Kind {
     /// All kinds, in the order of their numbers.
-    pub const ALL: [Kind; 3] = [Kind::Spsc, Kind::Bytes, Kind::Broadcast];
+    pub const ALL: [Kind; 4] = [Kind::Spsc, Kind::Bytes, Kind::Broadcast, Kind::Mpmc];
 
     /// Returns this kind's row of the table.
     pub const fn spec(self) -> &'static Spec {
@@ -128,6 +147,7 @@ impl Kind {
             Kind::Spsc => &SPSC,
             Kind::Bytes => &BYTES,
             Kind::Broadcast => &BROADCAST,
+            Kind::Mpmc => &MPMC,
         }
     }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use slipring_core::layout::{Geometry, Header, METADATA, SKEW_STEP, WhenFull};
 use slipring_core::proto::broadcast::Seek;
+use slipring_core::proto::mpmc::Delivery;
 use slipring_core::{FormatError, Schema};
 
 use crate::channel::Channel;
@@ -85,6 +86,8 @@ pub struct Builder<K> {
     waiting: Waiting,
     /// The message at which a `broadcast` consumer begins.
     pub(crate) seek: Seek,
+    /// The fate of what an `mpmc` consumer has in its hands when it dies.
+    pub(crate) delivery: Delivery,
     kind: PhantomData<fn() -> K>,
 }
 
@@ -99,6 +102,7 @@ impl<K> fmt::Debug for Builder<K> {
             .field("ephemeral", &self.ephemeral)
             .field("patience", &self.patience)
             .field("seek", &self.seek)
+            .field("delivery", &self.delivery)
             .finish_non_exhaustive()
     }
 }
@@ -124,6 +128,7 @@ impl<K> Builder<K> {
             patience: self.patience,
             waiting: self.waiting,
             seek: self.seek,
+            delivery: self.delivery,
             kind: PhantomData,
         }
     }
@@ -142,6 +147,7 @@ impl<K: Kind> Builder<K> {
             patience: Duration::from_secs(1),
             waiting: Waiting::default(),
             seek: Seek::default(),
+            delivery: Delivery::default(),
             kind: PhantomData,
         }
     }
@@ -515,6 +521,7 @@ impl<K: Kind> Builder<K> {
                 patience: self.patience,
                 waiting: self.waiting,
                 seek: self.seek,
+                delivery: self.delivery,
             },
             kind: PhantomData,
         })

@@ -107,8 +107,12 @@ impl<K: Kind> Channel<K> {
             return Ok(None);
         };
         seat.ephemeral = self.terms.ephemeral;
-        let seek = self.terms.seek;
-        let core = make(&SeatToken { seat: &seat, seek })?;
+        let Terms { seek, delivery, .. } = self.terms;
+        let core = make(&SeatToken {
+            seat: &seat,
+            seek,
+            delivery,
+        })?;
         Ok(Some(Attached::new(core, seat, self.terms.waiting)))
     }
 

@@ -10,7 +10,7 @@ use slipring_core::guard::{self, Hold};
 
 use crate::difference::Difference;
 use crate::error::Error;
-use crate::kind::{InPlaceKind, Kind, SlotKind};
+use crate::kind::{InPlaceKind, Kind, PeekKind, SlotKind};
 use crate::terms::Terms;
 use crate::wait::set::{AnyConsumer, Ask, sealed::Watched};
 use crate::wait::{Attached, Readiness, Until, Wait, until_the_end};
@@ -325,7 +325,9 @@ impl<K: InPlaceKind> Consumer<K> {
             }
         }
     }
+}
 
+impl<K: PeekKind> Consumer<K> {
     /// Copies the oldest message without releasing it.
     ///
     /// Returns `Empty` or `Disconnected` as [`try_pop`](Self::try_pop) does.

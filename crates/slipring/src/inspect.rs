@@ -199,6 +199,7 @@ fn look(control: Control<'_>, header: &Header, file: Option<&OwnedFd>) -> Result
         seats: &words,
         gating_set: control.gating_set(),
         write_limit: &control.role(&geometry, 0).write_limit.0,
+        claims: control.claims(&geometry),
     };
     let seats = (0..geometry.seats()).map(|seat| look_at_seat(&view, seat, file));
     let seats = seats.collect::<Result<Vec<_>, SetupError>>()?;
@@ -231,6 +232,7 @@ fn look_at_seat(
         State::Never => SeatState::Never,
         State::Finished => SeatState::Finished,
         State::Aborted => SeatState::Aborted,
+        State::Died => SeatState::Died,
         // Read the word, the lock, and the word again.
         State::Held => {
             let held = match file {

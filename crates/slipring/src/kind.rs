@@ -4,6 +4,7 @@ use slipring_core::Schema;
 use slipring_core::end::{Endpoint, Pop, Push};
 use slipring_core::guard::{Hold, Reserve};
 use slipring_core::proto::broadcast::Seek;
+use slipring_core::proto::mpmc::Delivery;
 
 use crate::payload::Payload;
 use crate::seat::Seat;
@@ -92,6 +93,16 @@ pub trait SlotKind:
 )]
 pub trait InPlaceKind: SlotKind<Consumer: Hold> {}
 
+/// An [`InPlaceKind`] whose consumers can look at a message without taking it: [`Spsc`](crate::spsc::Spsc), and
+/// [`Broadcast`](crate::broadcast::Broadcast) that waits.
+///
+/// In an [`Mpmc`](crate::mpmc::Mpmc) channel another consumer may take the message meanwhile.
+#[diagnostic::on_unimplemented(
+    message = "a consumer of `{Self}` cannot look at a message without taking it",
+    note = "another consumer may take the message meanwhile: take it by `read`, and give it back by `keep`"
+)]
+pub trait PeekKind: InPlaceKind {}
+
 pub(crate) mod sealed {
     pub trait Sealed {}
 }
@@ -101,4 +112,6 @@ pub struct SeatToken<'s> {
     pub(crate) seat: &'s Seat,
     /// The message at which a `broadcast` consumer begins.
     pub(crate) seek: Seek,
+    /// The fate of what an `mpmc` consumer has in its hands when it dies.
+    pub(crate) delivery: Delivery,
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use slipring_core::layout::Geometry;
 use slipring_core::proto::broadcast::Seek;
+use slipring_core::proto::mpmc::Delivery;
 
 use crate::wait::Waiting;
 
@@ -17,4 +18,6 @@ pub(crate) struct Terms {
     pub(crate) waiting: Waiting,
     /// The message at which a `broadcast` consumer begins.
     pub(crate) seek: Seek,
+    /// The fate of what an `mpmc` consumer has in its hands when it dies.
+    pub(crate) delivery: Delivery,
 }

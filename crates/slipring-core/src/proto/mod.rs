@@ -9,6 +9,7 @@ use crate::spec::Kind;
 
 pub mod broadcast;
 pub mod bytes;
+pub mod mpmc;
 pub mod spsc;
 
 /// Returns the view of a kind from outside.
@@ -17,5 +18,6 @@ pub fn outside(kind: Kind) -> &'static Outside {
         Kind::Spsc => &spsc::OUTSIDE,
         Kind::Bytes => &bytes::OUTSIDE,
         Kind::Broadcast => &broadcast::OUTSIDE,
+        Kind::Mpmc => &mpmc::OUTSIDE,
     }
 }

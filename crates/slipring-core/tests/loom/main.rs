@@ -19,6 +19,7 @@ mod broadcast;
 mod bytes;
 mod ends;
 mod header;
+mod mpmc;
 mod outside;
 mod spsc;
 mod wake;

@@ -38,6 +38,7 @@ fn a_bystander_sees_only_real_room() {
                     seats: &seats,
                     gating_set: &nobody,
                     write_limit: &nobody,
+                    claims: None,
                 };
                 let seen = outside(geometry.kind);
                 assert!(!(seen.has_room)(&view, 2));

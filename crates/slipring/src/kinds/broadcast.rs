@@ -63,7 +63,7 @@ pub use slipring_core::proto::broadcast::{Mode, Overwriting, Seek, Waiting};
 
 use crate::builder;
 use crate::error::Error;
-use crate::kind::{InPlaceKind, Kind, SeatToken, SlotKind, sealed::Sealed};
+use crate::kind::{InPlaceKind, Kind, PeekKind, SeatToken, SlotKind, sealed::Sealed};
 use crate::payload::Payload;
 use crate::seat::Seat;
 use crate::setup_error::SetupError;
@@ -189,6 +189,8 @@ impl<T: Payload, M: Mode> SlotKind for Broadcast<T, M> {
 }
 
 impl<T: Payload> InPlaceKind for Broadcast<T, Waiting> {}
+
+impl<T: Payload> PeekKind for Broadcast<T, Waiting> {}
 
 impl<T: Payload, M: Mode> Kind for Broadcast<T, M> {
     type Producer = proto::Producer<'static, T, M>;

@@ -2,4 +2,5 @@
 
 pub mod broadcast;
 pub mod bytes;
+pub mod mpmc;
 pub mod spsc;

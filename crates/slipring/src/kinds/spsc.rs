@@ -48,7 +48,7 @@ use slipring_core::mem::Slots;
 use slipring_core::proto::spsc as proto;
 
 use crate::builder;
-use crate::kind::{InPlaceKind, Kind, SeatToken, SlotKind, sealed::Sealed};
+use crate::kind::{InPlaceKind, Kind, PeekKind, SeatToken, SlotKind, sealed::Sealed};
 use crate::payload::Payload;
 use crate::seat::Seat;
 use crate::setup_error::SetupError;
@@ -121,6 +121,8 @@ impl<T: Payload> SlotKind for Spsc<T> {
 }
 
 impl<T: Payload> InPlaceKind for Spsc<T> {}
+
+impl<T: Payload> PeekKind for Spsc<T> {}
 
 impl<T: Payload> Kind for Spsc<T> {
     type Producer = proto::Producer<'static, T>;

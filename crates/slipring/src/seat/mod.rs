@@ -31,7 +31,8 @@ use std::time::{Duration, Instant};
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 use slipring_core::layout::{LINE, PAGE, Role, RolePage, SEATS, SeatLine, WaitCell};
 use slipring_core::proto::broadcast;
-use slipring_core::seat::{Findings, Peer, State};
+use slipring_core::proto::mpmc::{self, Delivery, Queue};
+use slipring_core::seat::{Crowd, Findings, Peer, State};
 use slipring_core::wait::{ALWAYS, Notifier, Os, Waiter};
 use slipring_core::{CachedLimit, End};
 
@@ -58,6 +59,8 @@ pub(crate) struct Seat {
     pub(crate) ephemeral: bool,
     /// Wakes the other side. In an `Arc`: moving an `Arc` claims no unique access to its contents.
     pub(crate) os: Arc<Kernel>,
+    /// Wakes the seat's own side, for a kind whose ends compete.
+    fellows: Option<Arc<Kernel>>,
     /// The knowledge of the handle, and of the set that it is in, about the peer's end.
     pub(crate) findings: Arc<Findings>,
 }
@@ -76,6 +79,36 @@ enum Hold {
 unsafe impl Send for Hold {}
 // SAFETY: as above; nothing reads through the address.
 unsafe impl Sync for Hold {}
+
+/// The kernels of a seat.
+#[derive(Clone, Copy)]
+struct Kernels<'k> {
+    opposite: &'k Kernel,
+    fellows: Option<&'k Kernel>,
+}
+
+impl Kernels<'_> {
+    /// Opens the pipes that a holder must have open from before its seat is held.
+    fn open_early(
+        self,
+        region: &Region,
+        number: usize,
+        no_fork: &NoFork,
+    ) -> Result<(), SetupError> {
+        let geometry = region.geometry();
+        let fellows = geometry.seats_of(geometry.role_of(number));
+        let opposite = Some((self.opposite, opposite(region, number)));
+        let fellows = self.fellows.map(|kernel| (kernel, fellows));
+        for (kernel, seats) in opposite.into_iter().chain(fellows) {
+            let early = seats.enumerate().filter(|_| kernel.opens_early());
+            for (place, other) in early.filter(|(_, other)| *other != number) {
+                let pipe = Unforked::open_within(no_fork, || region.pipe(other, pipes::WRITE))?;
+                kernel.hold_open(place, pipe);
+            }
+        }
+        Ok(())
+    }
+}
 
 /// The reason why a seat could not be taken just now.
 enum Busy {
@@ -120,6 +153,12 @@ impl Seat {
         let cached_limit = LimitPage::new()?;
         let geometry = region.geometry();
         let os = Arc::new(Kernel::of(region, geometry.seats_of(role.other())));
+        let rivals = geometry.kind.spec().has_claims;
+        let fellows = rivals.then(|| Arc::new(Kernel::of(region, geometry.seats_of(role))));
+        let kernels = Kernels {
+            opposite: &os,
+            fellows: fellows.as_deref(),
+        };
         let until = Instant::now().checked_add(patience);
         loop {
             let seats = geometry.seats_of(role);
@@ -128,7 +167,7 @@ impl Seat {
             let attempt = loop {
                 let attempt = match &region.files {
                     None => Seat::take_word(region, number, &os),
-                    Some(files) => Seat::take_lock(region, files, number, &os),
+                    Some(files) => Seat::take_lock(region, files, number, kernels),
                 };
                 match attempt {
                     Err(Busy::Held | Busy::Repair) if number < last => number += 1,
@@ -150,6 +189,7 @@ impl Seat {
                         aborted: true,
                         ephemeral: false,
                         os,
+                        fellows,
                         findings: Arc::default(),
                     }));
                 }
@@ -187,7 +227,7 @@ impl Seat {
         region: &Region,
         files: &Files,
         number: usize,
-        os: &Kernel,
+        kernels: Kernels<'_>,
     ) -> Result<(u64, Hold), Busy> {
         let us = clock::process();
         let stays = files.lock_outlives_descriptor()?;
@@ -222,18 +262,14 @@ impl Seat {
         }
         // Before any process can see that the seat is held: from then on the pipe's hang-up means a
         // death.
-        let early = opposite(region, number).filter(|_| os.opens_early());
-        for (place, other) in early.enumerate() {
-            let pipe = Unforked::open_within(&no_fork, || region.pipe(other, pipes::WRITE))?;
-            os.hold_open(place, pipe);
-        }
+        kernels.open_early(region, number, &no_fork)?;
         hold = if stays {
             Hold::Mapping(map_page(&holding)?)
         } else {
             let locked = Unforked::open_within(&no_fork, || Ok::<_, SetupError>(holding))?;
             Hold::Descriptor { _locked: locked }
         };
-        let generation = sit_down(region, number, us, os);
+        let generation = sit_down(region, number, us, kernels.opposite);
         if generation.is_err() {
             hold.release(region, number);
         }
@@ -316,6 +352,15 @@ impl Seat {
         } else {
             self.notifier().arrive();
         }
+        self.wake_fellows();
+    }
+
+    /// Wakes the seat's own side, of a kind whose ends compete: what a holder had in its hands is there again, or an end
+    /// may stand now.
+    fn wake_fellows(&self) {
+        if self.fellows.is_some() {
+            self.fellow_notifier().wake();
+        }
     }
 
     /// Returns the wait cell by which the other side is woken.
@@ -329,6 +374,23 @@ impl Seat {
         let wait_cell = self.wait_cell_opposite();
         let sleepers = self.region.side(self.role.other());
         Notifier::new(wait_cell, sleepers, &self.page().counters, os.fenced(), os)
+    }
+
+    /// Returns the notifier that wakes the seat's own side, of a kind whose ends compete.
+    pub(crate) fn fellow_notifier(&self) -> Notifier<'static> {
+        let os = on_loan(self.fellows.as_ref().unwrap_or(&self.os));
+        let wait_cell = self.region.control().wait_cell(self.role == Role::Consumer);
+        let fellows = self.region.side(self.role);
+        Notifier::new(wait_cell, fellows, &self.page().counters, os.fenced(), os)
+    }
+
+    /// Returns the initial knowledge of this seat's handle about its many peers.
+    pub(crate) fn crowd(&self) -> Result<Crowd<'static>, SetupError> {
+        let (peers, line) = (self.region.side(self.role.other()), self.line());
+        Ok(match self.role {
+            Role::Producer => Crowd::consumers(peers, line)?,
+            Role::Consumer => Crowd::producers(peers, self.region.side(self.role).seats(), line),
+        })
     }
 
     /// Returns the waiter by which the handle is woken. Do not use it after the seat is dropped.
@@ -408,7 +470,8 @@ impl Drop for Seat {
         } else {
             End::Finished
         };
-        leave_gating_set(&self.region, self.number);
+        // A forgotten guard may hold something. If its words are impossible, whoever meets them reports that.
+        let _ = give_back(&self.region, self.number);
         // The channel's idle time is counted from here.
         self.beat();
         self.line().leave(self.generation, end);
@@ -416,6 +479,7 @@ impl Drop for Seat {
         // to publishers.
         self.waiter().repair();
         self.notifier().wake();
+        self.wake_fellows();
         // Release all locks, even where a descriptor has the lock: a process that removes the
         // channel takes all of them.
         let hold = std::mem::replace(&mut self.hold, Hold::Word);
@@ -449,51 +513,94 @@ fn bit(region: &Region, number: usize) -> u64 {
     1 << (number - geometry.seats_of(geometry.role_of(number)).start)
 }
 
-/// Takes the present or former holder of this seat out of the gating set: no producer waits for it
-/// any more.
-fn leave_gating_set(region: &Region, number: usize) {
-    let geometry = region.geometry();
-    if geometry.kind.spec().each_sees_all && geometry.role_of(number) == Role::Consumer {
-        broadcast::leave(region.control().gating_set(), bit(region, number));
+/// Gives back what the present or former holder of this seat has in its hands: its place in the gating set, or the slots
+/// that it has claimed. The caller is that holder, or holds the locks of the seat.
+fn give_back(region: &Region, number: usize) -> Result<(), SetupError> {
+    let (control, geometry) = (region.control(), region.geometry());
+    let (role, spec) = (geometry.role_of(number), geometry.kind.spec());
+    if spec.each_sees_all && role == Role::Consumer {
+        broadcast::leave(control.gating_set(), bit(region, number));
     }
+    let claims = control.claims(geometry);
+    if let Some(queue) = claims.and_then(|claims| Queue::new(geometry, claims)) {
+        let counters = &control.role(geometry, number).counters;
+        // Relaxed: the holder's own word; the seat's lock orders it.
+        let delivery = match counters.at_most_once.load(Ordering::Relaxed) {
+            0 => Delivery::AtLeastOnce,
+            _ => Delivery::AtMostOnce,
+        };
+        let seat = number - geometry.seats_of(role).start;
+        mpmc::recover(&queue, role, seat as u64, delivery)?;
+    }
+    Ok(())
 }
 
-/// Takes dead consumers out of the gating set, so that no producer waits for them any more. It
-/// takes the seat of each, as its next holder would, and clears its place. A consumer whose lock is
-/// held, or just being taken, is alive. `number` is the producer's seat.
-pub(crate) fn repair_gating_set(region: &Region, number: usize) -> Result<(), SetupError> {
+/// Returns `true` if others may wait for what the former holder of this seat has in its hands.
+fn is_waited_for(region: &Region, number: usize) -> bool {
+    let (control, geometry) = (region.control(), region.geometry());
+    let spec = geometry.kind.spec();
+    if spec.has_claims {
+        let life = control.seat(number).life();
+        return life.is_ok_and(|life| life.state == State::Held);
+    }
+    // Relaxed: the locks order everything that depends on it.
+    spec.each_sees_all
+        && geometry.role_of(number) == Role::Consumer
+        && control.gating_set().load(Ordering::Relaxed) & bit(region, number) != 0
+}
+
+/// Gives back what dead holders had in their hands, so that nobody waits for them any more. It takes the seat of each,
+/// as its next holder would. A holder whose lock is held, or just being taken, is alive. `number` is the seat of the
+/// handle that looks.
+pub(crate) fn repair_dead(region: &Arc<Region>, number: usize) -> Result<(), SetupError> {
     let Some(files) = &region.files else {
         return Ok(());
     };
-    let control = region.control();
-    for other in opposite(region, number) {
-        let bit = bit(region, other);
-        // Relaxed: the locks order everything that depends on it.
-        let member = || control.gating_set().load(Ordering::Relaxed) & bit != 0;
-        if !member() || region.held(other)? != Some(false) {
+    let (control, geometry) = (region.control(), region.geometry());
+    for other in 0..geometry.seats() {
+        let waited_for = || other != number && is_waited_for(region, other);
+        if !waited_for() || region.held(other)? != Some(false) {
             continue;
         }
         // A child forked in between would hold the locks.
         let _no_fork = NoFork::begin();
         let held = SEATS + other * LINE;
         let (repairing, holding) = (files.fresh()?, files.fresh()?);
-        // In the order of takers. Check the bit once more: a successor may have come and joined.
+        // In the order of takers. Check once more: a successor may have come.
         if lock::try_lock(repairing.as_fd(), held + 1)?
             && lock::try_lock(holding.as_fd(), held)?
-            && member()
+            && waited_for()
         {
-            leave_gating_set(region, other);
-            // A dead consumer need not learn that a waiter sleeps without a barrier. Its successor
-            // begins anew.
-            let dead = control.role(region.geometry(), other);
+            give_back(region, other)?;
+            // A dead holder need not learn that a waiter sleeps without a barrier. Its successor begins anew.
+            let dead = control.role(geometry, other);
             dead.counters.fence_ack.store(ALWAYS, Ordering::Relaxed);
-            let recovered = &control.role(region.geometry(), number).counters.recovered;
+            if geometry.kind.spec().has_claims {
+                let line = control.seat(other);
+                line.leave(line.life()?.generation, End::Died);
+            }
+            let recovered = &control.role(geometry, number).counters.recovered;
             // One writer: a load and a store, no read-modify-write.
             let count = recovered.load(Ordering::Relaxed).wrapping_add(1);
             recovered.store(count, Ordering::Relaxed);
+            drop((repairing, holding));
+            if geometry.kind.spec().has_claims {
+                wake_both_sides(region, number);
+            }
         }
     }
     Ok(())
+}
+
+/// Wakes both sides, for the holder of seat `number`, which has given back what a dead end held.
+fn wake_both_sides(region: &Arc<Region>, number: usize) {
+    let (control, geometry) = (region.control(), region.geometry());
+    for role in [Role::Producer, Role::Consumer] {
+        let os = Kernel::of(region, geometry.seats_of(role));
+        let wait_cell = control.wait_cell(role == Role::Consumer);
+        let counters = &control.role(geometry, number).counters;
+        Notifier::new(wait_cell, region.side(role), counters, os.fenced(), &os).wake();
+    }
 }
 
 /// Returns the waiter by which the holder of a seat is woken.
@@ -523,8 +630,8 @@ fn on_loan<T>(owned: &Arc<T>) -> &'static T {
 /// Repairs what the last holder left, and becomes the next generation.
 ///
 /// A holder that was killed in its sleep left its bit. A holder that was killed awake left its
-/// promise to fence. A `broadcast` consumer left its place in the gating set. Nothing else needs
-/// repair: what was not committed never was, and what was not released is read again.
+/// promise to fence. A `broadcast` consumer left its place in the gating set, and an `mpmc` end the slots that it had
+/// claimed. Nothing else needs repair: what was not committed never was, and what was not released is read again.
 fn sit_down(
     region: &Region,
     number: usize,
@@ -533,7 +640,7 @@ fn sit_down(
 ) -> Result<u64, SetupError> {
     let line = region.control().seat(number);
     let page = region.control().role(region.geometry(), number);
-    leave_gating_set(region, number);
+    give_back(region, number)?;
     waiter(region, number, os).repair();
     let promise = if os.fenced() { ALWAYS } else { 0 };
     page.counters.fence_ack.store(promise, Ordering::Relaxed);

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rustix::fs::{MemfdFlags, SealFlags};
-use slipring_core::layout::MOST_SEATS;
+use slipring_core::layout::MOST_IN_ALL;
 
 use super::fds::{SEALS, fresh_description};
 use super::map::Mapping;
@@ -58,7 +58,7 @@ impl Region {
         check("control", &control)?;
         check("data", &data)?;
         // Before looking at each of them, and opening it once more.
-        if pipes.len() > 1 + MOST_SEATS {
+        if pipes.len() > MOST_IN_ALL {
             return Err(bad("pipe", "one too many"));
         }
         if !pipes.iter().all(|pipe| pipes::is_pipe(pipe.as_fd())) {

@@ -6,23 +6,24 @@
 //! killed, the free lock identifies the rest, and the next creator sweeps it.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Weak;
 use std::sync::atomic::Ordering;
 
 use rustix::fs::{AtFlags, FlockOperation, OFlags, RenameFlags};
 use rustix::io::Errno;
-use slipring_core::layout::{LINE, MOST_SEATS, PAGE, Role, SEATS};
+use slipring_core::layout::{LINE, MOST_IN_ALL, PAGE, Role, SEATS, SeatWords};
+use slipring_core::proto;
 
 use super::files::{
     FreshDir, Place, base, create_huge, create_part, entries, exists, leads_to, look_in, open_at,
     open_data, open_dir, open_part, open_to, parent_of, part_in_words, shown,
 };
 use super::huge::{self, Pages};
-use super::map::{self, Mapping};
+use super::map::Mapping;
 use super::names::{BUILDING, CONTROL, DATA, REMOVING, is_temporary, temporary};
 use super::parts::{Foreign, Parts};
-use super::region::{Files, MAX_CONTROL, Plan, Region, control_of};
+use super::region::{Files, Plan, Region, control_of, map_control};
 use super::{pipes, space};
 use crate::fork::NoFork;
 use crate::lock;
@@ -202,8 +203,7 @@ pub(crate) fn inspect(name: &Name) -> Result<(OwnedFd, Mapping, u64), SetupError
         })?;
         Ok((control, data))
     })?;
-    let len = map::file_len(&control, &shown)?.min(MAX_CONTROL);
-    let mapping = map::existing(&control, len, false, &shown.join(CONTROL))?;
+    let mapping = map_control(&control, false, &shown.join(CONTROL))?;
     Ok((control, mapping, data.st_size as u64))
 }
 
@@ -240,7 +240,7 @@ fn remove_place(place: &Place, wanted: impl FnOnce() -> bool) -> Result<(), Setu
 /// Returns the error with the seat that is held, or with the first one if it was released since.
 fn in_use(place: &Place, control: &OwnedFd) -> SetupError {
     let held = |seat: &usize| lock::is_held(control.as_fd(), SEATS + seat * LINE).unwrap_or(false);
-    let seat = (0..=MOST_SEATS).find(held).unwrap_or(0);
+    let seat = (0..MOST_IN_ALL).find(held).unwrap_or(0);
     let (role, pid) = holder(control, seat);
     SetupError::InUse {
         name: place.name.to_string().into(),
@@ -414,16 +414,23 @@ pub(crate) fn list() -> Result<Vec<Name>, SetupError> {
 ///
 /// `broadcast` keeps nothing for absent consumers. No seat is held meanwhile.
 fn spent(region: &Region) -> bool {
-    let (control, geometry) = (region.control(), region.geometry());
-    if geometry.kind.spec().each_sees_all {
+    let (view, spec) = (region.view(), region.geometry().kind.spec());
+    if spec.each_sees_all {
         return true;
     }
-    let [tail, head] = [0, 1].map(|seat| &control.role(geometry, seat).position.0);
-    let (producer, consumer) = (control.seat(0), control.seat(1));
-    // Relaxed, both: the locks of both seats are ours, and order all that their holders stored.
-    let released = tail.load(Ordering::Relaxed) == head.load(Ordering::Relaxed);
-    let told = consumer.acknowledged.load(Ordering::Relaxed);
-    released && producer.life().is_ok_and(|life| life.generation <= told)
+    // Relaxed: the locks of all seats are ours, and order all that their holders stored.
+    let acknowledged = |seat: &SeatWords<'_>| seat.line.acknowledged.load(Ordering::Relaxed);
+    let told = view.side(Role::Consumer).iter().map(acknowledged).max();
+    let released = (proto::outside(region.geometry().kind).used)(&view) == 0;
+    let generations = view
+        .side(Role::Producer)
+        .iter()
+        .map(|seat| seat.line.life());
+    let came = generations.map(|life| life.map(|life| life.generation));
+    released
+        && came
+            .sum::<Result<u64, _>>()
+            .is_ok_and(|came| Some(came) <= told)
 }
 
 /// Returns the role of a seat, and the process id that its holder wrote, or 0 if the file cannot be
@@ -433,17 +440,17 @@ fn holder(control: &OwnedFd, seat: usize) -> (Role, u64) {
         0 => (Role::Producer, 0),
         _ => (Role::Consumer, 0),
     };
+    let Ok(mapping) = map_control(control, false, Path::new(CONTROL)) else {
+        return unknown;
+    };
     // Whole pages: `view` rejects a shorter control part.
     let needed = (SEATS + (seat + 1) * LINE).next_multiple_of(PAGE);
-    let len = rustix::fs::fstat(control).map_or(0, |stat| stat.st_size as usize);
-    let mapped =
-        (len >= needed).then(|| Mapping::shared(control.as_fd(), len.min(MAX_CONTROL), false).ok());
-    let Some(mapping) = mapped.flatten() else {
+    let Ok(view) = control_of(&mapping) else {
         return unknown;
     };
-    let (Ok(()), Ok(view)) = (mapping.populate(false), control_of(&mapping)) else {
+    if mapping.len() < needed {
         return unknown;
-    };
+    }
     let pid = view.seat(seat).pid.load(Ordering::Relaxed);
     match view.read(u64::MAX) {
         Ok(header) => (header.geometry.role_of(seat), pid),

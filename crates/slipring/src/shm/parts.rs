@@ -6,7 +6,7 @@
 //! |---|---|
 //! | `control` | a regular file |
 //! | `data` | a regular file, or a symbolic link to a file with a name of our huge page files |
-//! | `pipe-0` .. `pipe-63` | a FIFO |
+//! | `pipe-0` .. `pipe-125` | a FIFO |
 //!
 //! Names alone prove nothing for a directory whose own name we did not make: `control` and `data`
 //! are common words. There, a magic number identifies a channel; a channel that has lost it is

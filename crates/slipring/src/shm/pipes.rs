@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
-use slipring_core::layout::MOST_SEATS;
+use slipring_core::layout::MOST_IN_ALL;
 
 use crate::error::{self, Error};
 use crate::setup_error::SetupError;
@@ -37,7 +37,7 @@ pub(super) fn name(seat: usize) -> String {
 /// Returns the seat whose FIFO has this name.
 pub(super) fn seat_of(name: &str) -> Option<usize> {
     let seat = name.strip_prefix("pipe-")?.parse().ok()?;
-    (seat <= MOST_SEATS && self::name(seat) == name).then_some(seat)
+    (seat < MOST_IN_ALL && self::name(seat) == name).then_some(seat)
 }
 
 /// The pipes of a channel in private memory: the reading and the writing end of each seat's pipe.

@@ -5,9 +5,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::{Arc, Weak};
 
-use slipring_core::layout::{Control, Geometry, Header, Identity, METADATA, Role, SeatWords, Side};
+use slipring_core::layout::{
+    Claims, Control, Geometry, Header, Identity, METADATA, Role, SeatWords, Side,
+};
 use slipring_core::outside::View;
-use slipring_core::{Schema, layout};
+use slipring_core::{FormatError, Schema, layout};
 
 use super::fds::is_sealed;
 use super::files::Place;
@@ -18,8 +20,27 @@ use crate::error::{self, Error};
 use crate::pages::HugePages;
 use crate::setup_error::SetupError;
 
-/// The longest control part of any kind, in bytes.
-pub(super) const MAX_CONTROL: usize = 1 << 20;
+/// The longest control part without claims, in bytes.
+const MAX_CONTROL: usize = 1 << 20;
+
+/// Maps the control part in an existing file: all that the channel needs of it, and no more.
+pub(super) fn map_control(
+    file: &OwnedFd,
+    writable: bool,
+    shown: &Path,
+) -> Result<Mapping, SetupError> {
+    let len = map::file_len(file, shown)?;
+    let mapping = map::existing(file, len.min(MAX_CONTROL), writable, shown)?;
+    // The claims of a large queue take more, as the header tells. Another fault is found when it is read again.
+    let needed = match control_of(&mapping)?.read(u64::MAX) {
+        Err(FormatError::Truncated { expected, .. }) => expected as usize,
+        _ => return Ok(mapping),
+    };
+    match needed <= len {
+        true => map::existing(file, needed, writable, shown),
+        false => Ok(mapping),
+    }
+}
 
 /// The plan of a region to be made; `Builder::plan` has checked it.
 #[derive(Clone)]
@@ -82,13 +103,7 @@ impl Region {
     ) -> Result<Region, SetupError> {
         let pages = Pages::of(data_file.as_fd());
         map::refuse_one_file(&files.control, data_file, shown)?;
-        let control_len = map::file_len(&files.control, shown)?.min(MAX_CONTROL);
-        let control = map::existing(
-            &files.control,
-            control_len,
-            writable,
-            &shown.join("control"),
-        )?;
+        let control = map_control(&files.control, writable, &shown.join("control"))?;
         let data_len = map::file_len(data_file, shown)?;
         let header = control_of(&control)?.read(data_len as u64)?;
         let needed = pages
@@ -202,6 +217,11 @@ impl Region {
         Side::Many(unsafe { std::slice::from_raw_parts(seats.as_ptr(), seats.len()) })
     }
 
+    /// Returns the claims of an `mpmc` channel. Their lifetime is extended, as that of the control part.
+    pub(crate) fn claims(&self) -> Option<Claims<'static>> {
+        self.control().claims(self.geometry())
+    }
+
     /// Returns the words of the channel, for a caller without a handle.
     pub(crate) fn view(&self) -> View<'_> {
         let (control, geometry) = (self.control(), self.geometry());
@@ -210,6 +230,7 @@ impl Region {
             seats: &self.seats,
             gating_set: control.gating_set(),
             write_limit: &control.role(geometry, 0).write_limit.0,
+            claims: control.claims(geometry),
         }
     }
 
@@ -263,14 +284,14 @@ impl Region {
     /// Returns `true` if a holder of role `holder` opens the pipes opposite only when it first
     /// writes them.
     ///
-    /// Only the producer of a named `broadcast` channel does, which may have 63 pipes opposite. A
-    /// passed channel's producer must hold its pipes in any case: no name leads to them.
+    /// Only a handle of a named channel does, and only if its kind may have many seats opposite, and so 63 pipes. A
+    /// passed channel's handles must hold their pipes in any case: no name leads to them.
     pub(crate) fn opens_late(&self, holder: Role) -> bool {
         let named = self
             .files
             .as_ref()
             .is_some_and(|files| files.place.is_some());
-        named && holder == Role::Producer && self.geometry().kind.spec().consumers > 1
+        named && self.geometry().kind.spec().most(holder.other()) > 1
     }
 
     /// Returns the passed pipe of `seat`, for the handle in that seat, which may outlive the

@@ -62,7 +62,7 @@ impl<C: Endpoint> Attached<C> {
     /// Attaches the core's end to the seat that it was made for, and wakes a peer that waits for
     /// this end to come.
     pub(crate) fn new(mut core: C, mut seat: Seat, waiting: Waiting) -> Attached<C> {
-        let known = core.with_peer(|peer| peer.known()).unwrap_or(0);
+        let known = known_of(&mut core);
         let state = WaitState::new(&seat, waiting, known);
         seat.settle();
         Attached { core, state, seat }
@@ -112,11 +112,11 @@ impl<C: Endpoint> Attached<C> {
         Ok(!self.present()?)
     }
 
-    /// Asks the kernel about a peer whose words only show that it has not left. A producer of many
-    /// asks about the consumers in the gating set.
+    /// Asks the kernel about a peer whose words only show that it has not left. An end with many peers asks about all
+    /// whose death would concern it, and gives back what they had in their hands.
     pub(crate) fn notice_death(&mut self) -> Result<(), Error> {
         let Some(suspect) = self.core.with_peer(|peer| peer.suspect()) else {
-            return match seat::repair_gating_set(&self.seat.region, self.seat.number) {
+            return match seat::repair_dead(&self.seat.region, self.seat.number) {
                 Err(SetupError::Forked) => Err(Error::Forked),
                 Err(SetupError::Corrupt(corrupt)) => Err(Error::Corrupt(corrupt)),
                 // A lack of descriptors, for example: the next look tries again.
@@ -143,13 +143,9 @@ impl<C: Endpoint> Attached<C> {
     /// Acknowledges the end that was reported to this handle. A later consumer, and the set that
     /// the handle is in, do not report it again.
     pub(super) fn acknowledge(&mut self) {
-        let known = self.core.with_peer(|peer| {
-            peer.acknowledge();
-            peer.known()
-        });
-        if let Some(known) = known {
-            self.state.parker.set_history(known);
-        }
+        self.core.with_peer(|peer| peer.acknowledge());
+        self.core.with_crowd(|crowd| crowd.acknowledge());
+        self.state.parker.set_history(known_of(&mut self.core));
     }
 
     /// Returns what a set needs to wait for `room`, or for a message if that is `None`.
@@ -178,6 +174,13 @@ impl<C: Endpoint> Attached<C> {
         let woken = self.seat.wakes();
         std::mem::replace(&mut self.state.woken, woken) != woken
     }
+}
+
+/// Returns the figure up to which ends are not reported to this end any more.
+fn known_of(core: &mut impl Endpoint) -> u64 {
+    let peer = core.with_peer(|peer| peer.known());
+    let known = peer.or_else(|| core.with_crowd(|crowd| crowd.known()));
+    known.unwrap_or(0)
 }
 
 impl<C: Endpoint> Drop for Attached<C> {

@@ -104,7 +104,7 @@ impl Parker {
             history: AtomicU64::new(0),
             findings: seat.findings.clone(),
             polled,
-            late: region.opens_late(role.other()),
+            late: !many && region.opens_late(role.other()),
             outside: proto::outside(region.geometry().kind),
             hung: AtomicU64::new(0),
             looks: AtomicU32::new(0),

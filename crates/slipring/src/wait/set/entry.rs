@@ -12,13 +12,13 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use slipring_core::layout::{Role, SeatLine};
-use slipring_core::seat::{Life, State};
+use slipring_core::seat::{self, Life, State};
 use slipring_core::wait::WakeMode;
 use slipring_core::{Corrupt, End};
 
 use super::event::{Event, Key};
 use crate::error::Error;
-use crate::seat::repair_gating_set;
+use crate::seat::repair_dead;
 use crate::wait::looks;
 use crate::wait::parker::{Ask, Parker};
 use crate::wait::policy::CHECK_EVERY;
@@ -173,8 +173,8 @@ impl Entry {
     /// call sees the same [`Findings`](slipring_core::seat::Findings).
     fn end(&mut self) -> Result<Ending, Corrupt> {
         let Some((_, peer)) = self.words.peer else {
-            self.look_after_gating_set();
-            return Ok(Ending::default());
+            self.look_for_dead();
+            return self.end_of_crowd();
         };
         let life = peer.life()?;
         let history = self.parker.history();
@@ -219,11 +219,34 @@ impl Entry {
         ahead.then_some((last, at == there))
     }
 
-    /// Removes dead consumers from the gating set, if there is a reason to ask.
-    fn look_after_gating_set(&mut self) {
+    /// Looks for the end of many peers, as the handle's next call does (`Crowd::end` of the core).
+    fn end_of_crowd(&mut self) -> Result<Ending, Corrupt> {
+        let (parker, view) = (&self.parker, self.parker.region.view());
+        if !view.geometry.kind.spec().has_claims {
+            return Ok(Ending::default());
+        }
+        let history = parker.history();
+        self.told = self.told.max(history);
+        let Some((sum, end)) = seat::end_of(view.side(parker.role.other()), history)? else {
+            return Ok(Ending::default());
+        };
+        // What another consumer holds may come back.
+        let stands = parker.role == Role::Producer || (parker.outside.used)(&view) == 0;
+        let news = stands && sum > self.told;
+        if news {
+            self.told = sum;
+        }
+        Ok(Ending {
+            stands,
+            news: news.then_some(end),
+        })
+    }
+
+    /// Gives back what dead ends had in their hands, if there is a reason to ask.
+    fn look_for_dead(&mut self) {
         if std::mem::take(&mut self.ask) {
             // If this fails, the next look tries again.
-            let _ = repair_gating_set(&self.parker.region, self.parker.number);
+            let _ = repair_dead(&self.parker.region, self.parker.number);
         }
     }
 

@@ -1,0 +1,214 @@
+//! A work queue: many producers, many consumers, and any one consumer takes each message; fixed-size payloads. A
+//! kill at any instruction leaves each slot free, committed, or held by a seat that the slot's word names.
+//!
+//! # Guarantees
+//! - A committed message is taken by exactly one consumer, unless a consumer gives it back or dies with it. Then it is
+//!   delivered again, and marked so. (A consumer may ask for *at most once* instead.)
+//! - First deliveries come in the order of reservation.
+//! - An end that is killed or stopped delays no other end, except by the slots that it has in its hands.
+//! - Whoever recovers a dead end's seat frees what it had reserved, and returns what it had taken.
+//!
+//! # Refuses
+//! - Reading without taking: another consumer may take the message meanwhile.
+//! - Overwriting.
+//!
+//! # The slot's word is the claim
+//! There is one slot more than the capacity. Each has a word, apart from the payload:
+//!
+//! ```text
+//! 63                                  9 8     3 2     0
+//! | lap << k | count - 1               | owner | state |    k = log2(capacity)
+//! ```
+//!
+//! Position `p` is slot `p % slots` in lap `p / slots`. The owner is a seat, counted within its side.
+//!
+//! | state | meaning | who leaves it, and how |
+//! |---|---|---|
+//! | 0 free | may be reserved as the position of this lap | any producer, by CAS |
+//! | 1 reserved | the head of a run of `count` slots of that producer | the owner, by a store; a recoverer, by CAS |
+//! | 2 committed | may be taken | any consumer, by CAS |
+//! | 3 taken | the head of a run that is being copied out | as *reserved* |
+//! | 4 held | the head of a run that is being read in place | as *reserved* |
+//! | 5 returned | to be delivered again | any consumer, by CAS |
+//!
+//! The inner slots of a run (all but its head) belong to the head's owner, whatever their words say. Zero is *free* in
+//! lap 0, so fresh memory is an empty queue.
+//!
+//! Other shared words are no claims: two hints, which shorten a walk, and `returns`, which announces returned messages.
+//!
+//! # Walking
+//! An end keeps `at`, a lower bound of the first position that its side has not claimed. It passes over positions that
+//! others have claimed: a run by its count, a later lap by one. It stops at a position of its lap that is free
+//! (producer), or free, reserved or committed (consumer). A word of an earlier lap means *full*, or *empty*.
+//!
+//! A look counts the claimable words behind `at` and keeps the end of that stretch as the cached limit. A claim is then
+//! one CAS on the word at `at`, for one position or for several. A producer leaves one free slot behind those it claims.
+//!
+//! # Why it is right
+//! 1. *Positions are claimed in order, without gaps.* A CAS on position `p` succeeds only on the free (committed) word of
+//!    `p`'s lap. An end stands at `p` only after it saw all positions before `p` claimed.
+//! 2. *What a look found still holds when the CAS succeeds.* Others reach the positions behind `p` only by passing `p`, and
+//!    `p` was free (committed) until the CAS. So the cached limit is exact for whoever wins the CAS, and worthless for
+//!    all others; a loser forgets it.
+//! 3. *No end stands inside a run whose head still stands.* An end passes the head by its count, or after the head has
+//!    changed. The inner words are stored before the head's last store.
+//! 4. *No instruction lies between a claim and its owner's name*: one CAS makes both.
+//! 5. *Only the owner leaves `reserved`, `taken` and `held`*, or the recoverer after its death. So stores suffice there.
+//! 6. *A word never returns to an earlier value*, except between `returned` and `taken` or `held` of one lap. There every
+//!    step is a CAS. A slow recoverer could take the message from its successor, so a recoverer holds the seat's locks.
+//!
+//! # Orderings
+//! | store | load | why |
+//! |---|---|---|
+//! | the head of a committed run, release | a consumer's look, acquire | the payload comes before |
+//! | the head of a released run, release | a producer's look, acquire | the consumer's reads come before |
+//! | the head of a run that is split or recovered, release | a walk, acquire | the inner words come before |
+//! | a hint, release | a walk's jump, acquire | the end has seen every claim before it |
+//! | `returns`, release | a look, acquire | the words of the returned slots come before |
+//!
+//! The CAS of a claim is relaxed: the look before it acquired the same word. It continues the release sequence of the
+//! store that it replaces. So a walk that acquires the word of a claim has acquired what the claimant's look did.
+//!
+//! # Recovery
+//! [`recover`] settles each run whose head names the dead seat: the inner slots first, the head last. A recoverer may be
+//! killed anywhere; the head still names the seat, and the next one does the rest.
+//!
+//! # Source
+//! Ours. The lap in each slot's word is Vyukov's bounded queue (2010), where an index is claimed first and the slot
+//! after it; a kill between the two belongs to nobody. YCQueue's slots show runs and out-of-order commits.
+
+mod consumer;
+mod producer;
+mod recovery;
+mod word;
+
+use crate::guard;
+use crate::layout::Role;
+use crate::mem::Cells;
+use crate::outside::{Outside, View};
+use crate::seat::Crowd;
+use crate::sync::{AtomicU64, Ordering};
+use crate::wait::Notifier;
+
+pub use consumer::Consumer;
+pub use producer::Producer;
+pub use recovery::{Delivery, recover};
+pub use word::{Queue, State, Word};
+
+use word::{Place, free};
+
+/// Space that a producer has reserved.
+pub type Reservation<'p, 'm, T> = guard::Reservation<'p, Producer<'m, T>>;
+
+/// Messages that a consumer reads in place.
+pub type Messages<'c, 'm, T> = guard::Messages<'c, Consumer<'m, T>>;
+
+/// The words and slots of a queue, as one end uses them.
+pub struct Ring<'m, T> {
+    /// The words that all ends share.
+    pub queue: Queue<'m>,
+    /// The payloads: as many slots as words.
+    pub cells: Cells<'m, T>,
+    /// The end's seat, counted within its side.
+    pub seat: u64,
+    /// The number of messages that the holders of this seat have committed, or released.
+    pub position: &'m AtomicU64,
+    /// The ends of the other side.
+    pub peers: Crowd<'m>,
+    /// Wakes the other side.
+    pub notifier: Notifier<'m>,
+    /// Wakes the end's own side.
+    pub fellows: Notifier<'m>,
+}
+
+/// A look counts at most this many positions. More would often be others' by the time that they are wanted.
+const FAR: u64 = 8;
+
+/// An end raises its side's hint once in this many messages.
+const HINT_EVERY: u64 = 256;
+
+impl Queue<'_> {
+    /// Returns the number of slots that hold a message, or belong to a consumer.
+    ///
+    /// Looks at every word; the answer is exact only while no end works.
+    pub fn len(&self) -> u64 {
+        let holds = |word: &AtomicU64| {
+            // Relaxed: nothing is read that this orders.
+            let word = self.shape.read(word.load(Ordering::Relaxed));
+            word.is_ok_and(|word| !matches!(word.state, State::Free | State::Reserved))
+        };
+        self.words().iter().filter(|word| holds(word)).count() as u64
+    }
+
+    /// Returns `true` if no slot holds a message or belongs to a consumer.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Returns the place where a new end of this side begins.
+    fn start(&self, side: Role) -> Place {
+        let mut at = Place { index: 0, lap: 0 };
+        self.follow_hint(&mut at, side);
+        at
+    }
+
+    /// Counts the positions from `at` on, up to `most`, whose words equal `expected` of their lap.
+    fn count(&self, at: Place, most: u64, expected: impl Fn(u64) -> u64) -> u64 {
+        let mut place = at;
+        let mut count = 0;
+        // Acquire: as in `walk`.
+        while count < most && self.word(place.index).load(Ordering::Acquire) == expected(place.lap)
+        {
+            place = place.after(1, self.shape);
+            count += 1;
+        }
+        count
+    }
+}
+
+/// Reads an `mpmc` channel from outside.
+pub(super) const OUTSIDE: Outside = Outside {
+    has_message: |view, _| {
+        let Some(queue) = Queue::of(view) else {
+            return true;
+        };
+        // A message that a consumer has in its hands is not to be had.
+        queue.words().iter().any(|word| {
+            // Relaxed: a hint.
+            let word = queue.shape.read(word.load(Ordering::Relaxed));
+            word.is_ok_and(|word| matches!(word.state, State::Committed | State::Returned))
+        })
+    },
+    has_room: |view, room| {
+        let Some(queue) = Queue::of(view) else {
+            return true;
+        };
+        let mut at = queue.start(Role::Producer);
+        match queue.walk(&mut at, Role::Producer) {
+            Ok(word) if word == free(at.lap) => {
+                let wanted = room.saturating_add(1).min(queue.shape.slots);
+                queue.count(at, wanted, free) >= wanted
+            }
+            Ok(_) => false,
+            Err(_) => true,
+        }
+    },
+    used: |view| {
+        Queue::of(view)
+            .map_or(0, |queue| queue.len())
+            .min(view.geometry.capacity)
+    },
+    waited_for: |_, _| false,
+    messages: |view, seat| crate::cursor::position(view, seat),
+    progress: |view, role| sum_of_positions(view, role.other()),
+};
+
+/// Returns the number of messages that a side's seats have committed (released) in all.
+fn sum_of_positions(view: &View<'_>, side: Role) -> u64 {
+    // Relaxed: a figure.
+    let positions = view
+        .side(side)
+        .iter()
+        .map(|words| words.position.load(Ordering::Relaxed));
+    positions.fold(0, u64::wrapping_add)
+}

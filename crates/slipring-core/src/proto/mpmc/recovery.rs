@@ -1,0 +1,154 @@
+//! Gives back what a seat has in its hands.
+
+use super::word::{Place, Queue, State, Word, committed, free, returned};
+use crate::error::Corrupt;
+use crate::layout::Role;
+use crate::sync::Ordering;
+
+/// The fate of messages that a consumer had taken when it died.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Delivery {
+    /// Another consumer gets them. The default: no message is lost.
+    #[default]
+    AtLeastOnce,
+    /// They are dropped: no message is delivered twice.
+    AtMostOnce,
+}
+
+/// Frees what seat `seat` of this side had reserved, or returns what it had taken. Returns the number of runs.
+///
+/// The caller holds the locks of that seat, and no handle uses it. Both sides are to be woken afterwards. Does again
+/// whatever an earlier recoverer, who was killed, has not done.
+pub fn recover(
+    queue: &Queue<'_>,
+    side: Role,
+    seat: u64,
+    delivery: Delivery,
+) -> Result<u64, Corrupt> {
+    let mut runs = 0;
+    for index in 0..queue.shape.slots {
+        runs += u64::from(settle_run(queue, side, seat, delivery, index)?);
+    }
+    if side == Role::Consumer {
+        // Even if nothing was found: the last recoverer may have died before it announced what it returned. Release:
+        // pairs with the acquire of a look.
+        queue.claims.returns.fetch_add(1, Ordering::Release);
+    }
+    Ok(runs)
+}
+
+/// Settles the run whose head is at `index`, if it is this seat's.
+fn settle_run(
+    queue: &Queue<'_>,
+    side: Role,
+    seat: u64,
+    delivery: Delivery,
+    index: u64,
+) -> Result<bool, Corrupt> {
+    let shape = queue.shape;
+    // Acquire: the words of a run that was split come before its head's.
+    let found = queue.word(index).load(Ordering::Acquire);
+    let head = shape.read(found)?;
+    let ours = match side {
+        Role::Producer => head.state == State::Reserved,
+        Role::Consumer => matches!(head.state, State::Taken | State::Held),
+    };
+    if !ours || head.owner != seat {
+        return Ok(false);
+    }
+    let lap = head.lap;
+    let first = Place { index, lap };
+    for step in (1..head.count).rev() {
+        let inner = first.after(step, shape);
+        settle_inner(queue, side, seat, delivery, inner)?;
+    }
+    // Release: the inner words come before. The owner is dead, and we hold its locks: the word is still what it was.
+    let _ = queue.word(index).compare_exchange(
+        found,
+        settled(queue, side, delivery, first),
+        Ordering::Release,
+        Ordering::Relaxed,
+    );
+    Ok(true)
+}
+
+fn settle_inner(
+    queue: &Queue<'_>,
+    side: Role,
+    seat: u64,
+    delivery: Delivery,
+    place: Place,
+) -> Result<(), Corrupt> {
+    // Acquire: as above.
+    let found = queue.word(place.index).load(Ordering::Acquire);
+    let word = queue.shape.read(found)?;
+    let unsettled = word.lap == place.lap && unsettled(word, side, seat);
+    if unsettled {
+        // Relaxed: the head's store comes later, and nobody looks at this word before that.
+        let _ = queue.word(place.index).compare_exchange(
+            found,
+            settled(queue, side, delivery, place),
+            Ordering::Relaxed,
+            Ordering::Relaxed,
+        );
+    }
+    Ok(())
+}
+
+/// Returns `true` for an inner word of its run's lap that the owner has not finished with.
+fn unsettled(word: Word, side: Role, seat: u64) -> bool {
+    match (word.state, side) {
+        (State::Free | State::Committed, Role::Producer) => true,
+        (State::Committed, Role::Consumer) => true,
+        (State::Reserved, Role::Producer) | (State::Held, Role::Consumer) => word.owner == seat,
+        _ => false,
+    }
+}
+
+/// Returns the word of a slot that the owner did not live to finish with.
+fn settled(queue: &Queue<'_>, side: Role, delivery: Delivery, place: Place) -> u64 {
+    match (side, delivery) {
+        (Role::Consumer, Delivery::AtLeastOnce) => returned(place.lap),
+        _ => free(place.lap.wrapping_add(queue.shape.unit)),
+    }
+}
+
+/// Publishes, or gives up, each slot of a run whose head is at `first`: see [`split`].
+pub(super) fn finish_run(
+    queue: &Queue<'_>,
+    first: Place,
+    count: u64,
+    word_of: impl Fn(u64, Place) -> u64,
+) {
+    for step in (0..count).rev() {
+        let place = first.after(step, queue.shape);
+        let ordering = match step {
+            // Release: pairs with the acquire of a look: the payload, or our reads, and the inner words come before.
+            0 => Ordering::Release,
+            // Relaxed: nobody looks at an inner word before the head has changed.
+            _ => Ordering::Relaxed,
+        };
+        queue
+            .word(place.index)
+            .store(word_of(step, place), ordering);
+    }
+}
+
+/// Makes each slot of a run a run of its own, so that they can be finished one by one.
+pub(super) fn split(queue: &Queue<'_>, first: Place, count: u64, state: State, owner: u64) {
+    if count > 1 {
+        finish_run(queue, first, count, |_, place| {
+            queue.shape.owned(state, owner, 1, place.lap)
+        });
+    }
+}
+
+/// Returns the word of a slot that is handed to the consumers.
+pub(super) fn published(place: Place) -> u64 {
+    committed(place.lap)
+}
+
+/// Returns the word of a slot that is handed to the producers.
+pub(super) fn released(queue: &Queue<'_>, place: Place) -> u64 {
+    free(place.lap.wrapping_add(queue.shape.unit))
+}

@@ -1,0 +1,238 @@
+//! A work queue: many producers, many consumers, and any one consumer takes each message; fixed-size payloads. When the
+//! queue is full, producers wait.
+//!
+//! Up to 63 producers and 63 consumers, in threads or processes, come and go as they like. Each message is taken by one
+//! consumer. First deliveries come in the order in which the producers reserved.
+//!
+//! An end that is killed at any instruction, or stopped, delays no other end except by what it had in its hands. What a
+//! dead producer had reserved is skipped. What a dead consumer had taken is delivered again, and
+//! [`redelivered`](Consumer::redelivered) tells so: *at least once*. A consumer that asks for
+//! [`at_most_once`](Builder::at_most_once) has it dropped instead.
+//!
+//! The protocol, and why it is right: [`slipring_core::proto::mpmc`].
+//!
+//! ```
+//! use slipring::{Error, SetupError, mpmc};
+//!
+//! let (mut tx, mut rx) = mpmc::channel::<u64>(64)?;
+//! let (mut tx2, mut rx2) = (tx.another()?, rx.another()?);
+//! tx.push(1)?;
+//! tx2.push(2)?;
+//! assert_eq!((rx.pop()?, rx2.pop()?), (1, 2));
+//!
+//! let job = {
+//!     tx.push(3)?;
+//!     let job = rx.read()?;                              // in place; dropping releases
+//!     let value = *job;
+//!     job.keep();                                        // gives it back: another consumer may take it
+//!     value
+//! };
+//! assert_eq!((rx2.pop()?, rx2.redelivered()), (job, true));
+//! drop((tx, tx2));                                       // the end of the stream, once both have left
+//! assert!(matches!(rx.pop(), Err(Error::Disconnected(_))));
+//! # Ok::<(), SetupError>(())
+//! ```
+//!
+//! Processes may come in any order:
+//!
+//! ```no_run
+//! # use slipring::mpmc;
+//! let jobs = mpmc::Builder::<u64>::new(1 << 12);
+//! let mut tx = jobs.producer("render/jobs")?;                             // in one, or in several
+//! let mut rx = jobs.consumer("render/jobs")?;                             // in each of the workers
+//! # Ok::<(), slipring::SetupError>(())
+//! ```
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::atomic::Ordering;
+
+use slipring_core::layout::{self, Geometry, MOST_SEATS};
+use slipring_core::mem::Cells;
+use slipring_core::proto::mpmc::{self as proto, Queue};
+use slipring_core::{FormatError, Schema};
+
+pub use slipring_core::proto::mpmc::Delivery;
+
+use crate::builder;
+use crate::kind::{InPlaceKind, Kind, SeatToken, SlotKind, sealed::Sealed};
+use crate::payload::Payload;
+use crate::seat::Seat;
+use crate::setup_error::SetupError;
+use crate::{consumer, producer};
+
+/// The kind: many producers, many consumers, any one of them takes a message, fixed-size payloads.
+pub struct Mpmc<T>(PhantomData<fn() -> T>);
+
+impl<T> fmt::Debug for Mpmc<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Mpmc")
+    }
+}
+
+/// Makes or opens an `mpmc` channel of `T`.
+pub type Builder<T> = builder::Builder<Mpmc<T>>;
+
+/// The memory of an `mpmc` channel of `T`, from which roles can be taken.
+pub type Channel<T> = crate::channel::Channel<Mpmc<T>>;
+
+/// A writing end of an `mpmc` channel of `T`.
+pub type Producer<T> = producer::Producer<Mpmc<T>>;
+
+/// A reading end of an `mpmc` channel of `T`.
+pub type Consumer<T> = consumer::Consumer<Mpmc<T>>;
+
+/// Slots of an `mpmc` channel that a producer has reserved.
+pub type Reservation<'p, T> = producer::Reservation<'p, Mpmc<T>>;
+
+/// Messages of an `mpmc` channel that a consumer reads in place.
+pub type Messages<'c, T> = consumer::Messages<'c, Mpmc<T>>;
+
+/// One message of an `mpmc` channel that a consumer reads in place.
+pub type Message<'c, T> = consumer::Message<'c, Mpmc<T>>;
+
+/// Makes a channel of `capacity` slots between threads of this process, with its first two ends.
+///
+/// `capacity` is a power of two, from 1; anything else is [`SetupError::Capacity`].
+pub fn channel<T: Payload>(capacity: usize) -> Result<(Producer<T>, Consumer<T>), SetupError> {
+    Builder::new(capacity).channel_pair()
+}
+
+/// The default number of seats of each side.
+const ENDS: u64 = 16;
+
+impl<T: Payload> Builder<T> {
+    /// Describes a channel of `capacity` slots: a power of two, from 1. Checked when the channel is made. By default it
+    /// has seats for 16 producers and 16 consumers.
+    pub fn new(capacity: usize) -> Builder<T> {
+        const {
+            assert!(
+                align_of::<T>() <= layout::PAGE,
+                "a payload's alignment is at most 4096 bytes"
+            );
+        }
+        builder::Builder::with(Geometry {
+            kind: layout::Kind::Mpmc,
+            when_full: layout::WhenFull::Wait,
+            capacity: capacity as u64,
+            slot_size: size_of::<T>() as u64,
+            slot_align: align_of::<T>() as u64,
+            producers: ENDS,
+            consumers: ENDS,
+            skew: 0,
+        })
+    }
+
+    /// Sets the number of producer seats: from 1 to 63, 4 KiB each. Checked when the channel is made.
+    #[must_use]
+    pub fn producers(mut self, producers: usize) -> Builder<T> {
+        self.geometry.producers = producers as u64;
+        self
+    }
+
+    /// Sets the number of consumer seats: from 1 to 63, 4 KiB each. Checked when the channel is made.
+    #[must_use]
+    pub fn consumers(mut self, consumers: usize) -> Builder<T> {
+        self.geometry.consumers = consumers as u64;
+        self
+    }
+
+    /// Lets the consumers that this builder makes drop, when they die, what they had taken and not released. By default
+    /// another consumer gets it.
+    #[must_use]
+    pub fn at_most_once(mut self) -> Builder<T> {
+        self.delivery = Delivery::AtMostOnce;
+        self
+    }
+}
+
+const _: () = assert!(ENDS <= MOST_SEATS as u64);
+
+impl<T: Payload> Sealed for Mpmc<T> {}
+
+impl<T: Payload> SlotKind for Mpmc<T> {
+    type Value = T;
+}
+
+impl<T: Payload> InPlaceKind for Mpmc<T> {}
+
+impl<T: Payload> Kind for Mpmc<T> {
+    type Producer = proto::Producer<'static, T>;
+    type Consumer = proto::Consumer<'static, T>;
+
+    fn schema() -> Option<Schema> {
+        Some(T::SCHEMA)
+    }
+
+    fn producer(token: &SeatToken<'_>) -> Result<Self::Producer, SetupError> {
+        let ring = ring(token.seat)?;
+        // SAFETY: called once per seat; the cached limit belongs to that seat's handle.
+        let cached_limit = unsafe { token.seat.cached_limit() };
+        // SAFETY: the seat makes us its only producer, and whoever took the seat gave back what the last holder had
+        // claimed. `T: Payload` accepts any bits. The cached limit and the ring are used only while the seat lives
+        // beside them.
+        Ok(unsafe { proto::Producer::new(ring, cached_limit) })
+    }
+
+    fn consumer(token: &SeatToken<'_>) -> Result<Self::Consumer, SetupError> {
+        let ring = ring(token.seat)?;
+        let counters = &token.seat.page().counters;
+        // Relaxed: read under the seat's locks, once we are dead.
+        let delivery = u64::from(token.delivery == Delivery::AtMostOnce);
+        counters.at_most_once.store(delivery, Ordering::Relaxed);
+        // SAFETY: called once per seat; the cached limit belongs to that seat's handle.
+        let cached_limit = unsafe { token.seat.cached_limit() };
+        // SAFETY: as in `producer`, for the consumer in this seat.
+        Ok(unsafe { proto::Consumer::new(ring, cached_limit) })
+    }
+}
+
+/// Returns the ring of a validated region, as the end in this seat uses it.
+fn ring<T: Payload>(seat: &Seat) -> Result<proto::Ring<'static, T>, SetupError> {
+    let (region, geometry) = (&seat.region, seat.region.geometry());
+    let queue = region
+        .claims()
+        .and_then(|claims| Queue::new(geometry, claims));
+    // Never fails: the geometry was checked for this kind.
+    let queue = queue.ok_or(FormatError::Truncated {
+        part: "control",
+        found: 0,
+        expected: geometry.control_len() as u64,
+    })?;
+    // SAFETY: the header was checked against the real sizes. While `seat` lives, the data part is mapped for that many
+    // slots of `T`, page-aligned or checked. The kind and the schema were compared.
+    let cells = unsafe { Cells::new(region.data().cast::<T>(), geometry.slots()) };
+    Ok(proto::Ring {
+        queue,
+        cells,
+        seat: (seat.number - geometry.seats_of(seat.role).start) as u64,
+        position: &seat.page().position.0,
+        peers: seat.crowd()?,
+        notifier: seat.notifier(),
+        fellows: seat.fellow_notifier(),
+    })
+}
+
+impl<T: Payload> Producer<T> {
+    /// Takes another writing role of the same channel.
+    ///
+    /// Returns `RoleTaken` if no seat is free. Other errors: as [`Builder`](crate::Builder#errors) lists for roles.
+    pub fn another(&self) -> Result<Producer<T>, SetupError> {
+        self.channel().producer()
+    }
+}
+
+impl<T: Payload> Consumer<T> {
+    /// Takes another reading role of the same channel, with the same [`Delivery`].
+    ///
+    /// Returns `RoleTaken` if no seat is free. Other errors: as [`Builder`](crate::Builder#errors) lists for roles.
+    pub fn another(&self) -> Result<Consumer<T>, SetupError> {
+        self.channel().consumer()
+    }
+
+    /// Returns `true` if the message that this consumer took last had been taken before: by a consumer that gave it
+    /// back, or died with it.
+    pub fn redelivered(&self) -> bool {
+        self.end.core.redelivered()
+    }
+}

@@ -1,0 +1,424 @@
+//! Checks the promises of a work queue within one process: any consumer takes a message, what is given back comes
+//! again, ends come and go.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+use std::collections::VecDeque;
+use std::mem::forget;
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use proptest::prelude::*;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use slipring::mpmc::{self, Builder, Consumer, Producer};
+use slipring::{End, Error, PushError, Readiness, SetupError, WaitSet};
+
+const SHORT: Duration = Duration::from_millis(20);
+const FINISHED: Error = Error::Disconnected(End::Finished);
+
+fn pops(rx: &mut Consumer<u64>) -> Vec<u64> {
+    std::iter::from_fn(|| rx.try_pop().ok()).collect()
+}
+
+/// Each message is taken by one consumer, in the order of reservation.
+#[test]
+fn any_consumer_takes_a_message() {
+    for capacity in [1, 2, 4, 64] {
+        let (mut tx, mut rx) = mpmc::channel::<u64>(capacity).unwrap();
+        let (mut tx2, mut rx2) = (tx.another().unwrap(), rx.another().unwrap());
+        for lap in 0..10 {
+            tx.push(2 * lap).unwrap();
+            assert_eq!(rx2.pop(), Ok(2 * lap), "{capacity}");
+            tx2.push(2 * lap + 1).unwrap();
+            assert_eq!(rx.pop(), Ok(2 * lap + 1));
+            assert_eq!(rx.try_pop(), Err(Error::Empty));
+        }
+    }
+}
+
+/// A queue holds exactly its capacity, whoever fills it.
+#[test]
+fn full_at_capacity() {
+    for capacity in [1, 2, 8] {
+        let (mut tx, mut rx) = mpmc::channel::<u64>(capacity).unwrap();
+        let mut tx2 = tx.another().unwrap();
+        for number in 0..capacity as u64 {
+            let tx = if number % 2 == 0 { &mut tx } else { &mut tx2 };
+            tx.try_push(number).unwrap();
+        }
+        assert_eq!(tx.try_push(9), Err(PushError::Full(9)));
+        assert_eq!(tx2.try_push(9), Err(PushError::Full(9)));
+        assert!(tx.is_full().unwrap());
+        assert_eq!((tx.len(), rx.len()), (Ok(capacity), Ok(capacity)));
+        assert_eq!(tx.push_timeout(9, SHORT), Err(PushError::TimedOut(9)));
+        assert_eq!(pops(&mut rx).len(), capacity);
+        tx2.try_push(9).unwrap();
+    }
+}
+
+/// A batch is reserved whole; what is not committed of it is skipped.
+#[test]
+fn part_of_a_reservation_is_skipped() {
+    let (mut tx, mut rx) = mpmc::channel::<u64>(4).unwrap();
+    for lap in 0..6 {
+        let mut run = tx.reserve(4).unwrap();
+        (0..4).for_each(|index| run.write(index, 10 * lap + index as u64));
+        run.commit(3);
+        assert_eq!(pops(&mut rx), [10 * lap, 10 * lap + 1, 10 * lap + 2]);
+        drop(tx.reserve(2).unwrap());
+        tx.push(7).unwrap();
+        assert_eq!(pops(&mut rx), [7]);
+    }
+    assert!(matches!(
+        tx.try_reserve(5),
+        Err(Error::TooLarge { asked: 5, max: 4 })
+    ));
+}
+
+/// Slices go through in both directions, around the ring's end.
+#[test]
+fn slices_go_around_the_end() {
+    let (mut tx, mut rx) = mpmc::channel::<u64>(4).unwrap();
+    for lap in 0..20_u64 {
+        let values = [lap, lap + 1, lap + 2];
+        assert_eq!(tx.try_push_slice(&values), Ok(3));
+        let mut out = [0; 8];
+        assert_eq!(rx.try_pop_slice(&mut out), Ok(3));
+        assert_eq!(out[..3], values);
+        assert_eq!(tx.push_iter([lap; 2]), Ok(2));
+        let batch = rx.read_batch(8).unwrap();
+        assert_eq!(batch.iter().copied().collect::<Vec<_>>(), [lap; 2]);
+        let (front, back) = batch.as_slices();
+        assert_eq!(front.len() + back.len(), 2);
+    }
+    assert_eq!(tx.try_push_slice(&[0; 9]), Ok(4));
+    assert_eq!(tx.try_push_slice(&[]), Ok(0));
+}
+
+/// What a guard gives back is taken again, first of all, and marked.
+#[test]
+fn kept_messages_come_again() {
+    let (mut tx, mut rx) = mpmc::channel::<u64>(8).unwrap();
+    let mut other = rx.another().unwrap();
+    tx.push_slice(&[0, 1, 2, 3, 4]).unwrap();
+    let batch = rx.read_batch(3).unwrap();
+    assert!(!batch.redelivered());
+    batch.release(1);
+    assert_eq!((other.pop(), other.redelivered()), (Ok(1), true));
+    assert_eq!((rx.pop(), rx.redelivered()), (Ok(2), true));
+    assert_eq!((other.pop(), other.redelivered()), (Ok(3), false));
+    rx.read().unwrap().keep();
+    assert_eq!((other.pop(), other.redelivered()), (Ok(4), true));
+    assert_eq!(other.try_pop(), Err(Error::Empty));
+}
+
+/// A panic in the middle of a guard gives its messages back.
+#[test]
+fn panic_gives_messages_back() {
+    let (mut tx, mut rx) = mpmc::channel::<u64>(8).unwrap();
+    let mut other = rx.another().unwrap();
+    tx.push_slice(&[0, 1]).unwrap();
+    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let _batch = rx.read_batch(2).unwrap();
+        panic!("while reading");
+    }));
+    assert!(panicked.is_err());
+    assert_eq!(pops(&mut other), [0, 1]);
+}
+
+/// What a forgotten guard holds comes again when its handle leaves, or is dropped if the handle asked for that. A
+/// forgotten reservation is skipped.
+#[test]
+fn leaving_gives_back_what_was_forgotten() {
+    for (at_most_once, expected) in [(false, &[0, 1, 2][..]), (true, &[2])] {
+        let builder = Builder::<u64>::new(4);
+        let channel = match at_most_once {
+            true => builder.at_most_once().heap().unwrap(),
+            false => builder.heap().unwrap(),
+        };
+        let (mut tx, mut rx) = (channel.producer().unwrap(), channel.consumer().unwrap());
+        let mut other = channel.consumer().unwrap();
+        tx.push_slice(&[0, 1]).unwrap();
+        forget(rx.read_batch(2).unwrap());
+        forget(tx.reserve(1).unwrap());
+        let mut late = channel.producer().unwrap();
+        late.push(2).unwrap();
+        assert_eq!(other.try_pop(), Err(Error::Empty), "behind a reserved slot");
+        drop((tx, rx));
+        let mut got = pops(&mut other);
+        got.sort_unstable();
+        assert_eq!(got, expected);
+        late.push_slice(&[5, 6, 7, 8]).unwrap();
+        assert_eq!(pops(&mut other), [5, 6, 7, 8]);
+    }
+}
+
+/// A message that is held stops nobody, until the queue has gone once around.
+#[test]
+fn held_message_stops_nobody_within_a_ring() {
+    let (mut tx, mut rx) = mpmc::channel::<u64>(8).unwrap();
+    let mut other = rx.another().unwrap();
+    tx.push(100).unwrap();
+    let held = rx.read().unwrap();
+    for number in 0..7 {
+        tx.try_push(number).unwrap();
+        assert_eq!(other.try_pop(), Ok(number));
+    }
+    assert_eq!(tx.try_push(7), Err(PushError::Full(7)));
+    assert_eq!(*held, 100);
+    drop(held);
+    tx.try_push(7).unwrap();
+    assert_eq!(other.try_pop(), Ok(7));
+}
+
+/// The end comes to each consumer when the last producer has left and everything is taken; not while another consumer
+/// holds a message that may come again.
+#[test]
+fn end_comes_after_the_last_message() {
+    let (mut tx, mut rx) = mpmc::channel::<u64>(8).unwrap();
+    let (tx2, mut other) = (tx.another().unwrap(), rx.another().unwrap());
+    tx.push_slice(&[1, 2]).unwrap();
+    drop(tx);
+    assert_eq!(rx.pop(), Ok(1));
+    assert_eq!(rx.pop_timeout(SHORT), Ok(2));
+    assert_eq!(rx.pop_timeout(SHORT), Err(Error::TimedOut), "one is left");
+    let mut tx2 = tx2;
+    tx2.push(3).unwrap();
+    drop(tx2);
+    let held = other.read().unwrap();
+    assert_eq!(
+        rx.pop_timeout(SHORT),
+        Err(Error::TimedOut),
+        "it may come again"
+    );
+    held.keep();
+    assert_eq!(rx.pop(), Ok(3));
+    assert_eq!((rx.pop(), other.pop()), (Err(FINISHED), Err(FINISHED)));
+    assert_eq!(rx.pop(), Err(FINISHED), "an end stands");
+    // A consumer that comes after the end was acknowledged waits for the next producer.
+    let channel = rx.channel();
+    drop((rx, other));
+    let mut late = channel.consumer().unwrap();
+    assert_eq!(late.pop_timeout(SHORT), Err(Error::TimedOut));
+    let mut tx = channel.producer().unwrap();
+    tx.push(4).unwrap();
+    drop(tx);
+    assert_eq!((late.pop(), late.pop()), (Ok(4), Err(FINISHED)));
+}
+
+/// An aborted end is told as such if no producer finished.
+#[test]
+fn abort_is_told() {
+    let (tx, mut rx) = mpmc::channel::<u64>(8).unwrap();
+    tx.abort();
+    assert_eq!(rx.pop(), Err(Error::Disconnected(End::Aborted)));
+}
+
+/// A producer learns that the last consumer has left when the queue is full, or at once if it wants that.
+#[test]
+fn producer_learns_of_the_last_consumer() {
+    let (mut tx, rx) = mpmc::channel::<u64>(2).unwrap();
+    let other = rx.another().unwrap();
+    drop(rx);
+    assert_eq!(tx.push_slice(&[1, 2]), Ok(()));
+    assert_eq!(tx.try_push(3), Err(PushError::Full(3)));
+    drop(other);
+    assert_eq!(tx.push(3), Err(PushError::Disconnected(3, End::Finished)));
+    let (mut tx, rx) = mpmc::channel::<u64>(2).unwrap();
+    tx.fail_alone(true);
+    tx.push(1).unwrap();
+    assert_eq!(tx.try_push_slice(&[2, 3, 4]), Ok(1));
+    drop(rx);
+    assert_eq!(tx.push(3), Err(PushError::Disconnected(3, End::Finished)));
+}
+
+/// Each side has as many seats as its builder said, at most 63.
+#[test]
+fn seats_are_limited() {
+    let channel = Builder::<u64>::new(2)
+        .producers(63)
+        .consumers(2)
+        .heap()
+        .unwrap();
+    let producers: Vec<Producer<u64>> = (0..63).map(|_| channel.producer().unwrap()).collect();
+    let taken = |error| matches!(error, SetupError::RoleTaken { seats: 63, .. });
+    assert!(taken(channel.producer().unwrap_err()));
+    assert!(taken(producers[0].another().unwrap_err()));
+    let _consumers = [channel.consumer().unwrap(), channel.consumer().unwrap()];
+    assert!(channel.consumer().is_err());
+    drop(producers);
+    assert!(channel.producer().is_ok());
+    for (producers, consumers) in [(64, 1), (0, 1), (1, 64), (1, 0)] {
+        let builder = Builder::<u64>::new(2)
+            .producers(producers)
+            .consumers(consumers);
+        assert!(builder.heap().is_err(), "{producers} {consumers}");
+    }
+    for capacity in [0, 3, 1 << 50] {
+        let refused = Builder::<u64>::new(capacity).heap().unwrap_err();
+        assert!(matches!(refused, SetupError::Capacity { .. }), "{refused}");
+    }
+}
+
+/// Returns `true` if the descriptor becomes readable.
+fn readable(fd: &impl AsFd) -> bool {
+    let wait = Timespec::try_from(Duration::from_secs(60)).unwrap();
+    poll(&mut [PollFd::new(fd, PollFlags::IN)], Some(&wait)).unwrap() == 1
+}
+
+/// A descriptor becomes readable by a push, by room, and by a message that another consumer gives back.
+#[test]
+fn descriptors_tell_of_returns() {
+    for channel in [
+        Builder::<u64>::new(1).heap().unwrap(),
+        Builder::<u64>::new(1).memfd().unwrap(),
+    ] {
+        let (mut tx, mut rx) = (channel.producer().unwrap(), channel.consumer().unwrap());
+        let (mut tx2, mut other) = (channel.producer().unwrap(), channel.consumer().unwrap());
+        assert_eq!(rx.arm(), Ok(Readiness::Armed));
+        tx.push(1).unwrap();
+        assert!(readable(&rx.as_fd().unwrap()));
+        assert_eq!(tx2.arm(1), Ok(Readiness::Armed));
+        let held = rx.read().unwrap();
+        assert_eq!(other.arm(), Ok(Readiness::Armed));
+        held.keep();
+        assert!(readable(&other.as_fd().unwrap()));
+        assert_eq!(other.pop(), Ok(1));
+        assert!(readable(&tx2.as_fd().unwrap()));
+        // A reservation that is given up makes room, too.
+        let run = tx.reserve(1).unwrap();
+        assert_eq!(tx2.arm(1), Ok(Readiness::Armed));
+        drop(run);
+        assert!(readable(&tx2.as_fd().unwrap()));
+        tx2.push(2).unwrap();
+        assert_eq!(rx.pop(), Ok(2));
+    }
+}
+
+/// A set tells of messages, of room, and of the end.
+#[test]
+fn sets_tell_of_news_and_the_end() {
+    let (mut tx, mut rx) = mpmc::channel::<u64>(1).unwrap();
+    let mut other = tx.another().unwrap();
+    let mut set = WaitSet::new().unwrap();
+    set.watch(&rx).unwrap();
+    assert!(set.wait_timeout(SHORT).is_err());
+    tx.push(1).unwrap();
+    assert!(set.wait().unwrap().iter().any(|event| event.ready));
+    assert_eq!(rx.pop(), Ok(1));
+    set.watch_room(&other, 1).unwrap();
+    assert!(
+        set.wait().unwrap().iter().any(|event| event.ready),
+        "there is room"
+    );
+    other.push(2).unwrap();
+    drop((tx, other));
+    assert_eq!(rx.pop(), Ok(2));
+    let ended = |event: &slipring::set::Event| event.ended == Some(End::Finished) && event.ready;
+    assert!(set.wait().unwrap().iter().any(ended));
+    assert_eq!(rx.pop(), Err(FINISHED));
+}
+
+/// One step of the model's test, by one of two handles of a side.
+#[derive(Clone, Debug)]
+enum Step {
+    Push(usize),
+    Slice(usize, usize),
+    /// Reserves so many and commits so many of them.
+    Reserve(usize, usize, usize),
+    Pop(usize),
+    /// Reads up to so many and releases so many of them.
+    Read(usize, usize, usize),
+    /// Another handle takes the place of this one.
+    Replace(usize),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        (0..2_usize).prop_map(Step::Push),
+        (0..2_usize, 0..6_usize).prop_map(|(handle, count)| Step::Slice(handle, count)),
+        (0..2_usize, 0..6_usize, 0..6_usize).prop_map(|(h, n, m)| Step::Reserve(h, n, m)),
+        (0..2_usize).prop_map(Step::Pop),
+        (0..2_usize, 0..6_usize, 0..6_usize).prop_map(|(h, n, m)| Step::Read(h, n, m)),
+        (0..2_usize).prop_map(Step::Replace),
+    ];
+    prop::collection::vec(step, 0..120)
+}
+
+proptest! {
+    /// A queue that two and two handles use in turn behaves as a queue, with what was given back before it.
+    #[test]
+    fn queue_of_four_handles_is_a_queue(bits in 0..4_u32, steps in steps()) {
+        let capacity = 1 << bits;
+        let channel = Builder::<u64>::new(capacity).heap().unwrap();
+        let mut tx = [(); 2].map(|()| channel.producer().unwrap());
+        let mut rx = [(); 2].map(|()| channel.consumer().unwrap());
+        let (mut waiting, mut back) = (VecDeque::<u64>::new(), Vec::<u64>::new());
+        let mut number = 0;
+        for step in steps {
+            match step {
+                Step::Push(handle) => {
+                    if tx[handle].try_push(number).is_ok() {
+                        waiting.push_back(number);
+                    }
+                    number += 1;
+                }
+                Step::Slice(handle, count) => {
+                    let values: Vec<u64> = (number..number + count as u64).collect();
+                    let done = tx[handle].try_push_slice(&values).unwrap_or(0);
+                    waiting.extend(&values[..done]);
+                    number += count as u64;
+                }
+                Step::Reserve(handle, count, commit) => {
+                    if let Ok(mut run) = tx[handle].try_reserve(count) {
+                        let commit = commit.min(count);
+                        for index in 0..count {
+                            run.write(index, number + index as u64);
+                        }
+                        run.commit(commit);
+                        waiting.extend(number..number + commit as u64);
+                    }
+                    number += count as u64;
+                }
+                Step::Pop(handle) => {
+                    match rx[handle].try_pop() {
+                        Ok(value) if rx[handle].redelivered() => {
+                            let at = back.iter().position(|there| *there == value);
+                            back.remove(at.expect("it was given back"));
+                        }
+                        Ok(value) => prop_assert_eq!(Some(value), waiting.pop_front()),
+                        Err(error) => {
+                            prop_assert_eq!(error, Error::Empty);
+                            prop_assert!(waiting.is_empty() && back.is_empty());
+                        }
+                    }
+                }
+                Step::Read(handle, count, release) => {
+                    let Ok(batch) = rx[handle].try_read_batch(count) else {
+                        prop_assert!(waiting.is_empty() && back.is_empty());
+                        continue;
+                    };
+                    let got: Vec<u64> = batch.iter().copied().collect();
+                    prop_assert!(got.len() <= count);
+                    prop_assert!(!got.is_empty() || count == 0);
+                    if batch.redelivered() && !got.is_empty() {
+                        let at = back.iter().position(|there| *there == got[0]);
+                        back.remove(at.expect("it was given back"));
+                    } else {
+                        let expected: Vec<u64> = waiting.drain(..got.len()).collect();
+                        prop_assert_eq!(&got, &expected);
+                    }
+                    let release = release.min(got.len());
+                    batch.release(release);
+                    back.extend(&got[release..]);
+                }
+                Step::Replace(handle) => {
+                    tx[handle] = channel.producer().unwrap();
+                    rx[handle] = channel.consumer().unwrap();
+                }
+            }
+            let there = waiting.len() + back.len();
+            prop_assert_eq!(rx[0].len(), Ok(there));
+            prop_assert!(there <= capacity);
+        }
+    }
+}
