@@ -90,17 +90,34 @@ fn recv(
             Err(Error::Disconnected(end)) if follow => {
                 let ended = Failure::Ended(end);
                 bar.say(&format!("{ended}; waiting for the next one"));
-                // Takes note of this end. If another sender came and went meanwhile, the next read
-                // finds its records.
-                match rx.wait_for_producer(TICK) {
-                    Ok(()) | Err(Error::TimedOut) => continue,
-                    Err(error) => return Err(error.into()),
-                }
+                next_sender(rx, end, signals)?;
+                continue;
             }
             Err(Error::Disconnected(end)) => return Ok(end),
             Err(error) => return Err(error.into()),
         }
         bar.add(pass_on(rx, &mut output, signals)?);
+    }
+}
+
+/// Acknowledges this end, and waits until there is news of another sender: it is present, or left
+/// records, or ended otherwise.
+///
+/// An end stands until another sender takes its place, so `read` alone would report it again.
+fn next_sender(rx: &mut Consumer, reported: End, signals: &Signals) -> Result<(), Failure> {
+    loop {
+        signals.check()?;
+        match rx.wait_for_producer(TICK) {
+            Ok(()) => return Ok(()),
+            Err(Error::TimedOut) => {}
+            Err(error) => return Err(error.into()),
+        }
+        // A sender that came and went meanwhile is not present.
+        match rx.try_read().map(|first| first.keep()) {
+            Err(Error::Disconnected(end)) if end == reported => {}
+            Ok(()) | Err(Error::Empty | Error::Disconnected(_)) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        }
     }
 }
 

@@ -312,6 +312,30 @@ fn followers_outlast_their_senders() {
     assert_eq!(told[2], told[0]);
 }
 
+/// A follower reports an end once, however long it waits for the next sender.
+#[test]
+fn followers_report_an_end_once() {
+    let place = Place::new();
+    let (copy, input) = (place.file("copy"), place.file("input"));
+    let mut recv = place.recv(&["x", "--follow"], &copy);
+    place.until_seat("x", "consumer", "held", 1);
+    fs::write(&input, "one").unwrap();
+    assert_eq!(place.send(&["x"], &input).code(), Some(0));
+    place.until_messages("x", "consumer", 1);
+    let parks = || place.stat("x").unwrap()["consumer"]["parks"].as_u64();
+    // The follower waits anew several times, and each time finds the same end.
+    let before = parks();
+    common::until("the follower has slept", || {
+        parks() > before.map(|parks| parks + 5)
+    });
+    recv.signal(Signal::TERM);
+    assert_eq!(recv.code(), Some(143));
+    assert_eq!(
+        recv.stderr(),
+        "slipring: the sender finished; waiting for the next one\nslipring: terminated\n"
+    );
+}
+
 /// A sender that fills the channel before a receiver has come reports once that it waits for one.
 #[test]
 fn lonely_senders_say_so_once() {
