@@ -467,3 +467,38 @@ fn ephemeral_feeds_go_last() {
     drop(rx);
     gone(&builder, &name);
 }
+
+/// The last channel of a domain takes the domain's directory with it, however it is removed.
+#[test]
+fn empty_domains_are_removed() {
+    let domain = Domain::new("emptied");
+    let (one, other) = (domain.name("one"), domain.name("other"));
+    let builder = spsc::Builder::<u64>::new(1).ephemeral();
+    builder.create(&one).unwrap();
+    let rx = builder.consumer(&other).unwrap();
+    slipring::inspect::remove(&one).unwrap();
+    assert!(domain.path().exists(), "it has a channel yet");
+    drop(rx);
+    assert!(!domain.path().exists());
+    builder.create(&one).unwrap();
+    slipring::inspect::remove(&one).unwrap();
+    assert!(!domain.path().exists());
+}
+
+/// A creator whose domain is removed under its hands makes the domain again.
+#[test]
+fn domains_are_removed_under_creators() {
+    let domain = Domain::new("contested");
+    let work = |topic: &str| {
+        let name = domain.name(topic);
+        for _ in 0..500 {
+            spsc::Builder::<u64>::new(1).create(&name).unwrap();
+            slipring::inspect::remove(&name).unwrap();
+        }
+    };
+    thread::scope(|scope| {
+        scope.spawn(|| work("one"));
+        work("other");
+    });
+    assert!(!domain.path().exists());
+}

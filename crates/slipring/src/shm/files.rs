@@ -230,13 +230,40 @@ pub(super) fn parent_of(name: &Name, make: Option<u32>) -> Result<OwnedFd, Setup
     let Some(domain) = name.domain_dir() else {
         return Ok(base);
     };
-    if let Some(mode) = make {
-        make_domain(&base, &domain, mode)?;
+    loop {
+        if let Some(mode) = make {
+            make_domain(&base, &domain, mode)?;
+        }
+        return match open_at(&base, &domain) {
+            // Its last channel was removed, and the domain with it.
+            Err(Errno::NOENT) if make.is_some() => continue,
+            Err(Errno::NOENT) => Err(name.not_found()),
+            Err(errno) => Err(SetupError::os(
+                format_args!("open the domain {domain}"),
+                errno,
+            )),
+            Ok(dir) => Ok(dir),
+        };
     }
-    open_at(&base, &domain).map_err(|errno| match errno {
-        Errno::NOENT => name.not_found(),
-        errno => SetupError::os(format_args!("open the domain {domain}"), errno),
-    })
+}
+
+/// Removes the directory of the channel's domain if it is empty and this user's own. Best effort.
+///
+/// The owner can make the same directory again. Another user, such as an administrator, may have
+/// given it rights that this user could not give it.
+pub(super) fn remove_empty_domain(name: &Name, parent: &OwnedFd) {
+    let own = |stat: Stat| stat.st_uid == rustix::process::geteuid().as_raw();
+    if let Some(domain) = name.domain_dir()
+        && rustix::fs::fstat(parent).is_ok_and(own)
+    {
+        let path = format!("../{domain}");
+        let _ = rustix::fs::unlinkat(parent, path, AtFlags::REMOVEDIR);
+    }
+}
+
+/// Returns `true` if this directory was removed after it was opened.
+pub(super) fn is_removed(dir: &OwnedFd) -> bool {
+    rustix::fs::fstat(dir).is_ok_and(|stat| stat.st_nlink == 0)
 }
 
 /// Makes the directory of a domain, as open to others as files of this mode are. It appears with

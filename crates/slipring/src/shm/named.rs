@@ -16,8 +16,9 @@ use slipring_core::layout::{LINE, MOST_IN_ALL, PAGE, Role, SEATS, SeatWords};
 use slipring_core::proto;
 
 use super::files::{
-    FreshDir, Place, base, create_huge, create_part, entries, exists, leads_to, look_in, open_at,
-    open_data, open_dir, open_part, open_to, parent_of, part_in_words, shown,
+    FreshDir, Place, base, create_huge, create_part, entries, exists, is_removed, leads_to,
+    look_in, open_at, open_data, open_dir, open_part, open_to, parent_of, part_in_words,
+    remove_empty_domain, shown,
 };
 use super::huge::{self, Pages};
 use super::map::Mapping;
@@ -38,17 +39,20 @@ const PUT_BACK: &str = "moved-";
 impl Region {
     /// Makes a new named channel; returns `AlreadyExists` if there is one, which is not touched.
     pub(crate) fn create(name: &Name, plan: &Plan) -> Result<Region, SetupError> {
-        let parent = parent_of(name, Some(plan.mode))?;
-        if exists(&parent, name.topic()) {
-            return Err(already_exists(name));
-        }
-        sweep(&parent);
-        room_for(plan, &parent)?;
         loop {
-            // `None`: another creator swept the directory in the instant before we had our lock.
-            // Try again.
-            if let Some(region) = build(name, &parent, plan)? {
-                return Ok(region);
+            let parent = parent_of(name, Some(plan.mode))?;
+            if exists(&parent, name.topic()) {
+                return Err(already_exists(name));
+            }
+            sweep(&parent);
+            room_for(plan, &parent)?;
+            match build(name, &parent, plan) {
+                Ok(Some(region)) => return Ok(region),
+                // Another creator swept the directory in the instant before we had our lock.
+                Ok(None) => {}
+                // The domain's last channel was removed, and the domain with it.
+                Err(_) if is_removed(&parent) => {}
+                Err(error) => return Err(error),
             }
         }
     }
@@ -250,7 +254,7 @@ fn in_use(place: &Place, control: &OwnedFd) -> SetupError {
 }
 
 /// Removes the name first, in one step, then the directory behind it, if that is a channel and
-/// nothing else.
+/// nothing else. The last channel of a domain takes the domain's directory with it.
 fn unlink(place: &Place) -> Result<(), SetupError> {
     let refuse = |foreign, at: PathBuf| match foreign {
         _ if !place.still() => place.name.not_found(),
@@ -292,8 +296,12 @@ fn unlink(place: &Place) -> Result<(), SetupError> {
             format_args!("remove {}", left.display()),
             errno,
         )),
+        Ok(()) => {
+            remove_empty_domain(&place.name, &parent);
+            Ok(())
+        }
         // The name is gone; a later creator sweeps the rest.
-        Ok(()) | Err(Foreign::Unknown(_)) => Ok(()),
+        Err(Foreign::Unknown(_)) => Ok(()),
     }
 }
 
