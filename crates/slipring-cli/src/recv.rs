@@ -41,8 +41,9 @@ pub(crate) struct Args {
     /// Go on with the next sender until a signal; report each end on standard error
     #[arg(long)]
     follow: bool,
-    /// Remove the channel at the end, unless another process has come to use it
-    #[arg(long)]
+    /// Remove the channel at the end, unless another process has come to use it; not with
+    /// --follow, which has no end but a signal
+    #[arg(long, conflicts_with = "follow")]
     remove: bool,
     #[command(flatten)]
     role: Role,

@@ -287,6 +287,7 @@ fn impossible_arguments_are_usage_errors() {
         &["create", "x", "--metadata", &more],
         &["send", "x", "--ring", "1K", "--chunk", "2K"],
         &["send", "x", "--chunk", "0"],
+        &["recv", "x", "--follow", "--remove"],
         &["demo", "--messages", "0"],
         &["demo", "--ring", "1K"],
         &["tail", "x", "--oldest", "--from", "3"],
