@@ -7,20 +7,29 @@ use std::process::ExitCode;
 use slipring::{BatchError, End, Error, PushError, SetupError};
 
 /// The exit codes, as `--help` shows them.
+///
+/// Each line is short, and breaks by itself: `clap` would not indent what it wraps.
 pub(crate) const TABLE: &str = "\
 Exit codes:
-  0    done; for recv and tail: the sender finished, and all it sent was written
-  1    failure (the message on standard error says which)
-  2    usage: a wrong flag, or a name or size that no channel can have
-  3    recv, tail: the sender was interrupted; what it had sent was written
-  4    recv, tail: the sender died (killed, crashed); what it had sent was written
-  5    taken: another process holds the role, or uses the channel to be removed
-  129  ended by SIGHUP        (send, recv: left in an orderly way)
-  130  interrupted by SIGINT   (send, recv: left in an orderly way)
-  141  nobody reads the output any more; recv keeps what it could not write
-  143  ended by SIGTERM        (send, recv: left in an orderly way)
+  0    done; for recv and tail: the sender finished, and
+       all that it sent was written
+  1    failure; the message on standard error says which
+  2    usage: a wrong flag, or a name or size that no
+       channel can have
+  3    recv, tail: the sender aborted (by a signal or an
+       error); all that it had sent was written
+  4    recv, tail: the sender died (killed, crashed); all
+       that it had sent was written
+  5    taken: another process holds the role, or uses the
+       channel to be removed
+  129  ended by SIGHUP; send and recv left in good order
+  130  ended by SIGINT, as by Ctrl-C; likewise
+  143  ended by SIGTERM; likewise
+  141  nobody reads the output any more; recv keeps what it
+       could not write
 
-Named channels live in $SLIPRING_DIR, by default /dev/shm/slipring-UID.";
+Named channels live in $SLIPRING_DIR, by default
+/dev/shm/slipring-UID.";
 
 /// The reasons for which a verb does not end with 0.
 #[derive(Debug)]
@@ -112,7 +121,7 @@ impl fmt::Display for Failure {
             Failure::Words(words) => f.write_str(words),
             Failure::Ended(End::Finished) => f.write_str("the sender finished"),
             Failure::Ended(End::Aborted) => f.write_str(
-                "the sender was interrupted before it was done; all that it had sent was written",
+                "the sender aborted (by a signal or an error); all that it had sent was written",
             ),
             Failure::Ended(End::Died) => {
                 f.write_str("the sender died before it was done; all that it had sent was written")
