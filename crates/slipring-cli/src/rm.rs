@@ -51,6 +51,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
             Err(SetupError::InUse { .. }) if args.choosy() => {}
             // Somebody else removed it first.
             Err(SetupError::NotFound { .. }) if !exact => {}
+            Err(SetupError::NotFound { .. }) => complain(&nothing(&name)),
             Err(error) => complain(&error.into()),
         }
     }
@@ -68,8 +69,12 @@ fn chosen(
 ) -> Result<Vec<(String, bool)>, Failure> {
     let mut patterns = args.names.clone();
     for domain in &args.domain {
-        // This refuses a domain that is not valid.
-        Name::new(&format!("{domain}/x"))?;
+        // A domain has the form of a topic.
+        if domain.contains('/') {
+            let (name, why) = (domain.as_str().into(), "a domain has no `/`");
+            return Err(SetupError::BadName { name, why }.into());
+        }
+        Name::new(domain)?;
         patterns.push(format!("{domain}/*"));
     }
     if patterns.is_empty() {
@@ -95,8 +100,14 @@ fn chosen(
         };
         if found.is_empty() && !args.choosy() {
             let dir = slipring::directory().0;
+            let below = format!("{pattern}/*");
+            let advice = if names_domain(&below, &there) {
+                format!("`*` does not stand for `/`: for the channels of domains use '{below}'")
+            } else {
+                "look at `slipring ls`".to_string()
+            };
             complain(&Failure::Words(format!(
-                "no channel matches `{pattern}` in {}; look at `slipring ls`",
+                "no channel matches `{pattern}` in {}; {advice}",
                 dir.display()
             )));
         }
@@ -107,6 +118,28 @@ fn chosen(
         }
     }
     Ok(chosen)
+}
+
+/// Returns the failure to find a channel of this name.
+fn nothing(name: &str) -> Failure {
+    let there = inspect::list().unwrap_or_default();
+    let there = there.iter().map(Name::to_string).collect::<Vec<_>>();
+    let advice = if names_domain(&format!("{name}/*"), &there) {
+        format!("for the channels of the domain `{name}` use `--domain {name}`")
+    } else {
+        "look at `slipring ls`".to_string()
+    };
+    Failure::Words(format!(
+        "no channel `{name}` in {} (never made, or removed); {advice}",
+        slipring::directory().0.display()
+    ))
+}
+
+/// Returns `true` if this pattern of the channels in domains matches one.
+fn names_domain(below: &str, there: &[String]) -> bool {
+    there
+        .iter()
+        .any(|name| matches(below.as_bytes(), name.as_bytes()))
 }
 
 /// Removes a channel if it is old enough; returns `true` if it did.

@@ -160,6 +160,43 @@ fn rm_takes_patterns_and_domains() {
     }
 }
 
+/// What `rm` does not find it reports with advice that fits: no channel is to be created first.
+#[test]
+fn rm_explains_what_is_missing() {
+    let place = Place::new();
+    assert!(place.run(&["create", "cam/left"]).status.success());
+    for (args, code, advice) in [
+        (&["rm", "lidar"][..], 1, "; look at `slipring ls`\n"),
+        (
+            &["rm", "cam"],
+            1,
+            "; for the channels of the domain `cam` use `--domain cam`\n",
+        ),
+        (&["rm", "lidar*"], 1, "; look at `slipring ls`\n"),
+        (
+            &["rm", "c*"],
+            1,
+            "; `*` does not stand for `/`: for the channels of domains use 'c*/*'\n",
+        ),
+        (
+            &["rm", "--domain", "a/b"],
+            2,
+            "`a/b` is no channel name: a domain has no `/`; ",
+        ),
+        (
+            &["rm", "--domain", "a b"],
+            2,
+            "`a b` is no channel name: it has a character that is not allowed; ",
+        ),
+    ] {
+        let refused = place.run(args);
+        let said = text(&refused.stderr);
+        assert_eq!(refused.status.code(), Some(code), "{args:?}");
+        assert!(said.contains(advice), "{args:?}: {said}");
+    }
+    assert!(place.stat("cam/left").is_some());
+}
+
 /// Channels in use stay, without a word; and so do those that are not old enough.
 #[test]
 fn rm_clears_what_is_unused() {
@@ -459,6 +496,27 @@ fn help_fits_the_terminal() {
         let words = at(80);
         assert!(words.contains(&"Usage:".to_string()), "{call:?}");
         assert_eq!((at(40), at(300)), (words.clone(), words), "{call:?}");
+    }
+}
+
+/// Each exit code begins a line, and all else of the table stands indented behind it, in a terminal
+/// of 60 columns too.
+#[test]
+fn exit_codes_stand_out() {
+    let place = Place::new();
+    for columns in ["60", "80"] {
+        let mut command = place.command(&["--help"]);
+        command.env("COLUMNS", columns).stdout(Stdio::piped());
+        let help = text(&command.output().unwrap().stdout);
+        let table = help.split_once("Exit codes:\n").unwrap().1;
+        let table = table.split_once("\n\n").unwrap().0;
+        let at_start = table.lines().filter_map(|line| {
+            let (code, text) = line.split_at(7);
+            assert!(!text.starts_with(' '), "{line}");
+            (!code.trim().is_empty()).then(|| code.trim())
+        });
+        let codes = ["0", "1", "2", "3", "4", "5", "129", "130", "143", "141"];
+        assert_eq!(at_start.collect::<Vec<_>>(), codes);
     }
 }
 
