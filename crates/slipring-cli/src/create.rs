@@ -17,10 +17,10 @@ pub(crate) struct Args {
     /// The channel: `topic` or `domain/topic`
     name: String,
     /// Bytes of the ring, a power of two
-    #[arg(long, visible_alias = "capacity", default_value = "512K", value_parser = text::parse_bytes)]
+    #[arg(long, visible_alias = "capacity", default_value = "512K", value_parser = text::parse_bytes, allow_negative_numbers = true)]
     ring: usize,
     /// The largest record in bytes [default: half the ring, less 8]
-    #[arg(long, value_parser = text::parse_bytes)]
+    #[arg(long, value_parser = text::parse_bytes, allow_negative_numbers = true)]
     max_record: Option<usize>,
     /// Permissions of the channel's files, as for chmod
     #[arg(long, default_value = "600", value_parser = mode)]
@@ -49,8 +49,11 @@ pub(crate) struct Args {
 fn mode(text: &str) -> Result<u32, String> {
     u32::from_str_radix(text, 8)
         .ok()
-        .filter(|mode| mode & !0o666 == 0)
-        .ok_or_else(|| "use an octal mode of read and write bits, such as 600 or 660".into())
+        .filter(|mode| mode & !0o666 == 0 && mode & 0o600 == 0o600)
+        .ok_or_else(|| {
+            "use an octal mode of read and write bits, both for the owner, such as 600 or 660"
+                .into()
+        })
 }
 
 /// Parses a size of huge pages from the command line.

@@ -15,7 +15,7 @@
 
 use std::iter;
 
-use slipring::bytes::{Producer, record_size};
+use slipring::bytes::{PREFIX, Producer, record_size};
 
 use crate::exit::Failure;
 
@@ -113,8 +113,13 @@ impl Cutter {
         match self.length() {
             Some(len) if len > self.max => Err(Failure::Words(format!(
                 "the frame at byte {} of the input has {len} bytes, and the largest record of the channel {}; \
-                 if the input is frames, make the channel with --chunk {len}",
-                self.at, self.max
+                 if the input is frames, remove the channel, and make it with --ring {} --chunk {len}",
+                self.at,
+                self.max,
+                // A record of half the ring always fits.
+                (2 * (len + PREFIX as usize))
+                    .next_power_of_two()
+                    .max(tx.capacity()),
             ))),
             _ => Ok(()),
         }

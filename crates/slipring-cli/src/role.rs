@@ -14,7 +14,13 @@ const AGAIN: Duration = Duration::from_millis(5);
 #[derive(clap::Args)]
 pub(crate) struct Role {
     /// Wait this long if another process holds the role; fractions are allowed
-    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value = "1",
+        value_parser = seconds,
+        allow_negative_numbers = true
+    )]
     wait: Duration,
 }
 
@@ -42,6 +48,8 @@ impl Role {
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds = text.parse::<f64>().map_err(|error| error.to_string())?;
-    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+    let seconds = text.parse::<f64>().ok();
+    seconds
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .ok_or_else(|| "use a number of seconds, such as 0.5 or 10".into())
 }

@@ -21,11 +21,12 @@ const CHECK_EVERY: Duration = Duration::from_millis(20);
 /// The shape of a channel that does not exist yet
 #[derive(clap::Args)]
 pub(crate) struct Shape {
-    /// Bytes of the ring, a power of two, if this command makes the channel
-    #[arg(long, value_parser = text::parse_bytes)]
+    /// Bytes of the ring, a power of two, if this command makes the channel [default: 512K]
+    #[arg(long, value_parser = text::parse_bytes, allow_negative_numbers = true)]
     ring: Option<usize>,
-    /// The largest record in bytes [default: 64K, at most a quarter of the ring]
-    #[arg(long, value_parser = text::parse_some_bytes)]
+    /// The largest record in bytes, if this command makes the channel [default: 64K, or a quarter
+    /// of the ring if that is less]
+    #[arg(long, value_parser = text::parse_some_bytes, allow_negative_numbers = true)]
     chunk: Option<usize>,
 }
 

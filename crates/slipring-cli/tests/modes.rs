@@ -352,13 +352,13 @@ fn broken_frames_are_refused() {
             "large",
             &[101, 0, 0, 0],
             "the frame at byte 12 of the input has 101 bytes, and the largest record of the channel 96; \
-             if the input is frames, make the channel with --chunk 101",
+             if the input is frames, remove the channel, and make it with --ring 1024 --chunk 101",
         ),
         (
             "huge",
             b"text\n",
             "the frame at byte 12 of the input has 1954047348 bytes, and the largest record of the channel 96; \
-             if the input is frames, make the channel with --chunk 1954047348",
+             if the input is frames, remove the channel, and make it with --ring 4294967296 --chunk 1954047348",
         ),
     ] {
         fs::write(&from, [&good, end].concat()).unwrap();

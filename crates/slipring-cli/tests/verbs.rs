@@ -297,6 +297,27 @@ fn recv_removes_what_is_done() {
     assert!(place.stat("y").is_none());
 }
 
+/// A value that is refused is answered by what to write in its place, a negative one too.
+#[test]
+fn refused_values_come_with_advice() {
+    let place = Place::new();
+    for value in ["2s", "-1", "inf", "1e30"] {
+        for verb in ["send", "recv"] {
+            let said = text(&place.run(&[verb, "x", "--wait", value]).stderr);
+            assert!(said.contains("use a number of seconds, such as"), "{said}");
+        }
+    }
+    for (verb, flag) in [
+        ("send", "--ring"),
+        ("recv", "--chunk"),
+        ("create", "--ring"),
+        ("create", "--max-record"),
+    ] {
+        let said = text(&place.run(&[verb, "x", flag, "-5"]).stderr);
+        assert!(said.contains("use a number of bytes, such as"), "{said}");
+    }
+}
+
 /// Impossible names and sizes, and options that do not go together, are usage errors.
 #[test]
 fn impossible_arguments_are_usage_errors() {
@@ -325,6 +346,7 @@ fn impossible_arguments_are_usage_errors() {
         &["send", "x", "--ring", "1K", "--chunk", "2K"],
         &["send", "x", "--chunk", "0"],
         &["recv", "x", "--follow", "--remove"],
+        &["create", "x", "--mode", "060"],
         &["demo", "--messages", "0"],
         &["demo", "--ring", "1K"],
         &["tail", "x", "--oldest", "--from", "3"],
