@@ -100,7 +100,9 @@ pub enum SetupError {
         expected: u64,
     },
     /// The borrowed memory does not begin at the alignment that a channel needs.
-    #[error("the {part} memory must begin at a multiple of {expected} bytes")]
+    #[error(
+        "the {part} memory must begin at a multiple of {expected} bytes; allocate it with that alignment, or map it"
+    )]
     Misaligned {
         /// `control` or `data`.
         part: &'static str,
@@ -136,7 +138,9 @@ pub enum SetupError {
         max: u64,
     },
     /// The user metadata is longer than the header's space for it.
-    #[error("the header holds {max} bytes of user metadata, {found} were given")]
+    #[error(
+        "the header holds {max} bytes of user metadata, {found} were given; give fewer, and send the rest as a message"
+    )]
     Metadata {
         /// The number of bytes given.
         found: usize,
@@ -289,7 +293,10 @@ pub enum SetupError {
         found: Box<str>,
     },
     /// A passed descriptor cannot be reopened without /proc.
-    #[error("a passed channel needs /proc mounted (to open its own description of the memory)")]
+    #[error(
+        "a passed channel needs /proc mounted (to open its own description of the memory); mount it, or make a named \
+         channel and open it by its name"
+    )]
     NeedsProc,
     /// A named channel, or a channel in this process's own memory, cannot be sent over a socket.
     #[error(
@@ -305,7 +312,10 @@ pub enum SetupError {
         found: &'static str,
     },
     /// A passed descriptor is not a part of a channel.
-    #[error("the passed {part} descriptor is {found}, expected {expected}")]
+    #[error(
+        "the passed {part} descriptor is {found}, expected {expected}; pass what `Channel::descriptors` returns, in its \
+         order"
+    )]
     BadDescriptor {
         /// `control`, `data` or `pipe`.
         part: &'static str,
@@ -369,7 +379,8 @@ impl fmt::Display for SchemaMismatch {
 fn taken(role: &str, seats: u64, pid: u64) -> String {
     match seats {
         1 => format!(
-            "the {role} of this channel is taken{}; there is one at a time",
+            "the {role} of this channel is taken{}; there is one at a time, so stop it, or wait until it leaves \
+             (`--wait` of `slipring send` and `recv`)",
             holder(pid)
         ),
         _ => format!(
@@ -585,10 +596,25 @@ mod tests {
             expected: "bytes",
         };
         assert!(format!("{kind:?}").contains("`slipring tail`"), "{kind:?}");
-        let refused = SetupError::os("open the channel", Errno::ACCESS);
-        assert!(
-            format!("{refused:?}").contains("slipring create --mode 660"),
-            "{refused:?}"
-        );
+        let (part, role) = ("data", "producer");
+        let misaligned = SetupError::Misaligned { part, expected: 64 };
+        let (found, max) = (300, 256);
+        let metadata = SetupError::Metadata { found, max };
+        let descriptor = SetupError::BadDescriptor {
+            part,
+            found: "empty".into(),
+            expected: "a memfd",
+        };
+        let (seats, pid) = (1, 0);
+        let taken = SetupError::RoleTaken { role, seats, pid };
+        for (refused, advice) in [
+            (misaligned, "allocate it with that alignment"),
+            (metadata, "give fewer"),
+            (SetupError::NeedsProc, "mount it"),
+            (descriptor, "pass what `Channel::descriptors` returns"),
+            (taken, "stop it, or wait until it leaves"),
+        ] {
+            assert!(format!("{refused:?}").contains(advice), "{refused:?}");
+        }
     }
 }

@@ -133,11 +133,11 @@ pub fn reserve(size: HugePages, pages: u64) -> Result<u64, SetupError> {
     };
     let file = pool.join("nr_hugepages");
     let fail = |error: io::Error| {
-        let errno = rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::IO);
-        SetupError::os(
-            format_args!("set {} (that takes root)", file.display()),
-            errno,
-        )
+        // Not `Permission`: its advice is about the files of channels.
+        SetupError::Os {
+            what: format!("set {} (that takes root)", file.display()).into(),
+            source: error,
+        }
     };
     fs::write(&file, pages.to_string()).map_err(fail)?;
     let found = fs::read_to_string(&file).map_err(fail)?;
