@@ -391,7 +391,7 @@ impl<K: Kind> Producer<K> {
 
     /// Like [`closed_timeout`](Self::closed_timeout) without a time limit, as a future: see
     /// `push_async`.
-    pub async fn closed(&mut self) -> Result<(), Error> {
+    pub async fn closed_async(&mut self) -> Result<(), Error> {
         poll_fn(|cx| self.end.poll_alone(cx)).await
     }
 

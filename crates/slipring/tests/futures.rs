@@ -397,6 +397,22 @@ fn futures_tell_deaths_found_by_sets() {
     }
 }
 
+/// Either end learns by a future that nobody is opposite any more, and at once if nobody was.
+#[test]
+fn absences_are_awaited() {
+    for (tx, mut rx) in channels(1) {
+        thread::scope(|scope| {
+            let gone = scope.spawn(move || block_on(rx.closed_async()));
+            tx.abort();
+            assert_eq!(gone.join().unwrap(), Ok(()));
+        });
+    }
+    for (mut tx, rx) in channels(1) {
+        drop(rx);
+        assert_eq!(block_on(tx.closed_async()), Ok(()));
+    }
+}
+
 /// A consumer waits for the first producer, and after its end for the next one.
 #[test]
 fn a_consumer_waits_for_each_producer() {
