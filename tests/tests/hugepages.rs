@@ -2,7 +2,8 @@
 //! This is one test, because the pool of pages is one for the whole machine.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use slipring::{HugePages, pools, reserve, spsc};
+use slipring::huge_pages::{pools, reserve};
+use slipring::{HugePages, spsc};
 use slipring_tests::message::Message;
 use slipring_tests::{Peer, Room, from_fds, is_root};
 

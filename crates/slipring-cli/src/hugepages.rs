@@ -5,7 +5,8 @@ use std::path::Path;
 
 use rustix::mount::MountFlags;
 use serde_json::json;
-use slipring::{HugePages, PoolState};
+use slipring::HugePages;
+use slipring::huge_pages::{self, PoolState};
 
 use crate::exit::Failure;
 use crate::{create, text};
@@ -30,7 +31,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let mut fewer = None;
     if let Some(asked) = args.reserve {
-        let got = slipring::reserve(args.size, asked)?;
+        let got = huge_pages::reserve(args.size, asked)?;
         if got < asked {
             fewer = Some(format!(
                 "the kernel found {got} of {asked} pages; memory is too full or too fragmented"
@@ -38,10 +39,10 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         }
     }
     let known = |pool: &PoolState| pool.size == args.size && pool.mount.is_some();
-    if args.mount && !slipring::pools().iter().any(known) {
+    if args.mount && !huge_pages::pools().iter().any(known) {
         mount(args.size)?;
     }
-    let pools = slipring::pools();
+    let pools = huge_pages::pools();
     if args.json {
         text::answer_json(&pools.iter().map(as_json).collect())?;
     } else if pools.is_empty() {

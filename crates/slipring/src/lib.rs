@@ -124,6 +124,11 @@ mod error;
 #[allow(unsafe_code)]
 mod fork;
 pub mod handover;
+/// Shows and sizes the kernel's pools of huge pages, from which channels get theirs
+/// ([`Builder::huge_pages`]).
+pub mod huge_pages {
+    pub use crate::shm::{PoolState, pools, reserve};
+}
 #[allow(unsafe_code)]
 pub mod inspect;
 #[allow(unsafe_code)]
@@ -157,7 +162,7 @@ pub use kinds::{broadcast, bytes, mpmc, spsc};
 pub use name::{Name, directory};
 pub use producer::{Producer, Reservation};
 pub use setup_error::{SchemaMismatch, SetupError};
-pub use shm::{Borrowed, HugePages, Pages, PoolState, pools, reserve};
+pub use shm::{Borrowed, HugePages, Pages};
 pub use slipring_core::layout::{Geometry, Role};
 pub use slipring_core::spec;
 pub use slipring_core::{End, Payload, Schema, payload};

@@ -95,7 +95,7 @@ pub struct PoolState {
 /// Returns the kernel's pools of huge pages. Leaves out a size that this machine does not have.
 ///
 /// ```
-/// for pool in slipring::pools() {
+/// for pool in slipring::huge_pages::pools() {
 ///     println!("{}: {} of {} pages free", pool.size, pool.free, pool.total);
 /// }
 /// ```
