@@ -168,7 +168,7 @@ pub use slipring_core::spec;
 pub use slipring_core::{End, Payload, Schema, payload};
 pub use slipring_derive::Payload;
 pub use wait::set::{self, WaitSet};
-pub use wait::{Readiness, Spin, Wait};
+pub use wait::{AdaptiveSpin, Readiness, Wait};
 
 #[doc(hidden)]
 pub use slipring_core::zerocopy;

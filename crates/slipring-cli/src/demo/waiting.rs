@@ -12,7 +12,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use slipring::bytes::{Consumer, Producer};
 use slipring::inspect::SeatStat;
-use slipring::{Error, Readiness, Spin, Wait};
+use slipring::{AdaptiveSpin, Error, Readiness, Wait};
 use tokio::runtime::{self, Runtime};
 
 use crate::exit::Failure;
@@ -73,7 +73,7 @@ pub(super) enum Waiter {
     /// The end awaits the handle's future.
     Future {
         runtime: Runtime,
-        spin: Spin,
+        spin: AdaptiveSpin,
         /// `true` once the runtime drives the handle's futures.
         drives: bool,
     },
@@ -90,7 +90,7 @@ impl Waiter {
             Waiting::Async => {
                 let runtime = runtime::Builder::new_current_thread().enable_io().build();
                 let runtime = runtime.map_err(|error| Failure::io("start tokio", error))?;
-                let (spin, drives) = (Spin::new(SPIN_FOR), false);
+                let (spin, drives) = (AdaptiveSpin::new(SPIN_FOR), false);
                 Waiter::Future {
                     runtime,
                     spin,
@@ -167,7 +167,7 @@ impl Waiter {
 
 /// Tries for a while, as long as that pays. Returns `true` if it succeeded.
 fn poll<H>(
-    spin: &mut Spin,
+    spin: &mut AdaptiveSpin,
     handle: &mut H,
     mut attempt: impl FnMut(&mut H) -> Result<(), Error>,
 ) -> Result<bool, Error> {
@@ -186,7 +186,7 @@ const SPIN_FOR: Duration = Duration::from_micros(50);
 pub(super) struct EventLoop {
     poll: Poll,
     events: Events,
-    spin: Spin,
+    spin: AdaptiveSpin,
     /// The handle's descriptor. The handle keeps it open and unchanged.
     descriptor: RawFd,
 }
@@ -197,7 +197,7 @@ impl EventLoop {
         let events = EventLoop {
             poll: Poll::new().map_err(fail)?,
             events: Events::with_capacity(1),
-            spin: Spin::new(SPIN_FOR),
+            spin: AdaptiveSpin::new(SPIN_FOR),
             descriptor: descriptor.as_raw_fd(),
         };
         let registry = events.poll.registry();

@@ -14,7 +14,7 @@ use slipring_core::seat::Peer;
 use super::driver::Driver;
 use super::parker::{Ask, Parker};
 use super::policy::{Until, Waiting};
-use super::spin::Spin;
+use super::spin::AdaptiveSpin;
 use crate::error::Error;
 use crate::seat::{self, Seat};
 use crate::setup_error::SetupError;
@@ -32,7 +32,7 @@ pub(crate) struct WaitState {
     /// The wait settings of its calls.
     pub(crate) waiting: Waiting,
     /// Decides how long they poll before they sleep.
-    pub(super) spin: Spin,
+    pub(super) spin: AdaptiveSpin,
     /// The number of times that the handle had woken the other side when it last began to wait.
     pub(super) woken: u64,
     /// Wakes its futures.
@@ -49,7 +49,7 @@ impl WaitState {
         parker.set_history(known);
         WaitState {
             waiting,
-            spin: Spin::new(Duration::ZERO),
+            spin: AdaptiveSpin::new(Duration::ZERO),
             woken: 0,
             driver: Driver::default(),
             ready_polls: 0,

@@ -17,7 +17,7 @@ use slipring_core::wait::WakeMode;
 
 use super::attached::Attached;
 use super::policy::{CHECK_EVERY, LONGEST, NAME_EVERY, Until, Wait};
-use super::spin::{self, Spin};
+use super::spin::{self, AdaptiveSpin};
 use super::{fd, recheck};
 use crate::error::Error;
 
@@ -92,7 +92,7 @@ impl<C: Endpoint> Attached<C> {
             Wait::Sleep { spin_for } => {
                 // The program may have changed the handle's settings.
                 if self.state.spin.at_most() != spin_for {
-                    self.state.spin = Spin::new(spin_for);
+                    self.state.spin = AdaptiveSpin::new(spin_for);
                 }
                 match self.spin(until, done)? {
                     Waited::InVain => {

@@ -27,5 +27,5 @@ pub(crate) use attached::Attached;
 pub use fd::Readiness;
 pub use policy::Wait;
 pub(crate) use policy::{Until, Waiting};
-pub use spin::Spin;
+pub use spin::AdaptiveSpin;
 pub(crate) use stream::until_the_end;

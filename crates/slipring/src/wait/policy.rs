@@ -13,8 +13,8 @@ pub enum Wait {
     /// Poll for a while, then sleep until the other side wakes this one. Sleeping costs almost no
     /// processor time. A wake-up takes some 50 µs, and costs the other side a system call.
     Sleep {
-        /// The time to poll before a sleep, as long as polls succeed; see [`Spin`](crate::Spin).
-        /// Zero sleeps at once.
+        /// The time to poll before a sleep, as long as polls succeed; see
+        /// [`AdaptiveSpin`](crate::AdaptiveSpin). Zero sleeps at once.
         spin_for: Duration,
     },
 }
@@ -22,7 +22,7 @@ pub enum Wait {
 impl Default for Wait {
     /// Polls for 50 µs before a sleep. That is about the cost of a sleep and a wake-up, so waiting
     /// never costs more than twice the minimum. If polls do not succeed, it sleeps at once: see
-    /// [`Spin`](crate::Spin).
+    /// [`AdaptiveSpin`](crate::AdaptiveSpin).
     fn default() -> Wait {
         Wait::Sleep {
             spin_for: Duration::from_micros(50),

@@ -56,15 +56,16 @@ pub(super) const ATTEMPTS: u32 = 64;
 
 /// Polls for a short time before a sleep, as long as that pays.
 ///
-/// The blocking calls use it by themselves ([`Wait::Sleep`](crate::Wait::Sleep)). An event loop
-/// that polls a handle for a while before it arms the descriptor can use its own `Spin`:
+/// [`Wait::Spin`](crate::Wait::Spin), by contrast, polls without end. The blocking calls use an
+/// adaptive spin by themselves ([`Wait::Sleep`](crate::Wait::Sleep)). An event loop that polls a
+/// handle for a while before it arms the descriptor can use its own:
 ///
 /// ```
 /// use std::time::{Duration, Instant};
-/// use slipring::{Error, SetupError, Spin, spsc};
+/// use slipring::{AdaptiveSpin, Error, SetupError, spsc};
 ///
 /// let (mut tx, mut rx) = spsc::channel::<u64>(64)?;
-/// let mut spin = Spin::new(Duration::from_micros(50));
+/// let mut spin = AdaptiveSpin::new(Duration::from_micros(50));
 /// tx.try_push(7)?;
 /// let mut found = None;
 /// let done = spin.poll(|| match rx.try_pop() {
@@ -84,20 +85,20 @@ pub(super) const ATTEMPTS: u32 = 64;
 /// # Ok::<(), SetupError>(())
 /// ```
 #[derive(Clone, Copy, Debug)]
-pub struct Spin {
+pub struct AdaptiveSpin {
     at_most: Duration,
     polls: Account,
     yields: Account,
 }
 
-impl Spin {
-    /// Returns a `Spin` that polls for `at_most` before each sleep, as long as polls succeed.
+impl AdaptiveSpin {
+    /// Returns one that polls for `at_most` before each sleep, as long as polls succeed.
     ///
     /// A good choice is about the time that a sleep and a wake-up take. While a peer wakes up, the
     /// blocking calls poll up to 4 times as long. With zero, [`poll`](Self::poll) makes no attempt:
     /// the caller sleeps at once.
-    pub const fn new(at_most: Duration) -> Spin {
-        Spin {
+    pub const fn new(at_most: Duration) -> AdaptiveSpin {
+        AdaptiveSpin {
             at_most,
             polls: Account::new(),
             yields: Account::new(),
@@ -355,7 +356,7 @@ mod tests {
     /// that find nothing, each followed by a short sleep.
     #[test]
     fn an_unlucky_waiter_sleeps_at_once() {
-        let mut spin = Spin::new(Duration::from_micros(10));
+        let mut spin = AdaptiveSpin::new(Duration::from_micros(10));
         let mut polled = 0;
         for _ in 0..2000 {
             let mut attempts = 0;
@@ -373,14 +374,14 @@ mod tests {
 
     #[test]
     fn zero_never_attempts() {
-        let mut spin = Spin::new(Duration::ZERO);
+        let mut spin = AdaptiveSpin::new(Duration::ZERO);
         let done = spin.poll(|| Err::<bool, _>("an attempt"));
         assert_eq!(done, Ok(false));
     }
 
     #[test]
     fn errors_and_deadlines_end_a_poll() {
-        let mut spin = Spin::new(Duration::from_secs(3600));
+        let mut spin = AdaptiveSpin::new(Duration::from_secs(3600));
         assert_eq!(spin.poll(|| Err(7)), Err(7));
         let deadline = Some(Instant::now());
         assert_eq!(
