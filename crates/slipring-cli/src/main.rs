@@ -72,6 +72,9 @@ impl Verb {
 
 fn main() -> ExitCode {
     let verb = Cli::parse().verb;
+    if let Err(failure) = signals::outlive_file_limits() {
+        return failure.report();
+    }
     if let Err(failure) = inherited::check_descriptors(verb.descriptors()) {
         return failure.report();
     }

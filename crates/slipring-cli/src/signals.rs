@@ -6,19 +6,28 @@
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 
 use crate::exit::Failure;
 use crate::inherited;
 
 /// The longest wait before the verb looks at the flag.
 pub(crate) const TICK: Duration = Duration::from_millis(100);
+
+/// Lets a write beyond the limit on the length of files (`ulimit -f`) fail, so that the verb reports
+/// it. SIGXFSZ would end the process without a word.
+pub(crate) fn outlive_file_limits() -> Result<(), Failure> {
+    let ignored = Arc::new(AtomicBool::new(false));
+    signal_hook::flag::register(SIGXFSZ, ignored)
+        .map(drop)
+        .map_err(|error| Failure::io("catch SIGXFSZ", error))
+}
 
 /// The flag, and the pipe.
 pub(crate) struct Signals {

@@ -7,7 +7,7 @@ mod common;
 use std::fs;
 use std::io::{BufRead, Read, Write};
 
-use common::Place;
+use common::{Place, Running};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Signal;
 
@@ -204,6 +204,90 @@ fn unused_descriptors_may_be_closed() {
             "{script}"
         );
     }
+}
+
+/// An output that may not grow is reported, and what was not written stays for the next receiver.
+#[test]
+fn file_limits_are_told() {
+    let place = Place::new();
+    let (input, copy) = (place.file("input"), place.file("copy"));
+    fs::write(&input, common::noise(100_000, 11)).unwrap();
+    assert_eq!(place.send(&["x"], &input).code(), Some(0));
+    let script = format!("ulimit -f 16; \"$0\" recv x > {}", copy.display());
+    let limited = shell(&place, &script);
+    let said = common::text(&limited.stderr);
+    assert_eq!(limited.status.code(), Some(1), "{said}");
+    assert!(
+        said.starts_with("slipring: cannot write to standard output: File too large"),
+        "{said}"
+    );
+    assert_eq!(place.recv(&["x"], &copy).code(), Some(0));
+    assert!(fs::read(&copy).unwrap() == fs::read(&input).unwrap());
+}
+
+/// Returns `true` once this process has a handler for SIGINT.
+fn catches_sigint(pid: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    let caught = u64::from_str_radix(caught.unwrap().trim(), 16).unwrap();
+    caught & 1 << (Signal::INT.as_raw() - 1) != 0
+}
+
+/// Ctrl-C ends each verb wherever it waits: for input, for a peer, for room, for a role, for the
+/// reader of its output. Nothing else would end these waits.
+#[test]
+fn sigint_ends_every_wait() {
+    let place = Place::new();
+    let (input, many) = (place.file("input"), place.file("many"));
+    fs::write(&input, "one").unwrap();
+    fs::write(&many, common::noise(4 << 20, 12)).unwrap();
+    let parks = |name: &str, role: &str| {
+        let stat = place.stat(name);
+        stat.is_some_and(|stat| stat[role]["parks"].as_u64() > Some(0))
+    };
+    let until_held = |name: &str, role: &str| place.until_seat(name, role, "held", 1);
+    let interrupted = |what: &str, mut running: Running| {
+        common::until("SIGINT is caught", || catches_sigint(running.0.id()));
+        assert!(running.is_running(), "{what}");
+        running.signal(Signal::INT);
+        assert_eq!(running.code(), Some(130), "{what}");
+        assert!(
+            running.stderr().ends_with("slipring: interrupted\n"),
+            "{what}"
+        );
+    };
+
+    let idle = place.send_open(&["input"]);
+    until_held("input", "producer");
+    let second = place.send_open(&["input", "--wait", "3600"]);
+    interrupted("send waits for its role", second);
+    interrupted("send waits for input", idle);
+
+    let full = place.send(&["full"], &many);
+    common::until("the sender sleeps", || parks("full", "producer"));
+    interrupted("send waits for room", full);
+
+    assert_eq!(place.send(&["ended"], &input).code(), Some(0));
+    let follows = place.send(&["ended"], &input);
+    place.until_seat("ended", "producer", "held", 2);
+    interrupted("send waits for the end to be read", follows);
+
+    let idle = place.recv_piped(&["empty"]);
+    common::until("the receiver sleeps", || parks("empty", "consumer"));
+    let second = place.recv_piped(&["empty", "--wait", "3600"]);
+    interrupted("recv waits for its role", second);
+    interrupted("recv waits for a sender", idle);
+
+    assert_eq!(place.send(&["left"], &input).code(), Some(0));
+    let follower = place.recv_piped(&["left", "--follow"]);
+    place.until_messages("left", "consumer", 1);
+    interrupted("recv waits for the next sender", follower);
+
+    let sender = place.send(&["stuck"], &many);
+    let stuck = place.recv_piped(&["stuck"]);
+    common::until("the sender sleeps", || parks("stuck", "producer"));
+    interrupted("recv waits for its reader", stuck);
+    interrupted("send waits for the next receiver", sender);
 }
 
 /// SIGHUP ends a sender in an orderly way.
