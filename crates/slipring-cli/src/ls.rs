@@ -9,6 +9,10 @@ use crate::exit::{Failure, complain};
 use crate::{stat, text};
 
 /// List the named channels
+///
+/// PRODUCER and CONSUMER say who holds the role, by the process id that the holder wrote, or how the
+/// last holder left: see `slipring stat --help`. UNREAD is counted as there. ls takes no role, so it
+/// disturbs nobody.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Print the channels as JSON

@@ -29,11 +29,15 @@ use crate::signals::{Signals, TICK};
 ///
 /// Together with `slipring recv NAME` it carries any file, whichever of the two starts first.
 ///
+/// What it sends stays in the channel until a receiver has read it, also after send has ended. If
+/// the ring is full, send waits for a receiver. A second send waits until the end of the first one's
+/// stream was read; --wait does not limit that.
+///
 /// The command that makes the channel (send, recv or create) marks it with its flag, --raw, --lines
-/// or --framed. The mark stays. Give both ends the same flag, and either may come first. send
-/// refuses a flag that the mark contradicts: --framed and the mark --framed need each other, and
-/// the mark --lines excludes --raw. Without a flag, send sends lines to a channel that is marked
-/// --lines, and otherwise raw bytes. `slipring stat` shows the mark as metadata.
+/// or --framed. The mark stays; `slipring stat` shows it as metadata. Give both ends the same flag,
+/// and either may come first. Without a flag, send sends lines to a channel that is marked --lines,
+/// and raw bytes to any other. It refuses these flags: --framed unless the mark is --framed; any
+/// other, or none, if the mark is --framed; --raw if the mark is --lines.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// The channel: `topic` or `domain/topic`; made if it does not exist

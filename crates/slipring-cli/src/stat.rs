@@ -12,6 +12,14 @@ use crate::exit::Failure;
 use crate::text;
 
 /// Show a channel: shape, seats, figures
+///
+/// `unread` and POSITION count slots; for `bytes` they count bytes of the ring, where each record
+/// takes 8 more than its length, rounded up to 8.
+///
+/// STATE is `held`, `never` (held so far), or how the last holder left: it `finished`, `aborted` (by
+/// a signal or an error) or `died`. The holder wrote PID and SEEN, its last sign of life: PID counts
+/// in its own PID namespace. GENERATION counts the holders. PARKS are sleeps, WAKES are wake-ups of
+/// the other side. LAG is how far a consumer is behind, LAGGED what it lost.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// The channel: `topic` or `domain/topic`
@@ -263,14 +271,19 @@ fn seat_name(stat: &Stat, seat: &SeatStat) -> String {
 
 fn holder(stat: &Stat, seat: &SeatStat) -> Vec<String> {
     let seen = match seat.heartbeat_age {
-        Some(age) if seat.state != SeatState::Never => format!("{} ago", text::nanoseconds(age)),
+        Some(age) if seat.state != SeatState::Never => text::ago(age),
         _ => "-".to_string(),
+    };
+    // A seat that was never held has no figures.
+    let figure = |figure: u64| match seat.state {
+        SeatState::Never => "-".to_string(),
+        _ => figure.to_string(),
     };
     vec![
         seat_name(stat, seat),
         seat.state.name().to_string(),
-        seat.pid.to_string(),
-        seat.generation.to_string(),
+        figure(seat.pid),
+        figure(seat.generation),
         seen,
     ]
 }
@@ -309,7 +322,7 @@ fn metadata(bytes: &[u8]) -> Value {
 fn created(ns: u64) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     match now.map(|now| (now.as_nanos() as u64).checked_sub(ns)) {
-        Ok(Some(age)) if ns != 0 => format!("{} ago", text::nanoseconds(age)),
+        Ok(Some(age)) if ns != 0 => text::ago(age),
         _ => "unknown".to_string(),
     }
 }

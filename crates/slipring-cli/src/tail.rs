@@ -26,11 +26,16 @@ const LOOK: u64 = 1024;
 
 /// Show the messages of a broadcast channel as they come
 ///
+/// Each message takes a line: its number, counted from the channel's first, and its first 24 bytes in
+/// hexadecimal.
+///
 /// tail takes no seat and nobody waits for it, so it cannot slow the channel. It reports the
-/// messages that it was too slow for on standard error. It ends when the producer has; without a
-/// producer it waits for the next one. A channel that waits for its consumers overwrites nothing
-/// that one of them has not read. tail is not a consumer: it sees all messages only if it keeps up
-/// with the slowest consumer.
+/// messages that it was too slow for on standard error. A channel that waits for its consumers
+/// overwrites nothing that one of them has not read. tail is not a consumer: it sees all messages
+/// only if it keeps up with the slowest consumer.
+///
+/// It ends when the producer has. If there is none, it waits for the next one; with --oldest or
+/// --from it ends behind the last message of one that has left.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// The channel: `topic` or `domain/topic`

@@ -203,9 +203,37 @@ pub(crate) fn nanoseconds(ns: u64) -> String {
     }
 }
 
+/// Returns how long ago something was, as people read it.
+pub(crate) fn ago(ns: u64) -> String {
+    let seconds = ns / 1_000_000_000;
+    let age = match seconds {
+        0 => nanoseconds(ns),
+        1..120 => format!("{:.1} s", ns as f64 / 1e9),
+        120..7_200 => format!("{} min", seconds / 60),
+        7_200..172_800 => format!("{} h", seconds / 3_600),
+        _ => format!("{} days", seconds / 86_400),
+    };
+    format!("{age} ago")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// An age is told in the unit in which people count it.
+    #[test]
+    fn ages_have_fitting_units() {
+        let second = 1_000_000_000;
+        for (ns, shown) in [
+            (12_700_000, "12.7 ms ago"),
+            (1_418_700_000, "1.4 s ago"),
+            (3_599 * second, "59 min ago"),
+            (7_200 * second, "2 h ago"),
+            (7 * 86_400 * second, "7 days ago"),
+        ] {
+            assert_eq!(ago(ns), shown);
+        }
+    }
 
     /// Sizes are read with and without units, and anything else is refused.
     #[test]

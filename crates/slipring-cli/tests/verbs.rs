@@ -40,6 +40,9 @@ fn create_ls_stat_and_rm_agree() {
     );
     let shown = text(&place.run(&["stat", "market/ticks"]).stdout);
     assert!(shown.contains("metadata  made for a test"), "{shown}");
+    let seat = shown.lines().find(|line| line.starts_with("producer"));
+    let seat = seat.unwrap().split_whitespace().collect::<Vec<_>>();
+    assert_eq!(seat, ["producer", "never", "-", "-", "-"], "{shown}");
     let listed = text(&place.run(&["ls"]).stdout);
     assert!(
         listed.contains("market/ticks  bytes    64 KiB     0 B  never"),
