@@ -336,7 +336,8 @@ impl core::error::Error for FormatError {}
 /// The reason why a push failed, with the value that it gives back.
 ///
 /// ```
-/// use slipring_core::{End, Error, PushError};
+/// # use slipring_core as slipring;
+/// use slipring::{End, Error, PushError};
 ///
 /// let failed = PushError::new(9, Error::Disconnected(End::Died));
 /// assert_eq!(failed, PushError::Disconnected(9, End::Died));

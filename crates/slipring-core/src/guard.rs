@@ -274,10 +274,15 @@ impl<P: Push + Reserve> Reservation<'_, P> {
 /// rest stays to be read again:
 ///
 /// ```
-/// use slipring_core::guard::Messages;
-/// use slipring_core::proto::spsc::Consumer;
+/// # mod slipring {
+/// #     pub mod spsc {
+/// #         use slipring_core::{guard, proto::spsc::Consumer};
+/// #         pub type Messages<'c, T> = guard::Messages<'c, Consumer<'c, T>>;
+/// #     }
+/// # }
+/// use slipring::spsc::Messages;
 ///
-/// fn handle_all(batch: Messages<'_, Consumer<'_, u64>>) -> Result<(), std::num::TryFromIntError> {
+/// fn handle_all(batch: Messages<'_, u64>) -> Result<(), std::num::TryFromIntError> {
 ///     let handled = batch.iter().try_fold(0, |done, value| {
 ///         u32::try_from(*value).map(|_| done + 1).map_err(|error| (done, error))
 ///     });

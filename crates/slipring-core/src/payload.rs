@@ -40,7 +40,8 @@ use core::fmt;
 /// non-empty arrays of payloads.
 ///
 /// ```
-/// use slipring_core::payload::Payload;
+/// # use slipring_core as slipring;
+/// use slipring::payload::Payload;
 ///
 /// assert_eq!(u64::SCHEMA.name, "u64");
 /// assert_eq!(<[u32; 6]>::SCHEMA.size, 24);
@@ -97,7 +98,8 @@ pub unsafe trait Payload: Copy + Send + 'static {
 /// expected.
 ///
 /// ```
-/// use slipring_core::payload::Payload;
+/// # use slipring_core as slipring;
+/// use slipring::payload::Payload;
 ///
 /// let shown = u16::SCHEMA.to_string();
 /// assert!(shown.starts_with("u16 version 0, 2 bytes aligned to 2, fingerprint "));
@@ -167,7 +169,8 @@ impl fmt::Display for Schema {
 /// modulo `2^128`.
 ///
 /// ```
-/// use slipring_core::payload::{Fingerprint, Payload};
+/// # use slipring_core as slipring;
+/// use slipring::payload::{Fingerprint, Payload};
 ///
 /// // What #[derive(Payload)] computes for
 /// //     #[repr(C)] #[payload(version = 2)] struct Tick { seq: u64, bid: f64 }

@@ -605,8 +605,15 @@ impl Drop for Record<'_, '_> {
 /// loop that may fail keeps that one:
 ///
 /// ```
+/// # mod slipring {
+/// #     pub mod bytes {
+/// #         pub type Records<'c> = slipring_core::proto::bytes::Records<'c, 'static>;
+/// #     }
+/// # }
+/// use slipring::bytes::Records;
+///
 /// fn handle_all(
-///     mut batch: slipring_core::proto::bytes::Records<'_, '_>,
+///     mut batch: Records<'_>,
 ///     handle: fn(&[u8]) -> Result<(), std::io::Error>,
 /// ) -> Result<(), Box<dyn std::error::Error>> {
 ///     while let Some(record) = batch.next()? {
