@@ -44,36 +44,43 @@ use crate::wait::{Wait, Waiting};
 ///
 /// # Errors
 /// *Making* a channel, wherever it lies:
-/// * `Capacity`, `MaxRecord`, `Consumers` or `Metadata` for a value that no channel can have.
-///   Nothing has been touched then.
-/// * `NoSpace` if the memory is not available, or if a file size limit (`ulimit -f`) forbids it.
-///   All memory is allocated before the channel appears.
-/// * `FileSystem` if the file system cannot preallocate space.
-/// * `NotSealable` for [`sealed`](Self::sealed) anywhere but in memfds.
+/// * [`Capacity`](SetupError::Capacity), [`MaxRecord`](SetupError::MaxRecord),
+///   [`Consumers`](SetupError::Consumers) or [`Metadata`](SetupError::Metadata) for a value that no
+///   channel can have. Nothing has been touched then.
+/// * [`NoSpace`](SetupError::NoSpace) if the memory is not available, or if a file size limit
+///   (`ulimit -f`) forbids it. All memory is allocated before the channel appears.
+/// * [`FileSystem`](SetupError::FileSystem) if the file system cannot preallocate space.
+/// * [`NotSealable`](SetupError::NotSealable) for [`sealed`](Self::sealed) anywhere but in memfds.
 ///
 /// *Opening* an existing channel, which is not touched on failure:
-/// * `NotAChannel`, `Version`, `Truncated` or `Corrupt` for invalid contents.
-/// * `Kind`, `Schema`, `WhenFull` or, with [`exact`](Self::exact), `Geometry` if the channel is not
-///   the expected one.
+/// * [`NotAChannel`](SetupError::NotAChannel), [`Version`](SetupError::Version),
+///   [`Truncated`](SetupError::Truncated) or [`Corrupt`](SetupError::Corrupt) for invalid contents.
+/// * [`Kind`](SetupError::Kind), [`Schema`](SetupError::Schema), [`WhenFull`](SetupError::WhenFull)
+///   or, with [`exact`](Self::exact), [`Geometry`](SetupError::Geometry) if the channel is not the
+///   expected one.
 ///
 /// Other sizes are no error: an existing channel keeps its sizes. The method `differences` of the
 /// channel and of its handles reports them.
 ///
-/// By a *name*: `BadName`; `NoDirectory`, `Directory`, `UnsafeDirectory` or `Permission` for the
-/// directory; `NotFound`; `AlreadyExists`.
+/// By a *name*: [`BadName`](SetupError::BadName); [`NoDirectory`](SetupError::NoDirectory),
+/// [`Directory`](SetupError::Directory), [`UnsafeDirectory`](SetupError::UnsafeDirectory) or
+/// [`Permission`](SetupError::Permission) for the directory; [`NotFound`](SetupError::NotFound);
+/// [`AlreadyExists`](SetupError::AlreadyExists).
 ///
 /// *Taking a role*, after repairing a seat whose holder died:
-/// * `RoleTaken` while the role has a holder.
-/// * `Message` of `BadPipe` if the other side's pipe is no longer a pipe.
-/// * `Recovering` if another process's repair takes longer than [`patience`](Self::patience).
-/// * `Sealed` for a producer that may not write.
-/// * `Ahead` for a consumer that asked to begin at a message that does not exist yet
-///   ([`broadcast`](crate::broadcast)'s `join`).
-/// * `Corrupt` for an impossible value in shared memory.
-/// * `Forked` for heap memory that a fork copied.
+/// * [`RoleTaken`](SetupError::RoleTaken) while the role has a holder.
+/// * [`Message`](SetupError::Message) of [`BadPipe`](crate::Error::BadPipe) if the other side's pipe is no
+///   longer a pipe.
+/// * [`Recovering`](SetupError::Recovering) if another process's repair takes longer than
+///   [`patience`](Self::patience).
+/// * [`Sealed`](SetupError::Sealed) for a producer that may not write.
+/// * [`Ahead`](crate::Error::Ahead) for a consumer that asked to begin at a message that does not exist
+///   yet ([`broadcast`](crate::broadcast)'s `join`).
+/// * [`Corrupt`](SetupError::Corrupt) for an impossible value in shared memory.
+/// * [`Forked`](SetupError::Forked) for heap memory that a fork copied.
 ///
-/// Any call can return `Os`, with the system's error, if the system refuses for another reason,
-/// such as a lack of descriptors. None of these calls waits for the other side.
+/// Any call can return [`Os`](SetupError::Os), with the system's error, if the system refuses for
+/// another reason, such as a lack of descriptors. None of these calls waits for the other side.
 pub struct Builder<K> {
     pub(crate) geometry: Geometry,
     metadata: Result<[u8; METADATA], usize>,
@@ -153,7 +160,8 @@ impl<K: Kind> Builder<K> {
     }
 
     /// Stores up to 256 bytes for the channel's users in its header, padded with zeros. They are
-    /// fixed once the channel is made. Making a channel with more bytes fails with `Metadata`.
+    /// fixed once the channel is made. Making a channel with more bytes fails with
+    /// [`Metadata`](SetupError::Metadata).
     #[must_use]
     pub fn metadata(mut self, bytes: &[u8]) -> Self {
         let mut metadata = [0; METADATA];
@@ -190,9 +198,9 @@ impl<K: Kind> Builder<K> {
         self
     }
 
-    /// Makes it an error (`Geometry`) to open a channel with sizes other than this builder's. By
-    /// default an existing channel keeps its sizes: see [`Channel::differences`]. Only kind,
-    /// payload, and the behaviour when full must match.
+    /// Makes it an error ([`Geometry`](SetupError::Geometry)) to open a channel with sizes other
+    /// than this builder's. By default an existing channel keeps its sizes: see
+    /// [`Channel::differences`]. Only kind, payload, and the behaviour when full must match.
     #[must_use]
     pub fn exact(mut self) -> Self {
         self.exact = true;
@@ -206,9 +214,11 @@ impl<K: Kind> Builder<K> {
     /// part carries `F_SEAL_FUTURE_WRITE`. The control part stays writable by both sides.
     ///
     /// The price: the producer must always be in this process, and taking the role elsewhere
-    /// returns `Sealed`. So the producer has no successor when the process dies.
+    /// returns [`Sealed`](SetupError::Sealed). So the producer has no successor when the process
+    /// dies.
     ///
-    /// Only memfds can be sealed: making a channel elsewhere returns `NotSealable`.
+    /// Only memfds can be sealed: making a channel elsewhere returns
+    /// [`NotSealable`](SetupError::NotSealable).
     #[must_use]
     pub fn sealed(mut self) -> Self {
         self.sealed = true;
@@ -220,10 +230,10 @@ impl<K: Kind> Builder<K> {
     /// removes it.
     ///
     /// In `spsc` and `bytes`, two things count as *unread*: a message not yet released, and an end
-    /// that no consumer has seen. So a consumer that got `Disconnected` removes the channel, and a
-    /// producer that leaves first does not. Set this option where consumers are made. In
-    /// `broadcast`, each consumer chooses where it begins; there the last handle to leave removes
-    /// the channel, with its messages.
+    /// that no consumer has seen. So a consumer that got [`Disconnected`](crate::Error::Disconnected)
+    /// removes the channel, and a producer that leaves first does not. Set this option where
+    /// consumers are made. In `broadcast`, each consumer chooses where it begins; there the last
+    /// handle to leave removes the channel, with its messages.
     ///
     /// A handle that aborts, panics or is killed removes nothing. A handle that lacks the
     /// permission removes nothing either. The channel then stays until the next such handle, or
@@ -254,7 +264,8 @@ impl<K: Kind> Builder<K> {
     }
 
     /// Sets how long to wait while another process repairs a dead holder's seat, before
-    /// `Recovering`. The default is one second; a repair takes microseconds.
+    /// [`Recovering`](SetupError::Recovering). The default is one second; a repair takes
+    /// microseconds.
     #[must_use]
     pub fn patience(mut self, patience: Duration) -> Self {
         self.patience = patience;
@@ -287,7 +298,8 @@ impl<K: Kind> Builder<K> {
         self
     }
 
-    /// Makes a new named channel. Returns `AlreadyExists` if there is one, which is not touched.
+    /// Makes a new named channel. Returns [`AlreadyExists`](SetupError::AlreadyExists) if there is
+    /// one, which is not touched.
     ///
     /// The channel appears whole or not at all: the next creator sweeps the files of a creator that
     /// was killed halfway. Other [errors](Self#errors): of making, by a name.
@@ -296,8 +308,8 @@ impl<K: Kind> Builder<K> {
         self.channel(region)
     }
 
-    /// Opens a named channel. Returns `NotFound` if there is none. Other [errors](Self#errors): of
-    /// opening, by a name.
+    /// Opens a named channel. Returns [`NotFound`](SetupError::NotFound) if there is none. Other
+    /// [errors](Self#errors): of opening, by a name.
     pub fn open(&self, name: &str) -> Result<Channel<K>, SetupError> {
         let region = Region::open(&Name::new(name)?)?;
         self.channel(region)
@@ -322,14 +334,14 @@ impl<K: Kind> Builder<K> {
 
     /// Takes the writing role of a named channel, and makes the channel if it does not exist.
     /// [Errors](Self#errors): of making, of opening, by a name, of taking a role (such as
-    /// `RoleTaken`).
+    /// [`RoleTaken`](SetupError::RoleTaken)).
     pub fn producer(&self, name: &str) -> Result<Producer<K>, SetupError> {
         self.taken(name, Channel::take_producer)
     }
 
     /// Takes the reading role of a named channel, and makes the channel if it does not exist.
     /// [Errors](Self#errors): of making, of opening, by a name, of taking a role (such as
-    /// `RoleTaken`).
+    /// [`RoleTaken`](SetupError::RoleTaken)).
     pub fn consumer(&self, name: &str) -> Result<Consumer<K>, SetupError> {
         self.taken(name, Channel::take_consumer)
     }
@@ -385,7 +397,8 @@ impl<K: Kind> Builder<K> {
     /// their order.
     ///
     /// The descriptors must be memfds sealed against resizing, and one pipe for each seat; anything
-    /// else is `BadDescriptor`. Needs /proc (`NeedsProc`). Other [errors](Self#errors): of opening.
+    /// else is [`BadDescriptor`](SetupError::BadDescriptor). Needs /proc
+    /// ([`NeedsProc`](SetupError::NeedsProc)). Other [errors](Self#errors): of opening.
     pub fn from_fds(&self, descriptors: Vec<OwnedFd>) -> Result<Channel<K>, SetupError> {
         self.passed(Region::from_fds(descriptors)?)
     }
@@ -402,10 +415,11 @@ impl<K: Kind> Builder<K> {
 
     /// Makes a channel in the caller's memory, whose contents are lost.
     ///
-    /// Returns `Truncated` if the memory is shorter than [`control_len`](Self::control_len) or
-    /// [`data_len`](Self::data_len). Returns `Misaligned` if it begins at the wrong alignment.
-    /// Other [errors](Self#errors): of making. Borrowed memory has no kernel locks, so nothing
-    /// detects that a holder died.
+    /// Returns [`Truncated`](SetupError::Truncated) if the memory is shorter than
+    /// [`control_len`](Self::control_len) or [`data_len`](Self::data_len). Returns
+    /// [`Misaligned`](SetupError::Misaligned) if it begins at the wrong alignment. Other
+    /// [errors](Self#errors): of making. Borrowed memory has no kernel locks, so nothing detects
+    /// that a holder died.
     ///
     /// # Safety
     /// Both parts must be valid for reads and writes until the last handle and the channel are
@@ -418,7 +432,8 @@ impl<K: Kind> Builder<K> {
     }
 
     /// Opens the channel that an earlier [`format_in`](Self::format_in) made in this memory.
-    /// Returns `Truncated`, `Misaligned`, and the [errors](Self#errors) of opening.
+    /// Returns [`Truncated`](SetupError::Truncated), [`Misaligned`](SetupError::Misaligned), and
+    /// the [errors](Self#errors) of opening.
     ///
     /// # Safety
     /// The caller must keep the promises of [`format_in`](Self::format_in).

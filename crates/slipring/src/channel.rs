@@ -68,18 +68,19 @@ impl<K: Kind> Channel<K> {
 
     /// Takes the writing role.
     ///
-    /// Returns `RoleTaken` while another handle, in any process, holds it. Returns `Sealed` if only
-    /// the channel's maker may write, and `NotFound` if the channel was removed meanwhile. Other
-    /// errors: as [`Builder`](crate::Builder#errors) lists for roles.
+    /// Returns [`RoleTaken`](SetupError::RoleTaken) while another handle, in any process, holds it.
+    /// Returns [`Sealed`](SetupError::Sealed) if only the channel's maker may write, and
+    /// [`NotFound`](SetupError::NotFound) if the channel was removed meanwhile. Other errors: as
+    /// [`Builder`](crate::Builder#errors) lists for roles.
     pub fn producer(&self) -> Result<Producer<K>, SetupError> {
         self.take_producer()?.ok_or_else(|| self.removed())
     }
 
     /// Takes the reading role.
     ///
-    /// Returns `RoleTaken` while another handle, in any process, holds it, and `NotFound` if the
-    /// channel was removed meanwhile. Other errors: as [`Builder`](crate::Builder#errors) lists for
-    /// roles.
+    /// Returns [`RoleTaken`](SetupError::RoleTaken) while another handle, in any process, holds it,
+    /// and [`NotFound`](SetupError::NotFound) if the channel was removed meanwhile. Other errors:
+    /// as [`Builder`](crate::Builder#errors) lists for roles.
     pub fn consumer(&self) -> Result<Consumer<K>, SetupError> {
         self.take_consumer()?.ok_or_else(|| self.removed())
     }
@@ -178,8 +179,9 @@ impl<K: Kind> Channel<K> {
 
     /// Removes a named channel. Does nothing for a channel without a name.
     ///
-    /// Returns `InUse` while one of its seats is held, and `NotRemoved` while its directory holds
-    /// anything else. Returns `NotFound` if the name now leads elsewhere. Processes that have
+    /// Returns [`InUse`](SetupError::InUse) while one of its seats is held, and
+    /// [`NotRemoved`](SetupError::NotRemoved) while its directory holds anything else. Returns
+    /// [`NotFound`](SetupError::NotFound) if the name now leads elsewhere. Processes that have
     /// mapped the memory keep it until they unmap it.
     pub fn remove(&self) -> Result<(), SetupError> {
         self.region.remove()

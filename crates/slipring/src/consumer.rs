@@ -65,14 +65,14 @@ impl<K: SlotKind> Consumer<K> {
     /// Takes the oldest message, waiting while there is none. If no producer has joined yet, the
     /// call waits as well.
     ///
-    /// Returns `Disconnected` once all messages are read and the producer is gone, and `Lagged` as
-    /// [`try_pop`](Self::try_pop) does.
+    /// Returns [`Disconnected`](Error::Disconnected) once all messages are read and the producer is
+    /// gone, and [`Lagged`](Error::Lagged) as [`try_pop`](Self::try_pop) does.
     #[inline]
     pub fn pop(&mut self) -> Result<K::Value, Error> {
         self.pop_until(Until::Forever)
     }
 
-    /// Like [`pop`](Self::pop), for at most `timeout` (`TimedOut`).
+    /// Like [`pop`](Self::pop), for at most `timeout` ([`TimedOut`](Error::TimedOut)).
     #[inline]
     pub fn pop_timeout(&mut self, timeout: Duration) -> Result<K::Value, Error> {
         self.pop_until(Until::For(timeout))
@@ -101,13 +101,14 @@ impl<K: SlotKind> Consumer<K> {
     /// poll. After 128 such polls in a row, one poll wakes its task and returns pending, so that
     /// other tasks run.
     ///
-    /// The future fails with `NoPipes` if it would have to wait on borrowed memory. It fails with
-    /// `InSet` while a [`WaitSet`](crate::WaitSet) waits for the handle, and with `Forked` in a
-    /// forked child.
+    /// The future fails with [`NoPipes`](Error::NoPipes) if it would have to wait on borrowed
+    /// memory. It fails with [`InSet`](Error::InSet) while a [`WaitSet`](crate::WaitSet) waits for
+    /// the handle, and with [`Forked`](Error::Forked) in a forked child.
     ///
     /// A poll does not block its thread, with two exceptions. If no helper thread can be started, a
-    /// poll takes a little over 1 ms and fails with `Os`, unless tokio drives it. If a peer has
-    /// just died, a poll takes up to 10 ms while the kernel frees the dead process's resources.
+    /// poll takes a little over 1 ms and fails with [`Os`](Error::Os), unless tokio drives it. If a
+    /// peer has just died, a poll takes up to 10 ms while the kernel frees the dead process's
+    /// resources.
     pub async fn pop_async(&mut self) -> Result<K::Value, Error> {
         loop {
             self.message().await?;
@@ -123,8 +124,9 @@ impl<K: SlotKind> Consumer<K> {
     /// number. Returns at least one, or an error; returns 0 only if `out` is empty.
     ///
     /// If the channel overwrites, one call copies at most an eighth of the ring. One call returns
-    /// either messages or `Lagged`, and `Lagged` comes before the messages after the gap. The rest
-    /// of `out` behind the copied messages may have changed; after `Lagged`, all of it may have.
+    /// either messages or [`Lagged`](Error::Lagged), which comes before the messages after the gap.
+    /// The rest of `out` behind the copied messages may have changed; after `Lagged`, all of it may
+    /// have.
     #[inline]
     pub fn try_pop_slice(&mut self, out: &mut [K::Value]) -> Result<usize, Error> {
         self.end.core.try_pop_slice(out)
@@ -135,7 +137,7 @@ impl<K: SlotKind> Consumer<K> {
         self.pop_slice_until(out, Until::Forever)
     }
 
-    /// Like [`pop_slice`](Self::pop_slice), for at most `timeout` (`TimedOut`).
+    /// Like [`pop_slice`](Self::pop_slice), for at most `timeout` ([`TimedOut`](Error::TimedOut)).
     pub fn pop_slice_timeout(
         &mut self,
         out: &mut [K::Value],
@@ -251,7 +253,7 @@ impl<K: InPlaceKind> Consumer<K> {
         Ok(unsafe { guard::Message::of_held(&mut self.end.core) })
     }
 
-    /// Like [`read`](Self::read), for at most `timeout` (`TimedOut`).
+    /// Like [`read`](Self::read), for at most `timeout` ([`TimedOut`](Error::TimedOut)).
     #[inline]
     pub fn read_timeout(&mut self, timeout: Duration) -> Result<Message<'_, K>, Error> {
         self.hold_until(1, Until::For(timeout))?;
@@ -283,7 +285,8 @@ impl<K: InPlaceKind> Consumer<K> {
         Ok(unsafe { guard::Messages::of_held(&mut self.end.core, count) })
     }
 
-    /// Like [`read_batch`](Self::read_batch), for at most `timeout` (`TimedOut`).
+    /// Like [`read_batch`](Self::read_batch), for at most `timeout`
+    /// ([`TimedOut`](Error::TimedOut)).
     pub fn read_batch_timeout(
         &mut self,
         max: usize,
@@ -388,9 +391,9 @@ impl<K: Kind> Consumer<K> {
         self.end.alone()
     }
 
-    /// Waits until a producer is present, for at most `timeout` (`TimedOut`). Also acknowledges the
-    /// end that `Disconnected` reported: a [`WaitSet`](crate::WaitSet) that holds the handle does
-    /// not report it again.
+    /// Waits until a producer is present, for at most `timeout` ([`TimedOut`](Error::TimedOut)).
+    /// Also acknowledges the end that [`Disconnected`](Error::Disconnected) reported: a
+    /// [`WaitSet`](crate::WaitSet) that holds the handle does not report it again.
     ///
     /// A producer that joined, published and left before this call is not present. Read its
     /// messages first, with the `try_` verbs.
@@ -398,8 +401,8 @@ impl<K: Kind> Consumer<K> {
         self.end.wait_for_peer(Until::For(timeout))
     }
 
-    /// Waits until no producer is present, for at most `timeout` (`TimedOut`). Returns at once if
-    /// none is. There may still be messages.
+    /// Waits until no producer is present, for at most `timeout` ([`TimedOut`](Error::TimedOut)).
+    /// Returns at once if none is. There may still be messages.
     pub fn closed_timeout(&mut self, timeout: Duration) -> Result<(), Error> {
         self.end.wait_until_alone(Until::For(timeout))
     }
@@ -423,8 +426,9 @@ impl<K: Kind> Consumer<K> {
     /// when there is news. Watch it level-triggered, and call [`arm`](Self::arm) before each poll.
     /// Leave reading it to `arm`. [`Readiness`] has an example.
     ///
-    /// The first call creates the descriptor. It fails with `NoPipes` for borrowed memory, and with
-    /// `TooManyFiles` at the [limit](crate#descriptors) of descriptors.
+    /// The first call creates the descriptor. It fails with [`NoPipes`](Error::NoPipes) for
+    /// borrowed memory, and with [`TooManyFiles`](Error::TooManyFiles) at the
+    /// [limit](crate#descriptors) of descriptors.
     pub fn as_fd(&self) -> Result<BorrowedFd<'_>, Error> {
         self.end.descriptor()
     }
@@ -435,10 +439,11 @@ impl<K: Kind> Consumer<K> {
     ///
     /// Call `arm` before each poll: it clears the previous readiness.
     ///
-    /// Returns `Disconnected` in the same cases as `try_pop`, and also if the producer died. The
-    /// descriptor then becomes readable when the next producer joins. Never returns `Lagged`: an
-    /// overwritten message counts as `Ready`, and the next read reports it. Returns `InSet` while a
-    /// [`WaitSet`](crate::WaitSet) waits for the handle, and `Forked` in a forked child.
+    /// Returns [`Disconnected`](Error::Disconnected) in the same cases as `try_pop`, and also if
+    /// the producer died. The descriptor then becomes readable when the next producer joins. Never
+    /// returns [`Lagged`](Error::Lagged): an overwritten message counts as `Ready`, and the next
+    /// read reports it. Returns [`InSet`](Error::InSet) while a [`WaitSet`](crate::WaitSet) waits
+    /// for the handle, and [`Forked`](Error::Forked) in a forked child.
     ///
     /// `arm` does not wait for the other side. If no [helper thread](crate#the-helper-thread) can
     /// be started, it takes a little over 1 ms. If a producer has just died, it takes up to 10 ms
@@ -446,7 +451,8 @@ impl<K: Kind> Consumer<K> {
     ///
     /// One death is reported later: that of a named `broadcast` channel's producer that has never
     /// woken this consumer. The helper thread reports it up to 16 times `check_every` later,
-    /// without a hang-up. In that case `arm` returns `Os` if no helper thread can be started.
+    /// without a hang-up. In that case `arm` returns [`Os`](Error::Os) if no helper thread can be
+    /// started.
     pub fn arm(&mut self) -> Result<Readiness, Error> {
         self.end.arm(1)
     }
@@ -462,11 +468,12 @@ impl<K: Kind> Consumer<K> {
         self.end.seat.beat();
     }
 
-    /// Checks that the channel's name still leads to this channel. Returns `Removed` if the name is
-    /// gone, or `Replaced` if it leads to another channel.
+    /// Checks that the channel's name still leads to this channel. Returns
+    /// [`Removed`](Error::Removed) if the name is gone, or [`Replaced`](Error::Replaced) if it
+    /// leads to another channel.
     ///
     /// Makes two or three system calls. The waiting calls check once a second by themselves. A
-    /// channel without a name always passes. Returns `Forked` in a forked child.
+    /// channel without a name always passes. Returns [`Forked`](Error::Forked) in a forked child.
     pub fn check_name(&self) -> Result<(), Error> {
         self.end.seat.check_name()
     }
@@ -490,8 +497,9 @@ impl<K: Kind> Consumer<K> {
     /// of the helper thread. A wake-up then costs one thread switch less.
     ///
     /// The futures may be awaited anywhere while that runtime runs. After it has shut down, a
-    /// future that has to wait fails with `Os`. Returns `NoRuntime` outside a runtime and `NoPipes`
-    /// for borrowed memory; nothing has changed then.
+    /// future that has to wait fails with [`Os`](Error::Os). Returns
+    /// [`NoRuntime`](Error::NoRuntime) outside a runtime and [`NoPipes`](Error::NoPipes) for
+    /// borrowed memory; nothing has changed then.
     ///
     /// # Panics
     /// Panics as tokio does, if the runtime was built without `enable_io`.

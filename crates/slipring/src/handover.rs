@@ -7,8 +7,8 @@
 //!
 //! The socket must be connected, and may be of any type and age. One message of 16 bytes travels on
 //! it. A program may keep the socket: it hangs up when the other process ends. The channel itself
-//! reports that as `Disconnected`, later than the socket. It also reports a handle that was
-//! dropped.
+//! reports that as [`Disconnected`](crate::Error::Disconnected), later than the socket. It also reports a
+//! handle that was dropped.
 //!
 //! ```
 //! use slipring::{handover, spsc};
@@ -49,8 +49,8 @@ const GREETING: &[u8; 16] = b"slipring channel";
 /// The most descriptors that travel with one message (Linux's `SCM_MAX_FD`).
 const MOST: usize = 253;
 
-/// Sends `channel`. Returns `NotPassable` unless [`Builder::memfd`] made it or this process
-/// [`receive`]d it.
+/// Sends `channel`. Returns [`NotPassable`](SetupError::NotPassable) unless [`Builder::memfd`] made
+/// it or this process [`receive`]d it.
 ///
 /// Blocks as the socket does, so only while the socket is full. On an error nothing was sent. A
 /// program may send a channel any number of times, to several processes. The channel's seats decide
@@ -87,11 +87,12 @@ fn send_rest(socket: BorrowedFd<'_>, mut rest: &[u8]) -> Result<(), SetupError> 
 }
 
 /// Receives a channel, which must match `builder` as if it were opened by name. Otherwise returns
-/// `Kind`, `Schema`, or with `exact()` also `Geometry`.
+/// [`Kind`](SetupError::Kind), [`Schema`](SetupError::Schema), or with `exact()` also
+/// [`Geometry`](SetupError::Geometry).
 ///
-/// Blocks as the socket does. Returns `NotHandedOver` if something else comes, or if the other
-/// process hangs up first; it then closes the descriptors that came. Needs /proc, to open
-/// descriptions of its own.
+/// Blocks as the socket does. Returns [`NotHandedOver`](SetupError::NotHandedOver) if something
+/// else comes, or if the other process hangs up first; it then closes the descriptors that came.
+/// Needs /proc, to open descriptions of its own.
 pub fn receive<K: Kind>(socket: impl AsFd, builder: &Builder<K>) -> Result<Channel<K>, SetupError> {
     let mut space = vec![MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
     let mut greeting = [0; GREETING.len()];

@@ -134,8 +134,9 @@ impl Stat {
 /// Returns the names of all channels in the directory for named channels, sorted. Leaves out
 /// channels that are half made or half removed.
 ///
-/// Returns `NoDirectory`, `Directory`, `UnsafeDirectory`, `Permission` or `Os` for the directory
-/// itself.
+/// Returns [`NoDirectory`](SetupError::NoDirectory), [`Directory`](SetupError::Directory),
+/// [`UnsafeDirectory`](SetupError::UnsafeDirectory), [`Permission`](SetupError::Permission) or
+/// [`Os`](SetupError::Os) for the directory itself.
 ///
 /// ```no_run
 /// use slipring::inspect;
@@ -156,9 +157,11 @@ pub fn list() -> Result<Vec<Name>, SetupError> {
 /// Inspects a named channel. It maps the channel read-only and takes no lock, so no user of the
 /// channel notices.
 ///
-/// Returns `BadName`, `NotFound` or `Permission`; or `NotAChannel`, `Version`, `Truncated` or
-/// `Corrupt` for invalid contents. It reads the figures one after another while the channel goes
-/// on. Example: [`list`].
+/// Returns [`BadName`](SetupError::BadName), [`NotFound`](SetupError::NotFound) or
+/// [`Permission`](SetupError::Permission); or [`NotAChannel`](SetupError::NotAChannel),
+/// [`Version`](SetupError::Version), [`Truncated`](SetupError::Truncated) or
+/// [`Corrupt`](SetupError::Corrupt) for invalid contents. It reads the figures one after another
+/// while the channel goes on. Example: [`list`].
 pub fn stat(name: &str) -> Result<Stat, SetupError> {
     let name = Name::new(name)?;
     let (file, mapping, data_len) = named::inspect(&name)?;
@@ -169,9 +172,11 @@ pub fn stat(name: &str) -> Result<Stat, SetupError> {
 
 /// Removes a named channel, even a corrupt one.
 ///
-/// Returns `InUse` while one of its seats is held. Returns `NotRemoved` for a directory that never
-/// was a channel, or that holds other files. Other errors: `BadName`, `NotFound`, `Permission`. If
-/// it is killed halfway, the next creator sweeps the rest.
+/// Returns [`InUse`](SetupError::InUse) while one of its seats is held. Returns
+/// [`NotRemoved`](SetupError::NotRemoved) for a directory that never was a channel, or that holds
+/// other files. Other errors: [`BadName`](SetupError::BadName), [`NotFound`](SetupError::NotFound),
+/// [`Permission`](SetupError::Permission). If it is killed halfway, the next creator sweeps the
+/// rest.
 pub fn remove(name: &str) -> Result<(), SetupError> {
     named::remove(&Name::new(name)?)
 }

@@ -43,12 +43,14 @@
 //! channel, or taking a role, fails with [`SetupError`]. The operator `?` turns an [`Error`] into a
 //! [`SetupError`].
 //!
-//! Every verb can return `Corrupt`, if a peer wrote an impossible value into shared memory. Every
-//! verb returns `Forked` on a handle that a fork copied into a child.
+//! Every verb can return [`Corrupt`](Error::Corrupt), if a peer wrote an impossible value into
+//! shared memory. Every verb returns [`Forked`](Error::Forked) on a handle that a fork copied
+//! into a child.
 //!
 //! A call that waits on a named channel (blocking, `arm`, a future) checks once a second that the
 //! name still leads to the channel. If the name does not, and no message or room comes, the call
-//! returns `Removed` or `Replaced`: no peer can join the channel any more.
+//! returns [`Removed`](Error::Removed) or [`Replaced`](Error::Replaced): no peer can join the
+//! channel any more.
 //!
 //! Each call's documentation names its other errors. No call panics because of a peer's actions.
 //!

@@ -15,7 +15,8 @@ pub struct Name {
 }
 
 impl Name {
-    /// Checks a name against the rule, and returns `BadName` if it breaks it.
+    /// Checks a name against the rule, and returns [`BadName`](SetupError::BadName) if it breaks
+    /// it.
     ///
     /// A name has one or two parts, separated by one `/`. Each part is 1 to 64 characters `A-Z a-z
     /// 0-9 . _ -`, and does not begin with a dot.

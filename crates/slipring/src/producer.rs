@@ -41,11 +41,11 @@ impl<K: Kind> fmt::Debug for Producer<K> {
 }
 
 impl<K: SlotKind> Producer<K> {
-    /// Appends `value`, or gives it back if there is no room now (`Full`).
+    /// Appends `value`, or gives it back if there is no room now ([`Full`](PushError::Full)).
     ///
-    /// Gives it back as `Disconnected` if there is no room and the consumer is gone. A `broadcast`
-    /// producer waits only for the consumers that are present, so it returns `Disconnected` only
-    /// after [`fail_alone`](Self::fail_alone).
+    /// Gives it back as [`Disconnected`](PushError::Disconnected) if there is no room and the
+    /// consumer is gone. A `broadcast` producer waits only for the consumers that are present, so it
+    /// returns `Disconnected` only after [`fail_alone`](Self::fail_alone).
     ///
     /// Never waits. Enters the kernel only to wake a sleeping consumer.
     ///
@@ -77,7 +77,8 @@ impl<K: SlotKind> Producer<K> {
         self.push_until(value, Until::Forever)
     }
 
-    /// Like [`push`](Self::push), for at most `timeout`: then `TimedOut`, with the value.
+    /// Like [`push`](Self::push), for at most `timeout`: then [`TimedOut`](PushError::TimedOut),
+    /// with the value.
     #[inline]
     pub fn push_timeout(
         &mut self,
@@ -111,13 +112,14 @@ impl<K: SlotKind> Producer<K> {
     /// After 128 such polls in a row, one poll wakes its task and returns pending, so that other
     /// tasks run.
     ///
-    /// The future fails with `NoPipes` if it would have to wait on borrowed memory. It fails with
-    /// `InSet` while a [`WaitSet`](crate::WaitSet) waits for the handle, and with `Forked` in a
-    /// forked child.
+    /// The future fails with [`NoPipes`](Error::NoPipes) if it would have to wait on borrowed
+    /// memory. It fails with [`InSet`](Error::InSet) while a [`WaitSet`](crate::WaitSet) waits for
+    /// the handle, and with [`Forked`](Error::Forked) in a forked child.
     ///
     /// A poll does not block its thread, with two exceptions. If no helper thread can be started, a
-    /// poll takes a little over 1 ms and fails with `Os`, unless tokio drives it. If a peer has
-    /// just died, a poll takes up to 10 ms while the kernel frees the dead process's resources.
+    /// poll takes a little over 1 ms and fails with [`Os`](Error::Os), unless tokio drives it. If a
+    /// peer has just died, a poll takes up to 10 ms while the kernel frees the dead process's
+    /// resources.
     ///
     /// ```
     /// use slipring::{SetupError, spsc};
@@ -214,8 +216,8 @@ impl<K: SlotKind> Producer<K> {
     /// number.
     ///
     /// Takes no value from the iterator unless there is room for it; pass `&mut iterator` to
-    /// continue with the rest later. Returns `Full` if there is no room at all, even if the
-    /// iterator is empty.
+    /// continue with the rest later. Returns [`Full`](Error::Full) if there is no room at all, even
+    /// if the iterator is empty.
     #[inline]
     pub fn try_push_iter(
         &mut self,
@@ -265,8 +267,9 @@ impl<K: Kind> Producer<K> {
     /// Reserves `amount` slots, or a record of up to `amount` bytes, to write in place. Dropping
     /// the reservation discards it.
     ///
-    /// Reserves everything or nothing: returns `Full` or `Disconnected`, or `TooLarge` if `amount`
-    /// exceeds what the channel can ever hold.
+    /// Reserves everything or nothing: returns [`Full`](Error::Full) or
+    /// [`Disconnected`](Error::Disconnected), or [`TooLarge`](Error::TooLarge) if `amount` exceeds
+    /// what the channel can ever hold.
     ///
     /// The memory still holds an earlier message. If the channel overwrites, the old messages in
     /// these slots are given up at once, at least one whole block of them. See
@@ -285,7 +288,7 @@ impl<K: Kind> Producer<K> {
         self.reserve_until(amount, Until::Forever)
     }
 
-    /// Like [`reserve`](Self::reserve), for at most `timeout` (`TimedOut`).
+    /// Like [`reserve`](Self::reserve), for at most `timeout` ([`TimedOut`](Error::TimedOut)).
     #[inline]
     pub fn reserve_timeout(
         &mut self,
@@ -366,15 +369,15 @@ impl<K: Kind> Producer<K> {
         self.end.alone()
     }
 
-    /// Waits until a consumer is present, for at most `timeout` (`TimedOut`). Also acknowledges the
-    /// end that `Disconnected` reported: a [`WaitSet`](crate::WaitSet) that holds the handle does
-    /// not report it again.
+    /// Waits until a consumer is present, for at most `timeout` ([`TimedOut`](Error::TimedOut)).
+    /// Also acknowledges the end that [`Disconnected`](Error::Disconnected) reported: a
+    /// [`WaitSet`](crate::WaitSet) that holds the handle does not report it again.
     pub fn wait_for_consumer(&mut self, timeout: Duration) -> Result<(), Error> {
         self.end.wait_for_peer(Until::For(timeout))
     }
 
-    /// Waits until no consumer is present, for at most `timeout` (`TimedOut`). Returns at once if
-    /// none is.
+    /// Waits until no consumer is present, for at most `timeout` ([`TimedOut`](Error::TimedOut)).
+    /// Returns at once if none is.
     ///
     /// ```
     /// use std::time::Duration;
@@ -408,8 +411,9 @@ impl<K: Kind> Producer<K> {
     /// when there is news. Watch it level-triggered, and call [`arm`](Self::arm) before each poll.
     /// Leave reading it to `arm`. [`Readiness`] has an example.
     ///
-    /// The first call creates the descriptor. It fails with `NoPipes` for borrowed memory, and with
-    /// `TooManyFiles` at the [limit](crate#descriptors) of descriptors.
+    /// The first call creates the descriptor. It fails with [`NoPipes`](Error::NoPipes) for
+    /// borrowed memory, and with [`TooManyFiles`](Error::TooManyFiles) at the
+    /// [limit](crate#descriptors) of descriptors.
     ///
     /// The descriptor of a `broadcast` producer cannot show that a consumer died. So, while armed,
     /// it also becomes readable every few milliseconds (`check_every`). `arm` then detects a dead
@@ -424,9 +428,10 @@ impl<K: Kind> Producer<K> {
     ///
     /// Call `arm` before each poll: it clears the previous readiness.
     ///
-    /// Returns `Disconnected` in the same cases as `try_reserve`; the descriptor then becomes
-    /// readable when the next consumer joins. Returns `InSet` while a [`WaitSet`](crate::WaitSet)
-    /// waits for the handle, and `Forked` in a forked child.
+    /// Returns [`Disconnected`](Error::Disconnected) in the same cases as `try_reserve`; the
+    /// descriptor then becomes readable when the next consumer joins. Returns
+    /// [`InSet`](Error::InSet) while a [`WaitSet`](crate::WaitSet) waits for the handle, and
+    /// [`Forked`](Error::Forked) in a forked child.
     ///
     /// `arm` does not wait for the other side. If no [helper thread](crate#the-helper-thread) can
     /// be started, it takes a little over 1 ms. If a consumer has just died, it takes up to 10 ms
@@ -435,9 +440,9 @@ impl<K: Kind> Producer<K> {
         self.end.arm(amount)
     }
 
-    /// Sets when pushes and reservations fail with `Disconnected`. With `true`, they fail once the
-    /// last consumer has left. With `false`, the default, they fail only when the channel is also
-    /// full. If no consumer has joined yet, they succeed.
+    /// Sets when pushes and reservations fail with [`Disconnected`](Error::Disconnected). With
+    /// `true`, they fail once the last consumer has left. With `false`, the default, they fail only
+    /// when the channel is also full. If no consumer has joined yet, they succeed.
     ///
     /// With `true`, each push also loads the consumer's words. A push does not detect by itself
     /// that a consumer *died*. A waiting call, [`is_disconnected`](Self::is_disconnected) or a
@@ -469,11 +474,12 @@ impl<K: Kind> Producer<K> {
         self.end.seat.beat();
     }
 
-    /// Checks that the channel's name still leads to this channel. Returns `Removed` if the name is
-    /// gone, or `Replaced` if it leads to another channel.
+    /// Checks that the channel's name still leads to this channel. Returns
+    /// [`Removed`](Error::Removed) if the name is gone, or [`Replaced`](Error::Replaced) if it
+    /// leads to another channel.
     ///
     /// Makes two or three system calls. The waiting calls check once a second by themselves. A
-    /// channel without a name always passes. Returns `Forked` in a forked child.
+    /// channel without a name always passes. Returns [`Forked`](Error::Forked) in a forked child.
     pub fn check_name(&self) -> Result<(), Error> {
         self.end.seat.check_name()
     }
@@ -494,8 +500,9 @@ impl<K: Kind> Producer<K> {
     /// helper thread. A wake-up then costs one thread switch less.
     ///
     /// The futures may be awaited anywhere while that runtime runs. After it has shut down, a
-    /// future that has to wait fails with `Os`. Returns `NoRuntime` outside a runtime and `NoPipes`
-    /// for borrowed memory; nothing has changed then.
+    /// future that has to wait fails with [`Os`](Error::Os). Returns
+    /// [`NoRuntime`](Error::NoRuntime) outside a runtime and [`NoPipes`](Error::NoPipes) for
+    /// borrowed memory; nothing has changed then.
     ///
     /// # Panics
     /// Panics as tokio does, if the runtime was built without `enable_io`.

@@ -2,7 +2,7 @@
 //!
 //! The watcher maps the channel read-only: it takes no seat and no lock, writes no word and wakes
 //! no waiter. So it needs no free seat, and cannot slow or break the channel. No producer waits for
-//! it. If it is too slow, it gets `Lagged`, as from a channel that overwrites.
+//! it. If it is too slow, it gets [`Lagged`](Error::Lagged), as from a channel that overwrites.
 //! [`slipring_core::proto::broadcast::Watcher`] explains why its messages are whole all the same.
 
 use std::fmt;
@@ -83,9 +83,10 @@ fn producer(line: &'static SeatLine, notes: &Arc<SeatLine>, known: u64) -> Peer<
 
 impl Watch {
     /// Watches a named channel from the oldest message on, the newest, or a number. If messages
-    /// from that number on are gone, the first call returns `Lagged`.
+    /// from that number on are gone, the first call returns [`Lagged`](Error::Lagged).
     ///
-    /// Returns `NotFound`, `Kind` or `Ahead`, or an error for invalid contents.
+    /// Returns [`NotFound`](SetupError::NotFound), [`Kind`](SetupError::Kind) or
+    /// [`Ahead`](Error::Ahead), or an error for invalid contents.
     pub fn new(name: &str, seek: Seek) -> Result<Watch, SetupError> {
         let region = Region::look(&Name::new(name)?)?;
         let geometry = *region.geometry();
@@ -125,24 +126,26 @@ impl Watch {
         })
     }
 
-    /// Copies the next message. Returns `Empty` if there is none now.
+    /// Copies the next message. Returns [`Empty`](Error::Empty) if there is none now.
     ///
     /// Returns `Lagged(n)` if `n` messages, the next one included, were given up before they were
     /// copied. The next call continues behind them.
     ///
-    /// Returns `Disconnected` if there is no message and the producer left, even before this watch
-    /// began. Only [`next_timeout`](Self::next_timeout) detects that the producer *died*. Each call
-    /// reports an end until a new producer takes the seat; see [`skip_end`](Self::skip_end).
+    /// Returns [`Disconnected`](Error::Disconnected) if there is no message and the producer left,
+    /// even before this watch began. Only [`next_timeout`](Self::next_timeout) detects that the
+    /// producer *died*. Each call reports an end until a new producer takes the seat; see
+    /// [`skip_end`](Self::skip_end).
     pub fn try_next(&mut self) -> Result<Message<'_>, Error> {
         let number = self.core.try_next(&mut self.payload)?;
         Ok(self.message(number))
     }
 
-    /// Like [`try_next`](Self::try_next), waiting for at most `timeout` (`TimedOut`). It looks
-    /// every millisecond, and every ten after a while of silence.
+    /// Like [`try_next`](Self::try_next), waiting for at most `timeout`
+    /// ([`TimedOut`](Error::TimedOut)). It looks every millisecond, and every ten after a while of
+    /// silence.
     ///
-    /// Returns `Removed` if the channel was removed, and `Replaced` if its name now leads to
-    /// another channel.
+    /// Returns [`Removed`](Error::Removed) if the channel was removed, and
+    /// [`Replaced`](Error::Replaced) if its name now leads to another channel.
     pub fn next_timeout(&mut self, timeout: Duration) -> Result<Message<'_>, Error> {
         let began = Instant::now();
         let mut checked = began;
@@ -195,8 +198,8 @@ impl Watch {
         Message { number, payload }
     }
 
-    /// Asks the kernel about the producer, and returns `true` if it died. Returns `Removed` or
-    /// `Replaced` if the name leads elsewhere.
+    /// Asks the kernel about the producer, and returns `true` if it died. Returns
+    /// [`Removed`](Error::Removed) or [`Replaced`](Error::Replaced) if the name leads elsewhere.
     fn check(&mut self) -> Result<bool, Error> {
         let peer = self.core.peer();
         // Read the word, the lock, and the word again: see `seat.rs` of the core.

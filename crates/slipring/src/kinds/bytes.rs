@@ -164,10 +164,11 @@ fn ring(
 }
 
 impl Producer {
-    /// Appends a record, or returns `Full` if there is no room now.
+    /// Appends a record, or returns [`Full`](Error::Full) if there is no room now.
     ///
-    /// Returns `Disconnected` if there is no room and the consumer is gone, and `TooLarge` above
-    /// the largest record. Never waits. Enters the kernel only to wake a sleeping consumer.
+    /// Returns [`Disconnected`](Error::Disconnected) if there is no room and the consumer is gone,
+    /// and [`TooLarge`](Error::TooLarge) above the largest record. Never waits. Enters the kernel
+    /// only to wake a sleeping consumer.
     #[inline]
     #[doc(alias = "send")]
     pub fn try_push(&mut self, payload: &[u8]) -> Result<(), Error> {
@@ -181,7 +182,7 @@ impl Producer {
         self.push_until(payload, Until::Forever)
     }
 
-    /// Like [`push`](Self::push), for at most `timeout` (`TimedOut`).
+    /// Like [`push`](Self::push), for at most `timeout` ([`TimedOut`](Error::TimedOut)).
     #[inline]
     pub fn push_timeout(&mut self, payload: &[u8], timeout: Duration) -> Result<(), Error> {
         self.push_until(payload, Until::For(timeout))
@@ -202,13 +203,14 @@ impl Producer {
     /// After 128 such polls in a row, one poll wakes its task and returns pending, so that other
     /// tasks run.
     ///
-    /// The future fails with `NoPipes` if it would have to wait on borrowed memory. It fails with
-    /// `InSet` while a [`WaitSet`](crate::WaitSet) waits for the handle, and with `Forked` in a
-    /// forked child.
+    /// The future fails with [`NoPipes`](Error::NoPipes) if it would have to wait on borrowed
+    /// memory. It fails with [`InSet`](Error::InSet) while a [`WaitSet`](crate::WaitSet) waits for
+    /// the handle, and with [`Forked`](Error::Forked) in a forked child.
     ///
     /// A poll does not block its thread, with two exceptions. If no helper thread can be started, a
-    /// poll takes a little over 1 ms and fails with `Os`, unless tokio drives it. If a peer has
-    /// just died, a poll takes up to 10 ms while the kernel frees the dead process's resources.
+    /// poll takes a little over 1 ms and fails with [`Os`](Error::Os), unless tokio drives it. If a
+    /// peer has just died, a poll takes up to 10 ms while the kernel frees the dead process's
+    /// resources.
     ///
     /// ```
     /// use slipring::bytes;
@@ -278,8 +280,8 @@ impl Producer {
 impl Consumer {
     /// Reads the oldest record in place. Dropping the record releases it.
     ///
-    /// Returns `Empty` if there is no record, or `Disconnected` if there is none and the producer
-    /// left.
+    /// Returns [`Empty`](Error::Empty) if there is no record, or
+    /// [`Disconnected`](Error::Disconnected) if there is none and the producer left.
     ///
     /// Never waits. Enters the kernel only to wake a sleeping producer when the record is released,
     /// so it cannot detect that a producer *died*. The waiting calls,
@@ -294,14 +296,15 @@ impl Consumer {
     /// Like [`try_read`](Self::try_read), waiting until there is a record. If no producer has
     /// joined yet, the call waits as well.
     ///
-    /// Returns `Disconnected` once all records are read and the producer is gone.
+    /// Returns [`Disconnected`](Error::Disconnected) once all records are read and the producer is
+    /// gone.
     #[inline]
     pub fn read(&mut self) -> Result<Record<'_>, Error> {
         self.end.ready(1, &mut Until::Forever)?;
         self.end.core.try_read()
     }
 
-    /// Like [`read`](Self::read), for at most `timeout` (`TimedOut`).
+    /// Like [`read`](Self::read), for at most `timeout` ([`TimedOut`](Error::TimedOut)).
     #[inline]
     pub fn read_timeout(&mut self, timeout: Duration) -> Result<Record<'_>, Error> {
         self.end.ready(1, &mut Until::For(timeout))?;
@@ -338,7 +341,8 @@ impl Consumer {
         self.end.core.try_read_batch(max)
     }
 
-    /// Like [`read_batch`](Self::read_batch), for at most `timeout` (`TimedOut`).
+    /// Like [`read_batch`](Self::read_batch), for at most `timeout`
+    /// ([`TimedOut`](Error::TimedOut)).
     pub fn read_batch_timeout(
         &mut self,
         max: usize,
@@ -354,8 +358,9 @@ impl Consumer {
         self.end.core.try_read_batch(max)
     }
 
-    /// Copies the oldest record into `out` and returns its length. Returns `TooLarge` if the record
-    /// is longer than `out`; the record stays in the channel.
+    /// Copies the oldest record into `out` and returns its length. Returns
+    /// [`TooLarge`](Error::TooLarge) if the record is longer than `out`; the record stays in the
+    /// channel.
     #[inline]
     pub fn try_pop(&mut self, out: &mut [u8]) -> Result<usize, Error> {
         self.end.core.try_pop(out)
@@ -368,7 +373,7 @@ impl Consumer {
         self.end.core.try_pop(out)
     }
 
-    /// Like [`pop`](Self::pop), for at most `timeout` (`TimedOut`).
+    /// Like [`pop`](Self::pop), for at most `timeout` ([`TimedOut`](Error::TimedOut)).
     pub fn pop_timeout(&mut self, out: &mut [u8], timeout: Duration) -> Result<usize, Error> {
         self.end.ready(1, &mut Until::For(timeout))?;
         self.end.core.try_pop(out)
@@ -381,8 +386,8 @@ impl Consumer {
         self.end.core.try_pop(out)
     }
 
-    /// Returns the oldest record without releasing it. Returns `Empty` or `Disconnected` as
-    /// [`try_read`](Self::try_read) does.
+    /// Returns the oldest record without releasing it. Returns [`Empty`](Error::Empty) or
+    /// [`Disconnected`](Error::Disconnected) as [`try_read`](Self::try_read) does.
     ///
     /// ```
     /// let (mut tx, mut rx) = slipring::bytes::channel(64)?;
@@ -400,8 +405,9 @@ impl Consumer {
     /// does. It ends when the producer has finished and all records are read. [`read`](Self::read)
     /// itself copies nothing.
     ///
-    /// Any other error, such as `Corrupt` or the `Disconnected` of a producer that aborted or died,
-    /// is the last item. Dropping the iterator loses nothing.
+    /// Any other error, such as [`Corrupt`](Error::Corrupt) or the
+    /// [`Disconnected`](Error::Disconnected) of a producer that aborted or died, is the last item.
+    /// Dropping the iterator loses nothing.
     pub fn iter(&mut self) -> impl std::iter::FusedIterator<Item = Result<Vec<u8>, Error>> {
         until_the_end(move || Ok(copied(self.read()?)))
     }
@@ -410,12 +416,12 @@ impl Consumer {
     /// [`pop_async`](Self::pop_async) does. It ends when the producer has finished and all records
     /// are read.
     ///
-    /// Any other error, such as `Corrupt` or the `Disconnected` of a producer that aborted or died,
-    /// is the last item.
+    /// Any other error, such as [`Corrupt`](Error::Corrupt) or the
+    /// [`Disconnected`](Error::Disconnected) of a producer that aborted or died, is the last item.
     ///
     /// Dropping the stream loses nothing: a new stream continues where it stopped. After a
-    /// `Disconnected`, the new stream continues only with the next producer. See
-    /// [`wait_for_producer_async`](Self::wait_for_producer_async).
+    /// [`Disconnected`](Error::Disconnected), the new stream continues only with the next producer.
+    /// See [`wait_for_producer_async`](Self::wait_for_producer_async).
     ///
     /// ```
     /// use futures_core::Stream;

@@ -126,7 +126,8 @@ pub fn pools() -> Vec<PoolState> {
 /// Sets the number of pages in a pool (as root), and returns how many the kernel could find.
 ///
 /// The kernel does not take away pages in use. It finds fewer than requested if memory is too
-/// fragmented. Returns `NoPool` for ordinary pages, and `Os` without the necessary permission.
+/// fragmented. Returns [`NoPool`](SetupError::NoPool) for ordinary pages, and
+/// [`Os`](SetupError::Os) without the necessary permission.
 pub fn reserve(size: HugePages, pages: u64) -> Result<u64, SetupError> {
     let Some(pool) = size.pool() else {
         return Err(SetupError::NoPool);

@@ -32,7 +32,7 @@
 //! * *Ready* is a level. Each wait reports it at once, as long as the handle's next call would
 //!   return a message, room, an end or an error.
 //! * *Ended* is reported once, for the latest end that the set finds. Messages committed before
-//!   that end may still be there: read on until `Disconnected`.
+//!   that end may still be there: read on until [`Disconnected`](Error::Disconnected).
 //! * *Overdue* is reported once for each deadline.
 //! * *Renamed* is reported once, when the name of a named channel leads elsewhere. Each wait checks
 //!   the names once a second.
@@ -41,14 +41,16 @@
 //!
 //! # Ends
 //! An end stands until a new peer takes the seat opposite. As long as it stands, the handle's calls
-//! return `Disconnected`, and each wait reports the handle as ready. Earlier reports of the end
-//! change nothing. If only the set found a death, the handle's `try_` calls report it as well.
+//! return [`Disconnected`](Error::Disconnected), and each wait reports the handle as ready. Earlier
+//! reports of the end change nothing. If only the set found a death, the handle's `try_` calls
+//! report it as well.
 //!
 //! A loop that keeps such a handle in its set therefore does not sleep. Do one of two things with
 //! it:
 //! - Take it out, by [`unwatch`](WaitSet::unwatch) or by dropping it.
 //! - Let it acknowledge the end: call `wait_for_producer` (or `wait_for_consumer`) with a timeout
-//!   of zero. The call returns `TimedOut`, and the set then waits for the next peer.
+//!   of zero. The call returns [`TimedOut`](Error::TimedOut), and the set then waits for the next
+//!   peer.
 //!
 //! ```
 //! use slipring::{Error, SetupError, WaitSet, spsc};
@@ -98,7 +100,7 @@
 //! The set returns to `futex_waitv` when 63 channels are left. A pipe takes up to three
 //! [descriptors](crate#descriptors) for each entry. They stay open as long as the entry's handle
 //! does, even if the set was refused one more. Borrowed memory has no pipes, so there the 128th
-//! channel is refused (`NoPipes`).
+//! channel is refused ([`NoPipes`](Error::NoPipes)).
 //!
 //! # Why no wake is lost
 //! A set asks to be woken by the same bit that the handle's own sleep would use, and looks once
@@ -246,14 +248,14 @@ impl WaitSet {
     ///
     /// Returns at once if an entry has something to report. Otherwise it sleeps, without polling
     /// first; a wake-up takes some 50 µs. An empty set waits for another thread to add an entry.
-    /// Returns `Forked` after a fork, and `Os` if it needed a descriptor and was refused; that
-    /// loses nothing.
+    /// Returns [`Forked`](Error::Forked) after a fork, and [`Os`](Error::Os) if it needed a
+    /// descriptor and was refused; that loses nothing.
     pub fn wait(&mut self) -> Result<Vec<Event>, Error> {
         self.wait_until(Until::Forever)
     }
 
-    /// Like [`wait`](Self::wait), for at most `timeout` (`TimedOut`). With zero it looks and does
-    /// not wait.
+    /// Like [`wait`](Self::wait), for at most `timeout` ([`TimedOut`](Error::TimedOut)). With zero
+    /// it looks and does not wait.
     ///
     /// The set looks at passive entries even then. With more than 127 entries, a timeout or a
     /// deadline may be late by a millisecond.
@@ -306,14 +308,15 @@ impl Drop for WaitSet {
 impl Members {
     /// Adds a consumer, which is ready when there is a message.
     ///
-    /// Returns `InSet` if the handle is in a set already, and `NoSet` if this set was dropped.
-    /// Returns `Forked` for a copied handle or set in a forked child. Beyond 127 entries, returns
-    /// `NoPipes` if any entry is in borrowed memory, and `Os` if no descriptors are left. On any
-    /// error the set is unchanged.
+    /// Returns [`InSet`](Error::InSet) if the handle is in a set already, and
+    /// [`NoSet`](Error::NoSet) if this set was dropped. Returns [`Forked`](Error::Forked) for a
+    /// copied handle or set in a forked child. Beyond 127 entries, returns
+    /// [`NoPipes`](Error::NoPipes) if any entry is in borrowed memory, and [`Os`](Error::Os) if no
+    /// descriptors are left. On any error the set is unchanged.
     ///
     /// The program may use a handle in a set as before, its blocking calls as well. A dropped
     /// handle takes itself out of the set. Another event loop cannot use the handle at the same
-    /// time: `arm` returns `InSet`, and so do futures that have to wait.
+    /// time: `arm` returns [`InSet`](Error::InSet), and so do futures that have to wait.
     pub fn watch(&self, consumer: &impl AnyConsumer) -> Result<Key, Error> {
         self.add(consumer.ask(0)?, false)
     }
@@ -327,9 +330,9 @@ impl Members {
     /// Adds a producer, which is ready when there is room for `amount`. For `spsc` and `broadcast`
     /// that is a number of slots; for `bytes`, one record of that many bytes.
     ///
-    /// Returns `TooLarge` if `amount` exceeds what the channel can ever hold; other errors as for
-    /// [`watch`](Self::watch). A producer usually has room, and so is usually ready. Add it after a
-    /// push returned `Full`.
+    /// Returns [`TooLarge`](Error::TooLarge) if `amount` exceeds what the channel can ever hold;
+    /// other errors as for [`watch`](Self::watch). A producer usually has room, and so is usually
+    /// ready. Add it after a push returned [`Full`](Error::Full).
     pub fn watch_room(&self, producer: &impl AnyProducer, amount: usize) -> Result<Key, Error> {
         self.add(producer.ask(amount)?, false)
     }

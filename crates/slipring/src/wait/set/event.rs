@@ -21,6 +21,7 @@ pub struct Event {
     /// `true` if the entry's deadline passed.
     pub overdue: bool,
     /// `true` if the channel's name was found to lead elsewhere, for which a waiting call returns
-    /// `Removed` or `Replaced`. Reported once; the handle's `check_name` tells which it is.
+    /// [`Removed`](crate::Error::Removed) or [`Replaced`](crate::Error::Replaced). Reported once; the handle's
+    /// `check_name` tells which it is.
     pub renamed: bool,
 }
