@@ -300,6 +300,17 @@ fn recv_removes_what_is_done() {
     assert!(place.stat("y").is_none());
 }
 
+/// A directory that takes no channels, such as /proc, is refused with what to do.
+#[test]
+fn unfit_directories_are_told() {
+    let place = Place::new();
+    let mut command = place.command(&["create", "x"]);
+    let made = command.env("SLIPRING_DIR", "/proc").output().unwrap();
+    let said = text(&made.stderr);
+    assert_eq!(made.status.code(), Some(1), "{said}");
+    assert!(said.contains("; set SLIPRING_DIR to a directory"), "{said}");
+}
+
 /// A value that is refused is answered by what to write in its place, a negative one too.
 #[test]
 fn refused_values_come_with_advice() {

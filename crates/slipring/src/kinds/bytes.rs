@@ -23,6 +23,15 @@
 //!
 //! Each verb that waits is also a future for any runtime (`push_async`, `read_async`, ..). With the
 //! feature `stream` a consumer is a stream. With `tokio`, tokio's event loop wakes both.
+//!
+//! Either process may come first. A ring takes a few of the largest records, or more:
+//!
+//! ```no_run
+//! # use slipring::bytes;
+//! let mut tx = bytes::Builder::new(1 << 20).producer("app/log")?;   // in one
+//! let mut rx = bytes::Builder::new(1 << 20).consumer("app/log")?;   // in another
+//! # Ok::<(), slipring::SetupError>(())
+//! ```
 
 mod io;
 

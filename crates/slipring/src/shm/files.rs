@@ -307,7 +307,10 @@ impl FreshDir {
             let what = format!("make the directory {name} in {}", base.display());
             match errno {
                 Errno::NOSPC => SetupError::space("a directory for the channel", 0, errno),
-                Errno::ACCESS | Errno::PERM | Errno::ROFS => SetupError::directory(what, errno),
+                // NOENT: the directory was removed, or takes none, as /proc.
+                Errno::ACCESS | Errno::PERM | Errno::ROFS | Errno::NOENT => {
+                    SetupError::directory(what, errno)
+                }
                 errno => SetupError::os(what, errno),
             }
         })?;
