@@ -79,14 +79,9 @@ pub(crate) fn examine() -> Result<(), String> {
     }
     let base = std::env::var_os("SLIPRING_DIR").ok_or("no SLIPRING_DIR")?;
     let left = tree(Path::new(&base))?;
-    // A domain's directory stays.
-    match left
-        .iter()
-        .filter(|entry| entry.path != Path::new("@market"))
-        .count()
-    {
-        0 => Ok(()),
-        _ => Err(format!(
+    match left.as_slice() {
+        [] => Ok(()),
+        left => Err(format!(
             "left for ever: {:?}",
             left.iter().map(|e| &e.path).collect::<Vec<_>>()
         )),
