@@ -12,6 +12,9 @@ use crate::text;
 ///
 /// Programs that know the message type make channels of fixed-size messages (`spsc`, `broadcast`)
 /// themselves.
+///
+/// Without --raw, --lines or --framed the channel has no mark: it takes raw bytes and lines, but no
+/// frames, and recv refuses --lines there.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// The channel: `topic` or `domain/topic`
