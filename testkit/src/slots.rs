@@ -6,7 +6,7 @@ use std::time::Duration;
 use slipring::broadcast::Seek;
 use slipring::{Builder, Error, InPlaceKind, SlotKind};
 
-use crate::message::{Message, Numbered, Odd, Packet, Small, Twin};
+use crate::message::Numbered;
 use crate::{Came, Consumer, Maker, MessageType, Producer, Terms, whole};
 
 /// A kind that carries numbers in slots, and what only its consumers can do.
@@ -115,12 +115,6 @@ pub(crate) trait Family {
 
     /// Returns the builder that [`Terms::apply`] then tells what concerns every kind.
     fn builder<T: Numbered>(slots: usize, terms: &Terms) -> Builder<Self::Of<T>>;
-
-    /// Returns the builder for frames. One kind has them: code that moves values of 128 KiB
-    /// takes long to compile.
-    fn frames(_terms: &Terms) -> Box<dyn Maker> {
-        unimplemented!("this kind carries no frames")
-    }
 }
 
 /// Returns the builder for these terms and messages.
@@ -129,17 +123,10 @@ pub(crate) fn of<F: Family, T: Numbered>(terms: &Terms) -> Box<dyn Maker> {
     Box::new(terms.apply(F::builder::<T>(slots, terms)))
 }
 
-/// Returns the builder for these terms.
-pub(crate) fn maker<F: Family>(terms: &Terms) -> Box<dyn Maker> {
-    match terms.message {
-        MessageType::Message => of::<F, Message>(terms),
-        MessageType::Twin => of::<F, Twin>(terms),
-        MessageType::Small => of::<F, Small>(terms),
-        MessageType::Odd => of::<F, Odd>(terms),
-        MessageType::Number => of::<F, u64>(terms),
-        MessageType::Packet => of::<F, Packet>(terms),
-        MessageType::Frame => F::frames(terms),
-    }
+/// Refuses a type of messages that no program asks for with this kind. (Each type that a kind carries takes long to
+/// compile.)
+pub(crate) fn carries_no(message: MessageType) -> ! {
+    unimplemented!("no program sends {message:?} through this kind")
 }
 
 impl<K: Slots> Producer for slipring::Producer<K> {

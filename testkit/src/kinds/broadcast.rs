@@ -5,9 +5,9 @@ use slipring::broadcast::{Broadcast, Builder, Overwriting, Seek, Waiting};
 use slipring::{Consumer, Error};
 
 use super::{Delivery, Kind, Unit};
-use crate::Terms;
-use crate::message::Numbered;
+use crate::message::{Message, Numbered, Odd, Packet, Twin};
 use crate::slots::{self, CopiesOnly, Family, InPlace, Slots};
+use crate::{Maker, MessageType, Terms};
 
 pub(super) const WAITING: Kind = Kind {
     name: "broadcast",
@@ -16,17 +16,40 @@ pub(super) const WAITING: Kind = Kind {
     producers: 1,
     consumers: 3,
     seeks: true,
+    exact_positions: true,
+    ends_survive: true,
+    released_apart: false,
     variant: false,
-    maker: slots::maker::<WaitingFamily>,
+    maker: waiting,
 };
 
 pub(super) const OVERWRITING: Kind = Kind {
     name: "overwriting",
     delivery: Delivery::Overwriting,
     variant: true,
-    maker: slots::maker::<OverwritingFamily>,
+    maker: overwriting,
     ..WAITING
 };
+
+fn waiting(terms: &Terms) -> Box<dyn Maker> {
+    match terms.message {
+        MessageType::Message => slots::of::<WaitingFamily, Message>(terms),
+        MessageType::Twin => slots::of::<WaitingFamily, Twin>(terms),
+        MessageType::Odd => slots::of::<WaitingFamily, Odd>(terms),
+        MessageType::Packet => slots::of::<WaitingFamily, Packet>(terms),
+        other => slots::carries_no(other),
+    }
+}
+
+fn overwriting(terms: &Terms) -> Box<dyn Maker> {
+    match terms.message {
+        MessageType::Message => slots::of::<OverwritingFamily, Message>(terms),
+        MessageType::Twin => slots::of::<OverwritingFamily, Twin>(terms),
+        MessageType::Odd => slots::of::<OverwritingFamily, Odd>(terms),
+        MessageType::Packet => slots::of::<OverwritingFamily, Packet>(terms),
+        other => slots::carries_no(other),
+    }
+}
 
 struct WaitingFamily;
 

@@ -18,6 +18,9 @@ pub(super) const KIND: Kind = Kind {
     producers: 1,
     consumers: 1,
     seeks: false,
+    exact_positions: true,
+    ends_survive: true,
+    released_apart: false,
     variant: false,
     maker,
 };

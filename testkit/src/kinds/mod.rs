@@ -3,6 +3,7 @@
 
 mod broadcast;
 mod bytes;
+mod mpmc;
 mod spsc;
 
 use slipring::Role;
@@ -36,6 +37,12 @@ pub struct Kind {
     pub consumers: usize,
     /// `true` if a consumer chooses where it begins.
     pub seeks: bool,
+    /// `true` if a seat's position is exact after its holder was killed, so that accounts may rest on it.
+    pub exact_positions: bool,
+    /// `true` if a finished producer's end is told even if its successor came first.
+    pub ends_survive: bool,
+    /// `true` if a batch is released message by message: a kill may leave any of them.
+    pub released_apart: bool,
     /// `true` if this kind has another kind's memory and seats.
     pub variant: bool,
     /// Returns the builder for these terms.
@@ -57,11 +64,12 @@ impl Kind {
     }
 }
 
-static ALL: [Kind; 4] = [
+static ALL: [Kind; 5] = [
     spsc::KIND,
     bytes::KIND,
     broadcast::WAITING,
     broadcast::OVERWRITING,
+    mpmc::KIND,
 ];
 
 /// Returns all kinds.

@@ -3,9 +3,9 @@
 use slipring::spsc::{Builder, Spsc};
 
 use super::{Delivery, Kind, Unit};
-use crate::message::{Frame, Numbered};
+use crate::message::{Frame, Message, Numbered, Packet, Small, Twin};
 use crate::slots::{self, Family, InPlace, Slots};
-use crate::{Maker, Terms};
+use crate::{Maker, MessageType, Terms};
 
 pub(super) const KIND: Kind = Kind {
     name: "spsc",
@@ -14,9 +14,24 @@ pub(super) const KIND: Kind = Kind {
     producers: 1,
     consumers: 1,
     seeks: false,
+    exact_positions: true,
+    ends_survive: true,
+    released_apart: false,
     variant: false,
-    maker: slots::maker::<SpscFamily>,
+    maker,
 };
+
+fn maker(terms: &Terms) -> Box<dyn Maker> {
+    match terms.message {
+        MessageType::Message => slots::of::<SpscFamily, Message>(terms),
+        MessageType::Twin => slots::of::<SpscFamily, Twin>(terms),
+        MessageType::Small => slots::of::<SpscFamily, Small>(terms),
+        MessageType::Number => slots::of::<SpscFamily, u64>(terms),
+        MessageType::Packet => slots::of::<SpscFamily, Packet>(terms),
+        MessageType::Frame => slots::of::<SpscFamily, Frame>(terms),
+        other @ MessageType::Odd => slots::carries_no(other),
+    }
+}
 
 struct SpscFamily;
 
@@ -25,10 +40,6 @@ impl Family for SpscFamily {
 
     fn builder<T: Numbered>(slots: usize, _terms: &Terms) -> Builder<T> {
         Builder::new(slots)
-    }
-
-    fn frames(terms: &Terms) -> Box<dyn Maker> {
-        slots::of::<SpscFamily, Frame>(terms)
     }
 }
 

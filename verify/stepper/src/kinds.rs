@@ -35,6 +35,10 @@ pub(crate) struct Kind {
     pub(crate) much: usize,
     pub(crate) maker: Box<dyn Maker>,
     pub(crate) operations: Vec<Operation>,
+    /// `true` if a finished producer's end is told even if its successor came first.
+    pub(crate) ends_survive: bool,
+    /// `true` if a batch is released message by message.
+    pub(crate) released_apart: bool,
     /// `true` if this kind has another kind's memory and seats, and is handed over in the same way.
     pub(crate) variant: bool,
 }
@@ -76,6 +80,8 @@ impl Kind {
             much,
             maker: maker(row, Seek::Oldest),
             operations: operations::of(row),
+            ends_survive: row.ends_survive,
+            released_apart: row.released_apart,
             variant: row.variant,
         }
     }

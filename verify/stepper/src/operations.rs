@@ -57,6 +57,27 @@ impl Operation {
         possible.any(|(from, to)| found.iter().copied().eq(from..to))
     }
 
+    /// Like [`allows`](Self::allows), where a batch is released message by message: any of those that a consumer was
+    /// releasing may be there, the first ones first or last.
+    pub(crate) fn allows_some(&self, found: &[u64]) -> bool {
+        if self.role == Role::Producer {
+            return self.allows(found);
+        }
+        let next = self.passed + self.before;
+        let kept = self.passed + self.moved().max().unwrap_or(0)..next;
+        let mut numbers = found.to_vec();
+        numbers.sort_unstable();
+        numbers.dedup();
+        numbers.len() == found.len()
+            && kept.clone().all(|number| numbers.contains(&number))
+            && numbers
+                .iter()
+                .all(|number| (self.passed..next).contains(number))
+            && self
+                .moved()
+                .any(|n| n > 0 || found.len() as u64 == self.before)
+    }
+
     /// Returns `true` if the committed messages may end at `tail` after a kill, where every
     /// consumer receives each message.
     pub(crate) fn allows_tail(&self, tail: u64) -> bool {

@@ -76,6 +76,8 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let mut kinds = Vec::from_iter(slipring_testkit::kinds::all());
+    // The accounts rest on exact positions. Queues have a storm of their own: `tests/tests/queue_kills.rs`.
+    kinds.retain(|kind| kind.exact_positions);
     kinds.retain(|kind| kind.name.starts_with(&args.kind));
     let well = match (args.soak, args.stop, args.until) {
         (Some(seconds), _, _) => soak(&kinds, seconds),
