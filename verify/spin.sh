@@ -60,5 +60,42 @@ for case in wake:ASYMMETRIC:{2,3,4,5,7,8,9} wake:FENCED:{1,3,4,5,7,8} wake:MIXED
     fi
     parts=$((parts + 1))
 done
-[ "$failed" = 0 ] && echo "each of $parts parts is needed"
+
+# queue FAULT DEFINES..: the number of errors in the work queue's model, with that deliberate fault (0: with none).
+queue() {
+    (
+        cd "$scratch"
+        spin "-DBROKEN=$1" "${@:2}" -a "$OLDPWD/mpmc.pml" >/dev/null
+        gcc -O2 -DSAFETY -DCOLLAPSE -DMEMLIM=4000 -w -o pan pan.c
+        ./pan -m2000000 >pan.out
+        grep -Eq "max search depth too small|memory limit" pan.out && { cat pan.out >&2; exit 1; }
+        sed -n 's/.*errors: \([0-9]*\).*/\1/p' pan.out
+    )
+}
+
+# Producers, consumers, slots and messages; an end is killed at any step, and its successor or a helper recovers.
+two_one=(-DNP=2 -DNC=1 -DCAP=2 -DPER=2 -DPER2=1 -DHELPER=0)
+one_one=(-DNP=1 -DNC=1 -DCAP=1 -DPER=3)
+sound() {
+    errors=$(queue 0 "$@")
+    echo "mpmc ${*#-D}: $errors errors"
+    [ "$errors" = 0 ] || failed=1
+}
+sound "${two_one[@]}"
+sound "${one_one[@]}"
+sound -DNP=1 -DNC=1 -DCAP=4 -DPER=6 -DHELPER=0
+sound -DNP=1 -DNC=2 -DCAP=2 -DPER=2 -DHELPER=0
+sound -DNP=1 -DNC=1 -DCAP=2 -DPER=3 -DHELPER=0 -DREQUEUE=1 -DDISCARD=1
+sound -DNP=1 -DNC=1 -DCAP=2 -DPER=3 -DHELPER=0 -DAMO=1
+faults=0
+found() {
+    if [ "$(queue "$@")" = 0 ]; then
+        echo "mpmc with fault $1: no error, but there must be one" >&2
+        failed=1
+    fi
+    faults=$((faults + 1))
+}
+for fault in 1 3 7 8 10; do found "$fault" "${two_one[@]}"; done
+for fault in 4 5 6 9; do found "$fault" "${one_one[@]}"; done
+[ "$failed" = 0 ] && echo "each of $parts parts is needed, and each of $faults faults of the queue is found"
 exit "$failed"
