@@ -41,16 +41,16 @@ struct Column {
     traits: &'static [&'static str],
 }
 
-const COLUMNS: [Column; 4] = [
+const COLUMNS: [Column; 5] = [
     Column {
         head: "`spsc`",
         kind: "spsc",
-        traits: &["SlotKind", "InPlaceKind"],
+        traits: &["SlotKind", "InPlaceKind", "PeekKind"],
     },
     Column {
         head: "`broadcast`, waiting",
         kind: "broadcast",
-        traits: &["SlotKind", "InPlaceKind"],
+        traits: &["SlotKind", "InPlaceKind", "PeekKind"],
     },
     Column {
         head: "`broadcast`, overwriting",
@@ -61,6 +61,11 @@ const COLUMNS: [Column; 4] = [
         head: "`bytes`",
         kind: "bytes",
         traits: &[],
+    },
+    Column {
+        head: "`mpmc`",
+        kind: "mpmc",
+        traits: &["SlotKind", "InPlaceKind"],
     },
 ];
 

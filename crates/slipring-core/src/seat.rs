@@ -22,7 +22,7 @@
 //! aborted or died are not kept: their successor goes on.
 
 use crate::error::{Corrupt, End};
-use crate::layout::{SeatLine, SeatWords, Side};
+use crate::layout::{MOST_SEATS, SeatLine, SeatWords, Side};
 use crate::sync::{AtomicU64, Ordering, fence};
 
 /// The most times that a word which keeps changing is read again. No seat changes hands that often.
@@ -464,6 +464,10 @@ pub struct Crowd<'m> {
     known: u64,
     /// The sum at the end that this handle was told of.
     told: u64,
+    /// The end that this handle was told of.
+    last: Option<End>,
+    /// The generation of each seat whose end is reported.
+    reported: [u64; MOST_SEATS],
     /// A seat that was held at the last check, and its `life` then; 0 if there was none.
     witness: usize,
     quiet: u64,
@@ -476,17 +480,23 @@ impl<'m> Crowd<'m> {
         let acknowledged =
             |fellow: &SeatWords<'_>| fellow.line.acknowledged.load(Ordering::Relaxed);
         let known = fellows.iter().map(acknowledged).max().unwrap_or(0);
-        Crowd::knowing(seats, mine, known)
+        let mut crowd = Crowd::knowing(seats, mine, known);
+        // If the words are impossible, the first look reports that.
+        if crowd.count().is_ok_and(|count| count.sum <= known) {
+            crowd.note_reported();
+        }
+        crowd
     }
 
     /// Makes a producer's view of the consumers. The end of consumers that have left by now is not reported.
     pub fn consumers(seats: Side<'m>, mine: &'m SeatLine) -> Result<Crowd<'m>, Corrupt> {
         let mut crowd = Crowd::knowing(seats, mine, 0);
-        let (sum, end) = crowd.count()?;
-        crowd.known = match end {
-            Some(_) => sum,
-            None => sum.saturating_sub(1),
+        let count = crowd.count()?;
+        crowd.known = match count.held {
+            None => count.sum,
+            Some(_) => count.sum.saturating_sub(1),
         };
+        crowd.note_reported();
         Ok(crowd)
     }
 
@@ -496,18 +506,32 @@ impl<'m> Crowd<'m> {
             mine,
             known,
             told: 0,
+            last: None,
+            reported: [0; MOST_SEATS],
             witness: 0,
             quiet: 0,
         }
     }
 
     /// Counts the generations, and remembers a seat that is held.
-    fn count(&mut self) -> Result<(u64, Option<End>), Corrupt> {
-        let count = count(self.seats.seats())?;
+    fn count(&mut self) -> Result<Count, Corrupt> {
+        let count = steady_count(self.seats.seats(), &self.reported)?;
         if let Some((seat, life)) = count.held {
             (self.witness, self.quiet) = (seat, life.word());
         }
-        Ok((count.sum, count.end()))
+        Ok(count)
+    }
+
+    /// Notes that the ends of all present generations are reported.
+    fn note_reported(&mut self) {
+        for (words, reported) in self.seats.seats().iter().zip(&mut self.reported) {
+            // Only ends: the end of a holder that is there is still to come.
+            if let Ok(life) = words.line.life()
+                && life.state != State::Held
+            {
+                *reported = life.generation;
+            }
+        }
     }
 
     /// Returns `true` if a seat that was held at the last check is held by the same handle.
@@ -527,25 +551,38 @@ impl<'m> Crowd<'m> {
     /// believes with [`tell`](Self::tell).
     pub fn end(&mut self) -> Result<Option<News>, Corrupt> {
         self.acknowledge();
-        let (sum, end) = self.count()?;
-        let news = sum > self.known || sum == self.told;
-        Ok(end.filter(|_| news).map(|end| News {
-            generation: sum,
+        let count = self.count()?;
+        if self.known > count.sum {
+            let (found, expected) = (self.known, count.sum);
+            return Err(Corrupt {
+                word: "acknowledged",
+                found,
+                expected,
+            });
+        }
+        let repeated = (count.sum == self.told).then_some(self.last).flatten();
+        let news = count.end().filter(|_| count.sum > self.known);
+        let end = repeated.or(news).filter(|_| count.held.is_none());
+        Ok(end.map(|end| News {
+            generation: count.sum,
             end,
         }))
     }
 
     /// Returns `true` if no handle has come since `end` returned `news`.
     pub fn stands(&mut self, news: News) -> Result<bool, Corrupt> {
-        let (sum, end) = self.count()?;
-        Ok(sum == news.generation && end.is_some())
+        let count = self.count()?;
+        Ok(count.sum == news.generation && count.held.is_none())
+    }
+
+    /// Returns `true` if a handle has come since the end that this handle was last told of. It may have left since.
+    pub fn followed(&mut self) -> Result<bool, Corrupt> {
+        Ok(self.count()?.sum > self.told)
     }
 
     /// Returns `true` if a seat is held.
     pub fn present(&mut self) -> Result<bool, Corrupt> {
-        self.quiet = 0;
-        self.count()?;
-        Ok(self.quiet != 0)
+        Ok(self.count()?.held.is_some())
     }
 
     /// Returns the sum of generations up to which ends are not reported any more.
@@ -556,6 +593,8 @@ impl<'m> Crowd<'m> {
     /// Records that this handle was told of that end, and returns it.
     pub fn tell(&mut self, news: News) -> End {
         self.told = news.generation;
+        self.last = Some(news.end);
+        self.note_reported();
         news.end
     }
 
@@ -576,7 +615,7 @@ struct Count {
     sum: u64,
     /// A seat that is held.
     held: Option<(usize, Life)>,
-    /// How the last holders left: finished if one of them did, else died if one of them did.
+    /// How the last holders left whose ends are not reported: died if one of them did, else aborted if one of them did.
     left: Option<End>,
 }
 
@@ -587,7 +626,21 @@ impl Count {
     }
 }
 
-fn count(seats: &[SeatWords<'_>]) -> Result<Count, Corrupt> {
+/// Counts until two counts agree: then no handle came in between, and none was overlooked that sat down in a seat before
+/// another one left.
+fn steady_count(seats: &[SeatWords<'_>], reported: &[u64]) -> Result<Count, Corrupt> {
+    let mut last = count(seats, reported)?;
+    for _ in 0..PATIENCE {
+        let again = count(seats, reported)?;
+        if again.sum == last.sum {
+            return Ok(again);
+        }
+        last = again;
+    }
+    Ok(last)
+}
+
+fn count(seats: &[SeatWords<'_>], reported: &[u64]) -> Result<Count, Corrupt> {
     let mut count = Count::default();
     for (seat, words) in seats.iter().enumerate() {
         let life = words.line.life()?;
@@ -595,9 +648,15 @@ fn count(seats: &[SeatWords<'_>]) -> Result<Count, Corrupt> {
         if life.state == State::Held {
             count.held = Some((seat, life));
         }
+        if reported
+            .get(seat)
+            .is_some_and(|known| *known >= life.generation)
+        {
+            continue;
+        }
         count.left = match (count.left, life.end()) {
-            (Some(End::Finished), _) | (_, Some(End::Finished)) => Some(End::Finished),
             (Some(End::Died), _) | (_, Some(End::Died)) => Some(End::Died),
+            (Some(End::Aborted), _) | (_, Some(End::Aborted)) => Some(End::Aborted),
             (before, now) => now.or(before),
         };
     }
@@ -605,9 +664,9 @@ fn count(seats: &[SeatWords<'_>]) -> Result<Count, Corrupt> {
 }
 
 /// Returns the end of a side's handles for an outside reader, and the sum of their generations: `None` if one is
-/// there, or if the sum is at most `known`.
+/// there, or if the sum is at most `known`. Died if one of the last holders died, else aborted if one of them was.
 pub fn end_of(seats: &[SeatWords<'_>], known: u64) -> Result<Option<(u64, End)>, Corrupt> {
-    let count = count(seats)?;
+    let count = steady_count(seats, &[])?;
     let news = count.end().filter(|_| count.sum > known);
     Ok(news.map(|end| (count.sum, end)))
 }

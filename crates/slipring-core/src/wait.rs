@@ -182,6 +182,10 @@ pub struct Notifier<'m> {
     sleepers: Side<'m>,
     /// Nonzero if this handle's process is not registered for barriers; each publish then fences.
     always: u64,
+    /// `true` if `fence_ack` of this handle speaks of this wait cell.
+    acknowledges: bool,
+    /// The bit of the handle itself, if it wakes its own side.
+    except: u64,
     mine: &'m Counters,
     os: &'m dyn Os,
 }
@@ -203,9 +207,21 @@ impl<'m> Notifier<'m> {
             wait_cell,
             sleepers,
             always: u64::from(fenced),
+            acknowledges: true,
+            except: 0,
             mine,
             os,
         }
+    }
+
+    /// Makes the notifier leave out `except`, the handle's own bit, and acknowledge nothing: `fence_ack` speaks of the
+    /// other side's wait cell, and of the handle's own thread.
+    ///
+    /// So a waiter without a barrier does not learn if its fellows fence. Its sleeps are bounded.
+    #[must_use]
+    pub fn of_fellows(mut self, except: u64) -> Self {
+        (self.acknowledges, self.except) = (false, except);
+        self
     }
 
     /// Wakes the waiters, if there are any. The caller calls this after each publish.
@@ -233,8 +249,9 @@ impl<'m> Notifier<'m> {
         // that bump.
         let epoch = self.wait_cell.epoch.load(Ordering::Acquire);
         // Relaxed: behind the fence.
-        let waiters = self.wait_cell.waiters.load(Ordering::Relaxed);
+        let waiters = self.wait_cell.waiters.load(Ordering::Relaxed) & !self.except;
         if waiters & FENCED != 0
+            && self.acknowledges
             && self.always == 0
             && self.mine.fence_ack.load(Ordering::Relaxed) != epoch
         {

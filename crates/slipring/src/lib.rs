@@ -20,6 +20,7 @@
 //! | [`spsc`] | one | one | waits | a `T` of fixed size | commands, samples, work for one reader |
 //! | [`bytes`] | one | one | waits | a record of any length | logs, frames, encoded messages |
 //! | [`broadcast`] | one | each sees all | waits, or overwrites | a `T` of fixed size | market data, sensor data |
+//! | [`mpmc`] | many | any one takes it | waits | a `T` of fixed size | work for several workers |
 //!
 //! # Verbs
 //! All kinds have the same handles, [`Producer`] and [`Consumer`], the same [`Builder`], and the

@@ -10,7 +10,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use slipring::mpmc::{self, Builder, Consumer, Producer};
-use slipring::{End, Error, PushError, Readiness, SetupError, WaitSet};
+use slipring::{End, Error, PushError, Readiness, SetupError, Wait, WaitSet};
 
 const SHORT: Duration = Duration::from_millis(20);
 const FINISHED: Error = Error::Disconnected(End::Finished);
@@ -316,6 +316,103 @@ fn sets_tell_of_news_and_the_end() {
     let ended = |event: &slipring::set::Event| event.ended == Some(End::Finished) && event.ready;
     assert!(set.wait().unwrap().iter().any(ended));
     assert_eq!(rx.pop(), Err(FINISHED));
+}
+
+/// A builder whose handles look after nothing by themselves: a lost wake would be waited for.
+fn unattended(capacity: usize) -> Builder<u64> {
+    let waiting = Wait::Sleep {
+        spin_for: Duration::ZERO,
+    };
+    let hour = Duration::from_secs(3600);
+    Builder::new(capacity).wait(waiting).check_every(hour)
+}
+
+/// A consumer that waits for the end is woken when another one releases the last message.
+#[test]
+fn last_release_announces_the_end() {
+    for channel in [
+        unattended(4).heap().unwrap(),
+        unattended(4).memfd().unwrap(),
+    ] {
+        let (mut tx, mut rx) = (channel.producer().unwrap(), channel.consumer().unwrap());
+        let (mut other, watched) = (channel.consumer().unwrap(), channel.consumer().unwrap());
+        tx.push(1).unwrap();
+        let held = rx.read().unwrap();
+        drop(tx);
+        let mut set = WaitSet::new().unwrap();
+        set.watch(&watched).unwrap();
+        assert!(set.wait_timeout(SHORT).is_err());
+        assert_eq!(other.arm(), Ok(Readiness::Armed));
+        drop(held);
+        assert!(readable(&other.as_fd().unwrap()));
+        assert_eq!(other.pop(), Err(FINISHED));
+        let event = set.wait().unwrap()[0];
+        assert_eq!((event.ready, event.ended), (true, Some(End::Finished)));
+    }
+}
+
+/// A set is not ready for messages that another consumer holds, or that lie behind a reserved slot.
+#[test]
+fn sets_wait_for_what_can_be_had() {
+    let (mut tx, mut rx) = mpmc::channel::<u64>(8).unwrap();
+    let (mut tx2, mut other) = (tx.another().unwrap(), rx.another().unwrap());
+    let mut set = WaitSet::new().unwrap();
+    set.watch(&other).unwrap();
+    tx.push_slice(&[0, 1, 2, 3]).unwrap();
+    let batch = rx.read_batch(4).unwrap();
+    assert_eq!(batch.len(), 4);
+    assert!(set.wait_timeout(SHORT).is_err());
+    drop(batch);
+    let run = tx.try_reserve(1).unwrap();
+    tx2.push(4).unwrap();
+    assert!(set.wait_timeout(SHORT).is_err());
+    drop(run);
+    assert!(set.wait().unwrap()[0].ready);
+    assert_eq!(other.pop(), Ok(4));
+}
+
+/// A producer that gives up a reservation leaves its own wish to be woken alone.
+#[test]
+fn discard_keeps_the_own_request() {
+    let channel = unattended(2).memfd().unwrap();
+    let (mut tx, mut rx) = (channel.producer().unwrap(), channel.consumer().unwrap());
+    tx.push(1).unwrap();
+    assert_eq!(tx.arm(2), Ok(Readiness::Armed));
+    tx.try_reserve(1).unwrap().discard();
+    assert_eq!(rx.pop(), Ok(1));
+    assert!(readable(&tx.as_fd().unwrap()));
+}
+
+/// A handle that comes late walks past all that was claimed, though the ring has gone around three times.
+#[test]
+fn late_handles_walk_far() {
+    let (mut tx, mut rx) = mpmc::channel::<u64>(64).unwrap();
+    let mut late = rx.another().unwrap();
+    for number in 0..195 {
+        tx.try_push(number).unwrap();
+        rx.try_pop().unwrap();
+    }
+    (0..60).for_each(|number| tx.try_push(number).unwrap());
+    (0..20).for_each(|number| assert_eq!(rx.try_pop(), Ok(number)));
+    let mut set = WaitSet::new().unwrap();
+    set.watch_room(&tx, 1).unwrap();
+    assert!(set.wait().unwrap()[0].ready, "there is room for 24");
+    tx.another().unwrap().try_push(60).unwrap();
+    assert_eq!(late.try_pop(), Ok(20));
+}
+
+/// An end is told as its last holders left, whatever earlier ones did.
+#[test]
+fn old_finish_hides_no_abort() {
+    let (tx, mut rx) = mpmc::channel::<u64>(4).unwrap();
+    drop((tx.another().unwrap(), tx));
+    assert_eq!(rx.try_pop(), Err(FINISHED));
+    assert_eq!(rx.try_pop(), Err(FINISHED));
+    let tx = rx.channel().producer().unwrap();
+    tx.abort();
+    assert_eq!(rx.try_pop(), Err(Error::Disconnected(End::Aborted)));
+    drop(rx.channel().producer().unwrap());
+    assert_eq!(rx.try_pop(), Err(FINISHED));
 }
 
 /// One step of the model's test, by one of two handles of a side.

@@ -62,12 +62,13 @@
 //! |---|---|---|
 //! | the head of a committed run, release | a consumer's look, acquire | the payload comes before |
 //! | the head of a released run, release | a producer's look, acquire | the consumer's reads come before |
-//! | the head of a run that is split or recovered, release | a walk, acquire | the inner words come before |
+//! | the head of a run that is split, and every word of one that is recovered, release | a walk or a look, acquire | the inner words, or the payload, come before |
+//! | the CAS of a claim, release | the walk that passes the run, acquire | the claimant's look comes before |
 //! | a hint, release | a walk's jump, acquire | the end has seen every claim before it |
 //! | `returns`, release | a look, acquire | the words of the returned slots come before |
 //!
-//! The CAS of a claim is relaxed: the look before it acquired the same word. It continues the release sequence of the
-//! store that it replaces. So a walk that acquires the word of a claim has acquired what the claimant's look did.
+//! A claim of several positions looked at the words of several ends, and its CAS replaces one of them. An end that passes
+//! the run sees only that one. So the CAS releases what the look acquired: whoever passes has acquired it, too.
 //!
 //! # Recovery
 //! [`recover`] settles each run whose head names the dead seat: the inner slots first, the head last. A recoverer may be
@@ -95,7 +96,7 @@ pub use producer::Producer;
 pub use recovery::{Delivery, recover};
 pub use word::{Queue, State, Word};
 
-use word::{Place, free};
+use word::{Place, committed, free};
 
 /// Space that a producer has reserved.
 pub type Reservation<'p, 'm, T> = guard::Reservation<'p, Producer<'m, T>>;
@@ -145,6 +146,15 @@ impl Queue<'_> {
         self.len() == 0
     }
 
+    /// Returns `true` if a message is to be delivered again, or a word is impossible.
+    fn has_returned(&self) -> bool {
+        self.words().iter().any(|word| {
+            // Relaxed: nothing is read that this orders.
+            let word = self.shape.read(word.load(Ordering::Relaxed));
+            word.is_ok_and(|word| word.state == State::Returned) || word.is_err()
+        })
+    }
+
     /// Returns the place where a new end of this side begins.
     fn start(&self, side: Role) -> Place {
         let mut at = Place { index: 0, lap: 0 };
@@ -172,12 +182,13 @@ pub(super) const OUTSIDE: Outside = Outside {
         let Some(queue) = Queue::of(view) else {
             return true;
         };
-        // A message that a consumer has in its hands is not to be had.
-        queue.words().iter().any(|word| {
+        let mut at = queue.start(Role::Consumer);
+        match queue.walk(&mut at, Role::Consumer) {
+            Ok(word) if word == committed(at.lap) => true,
             // Relaxed: a hint.
-            let word = queue.shape.read(word.load(Ordering::Relaxed));
-            word.is_ok_and(|word| matches!(word.state, State::Committed | State::Returned))
-        })
+            Ok(_) => queue.claims.returns.load(Ordering::Relaxed) != 0 && queue.has_returned(),
+            Err(_) => true,
+        }
     },
     has_room: |view, room| {
         let Some(queue) = Queue::of(view) else {

@@ -11,9 +11,9 @@ use slipring_core::layout::{
     Claims, Counters, Geometry, Kind, Role, SeatLine, SeatWords, Side, WaitCell, WhenFull,
 };
 use slipring_core::mem::Cells;
-use slipring_core::proto::mpmc::{Consumer, Delivery, Producer, Queue, Ring, recover};
+use slipring_core::proto::mpmc::{Consumer, Delivery, Producer, Queue, Ring, State, recover};
 use slipring_core::seat::Crowd;
-use slipring_core::sync::AtomicU64;
+use slipring_core::sync::{AtomicU64, Ordering};
 use slipring_core::wait::Notifier;
 use slipring_core::{CachedLimit, End, Error};
 
@@ -328,7 +328,8 @@ fn recovered_run_comes_again() {
         });
         let helper = shop.clone();
         let helper = thread::spawn(move || {
-            recover(&helper.queue(), Role::Consumer, 0, Delivery::AtLeastOnce).unwrap();
+            // SAFETY: the dead end was forgotten, and its handle is gone.
+            unsafe { recover(&helper.queue(), Role::Consumer, 0, Delivery::AtLeastOnce) }.unwrap();
             helper.lines[SEATS].leave(1, End::Died);
         });
         shop.consumer(1, |mut rx| {
@@ -358,7 +359,8 @@ fn recovered_reservation_is_skipped() {
         });
         let (helper, writer) = (shop.clone(), shop.clone());
         let helper = thread::spawn(move || {
-            recover(&helper.queue(), Role::Producer, 0, Delivery::AtLeastOnce).unwrap();
+            // SAFETY: as above.
+            unsafe { recover(&helper.queue(), Role::Producer, 0, Delivery::AtLeastOnce) }.unwrap();
         });
         let writer = thread::spawn(move || writer.push_all(1, &[3]));
         assert_eq!(shop.pop_all(0, 1), [3]);
@@ -404,7 +406,7 @@ fn hint_leads_past_claims() {
         let other = shop.clone();
         let raiser = thread::spawn(move || {
             other.push_all(0, &[1, 2]);
-            other.hints[0].fetch_max(2, slipring_core::sync::Ordering::Release);
+            other.hints[0].fetch_max(2, Ordering::Release);
         });
         let got = shop.pop_all(0, 2);
         assert_eq!(got, [1, 2]);
@@ -423,5 +425,111 @@ fn len_counts_messages() {
         assert_eq!(shop.producer(0, |tx| tx.len()), Ok(1));
         assert_eq!(shop.pop_all(0, 1), [1]);
         assert_eq!(shop.consumer(0, |rx| rx.len()), Ok(0));
+    });
+}
+
+/// A consumer passes another one's run and takes what lies behind it: it reads what that message's producer wrote.
+#[test]
+fn passer_of_a_run_reads_behind_it() {
+    model_within(2, || {
+        let shop = Shop::new(4, [2, 2]);
+        shop.push_all(0, &[1]);
+        let (writer, holder) = (shop.clone(), shop.clone());
+        let writer = thread::spawn(move || {
+            writer.producer(1, |mut tx| tx.try_push_slice(&[2, 3]).unwrap());
+        });
+        let holder = thread::spawn(move || {
+            holder.consumer(0, |mut rx| {
+                let _ = rx.try_read_batch(2).map(std::mem::forget);
+            });
+        });
+        let _ = shop.pop_some(1, 1);
+        writer.join().unwrap();
+        holder.join().unwrap();
+    });
+}
+
+/// A producer passes another one's run and writes behind it: the consumer that released that slot has read it.
+#[test]
+fn passer_of_a_run_writes_behind_it() {
+    model_within(2, || {
+        let shop = Shop::new(4, [2, 2]);
+        shop.push_all(0, &[1, 2, 3, 4]);
+        assert_eq!(shop.pop_all(1, 1), [1]);
+        let (reader, writer) = (shop.clone(), shop.clone());
+        let reader = thread::spawn(move || {
+            reader.consumer(0, |mut rx| rx.try_pop_slice(&mut [0; 3]).unwrap());
+        });
+        let writer = thread::spawn(move || {
+            writer.producer(1, |mut tx| {
+                let _ = tx.try_reserve(3).map(std::mem::forget);
+            });
+        });
+        shop.producer(0, |mut tx| {
+            let _ = tx.try_push(9);
+        });
+        writer.join().unwrap();
+        reader.join().unwrap();
+    });
+}
+
+/// A consumer that looks at all words finds an inner slot of a dead consumer's run before its head is settled.
+#[test]
+fn inner_slot_is_found_before_its_head() {
+    model_within(3, || {
+        let shop = Shop::new(2, [1, 2]);
+        shop.push_all(0, &[8, 9]);
+        assert_eq!(shop.pop_all(1, 2), [8, 9]);
+        let (writer, holder) = (shop.clone(), shop.clone());
+        let writer = thread::spawn(move || {
+            writer.producer(0, |mut tx| assert_eq!(tx.try_push_slice(&[1, 2]), Ok(2)));
+        });
+        let holder = thread::spawn(move || {
+            let held = holder.consumer(0, |mut rx| {
+                let held = rx.try_read_batch(2).map(|batch| {
+                    let count = batch.len();
+                    std::mem::forget(batch);
+                    count
+                });
+                held.unwrap_or(0)
+            });
+            if held == 2 {
+                // SAFETY: the dead end was forgotten, and its handle is gone.
+                unsafe { recover(&holder.queue(), Role::Consumer, 0, Delivery::AtLeastOnce) }
+                    .unwrap();
+            }
+        });
+        // Relaxed: this only picks the moment, which is rare: the inner slot is the first, and returned.
+        for _ in 0..3 {
+            if shop.words[0].load(Ordering::Relaxed) & 7 == State::Returned as u64 {
+                break;
+            }
+            thread::yield_now();
+        }
+        let _ = shop.pop_some(1, 1);
+        writer.join().unwrap();
+        holder.join().unwrap();
+    });
+}
+
+/// A consumer is there at all times, in one seat or the other: a producer is never told that they left.
+#[test]
+fn handover_of_consumers_is_no_end() {
+    model_within(2, || {
+        let shop = Shop::new(1, [1, 0]);
+        shop.lines[SEATS].take(0).unwrap();
+        shop.lines[SEATS].leave(1, End::Finished);
+        shop.lines[SEATS + 1].take(0).unwrap();
+        let other = shop.clone();
+        shop.producer(0, |mut tx| {
+            tx.try_push(1).unwrap();
+            let other = thread::spawn(move || {
+                other.lines[SEATS].take(0).unwrap();
+                other.lines[SEATS + 1].leave(1, End::Finished);
+            });
+            let pushed = tx.try_push(2).map_err(|failed| failed.error());
+            assert_eq!(pushed, Err(Error::Full));
+            other.join().unwrap();
+        });
     });
 }

@@ -60,7 +60,7 @@ pub(crate) struct Seat {
     /// Wakes the other side. In an `Arc`: moving an `Arc` claims no unique access to its contents.
     pub(crate) os: Arc<Kernel>,
     /// Wakes the seat's own side, for a kind whose ends compete.
-    fellows: Option<Arc<Kernel>>,
+    pub(crate) fellows: Option<Arc<Kernel>>,
     /// The knowledge of the handle, and of the set that it is in, about the peer's end.
     pub(crate) findings: Arc<Findings>,
 }
@@ -82,9 +82,9 @@ unsafe impl Sync for Hold {}
 
 /// The kernels of a seat.
 #[derive(Clone, Copy)]
-struct Kernels<'k> {
-    opposite: &'k Kernel,
-    fellows: Option<&'k Kernel>,
+pub(crate) struct Kernels<'k> {
+    pub(crate) opposite: &'k Kernel,
+    pub(crate) fellows: Option<&'k Kernel>,
 }
 
 impl Kernels<'_> {
@@ -355,6 +355,19 @@ impl Seat {
         self.wake_fellows();
     }
 
+    /// Gives back what dead holders had in their hands: see [`repair_dead`].
+    pub(crate) fn repair_dead(&self) -> Result<(), SetupError> {
+        repair_dead(&self.region, self.number, self.kernels())
+    }
+
+    /// Returns the kernels by which the seat wakes others.
+    pub(crate) fn kernels(&self) -> Kernels<'_> {
+        Kernels {
+            opposite: &self.os,
+            fellows: self.fellows.as_deref(),
+        }
+    }
+
     /// Wakes the seat's own side, of a kind whose ends compete: what a holder had in its hands is there again, or an end
     /// may stand now.
     fn wake_fellows(&self) {
@@ -382,10 +395,13 @@ impl Seat {
         let wait_cell = self.region.control().wait_cell(self.role == Role::Consumer);
         let fellows = self.region.side(self.role);
         Notifier::new(wait_cell, fellows, &self.page().counters, os.fenced(), os)
+            .of_fellows(self.bit())
     }
 
     /// Returns the initial knowledge of this seat's handle about its many peers.
     pub(crate) fn crowd(&self) -> Result<Crowd<'static>, SetupError> {
+        // Of those that are dead by now, nobody is told any more. If this fails, whoever waits tries again.
+        let _ = self.repair_dead();
         let (peers, line) = (self.region.side(self.role.other()), self.line());
         Ok(match self.role {
             Role::Producer => Crowd::consumers(peers, line)?,
@@ -530,7 +546,8 @@ fn give_back(region: &Region, number: usize) -> Result<(), SetupError> {
             _ => Delivery::AtMostOnce,
         };
         let seat = number - geometry.seats_of(role).start;
-        mpmc::recover(&queue, role, seat as u64, delivery)?;
+        // SAFETY: the caller's promise: the seat's holder is gone, or leaves and does not use it any more.
+        unsafe { mpmc::recover(&queue, role, seat as u64, delivery) }?;
     }
     Ok(())
 }
@@ -552,54 +569,76 @@ fn is_waited_for(region: &Region, number: usize) -> bool {
 /// Gives back what dead holders had in their hands, so that nobody waits for them any more. It takes the seat of each,
 /// as its next holder would. A holder whose lock is held, or just being taken, is alive. `number` is the seat of the
 /// handle that looks.
-pub(crate) fn repair_dead(region: &Arc<Region>, number: usize) -> Result<(), SetupError> {
+pub(crate) fn repair_dead(
+    region: &Region,
+    number: usize,
+    kernels: Kernels<'_>,
+) -> Result<(), SetupError> {
     let Some(files) = &region.files else {
         return Ok(());
     };
-    let (control, geometry) = (region.control(), region.geometry());
+    let geometry = region.geometry();
     for other in 0..geometry.seats() {
         let waited_for = || other != number && is_waited_for(region, other);
         if !waited_for() || region.held(other)? != Some(false) {
             continue;
         }
-        // A child forked in between would hold the locks.
-        let _no_fork = NoFork::begin();
-        let held = SEATS + other * LINE;
-        let (repairing, holding) = (files.fresh()?, files.fresh()?);
-        // In the order of takers. Check once more: a successor may have come.
-        if lock::try_lock(repairing.as_fd(), held + 1)?
-            && lock::try_lock(holding.as_fd(), held)?
-            && waited_for()
-        {
-            give_back(region, other)?;
-            // A dead holder need not learn that a waiter sleeps without a barrier. Its successor begins anew.
-            let dead = control.role(geometry, other);
-            dead.counters.fence_ack.store(ALWAYS, Ordering::Relaxed);
-            if geometry.kind.spec().has_claims {
-                let line = control.seat(other);
-                line.leave(line.life()?.generation, End::Died);
-            }
-            let recovered = &control.role(geometry, number).counters.recovered;
-            // One writer: a load and a store, no read-modify-write.
-            let count = recovered.load(Ordering::Relaxed).wrapping_add(1);
-            recovered.store(count, Ordering::Relaxed);
-            drop((repairing, holding));
-            if geometry.kind.spec().has_claims {
-                wake_both_sides(region, number);
-            }
+        if give_back_under_locks(region, files, number, other)? && geometry.kind.spec().has_claims {
+            // After the locks: this may open pipes, which holds forks off, too.
+            wake_both_sides(region, number, kernels);
         }
     }
     Ok(())
 }
 
-/// Wakes both sides, for the holder of seat `number`, which has given back what a dead end held.
-fn wake_both_sides(region: &Arc<Region>, number: usize) {
+/// Gives back what the dead holder of seat `other` had in its hands, if that is still so once its locks are ours.
+fn give_back_under_locks(
+    region: &Region,
+    files: &Files,
+    number: usize,
+    other: usize,
+) -> Result<bool, SetupError> {
     let (control, geometry) = (region.control(), region.geometry());
-    for role in [Role::Producer, Role::Consumer] {
-        let os = Kernel::of(region, geometry.seats_of(role));
-        let wait_cell = control.wait_cell(role == Role::Consumer);
-        let counters = &control.role(geometry, number).counters;
-        Notifier::new(wait_cell, region.side(role), counters, os.fenced(), &os).wake();
+    // A child forked in between would hold the locks.
+    let _no_fork = NoFork::begin();
+    let held = SEATS + other * LINE;
+    let (repairing, holding) = (files.fresh()?, files.fresh()?);
+    // In the order of takers. Check once more: a successor may have come.
+    let ours = lock::try_lock(repairing.as_fd(), held + 1)?
+        && lock::try_lock(holding.as_fd(), held)?
+        && is_waited_for(region, other);
+    if !ours {
+        return Ok(false);
+    }
+    give_back(region, other)?;
+    // A dead holder need not learn that a waiter sleeps without a barrier. Its successor begins anew.
+    let dead = control.role(geometry, other);
+    dead.counters.fence_ack.store(ALWAYS, Ordering::Relaxed);
+    if geometry.kind.spec().has_claims {
+        let line = control.seat(other);
+        line.leave(line.life()?.generation, End::Died);
+    }
+    let recovered = &control.role(geometry, number).counters.recovered;
+    // One writer: a load and a store, no read-modify-write.
+    let count = recovered.load(Ordering::Relaxed).wrapping_add(1);
+    recovered.store(count, Ordering::Relaxed);
+    Ok(true)
+}
+
+/// Wakes both sides, for the holder of seat `number`, which has given back what a dead end held. A thread that waits on
+/// behalf of the handle may call this.
+fn wake_both_sides(region: &Region, number: usize, kernels: Kernels<'_>) {
+    let (control, geometry) = (region.control(), region.geometry());
+    let role = geometry.role_of(number);
+    let counters = &control.role(geometry, number).counters;
+    let opposite = Some((role.other(), kernels.opposite));
+    let fellows = kernels.fellows.map(|os| (role, os));
+    for (side, os) in opposite.into_iter().chain(fellows) {
+        let wait_cell = control.wait_cell(side == Role::Consumer);
+        let notifier = Notifier::new(wait_cell, region.side(side), counters, os.fenced(), os);
+        // The handle that looks needs no wake: it looks.
+        let except = if side == role { bit(region, number) } else { 0 };
+        notifier.of_fellows(except).wake();
     }
 }
 

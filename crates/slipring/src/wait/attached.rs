@@ -16,7 +16,7 @@ use super::parker::{Ask, Parker};
 use super::policy::{Until, Waiting};
 use super::spin::AdaptiveSpin;
 use crate::error::Error;
-use crate::seat::{self, Seat};
+use crate::seat::Seat;
 use crate::setup_error::SetupError;
 
 /// One attached end of a channel: the contents of a handle.
@@ -116,7 +116,7 @@ impl<C: Endpoint> Attached<C> {
     /// whose death would concern it, and gives back what they had in their hands.
     pub(crate) fn notice_death(&mut self) -> Result<(), Error> {
         let Some(suspect) = self.core.with_peer(|peer| peer.suspect()) else {
-            return match seat::repair_dead(&self.seat.region, self.seat.number) {
+            return match self.seat.repair_dead() {
                 Err(SetupError::Forked) => Err(Error::Forked),
                 Err(SetupError::Corrupt(corrupt)) => Err(Error::Corrupt(corrupt)),
                 // A lack of descriptors, for example: the next look tries again.

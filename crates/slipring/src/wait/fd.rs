@@ -145,7 +145,8 @@ impl<C: Endpoint> Attached<C> {
         self.ask_for_a_byte()?;
         // A peer that has come may also have published something, and overlooked the bit.
         looks::look_later(&self.state.parker)?;
-        match self.core.with_peer(|peer| peer.followed()) {
+        let followed = self.core.with_peer(|peer| peer.followed());
+        match followed.or_else(|| self.core.with_crowd(|crowd| crowd.followed())) {
             Some(followed) if followed? => self.state.parker.ring(),
             _ => Ok(()),
         }

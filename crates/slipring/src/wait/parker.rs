@@ -25,7 +25,8 @@ use super::recheck::Recheck;
 use crate::error::Error;
 use crate::fork::Unforked;
 use crate::kernel::Kernel;
-use crate::seat::Seat;
+use crate::seat::{Kernels, Seat, repair_dead};
+use crate::setup_error::SetupError;
 use crate::shm::{Region, pipes};
 
 /// After this many looks, of 10 ms each, a peer with a hung-up pipe and a held lock counts as
@@ -61,7 +62,8 @@ pub(crate) struct Parker {
     pub(super) name: NameCheck,
     check_every: Duration,
     /// In an `Arc`: moving an `Arc` claims no unique access to its contents.
-    _os: Arc<Kernel>,
+    os: Arc<Kernel>,
+    fellows: Option<Arc<Kernel>>,
 }
 
 /// A message from a handle to the set that it is in.
@@ -113,10 +115,20 @@ impl Parker {
             name: NameCheck::new(region.named()),
             region,
             check_every,
-            _os: seat.os.clone(),
+            os: seat.os.clone(),
+            fellows: seat.fellows.clone(),
         };
         parker.name.begin(parker.position());
         parker
+    }
+
+    /// Gives back what dead holders had in their hands: see [`repair_dead`](crate::seat::repair_dead).
+    pub(super) fn repair_dead(&self) -> Result<(), SetupError> {
+        let kernels = Kernels {
+            opposite: &self.os,
+            fellows: self.fellows.as_deref(),
+        };
+        repair_dead(&self.region, self.number, kernels)
     }
 
     /// Sets the generation up to which ends are not reported again.

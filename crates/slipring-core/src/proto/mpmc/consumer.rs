@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use super::recovery::{finish_run, released, split};
+use super::recovery::{finish_in_parts, released};
 use super::word::{Place, Queue, State, committed, returned};
 use super::{FAR, HINT_EVERY, Ring};
 use crate::cached_limit::CachedLimit;
@@ -29,7 +29,7 @@ pub struct Consumer<'m, T> {
     /// A slot whose message is to be delivered again, as the last look found it.
     again: Option<Place>,
     /// The value of `returns` whose messages this end has looked for.
-    seen: u64,
+    seen: Option<u64>,
     /// `true` if what was taken last had been taken before.
     redelivered: bool,
     /// The run that is held, and its length.
@@ -75,8 +75,8 @@ impl<'m, T: Copy> Consumer<'m, T> {
             limit,
             seat: ring.seat,
             again: None,
-            // Not the present value: what was returned before this end came is news to it.
-            seen: u64::MAX,
+            // What was returned before this end came is news to it.
+            seen: None,
             redelivered: false,
             run: at,
             held: 0,
@@ -118,19 +118,25 @@ impl<'m, T: Copy> Consumer<'m, T> {
         self.again = None;
         // Acquire: pairs with the release in `finish` and `recover`; the words come before.
         let returns = self.queue.claims.returns.load(Ordering::Acquire);
-        if returns != self.seen {
+        if self.seen != Some(returns) {
             self.again = self.find_returned()?;
             if self.again.is_some() {
                 return Ok(true);
             }
-            self.seen = returns;
-        }
-        let found = self.queue.walk(&mut self.at, Role::Consumer)?;
-        if found != committed(self.at.lap) {
-            return Ok(false);
+            self.seen = Some(returns);
         }
         let most = wanted.max(FAR).min(self.queue.shape.capacity());
-        let count = self.queue.count(self.at, most, committed);
+        let count = loop {
+            let found = self.queue.walk(&mut self.at, Role::Consumer)?;
+            if found != committed(self.at.lap) {
+                break 0;
+            }
+            match self.queue.count(self.at, most, committed) {
+                // Another consumer has taken the message since: walk on.
+                0 => {}
+                count => break count,
+            }
+        };
         self.limit.set(self.steps + count);
         Ok(count > 0)
     }
@@ -175,11 +181,11 @@ impl<'m, T: Copy> Consumer<'m, T> {
         }
         let (place, count) = (self.at, self.known().min(max));
         let word = shape.owned(state, self.seat, count, place.lap);
-        // Relaxed: `find` acquired the word that this replaces; see *Orderings*.
+        // Release: pairs with the acquire of a walk that passes this run; see *Orderings*. (`find` acquired the words.)
         let claimed = self.queue.word(place.index).compare_exchange(
             committed(place.lap),
             word,
-            Ordering::Relaxed,
+            Ordering::Release,
             Ordering::Relaxed,
         );
         if claimed.is_err() {
@@ -212,10 +218,14 @@ impl<'m, T: Copy> Consumer<'m, T> {
     /// Counts `count` messages as released, and wakes the producers.
     #[inline(always)]
     fn released(&mut self, count: u64) {
-        self.done += count;
+        // It wraps: the word that it began at may be garbage.
+        self.done = self.done.wrapping_add(count);
         // Relaxed: a figure.
         self.position.store(self.done, Ordering::Relaxed);
         self.notifier.ring();
+        if !self.peers.quiet() {
+            self.announce_end();
+        }
         if self.steps >= self.hint_at {
             self.raise_hint();
         }
@@ -226,6 +236,20 @@ impl<'m, T: Copy> Consumer<'m, T> {
     fn raise_hint(&mut self) {
         self.queue.raise_hint(Role::Consumer, self.at);
         self.hint_at = self.steps + HINT_EVERY;
+    }
+
+    /// Wakes the other consumers if no producer is left: this may have been the last message that they wait for.
+    ///
+    /// Either this end sees that the last producer has left, and rings; or that producer's own wake comes after the
+    /// release, and whoever it wakes sees the slot free. (By the argument of `wait.rs`: a waiter's barrier comes
+    /// between its bit and its look.)
+    #[cold]
+    #[inline(never)]
+    fn announce_end(&mut self) {
+        // If the words are impossible, the next look reports that.
+        if self.peers.present() != Ok(true) {
+            self.fellows.ring();
+        }
     }
 
     /// Releases the first `count` held messages, and gives the rest back.
@@ -239,19 +263,17 @@ impl<'m, T: Copy> Consumer<'m, T> {
         }
         self.held = 0;
         let queue = &self.queue;
-        if count == held {
-            finish_run(queue, run, held, |_, place| released(queue, place));
-        } else {
-            split(queue, run, held, State::Held, self.seat);
-            for step in 0..held {
-                let place = run.after(step, queue.shape);
-                let word = match step < count {
-                    true => released(queue, place),
-                    false => returned(place.lap),
-                };
-                // Release: pairs with the acquire of a producer's look, or of a consumer's that finds it returned.
-                queue.word(place.index).store(word, Ordering::Release);
-            }
+        finish_in_parts(
+            queue,
+            (run, held),
+            (State::Held, self.seat),
+            count,
+            (
+                |place| released(queue, place),
+                |place: Place| returned(place.lap),
+            ),
+        );
+        if count < held {
             // Release: pairs with the acquire in `find`; the words come before.
             queue.claims.returns.fetch_add(1, Ordering::Release);
             // This end looks for them at once. The others do when they have taken what their last look found.

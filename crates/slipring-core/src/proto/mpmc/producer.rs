@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use super::recovery::{finish_run, published, released, split};
+use super::recovery::{finish_in_parts, finish_run, published, released};
 use super::word::{Place, Queue, State, free};
 use super::{FAR, HINT_EVERY, Ring};
 use crate::cached_limit::CachedLimit;
@@ -95,14 +95,17 @@ impl<'m, T: Copy> Producer<'m, T> {
     fn find(&mut self, wanted: u64) -> Result<u64, Error> {
         let shape = self.queue.shape;
         self.limit.set(self.steps);
-        let found = self.queue.walk(&mut self.at, Role::Producer)?;
-        let count = match found == free(self.at.lap) {
-            true => {
-                let most = wanted.max(FAR).min(shape.capacity()) + 1;
-                // None of them, if another producer has claimed here meanwhile.
-                self.queue.count(self.at, most, free).saturating_sub(1)
+        let most = wanted.max(FAR).min(shape.capacity()) + 1;
+        let count = loop {
+            let found = self.queue.walk(&mut self.at, Role::Producer)?;
+            if found != free(self.at.lap) {
+                break 0;
             }
-            false => 0,
+            match self.queue.count(self.at, most, free) {
+                // Another producer has claimed the position since: walk on.
+                0 => {}
+                count => break count - 1,
+            }
         };
         self.seen_free = count;
         if !self.fails_alone {
@@ -137,11 +140,11 @@ impl<'m, T: Copy> Producer<'m, T> {
         let Place { index, lap } = self.at;
         let shape = self.queue.shape;
         let word = shape.owned(State::Reserved, self.seat, count, lap);
-        // Relaxed: `find` acquired the word that this replaces; see *Orderings*.
+        // Release: pairs with the acquire of a walk that passes this run; see *Orderings*. (`find` acquired the words.)
         let claimed = self.queue.word(index).compare_exchange(
             free(lap),
             word,
-            Ordering::Relaxed,
+            Ordering::Release,
             Ordering::Relaxed,
         );
         if claimed.is_err() {
@@ -156,7 +159,8 @@ impl<'m, T: Copy> Producer<'m, T> {
     /// Counts `count` messages as committed, and wakes the consumers.
     #[inline(always)]
     fn committed(&mut self, count: u64) {
-        self.done += count;
+        // It wraps: the word that it began at may be garbage.
+        self.done = self.done.wrapping_add(count);
         // Relaxed: a figure.
         self.position.store(self.done, Ordering::Relaxed);
         self.notifier.ring();
@@ -367,21 +371,17 @@ impl<T: Copy> Reserve for Producer<'_, T> {
         }
         self.reserved = 0;
         let queue = &self.queue;
-        if amount == reserved {
-            finish_run(queue, run, reserved, |_, place| published(place));
-        } else if amount == 0 {
-            finish_run(queue, run, reserved, |_, place| released(queue, place));
-        } else {
-            split(queue, run, reserved, State::Reserved, self.seat);
-            for step in 0..reserved {
-                let place = run.after(step, queue.shape);
-                let word = match step < amount {
-                    true => published(place),
-                    false => released(queue, place),
-                };
-                // Release: as in `put`; or pairs with the acquire of a producer's look.
-                queue.word(place.index).store(word, Ordering::Release);
-            }
+        let discarded = |place| released(queue, place);
+        match amount {
+            0 => finish_run(queue, run, reserved, discarded),
+            // The message, or the whole batch, is published by one store.
+            _ => finish_in_parts(
+                queue,
+                (run, reserved),
+                (State::Reserved, self.seat),
+                amount,
+                (published, discarded),
+            ),
         }
         self.committed(amount);
         if amount < reserved {

@@ -11,15 +11,18 @@ pub enum Delivery {
     /// Another consumer gets them. The default: no message is lost.
     #[default]
     AtLeastOnce,
-    /// They are dropped: no message is delivered twice.
+    /// They are dropped. So no message is delivered twice, unless a live consumer gives it back.
     AtMostOnce,
 }
 
 /// Frees what seat `seat` of this side had reserved, or returns what it had taken. Returns the number of runs.
 ///
-/// The caller holds the locks of that seat, and no handle uses it. Both sides are to be woken afterwards. Does again
-/// whatever an earlier recoverer, who was killed, has not done.
-pub fn recover(
+/// Both sides are to be woken afterwards. Does again whatever an earlier recoverer, who was killed, has not done.
+///
+/// # Safety
+/// The caller holds the locks of that seat, and no handle uses it any more: what such a handle holds would be
+/// delivered to another one.
+pub unsafe fn recover(
     queue: &Queue<'_>,
     side: Role,
     seat: u64,
@@ -84,11 +87,12 @@ fn settle_inner(
     let word = queue.shape.read(found)?;
     let unsettled = word.lap == place.lap && unsettled(word, side, seat);
     if unsettled {
-        // Relaxed: the head's store comes later, and nobody looks at this word before that.
+        // Release: pairs with the acquire of a consumer that looks at all words. It may take a returned message before
+        // the head has changed.
         let _ = queue.word(place.index).compare_exchange(
             found,
             settled(queue, side, delivery, place),
-            Ordering::Relaxed,
+            Ordering::Release,
             Ordering::Relaxed,
         );
     }
@@ -113,12 +117,12 @@ fn settled(queue: &Queue<'_>, side: Role, delivery: Delivery, place: Place) -> u
     }
 }
 
-/// Publishes, or gives up, each slot of a run whose head is at `first`: see [`split`].
+/// Publishes, releases or gives up a whole run whose head is at `first`: the inner slots, then the head.
 pub(super) fn finish_run(
     queue: &Queue<'_>,
     first: Place,
     count: u64,
-    word_of: impl Fn(u64, Place) -> u64,
+    word_of: impl Fn(Place) -> u64,
 ) {
     for step in (0..count).rev() {
         let place = first.after(step, queue.shape);
@@ -128,18 +132,39 @@ pub(super) fn finish_run(
             // Relaxed: nobody looks at an inner word before the head has changed.
             _ => Ordering::Relaxed,
         };
-        queue
-            .word(place.index)
-            .store(word_of(step, place), ordering);
+        queue.word(place.index).store(word_of(place), ordering);
     }
 }
 
-/// Makes each slot of a run a run of its own, so that they can be finished one by one.
-pub(super) fn split(queue: &Queue<'_>, first: Place, count: u64, state: State, owner: u64) {
-    if count > 1 {
-        finish_run(queue, first, count, |_, place| {
-            queue.shape.owned(state, owner, 1, place.lap)
-        });
+/// Finishes the first `first_part` slots of a run at once, and then the others one by one.
+///
+/// The others become runs of their own first, and then the head's run is cut to its part.
+pub(super) fn finish_in_parts(
+    queue: &Queue<'_>,
+    run: (Place, u64),
+    owned: (State, u64),
+    first_part: u64,
+    words: (impl Fn(Place) -> u64, impl Fn(Place) -> u64),
+) {
+    let ((first, count), (state, owner), shape) = (run, owned, queue.shape);
+    if first_part < count && count > 1 {
+        for step in (1..count).rev().filter(|step| *step >= first_part) {
+            let place = first.after(step, shape);
+            let single = shape.owned(state, owner, 1, place.lap);
+            // Relaxed: nobody looks at an inner word before the head has changed.
+            queue.word(place.index).store(single, Ordering::Relaxed);
+        }
+        let cut = shape.owned(state, owner, first_part.max(1), first.lap);
+        // Release: pairs with the acquire of a walk; the words of the cut-off slots come before.
+        queue.word(first.index).store(cut, Ordering::Release);
+    }
+    finish_run(queue, first, first_part, words.0);
+    for step in first_part..count {
+        let place = first.after(step, shape);
+        // Release: pairs with the acquire of a look.
+        queue
+            .word(place.index)
+            .store(words.1(place), Ordering::Release);
     }
 }
 

@@ -250,7 +250,8 @@ impl<'m> Queue<'m> {
             if steps == STRAIGHT {
                 self.follow_hint(at, side);
             }
-            if steps > 2 * shape.slots + STRAIGHT {
+            // The first unclaimed position is less than three rings behind a place that a jump led to.
+            if steps > 4 * shape.slots + STRAIGHT {
                 return Ok(found);
             }
         }

@@ -18,7 +18,6 @@ use slipring_core::{Corrupt, End};
 
 use super::event::{Event, Key};
 use crate::error::Error;
-use crate::seat::repair_dead;
 use crate::wait::looks;
 use crate::wait::parker::{Ask, Parker};
 use crate::wait::policy::CHECK_EVERY;
@@ -246,7 +245,7 @@ impl Entry {
     fn look_for_dead(&mut self) {
         if std::mem::take(&mut self.ask) {
             // If this fails, the next look tries again.
-            let _ = repair_dead(&self.parker.region, self.parker.number);
+            let _ = self.parker.repair_dead();
         }
     }
 
