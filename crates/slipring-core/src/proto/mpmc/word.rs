@@ -37,7 +37,7 @@ pub struct Word {
     pub owner: u64,
     /// The number of slots of the run; 1 if the state has no owner.
     pub count: u64,
-    /// The lap, in the word's own bits: see [`Shape::unit`].
+    /// The lap, in the word's own bits.
     pub lap: u64,
 }
 
