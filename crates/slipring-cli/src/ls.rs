@@ -72,19 +72,20 @@ fn row(name: &str, stat: &Stat) -> Vec<String> {
         figure(stat.geometry.capacity) + unit,
         stat::unread(stat).map_or("-".into(), |unread| figure(unread) + unit),
     ];
-    let seats = |role| stat.seats.iter().filter(move |seat| seat.role == role);
-    row.extend(seats(Role::Producer).map(seat));
-    if stat.geometry.consumers == 1 {
-        row.extend(seats(Role::Consumer).map(seat));
-    } else {
-        let held = seats(Role::Consumer).filter(|seat| seat.state == SeatState::Held);
-        row.push(format!(
-            "{} of {} held",
-            held.count(),
-            stat.geometry.consumers
-        ));
-    }
+    row.extend([Role::Producer, Role::Consumer].map(|role| side(stat, role)));
     row
+}
+
+/// Returns who holds the only seat of a role, or how many of its seats are held.
+fn side(stat: &Stat, role: Role) -> String {
+    let mut seats = stat.seats.iter().filter(|seat| seat.role == role);
+    match seats.clone().count() {
+        1 => seats.next().map(seat).unwrap_or_default(),
+        all => {
+            let held = seats.filter(|seat| seat.state == SeatState::Held);
+            format!("{} of {all} held", held.count())
+        }
+    }
 }
 
 /// Returns `held by 1234`, or the way in which the last holder left.

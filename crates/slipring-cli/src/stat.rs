@@ -134,13 +134,15 @@ fn is_broadcast(stat: &Stat) -> bool {
     stat.geometry.kind.spec().each_sees_all
 }
 
-/// Returns the seats that are worth a line: the producer's, and those that were ever held.
+/// Returns the seats that are worth a line: the only one of a role, and those that were ever held.
 fn ever_held(stat: &Stat) -> impl Iterator<Item = &SeatStat> {
-    let worth = |seat: &&SeatStat| match seat.role {
-        Role::Producer => true,
-        Role::Consumer => stat.geometry.consumers == 1 || seat.state != SeatState::Never,
-    };
+    let worth = |seat: &&SeatStat| !has_many(stat, seat.role) || seat.state != SeatState::Never;
     stat.seats.iter().filter(worth)
+}
+
+/// Returns `true` if the channel has several seats of this role.
+fn has_many(stat: &Stat, role: Role) -> bool {
+    stat.geometry.seats_of(role).len() > 1
 }
 
 fn as_text(name: &str, stat: &Stat) -> String {
@@ -265,6 +267,7 @@ fn held_back(stat: &Stat, seat: &SeatStat) -> String {
 fn seat_name(stat: &Stat, seat: &SeatStat) -> String {
     match seat.role {
         Role::Consumer if is_broadcast(stat) => format!("consumer {}", seat.index),
+        role if has_many(stat, role) => format!("{} {}", role.name(), seat.index),
         role => role.name().to_string(),
     }
 }
