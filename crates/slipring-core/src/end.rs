@@ -20,8 +20,9 @@
 //!
 //! The traits are sealed: only slipring's own kinds implement them.
 
+use crate::crowd::Crowd;
 use crate::error::{Error, PushError};
-use crate::seat::{Crowd, Peer};
+use crate::seat::Peer;
 
 /// The answer of a poll, in one register.
 ///

@@ -1,8 +1,8 @@
 //! Defines the guards: one for space that a producer reserved, one for messages that a consumer
 //! reads in place. Every kind uses the same two.
 //!
-//! A guard borrows its end, so there is one at a time. It changes no shared word before it is
-//! committed or released.
+//! A guard borrows its end, so there is one at a time. Where an end has rivals (`mpmc`), the claim has changed the words
+//! of its slots. Elsewhere no shared word changes before the guard is committed or released.
 
 use core::fmt;
 use core::iter::FusedIterator;
@@ -172,7 +172,8 @@ pub type Runs<'a, T> = (&'a [T], &'a [T]);
 
 /// Space that a producer has reserved: slots, or a record.
 ///
-/// Dropping the reservation discards it. So does a kill: the successor writes in the same place.
+/// Dropping the reservation discards it. So does a kill: the successor writes in the same place, or in an `mpmc` channel
+/// whoever repairs the seat gives the space up.
 #[must_use = "dropping a reservation discards it; commit() publishes"]
 pub struct Reservation<'p, P: Reserve> {
     pub(crate) producer: &'p mut P,
@@ -263,7 +264,7 @@ impl<P: Push + Reserve> Reservation<'_, P> {
 /// Messages read in place.
 ///
 /// Dropping the guard releases all of them, [`release`](Self::release) the first few, and
-/// [`keep`](Self::keep) none.
+/// [`keep`](Self::keep) none. What is not released is read again: in an `mpmc` channel, by any consumer.
 ///
 /// With the feature `std`, a drop by a panic that began after the read releases none: the next read
 /// sees the messages again. A kill releases none either, and the successor reads them. A

@@ -43,6 +43,7 @@ pub use zerocopy;
 
 mod backoff;
 mod cached_limit;
+pub mod crowd;
 mod cursor;
 pub mod end;
 mod error;

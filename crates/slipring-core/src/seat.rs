@@ -22,11 +22,11 @@
 //! aborted or died are not kept: their successor goes on.
 
 use crate::error::{Corrupt, End};
-use crate::layout::{MOST_SEATS, SeatLine, SeatWords, Side};
+use crate::layout::SeatLine;
 use crate::sync::{AtomicU64, Ordering, fence};
 
 /// The most times that a word which keeps changing is read again. No seat changes hands that often.
-const PATIENCE: u32 = 1000;
+pub(crate) const PATIENCE: u32 = 1000;
 /// More holders than any seat has had.
 const MOST: u64 = (1 << 56) - 1;
 
@@ -84,7 +84,7 @@ impl Life {
         })
     }
 
-    fn word(self) -> u64 {
+    pub(crate) fn word(self) -> u64 {
         self.generation << 8 | self.state as u64
     }
 
@@ -194,8 +194,10 @@ impl SeatLine {
 /// The end of a generation that a handle has not been told of yet.
 #[derive(Clone, Copy, Debug)]
 pub struct News {
-    generation: u64,
-    end: End,
+    /// The generation that ended; of a crowd, the sum of all.
+    pub generation: u64,
+    /// The way in which it left.
+    pub end: End,
 }
 
 /// The facts about the peer that a handle shares with a thread that waits on its behalf.
@@ -450,223 +452,4 @@ impl<'m> Peer<'m> {
             }
         }
     }
-}
-
-/// One handle's view of many handles at the other side, of which any may come and go.
-///
-/// The *end* is reported when none of them is left. It counts as another end than the last one if a handle has come
-/// since: the sum of all generations tells.
-pub struct Crowd<'m> {
-    seats: Side<'m>,
-    /// The line where the handle notes the ends that it was told of.
-    mine: &'m SeatLine,
-    /// Ends up to this sum of generations are reported.
-    known: u64,
-    /// The sum at the end that this handle was told of.
-    told: u64,
-    /// The end that this handle was told of.
-    last: Option<End>,
-    /// The generation of each seat whose end is reported.
-    reported: [u64; MOST_SEATS],
-    /// A seat that was held at the last check, and its `life` then; 0 if there was none.
-    witness: usize,
-    quiet: u64,
-}
-
-impl<'m> Crowd<'m> {
-    /// Makes a consumer's view of the producers. An end that a fellow has acknowledged is not reported.
-    pub fn producers(seats: Side<'m>, fellows: &[SeatWords<'_>], mine: &'m SeatLine) -> Crowd<'m> {
-        // Relaxed: nothing is read that this orders.
-        let acknowledged =
-            |fellow: &SeatWords<'_>| fellow.line.acknowledged.load(Ordering::Relaxed);
-        let known = fellows.iter().map(acknowledged).max().unwrap_or(0);
-        let mut crowd = Crowd::knowing(seats, mine, known);
-        // If the words are impossible, the first look reports that.
-        if crowd.count().is_ok_and(|count| count.sum <= known) {
-            crowd.note_reported();
-        }
-        crowd
-    }
-
-    /// Makes a producer's view of the consumers. The end of consumers that have left by now is not reported.
-    pub fn consumers(seats: Side<'m>, mine: &'m SeatLine) -> Result<Crowd<'m>, Corrupt> {
-        let mut crowd = Crowd::knowing(seats, mine, 0);
-        let count = crowd.count()?;
-        crowd.known = match count.held {
-            None => count.sum,
-            Some(_) => count.sum.saturating_sub(1),
-        };
-        crowd.note_reported();
-        Ok(crowd)
-    }
-
-    fn knowing(seats: Side<'m>, mine: &'m SeatLine, known: u64) -> Crowd<'m> {
-        Crowd {
-            seats,
-            mine,
-            known,
-            told: 0,
-            last: None,
-            reported: [0; MOST_SEATS],
-            witness: 0,
-            quiet: 0,
-        }
-    }
-
-    /// Counts the generations, and remembers a seat that is held.
-    fn count(&mut self) -> Result<Count, Corrupt> {
-        let count = steady_count(self.seats.seats(), &self.reported)?;
-        if let Some((seat, life)) = count.held {
-            (self.witness, self.quiet) = (seat, life.word());
-        }
-        Ok(count)
-    }
-
-    /// Notes that the ends of all present generations are reported.
-    fn note_reported(&mut self) {
-        for (words, reported) in self.seats.seats().iter().zip(&mut self.reported) {
-            // Only ends: the end of a holder that is there is still to come.
-            if let Ok(life) = words.line.life()
-                && life.state != State::Held
-            {
-                *reported = life.generation;
-            }
-        }
-    }
-
-    /// Returns `true` if a seat that was held at the last check is held by the same handle.
-    ///
-    /// Every poll that found nothing calls this; it loads one word.
-    #[inline]
-    pub(crate) fn quiet(&self) -> bool {
-        let witness = self.seats.seats().get(self.witness);
-        // Relaxed: the same word as before, and nothing is read that this orders.
-        let same = |words: &SeatWords<'_>| words.line.life.load(Ordering::Relaxed) == self.quiet;
-        self.quiet != 0 && witness.is_some_and(same)
-    }
-
-    /// Returns the end to report to this handle. A second call after an end was told acknowledges that end.
-    ///
-    /// The caller looks once more for messages (for room) before it believes the answer, and passes on the end that it
-    /// believes with [`tell`](Self::tell).
-    pub fn end(&mut self) -> Result<Option<News>, Corrupt> {
-        self.acknowledge();
-        let count = self.count()?;
-        if self.known > count.sum {
-            let (found, expected) = (self.known, count.sum);
-            return Err(Corrupt {
-                word: "acknowledged",
-                found,
-                expected,
-            });
-        }
-        let repeated = (count.sum == self.told).then_some(self.last).flatten();
-        let news = count.end().filter(|_| count.sum > self.known);
-        let end = repeated.or(news).filter(|_| count.held.is_none());
-        Ok(end.map(|end| News {
-            generation: count.sum,
-            end,
-        }))
-    }
-
-    /// Returns `true` if no handle has come since `end` returned `news`.
-    pub fn stands(&mut self, news: News) -> Result<bool, Corrupt> {
-        let count = self.count()?;
-        Ok(count.sum == news.generation && count.held.is_none())
-    }
-
-    /// Returns `true` if a handle has come since the end that this handle was last told of. It may have left since.
-    pub fn followed(&mut self) -> Result<bool, Corrupt> {
-        Ok(self.count()?.sum > self.told)
-    }
-
-    /// Returns `true` if a seat is held.
-    pub fn present(&mut self) -> Result<bool, Corrupt> {
-        Ok(self.count()?.held.is_some())
-    }
-
-    /// Returns the sum of generations up to which ends are not reported any more.
-    pub fn known(&self) -> u64 {
-        self.known
-    }
-
-    /// Records that this handle was told of that end, and returns it.
-    pub fn tell(&mut self, news: News) -> End {
-        self.told = news.generation;
-        self.last = Some(news.end);
-        self.note_reported();
-        news.end
-    }
-
-    /// Acknowledges the end that this handle was told of. From now on it is not reported to handles that come later.
-    pub fn acknowledge(&mut self) {
-        if self.told > self.known {
-            self.known = self.told;
-            // Relaxed: nothing is read that this orders.
-            self.mine.acknowledged.store(self.known, Ordering::Relaxed);
-        }
-    }
-}
-
-/// The lives of a side's seats, taken together.
-#[derive(Default)]
-struct Count {
-    /// The sum of all generations.
-    sum: u64,
-    /// A seat that is held.
-    held: Option<(usize, Life)>,
-    /// How the last holders left whose ends are not reported: died if one of them did, else aborted if one of them did.
-    left: Option<End>,
-}
-
-impl Count {
-    /// Returns how the last holders left, if no seat is held.
-    fn end(&self) -> Option<End> {
-        self.left.filter(|_| self.held.is_none())
-    }
-}
-
-/// Counts until two counts agree: then no handle came in between, and none was overlooked that sat down in a seat before
-/// another one left.
-fn steady_count(seats: &[SeatWords<'_>], reported: &[u64]) -> Result<Count, Corrupt> {
-    let mut last = count(seats, reported)?;
-    for _ in 0..PATIENCE {
-        let again = count(seats, reported)?;
-        if again.sum == last.sum {
-            return Ok(again);
-        }
-        last = again;
-    }
-    Ok(last)
-}
-
-fn count(seats: &[SeatWords<'_>], reported: &[u64]) -> Result<Count, Corrupt> {
-    let mut count = Count::default();
-    for (seat, words) in seats.iter().enumerate() {
-        let life = words.line.life()?;
-        count.sum = count.sum.wrapping_add(life.generation);
-        if life.state == State::Held {
-            count.held = Some((seat, life));
-        }
-        if reported
-            .get(seat)
-            .is_some_and(|known| *known >= life.generation)
-        {
-            continue;
-        }
-        count.left = match (count.left, life.end()) {
-            (Some(End::Died), _) | (_, Some(End::Died)) => Some(End::Died),
-            (Some(End::Aborted), _) | (_, Some(End::Aborted)) => Some(End::Aborted),
-            (before, now) => now.or(before),
-        };
-    }
-    Ok(count)
-}
-
-/// Returns the end of a side's handles for an outside reader, and the sum of their generations: `None` if one is
-/// there, or if the sum is at most `known`. Died if one of the last holders died, else aborted if one of them was.
-pub fn end_of(seats: &[SeatWords<'_>], known: u64) -> Result<Option<(u64, End)>, Corrupt> {
-    let count = steady_count(seats, &[])?;
-    let news = count.end().filter(|_| count.sum > known);
-    Ok(news.map(|end| (count.sum, end)))
 }

@@ -11,7 +11,8 @@ use crate::seat::Seat;
 use crate::setup_error::SetupError;
 
 /// A kind of channel: [`Spsc`](crate::spsc::Spsc), [`Bytes`](crate::bytes::Bytes),
-/// [`Broadcast`](crate::broadcast::Broadcast). The trait is sealed: only slipring defines kinds.
+/// [`Broadcast`](crate::broadcast::Broadcast), [`Mpmc`](crate::mpmc::Mpmc). The trait is sealed: only slipring defines
+/// kinds.
 ///
 /// Every kind has `reserve`, `commit`, `len` and all that waits. A [`SlotKind`] also has `push` and
 /// `pop`, and an [`InPlaceKind`] has `read`.
@@ -56,7 +57,7 @@ pub trait Kind: sealed::Sealed + Sized {
 /// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a kind of channel with values in slots",
-    note = "`spsc` and `broadcast` are; a `bytes` channel has verbs of its own"
+    note = "`spsc`, `broadcast` and `mpmc` are; a `bytes` channel has verbs of its own"
 )]
 pub trait SlotKind:
     Kind<
@@ -68,8 +69,8 @@ pub trait SlotKind:
     type Value: Payload;
 }
 
-/// A [`SlotKind`] whose consumers also read messages in place: [`Spsc`](crate::spsc::Spsc), and
-/// [`Broadcast`](crate::broadcast::Broadcast) that waits.
+/// A [`SlotKind`] whose consumers also read messages in place: [`Spsc`](crate::spsc::Spsc),
+/// [`Mpmc`](crate::mpmc::Mpmc), and [`Broadcast`](crate::broadcast::Broadcast) that waits.
 ///
 /// A producer that overwrites may write a message while a consumer reads it. So consumers of such a
 /// channel copy, by `pop` and `pop_slice`, and the compiler refuses the rest:
@@ -89,7 +90,7 @@ pub trait SlotKind:
     message = "`{Self}` does not read messages in place",
     label = "its consumers copy messages: `pop`, `pop_slice`",
     note = "an overwriting `broadcast` producer may write a message while a consumer reads it",
-    note = "`spsc`, `bytes`, and a `broadcast` channel that waits (without `overwriting()`) read in place"
+    note = "`spsc`, `bytes`, `mpmc`, and a `broadcast` channel that waits (without `overwriting()`) read in place"
 )]
 pub trait InPlaceKind: SlotKind<Consumer: Hold> {}
 

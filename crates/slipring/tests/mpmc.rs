@@ -415,6 +415,24 @@ fn old_finish_hides_no_abort() {
     assert_eq!(rx.try_pop(), Err(FINISHED));
 }
 
+/// A set tells an end as the handle does: an old death or abort does not count again.
+#[test]
+fn sets_forget_reported_ends() {
+    let (tx, mut rx) = mpmc::channel::<u64>(4).unwrap();
+    let other = tx.another().unwrap();
+    let mut set = WaitSet::new().unwrap();
+    set.watch(&rx).unwrap();
+    drop(tx);
+    other.abort();
+    let ended = |set: &mut WaitSet| set.wait().unwrap()[0].ended;
+    assert_eq!(ended(&mut set), Some(End::Aborted));
+    assert_eq!(rx.try_pop(), Err(Error::Disconnected(End::Aborted)));
+    assert_eq!(rx.try_pop(), Err(Error::Disconnected(End::Aborted)));
+    drop(rx.channel().producer().unwrap());
+    assert_eq!(ended(&mut set), Some(End::Finished));
+    assert_eq!(rx.try_pop(), Err(FINISHED));
+}
+
 /// One step of the model's test, by one of two handles of a side.
 #[derive(Clone, Debug)]
 enum Step {

@@ -83,18 +83,19 @@ mod producer;
 mod recovery;
 mod word;
 
+use crate::crowd::Crowd;
+use crate::cursor;
 use crate::guard;
 use crate::layout::Role;
 use crate::mem::Cells;
 use crate::outside::{Outside, View};
-use crate::seat::Crowd;
 use crate::sync::{AtomicU64, Ordering};
 use crate::wait::Notifier;
 
 pub use consumer::Consumer;
 pub use producer::Producer;
 pub use recovery::{Delivery, recover};
-pub use word::{Queue, State, Word};
+pub use word::{Queue, State};
 
 use word::{Place, committed, free};
 
@@ -132,18 +133,13 @@ impl Queue<'_> {
     /// Returns the number of slots that hold a message, or belong to a consumer.
     ///
     /// Looks at every word; the answer is exact only while no end works.
-    pub fn len(&self) -> u64 {
+    fn len(&self) -> u64 {
         let holds = |word: &AtomicU64| {
             // Relaxed: nothing is read that this orders.
             let word = self.shape.read(word.load(Ordering::Relaxed));
             word.is_ok_and(|word| !matches!(word.state, State::Free | State::Reserved))
         };
         self.words().iter().filter(|word| holds(word)).count() as u64
-    }
-
-    /// Returns `true` if no slot holds a message or belongs to a consumer.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     /// Returns `true` if a message is to be delivered again, or a word is impossible.
@@ -210,8 +206,8 @@ pub(super) const OUTSIDE: Outside = Outside {
             .min(view.geometry.capacity)
     },
     waited_for: |_, _| false,
-    messages: |view, seat| crate::cursor::position(view, seat),
     progress: |view, role| sum_of_positions(view, role.other()),
+    ..cursor::OUTSIDE
 };
 
 /// Returns the number of messages that a side's seats have committed (released) in all.

@@ -5,6 +5,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use loom::thread;
+use slipring_core::crowd::Crowd;
 use slipring_core::end::{Endpoint, Pop, Push};
 use slipring_core::guard::{Hold, Reserve};
 use slipring_core::layout::{
@@ -12,7 +13,6 @@ use slipring_core::layout::{
 };
 use slipring_core::mem::Cells;
 use slipring_core::proto::mpmc::{Consumer, Delivery, Producer, Queue, Ring, State, recover};
-use slipring_core::seat::Crowd;
 use slipring_core::sync::{AtomicU64, Ordering};
 use slipring_core::wait::Notifier;
 use slipring_core::{CachedLimit, End, Error};

@@ -190,9 +190,8 @@ impl<T: Payload> Kind for Mpmc<T> {
 /// Returns the ring of a validated region, as the end in this seat uses it.
 fn ring<T: Payload>(seat: &Seat) -> Result<proto::Ring<'static, T>, SetupError> {
     let (region, geometry) = (&seat.region, seat.region.geometry());
-    let queue = region
-        .claims()
-        .and_then(|claims| Queue::new(geometry, claims));
+    let claims = region.control().claims(geometry);
+    let queue = claims.and_then(|claims| Queue::new(geometry, claims));
     // Never fails: the geometry was checked for this kind.
     let queue = queue.ok_or(FormatError::Truncated {
         part: "control",

@@ -21,6 +21,8 @@
 //! Where there is no file (heap, borrowed memory), a word in the seat line refuses a second taker.
 //! A dead holder is never detected there.
 
+mod repair;
+
 use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
 use std::ptr::NonNull;
@@ -29,10 +31,9 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use rustix::mm::{Advice, MapFlags, ProtFlags};
+use slipring_core::crowd::Crowd;
 use slipring_core::layout::{LINE, PAGE, Role, RolePage, SEATS, SeatLine, WaitCell};
-use slipring_core::proto::broadcast;
-use slipring_core::proto::mpmc::{self, Delivery, Queue};
-use slipring_core::seat::{Crowd, Findings, Peer, State};
+use slipring_core::seat::{Findings, Peer, State};
 use slipring_core::wait::{ALWAYS, Notifier, Os, Waiter};
 use slipring_core::{CachedLimit, End};
 
@@ -43,6 +44,9 @@ use crate::kernel::Kernel;
 use crate::lock;
 use crate::setup_error::SetupError;
 use crate::shm::{Files, Place, Region, pipes};
+
+use repair::give_back;
+pub(crate) use repair::repair_dead;
 
 /// A held seat. Dropping it leaves: finished, or aborted. It is aborted while panicking, or before
 /// its handle was made (`settle`).
@@ -57,10 +61,7 @@ pub(crate) struct Seat {
     aborted: bool,
     /// `true` if the channel is removed when this was the last handle, and nothing is unread.
     pub(crate) ephemeral: bool,
-    /// Wakes the other side. In an `Arc`: moving an `Arc` claims no unique access to its contents.
-    pub(crate) os: Arc<Kernel>,
-    /// Wakes the seat's own side, for a kind whose ends compete.
-    pub(crate) fellows: Option<Arc<Kernel>>,
+    pub(crate) kernels: Kernels,
     /// The knowledge of the handle, and of the set that it is in, about the peer's end.
     pub(crate) findings: Arc<Findings>,
 }
@@ -80,25 +81,37 @@ unsafe impl Send for Hold {}
 // SAFETY: as above; nothing reads through the address.
 unsafe impl Sync for Hold {}
 
-/// The kernels of a seat.
-#[derive(Clone, Copy)]
-pub(crate) struct Kernels<'k> {
-    pub(crate) opposite: &'k Kernel,
-    pub(crate) fellows: Option<&'k Kernel>,
+/// The kernels by which a seat wakes others. In an `Arc`: moving an `Arc` claims no unique access to its contents.
+#[derive(Clone)]
+pub(crate) struct Kernels {
+    /// Wakes the other side.
+    opposite: Arc<Kernel>,
+    /// Wakes the seat's own side, for a kind whose ends compete.
+    fellows: Option<Arc<Kernel>>,
 }
 
-impl Kernels<'_> {
+impl Kernels {
+    fn of(region: &Arc<Region>, role: Role) -> Kernels {
+        let geometry = region.geometry();
+        let kernel = |role| Arc::new(Kernel::of(region, geometry.seats_of(role)));
+        let rivals = geometry.kind.spec().has_claims;
+        Kernels {
+            opposite: kernel(role.other()),
+            fellows: rivals.then(|| kernel(role)),
+        }
+    }
+
     /// Opens the pipes that a holder must have open from before its seat is held.
     fn open_early(
-        self,
+        &self,
         region: &Region,
         number: usize,
         no_fork: &NoFork,
     ) -> Result<(), SetupError> {
         let geometry = region.geometry();
         let fellows = geometry.seats_of(geometry.role_of(number));
-        let opposite = Some((self.opposite, opposite(region, number)));
-        let fellows = self.fellows.map(|kernel| (kernel, fellows));
+        let opposite = Some((&self.opposite, opposite(region, number)));
+        let fellows = self.fellows.as_ref().map(|kernel| (kernel, fellows));
         for (kernel, seats) in opposite.into_iter().chain(fellows) {
             let early = seats.enumerate().filter(|_| kernel.opens_early());
             for (place, other) in early.filter(|(_, other)| *other != number) {
@@ -152,13 +165,7 @@ impl Seat {
         }
         let cached_limit = LimitPage::new()?;
         let geometry = region.geometry();
-        let os = Arc::new(Kernel::of(region, geometry.seats_of(role.other())));
-        let rivals = geometry.kind.spec().has_claims;
-        let fellows = rivals.then(|| Arc::new(Kernel::of(region, geometry.seats_of(role))));
-        let kernels = Kernels {
-            opposite: &os,
-            fellows: fellows.as_deref(),
-        };
+        let kernels = Kernels::of(region, role);
         let until = Instant::now().checked_add(patience);
         loop {
             let seats = geometry.seats_of(role);
@@ -166,8 +173,8 @@ impl Seat {
             let mut repaired = false;
             let attempt = loop {
                 let attempt = match &region.files {
-                    None => Seat::take_word(region, number, &os),
-                    Some(files) => Seat::take_lock(region, files, number, kernels),
+                    None => Seat::take_word(region, number, &kernels.opposite),
+                    Some(files) => Seat::take_lock(region, files, number, &kernels),
                 };
                 match attempt {
                     Err(Busy::Held | Busy::Repair) if number < last => number += 1,
@@ -188,8 +195,7 @@ impl Seat {
                         hold,
                         aborted: true,
                         ephemeral: false,
-                        os,
-                        fellows,
+                        kernels,
                         findings: Arc::default(),
                     }));
                 }
@@ -227,7 +233,7 @@ impl Seat {
         region: &Region,
         files: &Files,
         number: usize,
-        kernels: Kernels<'_>,
+        kernels: &Kernels,
     ) -> Result<(u64, Hold), Busy> {
         let us = clock::process();
         let stays = files.lock_outlives_descriptor()?;
@@ -269,7 +275,7 @@ impl Seat {
             let locked = Unforked::open_within(&no_fork, || Ok::<_, SetupError>(holding))?;
             Hold::Descriptor { _locked: locked }
         };
-        let generation = sit_down(region, number, us, kernels.opposite);
+        let generation = sit_down(region, number, us, &kernels.opposite);
         if generation.is_err() {
             hold.release(region, number);
         }
@@ -348,7 +354,9 @@ impl Seat {
             // hung up, or the helper thread looks after it (`recheck.rs`). So no pipe is opened
             // unasked.
             self.notifier().wake();
-            self.os.wake(&self.wait_cell_opposite().doorbell);
+            self.kernels
+                .opposite
+                .wake(&self.wait_cell_opposite().doorbell);
         } else {
             self.notifier().arrive();
         }
@@ -357,21 +365,13 @@ impl Seat {
 
     /// Gives back what dead holders had in their hands: see [`repair_dead`].
     pub(crate) fn repair_dead(&self) -> Result<(), SetupError> {
-        repair_dead(&self.region, self.number, self.kernels())
-    }
-
-    /// Returns the kernels by which the seat wakes others.
-    pub(crate) fn kernels(&self) -> Kernels<'_> {
-        Kernels {
-            opposite: &self.os,
-            fellows: self.fellows.as_deref(),
-        }
+        repair_dead(&self.region, self.number, &self.kernels)
     }
 
     /// Wakes the seat's own side, of a kind whose ends compete: what a holder had in its hands is there again, or an end
     /// may stand now.
     fn wake_fellows(&self) {
-        if self.fellows.is_some() {
+        if self.kernels.fellows.is_some() {
             self.fellow_notifier().wake();
         }
     }
@@ -383,7 +383,7 @@ impl Seat {
 
     /// Returns the notifier that wakes the other end.
     pub(crate) fn notifier(&self) -> Notifier<'static> {
-        let os = on_loan(&self.os);
+        let os = on_loan(&self.kernels.opposite);
         let wait_cell = self.wait_cell_opposite();
         let sleepers = self.region.side(self.role.other());
         Notifier::new(wait_cell, sleepers, &self.page().counters, os.fenced(), os)
@@ -391,7 +391,12 @@ impl Seat {
 
     /// Returns the notifier that wakes the seat's own side, of a kind whose ends compete.
     pub(crate) fn fellow_notifier(&self) -> Notifier<'static> {
-        let os = on_loan(self.fellows.as_ref().unwrap_or(&self.os));
+        let os = on_loan(
+            self.kernels
+                .fellows
+                .as_ref()
+                .unwrap_or(&self.kernels.opposite),
+        );
         let wait_cell = self.region.control().wait_cell(self.role == Role::Consumer);
         let fellows = self.region.side(self.role);
         Notifier::new(wait_cell, fellows, &self.page().counters, os.fenced(), os)
@@ -411,7 +416,7 @@ impl Seat {
 
     /// Returns the waiter by which the handle is woken. Do not use it after the seat is dropped.
     pub(crate) fn waiter(&self) -> Waiter<'static> {
-        waiter(&self.region, self.number, on_loan(&self.os))
+        waiter(&self.region, self.number, on_loan(&self.kernels.opposite))
     }
 
     /// Returns the cached limit of this seat's handle.
@@ -527,119 +532,6 @@ fn opposite(region: &Region, number: usize) -> Range<usize> {
 fn bit(region: &Region, number: usize) -> u64 {
     let geometry = region.geometry();
     1 << (number - geometry.seats_of(geometry.role_of(number)).start)
-}
-
-/// Gives back what the present or former holder of this seat has in its hands: its place in the gating set, or the slots
-/// that it has claimed. The caller is that holder, or holds the locks of the seat.
-fn give_back(region: &Region, number: usize) -> Result<(), SetupError> {
-    let (control, geometry) = (region.control(), region.geometry());
-    let (role, spec) = (geometry.role_of(number), geometry.kind.spec());
-    if spec.each_sees_all && role == Role::Consumer {
-        broadcast::leave(control.gating_set(), bit(region, number));
-    }
-    let claims = control.claims(geometry);
-    if let Some(queue) = claims.and_then(|claims| Queue::new(geometry, claims)) {
-        let counters = &control.role(geometry, number).counters;
-        // Relaxed: the holder's own word; the seat's lock orders it.
-        let delivery = match counters.at_most_once.load(Ordering::Relaxed) {
-            0 => Delivery::AtLeastOnce,
-            _ => Delivery::AtMostOnce,
-        };
-        let seat = number - geometry.seats_of(role).start;
-        // SAFETY: the caller's promise: the seat's holder is gone, or leaves and does not use it any more.
-        unsafe { mpmc::recover(&queue, role, seat as u64, delivery) }?;
-    }
-    Ok(())
-}
-
-/// Returns `true` if others may wait for what the former holder of this seat has in its hands.
-fn is_waited_for(region: &Region, number: usize) -> bool {
-    let (control, geometry) = (region.control(), region.geometry());
-    let spec = geometry.kind.spec();
-    if spec.has_claims {
-        let life = control.seat(number).life();
-        return life.is_ok_and(|life| life.state == State::Held);
-    }
-    // Relaxed: the locks order everything that depends on it.
-    spec.each_sees_all
-        && geometry.role_of(number) == Role::Consumer
-        && control.gating_set().load(Ordering::Relaxed) & bit(region, number) != 0
-}
-
-/// Gives back what dead holders had in their hands, so that nobody waits for them any more. It takes the seat of each,
-/// as its next holder would. A holder whose lock is held, or just being taken, is alive. `number` is the seat of the
-/// handle that looks.
-pub(crate) fn repair_dead(
-    region: &Region,
-    number: usize,
-    kernels: Kernels<'_>,
-) -> Result<(), SetupError> {
-    let Some(files) = &region.files else {
-        return Ok(());
-    };
-    let geometry = region.geometry();
-    for other in 0..geometry.seats() {
-        let waited_for = || other != number && is_waited_for(region, other);
-        if !waited_for() || region.held(other)? != Some(false) {
-            continue;
-        }
-        if give_back_under_locks(region, files, number, other)? && geometry.kind.spec().has_claims {
-            // After the locks: this may open pipes, which holds forks off, too.
-            wake_both_sides(region, number, kernels);
-        }
-    }
-    Ok(())
-}
-
-/// Gives back what the dead holder of seat `other` had in its hands, if that is still so once its locks are ours.
-fn give_back_under_locks(
-    region: &Region,
-    files: &Files,
-    number: usize,
-    other: usize,
-) -> Result<bool, SetupError> {
-    let (control, geometry) = (region.control(), region.geometry());
-    // A child forked in between would hold the locks.
-    let _no_fork = NoFork::begin();
-    let held = SEATS + other * LINE;
-    let (repairing, holding) = (files.fresh()?, files.fresh()?);
-    // In the order of takers. Check once more: a successor may have come.
-    let ours = lock::try_lock(repairing.as_fd(), held + 1)?
-        && lock::try_lock(holding.as_fd(), held)?
-        && is_waited_for(region, other);
-    if !ours {
-        return Ok(false);
-    }
-    give_back(region, other)?;
-    // A dead holder need not learn that a waiter sleeps without a barrier. Its successor begins anew.
-    let dead = control.role(geometry, other);
-    dead.counters.fence_ack.store(ALWAYS, Ordering::Relaxed);
-    if geometry.kind.spec().has_claims {
-        let line = control.seat(other);
-        line.leave(line.life()?.generation, End::Died);
-    }
-    let recovered = &control.role(geometry, number).counters.recovered;
-    // One writer: a load and a store, no read-modify-write.
-    let count = recovered.load(Ordering::Relaxed).wrapping_add(1);
-    recovered.store(count, Ordering::Relaxed);
-    Ok(true)
-}
-
-/// Wakes both sides, for the holder of seat `number`, which has given back what a dead end held. A thread that waits on
-/// behalf of the handle may call this.
-fn wake_both_sides(region: &Region, number: usize, kernels: Kernels<'_>) {
-    let (control, geometry) = (region.control(), region.geometry());
-    let role = geometry.role_of(number);
-    let counters = &control.role(geometry, number).counters;
-    let opposite = Some((role.other(), kernels.opposite));
-    let fellows = kernels.fellows.map(|os| (role, os));
-    for (side, os) in opposite.into_iter().chain(fellows) {
-        let wait_cell = control.wait_cell(side == Role::Consumer);
-        let notifier = Notifier::new(wait_cell, region.side(side), counters, os.fenced(), os);
-        // The handle that looks needs no wake: it looks.
-        let except = if side == role { bit(region, number) } else { 0 };
-        notifier.of_fellows(except).wake();
-    }
 }
 
 /// Returns the waiter by which the holder of a seat is woken.

@@ -5,9 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::{Arc, Weak};
 
-use slipring_core::layout::{
-    Claims, Control, Geometry, Header, Identity, METADATA, Role, SeatWords, Side,
-};
+use slipring_core::layout::{Control, Geometry, Header, Identity, METADATA, Role, SeatWords, Side};
 use slipring_core::outside::View;
 use slipring_core::{FormatError, Schema, layout};
 
@@ -215,11 +213,6 @@ impl Region {
         let seats = &self.seats[self.header.geometry.seats_of(role)];
         // SAFETY: no code changes the list, and the region lives for as long as any handle of it.
         Side::Many(unsafe { std::slice::from_raw_parts(seats.as_ptr(), seats.len()) })
-    }
-
-    /// Returns the claims of an `mpmc` channel. Their lifetime is extended, as that of the control part.
-    pub(crate) fn claims(&self) -> Option<Claims<'static>> {
-        self.control().claims(self.geometry())
     }
 
     /// Returns the words of the channel, for a caller without a handle.

@@ -24,7 +24,6 @@ use super::polled::Polled;
 use super::recheck::Recheck;
 use crate::error::Error;
 use crate::fork::Unforked;
-use crate::kernel::Kernel;
 use crate::seat::{Kernels, Seat, repair_dead};
 use crate::setup_error::SetupError;
 use crate::shm::{Region, pipes};
@@ -61,9 +60,8 @@ pub(crate) struct Parker {
     pub(super) recheck: Recheck,
     pub(super) name: NameCheck,
     check_every: Duration,
-    /// In an `Arc`: moving an `Arc` claims no unique access to its contents.
-    os: Arc<Kernel>,
-    fellows: Option<Arc<Kernel>>,
+    /// The kernels, which the waiter borrows, too.
+    kernels: Kernels,
 }
 
 /// A message from a handle to the set that it is in.
@@ -115,8 +113,7 @@ impl Parker {
             name: NameCheck::new(region.named()),
             region,
             check_every,
-            os: seat.os.clone(),
-            fellows: seat.fellows.clone(),
+            kernels: seat.kernels.clone(),
         };
         parker.name.begin(parker.position());
         parker
@@ -124,11 +121,7 @@ impl Parker {
 
     /// Gives back what dead holders had in their hands: see [`repair_dead`](crate::seat::repair_dead).
     pub(super) fn repair_dead(&self) -> Result<(), SetupError> {
-        let kernels = Kernels {
-            opposite: &self.os,
-            fellows: self.fellows.as_deref(),
-        };
-        repair_dead(&self.region, self.number, kernels)
+        repair_dead(&self.region, self.number, &self.kernels)
     }
 
     /// Sets the generation up to which ends are not reported again.

@@ -6,12 +6,13 @@ use super::recovery::{finish_in_parts, released};
 use super::word::{Place, Queue, State, committed, returned};
 use super::{FAR, HINT_EVERY, Ring};
 use crate::cached_limit::CachedLimit;
+use crate::crowd::Crowd;
 use crate::end::{Endpoint, Poll, Pop, sealed::Sealed};
 use crate::error::Error;
 use crate::guard::{self, Hold, PanicMark, Runs};
 use crate::layout::Role;
 use crate::mem::Cells;
-use crate::seat::{Crowd, Peer};
+use crate::seat::Peer;
 use crate::sync::{AtomicU64, Ordering};
 use crate::wait::Notifier;
 
@@ -97,15 +98,6 @@ impl<'m, T: Copy> Consumer<'m, T> {
         self.redelivered
     }
 
-    /// Gives the held messages back: another consumer, or this one, takes them again. Does nothing in a forked child.
-    ///
-    /// # Safety
-    /// As for [`Hold::release_held`], for all that is held.
-    pub unsafe fn requeue_held(&mut self) {
-        // SAFETY: none is released, and the caller uses no reference any more.
-        unsafe { self.finish(0) };
-    }
-
     /// Returns the number of messages that whoever wins the next claim finds.
     #[inline]
     fn known(&self) -> u64 {
@@ -175,11 +167,11 @@ impl<'m, T: Copy> Consumer<'m, T> {
     /// The last look found a message, and none was claimed since.
     #[inline(always)]
     unsafe fn claim(&mut self, state: State, max: u64) -> Option<(Place, u64)> {
-        let shape = self.queue.shape;
-        if self.known() == 0 {
+        let (shape, known) = (self.queue.shape, self.known());
+        if known == 0 {
             return self.claim_returned(state);
         }
-        let (place, count) = (self.at, self.known().min(max));
+        let (place, count) = (self.at, known.min(max));
         let word = shape.owned(state, self.seat, count, place.lap);
         // Release: pairs with the acquire of a walk that passes this run; see *Orderings*. (`find` acquired the words.)
         let claimed = self.queue.word(place.index).compare_exchange(
@@ -285,24 +277,6 @@ impl<'m, T: Copy> Consumer<'m, T> {
         }
     }
 
-    /// Takes one message: copies it out and releases its slot.
-    ///
-    /// # Safety
-    /// As for [`Pop::take`].
-    #[inline(always)]
-    unsafe fn take_one(&mut self) -> Option<T> {
-        // SAFETY: the caller's promise.
-        let (place, _) = unsafe { self.claim(State::Taken, 1) }?;
-        // SAFETY: a place's index is below the number of slots. The slot is ours since the claim, and committed.
-        let value = unsafe { self.cells.read(place.index) };
-        // Release: pairs with the acquire of a producer's look; our read comes before.
-        self.queue
-            .word(place.index)
-            .store(released(&self.queue, place), Ordering::Release);
-        self.released(1);
-        Some(value)
-    }
-
     /// Returns `true` if a message is in the hands of another end, or has come meanwhile.
     fn others_hold(&self) -> Result<bool, Error> {
         for word in self.queue.words() {
@@ -390,7 +364,15 @@ impl<T: Copy> Pop for Consumer<'_, T> {
     #[inline(always)]
     unsafe fn take(&mut self) -> Result<T, Error> {
         // SAFETY: the caller's promise.
-        unsafe { self.take_one() }.ok_or(Error::Empty)
+        let (place, _) = unsafe { self.claim(State::Taken, 1) }.ok_or(Error::Empty)?;
+        // SAFETY: a place's index is below the number of slots. The slot is ours since the claim, and committed.
+        let value = unsafe { self.cells.read(place.index) };
+        // Release: pairs with the acquire of a producer's look; our read comes before.
+        self.queue
+            .word(place.index)
+            .store(released(&self.queue, place), Ordering::Release);
+        self.released(1);
+        Ok(value)
     }
 
     fn try_pop_slice(&mut self, out: &mut [T]) -> Result<usize, Error> {
@@ -453,7 +435,7 @@ impl<T: Copy> Hold for Consumer<'_, T> {
 
     unsafe fn keep_held(&mut self) {
         // SAFETY: the caller's promise.
-        unsafe { self.requeue_held() };
+        unsafe { self.finish(0) };
     }
 
     #[inline]

@@ -6,12 +6,13 @@ use super::recovery::{finish_in_parts, finish_run, published, released};
 use super::word::{Place, Queue, State, free};
 use super::{FAR, HINT_EVERY, Ring};
 use crate::cached_limit::CachedLimit;
+use crate::crowd::Crowd;
 use crate::end::{Endpoint, Poll, Push, sealed::Sealed};
 use crate::error::Error;
 use crate::guard::{self, Reserve};
 use crate::layout::Role;
 use crate::mem::Cells;
-use crate::seat::{Crowd, Peer};
+use crate::seat::Peer;
 use crate::sync::{AtomicU64, Ordering};
 use crate::wait::Notifier;
 

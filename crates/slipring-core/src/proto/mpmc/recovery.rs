@@ -15,7 +15,7 @@ pub enum Delivery {
     AtMostOnce,
 }
 
-/// Frees what seat `seat` of this side had reserved, or returns what it had taken. Returns the number of runs.
+/// Frees what seat `seat` of this side had reserved, or returns what it had taken.
 ///
 /// Both sides are to be woken afterwards. Does again whatever an earlier recoverer, who was killed, has not done.
 ///
@@ -27,17 +27,16 @@ pub unsafe fn recover(
     side: Role,
     seat: u64,
     delivery: Delivery,
-) -> Result<u64, Corrupt> {
-    let mut runs = 0;
+) -> Result<(), Corrupt> {
     for index in 0..queue.shape.slots {
-        runs += u64::from(settle_run(queue, side, seat, delivery, index)?);
+        settle_run(queue, side, seat, delivery, index)?;
     }
     if side == Role::Consumer {
         // Even if nothing was found: the last recoverer may have died before it announced what it returned. Release:
         // pairs with the acquire of a look.
         queue.claims.returns.fetch_add(1, Ordering::Release);
     }
-    Ok(runs)
+    Ok(())
 }
 
 /// Settles the run whose head is at `index`, if it is this seat's.
@@ -47,7 +46,7 @@ fn settle_run(
     seat: u64,
     delivery: Delivery,
     index: u64,
-) -> Result<bool, Corrupt> {
+) -> Result<(), Corrupt> {
     let shape = queue.shape;
     // Acquire: the words of a run that was split come before its head's.
     let found = queue.word(index).load(Ordering::Acquire);
@@ -57,7 +56,7 @@ fn settle_run(
         Role::Consumer => matches!(head.state, State::Taken | State::Held),
     };
     if !ours || head.owner != seat {
-        return Ok(false);
+        return Ok(());
     }
     let lap = head.lap;
     let first = Place { index, lap };
@@ -72,7 +71,7 @@ fn settle_run(
         Ordering::Release,
         Ordering::Relaxed,
     );
-    Ok(true)
+    Ok(())
 }
 
 fn settle_inner(

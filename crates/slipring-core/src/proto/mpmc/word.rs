@@ -30,15 +30,15 @@ const COUNT_SHIFT: u32 = 9;
 
 /// A word, taken apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Word {
+pub(crate) struct Word {
     /// The state.
-    pub state: State,
+    pub(crate) state: State,
     /// The seat of the owner, counted within its side; 0 if the state has no owner.
-    pub owner: u64,
+    pub(crate) owner: u64,
     /// The number of slots of the run; 1 if the state has no owner.
-    pub count: u64,
+    pub(crate) count: u64,
     /// The lap, in the word's own bits.
-    pub lap: u64,
+    pub(crate) lap: u64,
 }
 
 /// The number of slots, and the place of the lap in a word.

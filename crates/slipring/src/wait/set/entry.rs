@@ -11,8 +11,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use slipring_core::crowd::Crowd;
 use slipring_core::layout::{Role, SeatLine};
-use slipring_core::seat::{self, Life, State};
+use slipring_core::seat::{Life, State};
 use slipring_core::wait::WakeMode;
 use slipring_core::{Corrupt, End};
 
@@ -71,6 +72,8 @@ struct Words {
     head: &'static AtomicU64,
     /// The peer whose end is reported; `None` for a producer of many consumers.
     peer: Option<(usize, &'static SeatLine)>,
+    /// The peers of a kind whose end is that of all of them.
+    crowd: Option<Crowd<'static>>,
     doorbell: &'static AtomicU32,
 }
 
@@ -93,6 +96,10 @@ impl Entry {
             tail: position(first(Role::Producer)),
             head: position(reader),
             peer: (!many).then(|| (peer, control.seat(peer))),
+            crowd: (geometry.kind.spec().has_claims).then(|| {
+                let peers = parker.region.side(parker.role.other());
+                Crowd::outside(peers, parker.history())
+            }),
             doorbell: &control.wait_cell(parker.role == Role::Consumer).doorbell,
         };
         Entry {
@@ -220,24 +227,28 @@ impl Entry {
 
     /// Looks for the end of many peers, as the handle's next call does (`Crowd::end` of the core).
     fn end_of_crowd(&mut self) -> Result<Ending, Corrupt> {
-        let (parker, view) = (&self.parker, self.parker.region.view());
-        if !view.geometry.kind.spec().has_claims {
+        let Some(crowd) = &mut self.words.crowd else {
             return Ok(Ending::default());
+        };
+        let history = self.parker.history();
+        if history > crowd.known() {
+            crowd.catch_up(history);
         }
-        let history = parker.history();
         self.told = self.told.max(history);
-        let Some((sum, end)) = seat::end_of(view.side(parker.role.other()), history)? else {
+        let Some(news) = crowd.end()? else {
             return Ok(Ending::default());
         };
         // What another consumer holds may come back.
-        let stands = parker.role == Role::Producer || (parker.outside.used)(&view) == 0;
-        let news = stands && sum > self.told;
-        if news {
-            self.told = sum;
+        let stands = self.parker.role == Role::Producer
+            || (self.parker.outside.used)(&self.parker.region.view()) == 0;
+        let is_news = stands && news.generation > self.told;
+        if is_news {
+            self.told = news.generation;
+            crowd.tell(news);
         }
         Ok(Ending {
             stands,
-            news: news.then_some(end),
+            news: is_news.then_some(news.end),
         })
     }
 
