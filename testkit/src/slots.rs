@@ -14,7 +14,7 @@ pub(crate) trait Slots: SlotKind<Value: Numbered> + 'static {
     /// `true` if nobody else moves a consumer's position: then what came says how far it moved.
     const OWN_POSITION: bool = true;
 
-    /// What reads in place: [`InPlace`], or [`CopiesOnly`].
+    /// The calls that read in place: [`InPlace`], or [`CopiesOnly`].
     type Reads: Reads<Self>;
 
     /// Implements [`Consumer::seek`].

@@ -25,7 +25,7 @@ pub enum MessageType {
     Frame,
 }
 
-/// What a program asks of a builder. A kind takes what concerns it, and leaves its own defaults
+/// The wishes of a program for a builder. A kind takes what concerns it, and leaves its own defaults
 /// where nothing is given.
 #[derive(Clone, Debug, Default)]
 pub struct Terms {
@@ -41,11 +41,11 @@ pub struct Terms {
     pub consumers: Option<usize>,
     /// The message at which a consumer begins.
     pub join: Option<Seek>,
-    /// How long a waiting call polls before it sleeps.
+    /// The time for which a waiting call polls before it sleeps.
     pub spin_for: Option<Duration>,
-    /// How often a waiter checks that the other side is alive.
+    /// The time between two checks that the other side is alive.
     pub check_every: Option<Duration>,
-    /// How long a repair by another process may take.
+    /// The longest time that a repair by another process may take.
     pub patience: Option<Duration>,
     /// The mode of the channel's files.
     pub mode: Option<u32>,

@@ -178,7 +178,7 @@ struct Count<'m> {
     sum: u64,
     /// A seat that is held, and its `life`.
     held: Option<(&'m SeatLine, u64)>,
-    /// How the last holders left whose ends are not reported: died if one of them did, else aborted if one of them did.
+    /// The end of the last holders that are not reported yet: died if one of them did, else aborted if one of them did.
     left: Option<End>,
 }
 

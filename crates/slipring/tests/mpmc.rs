@@ -94,7 +94,7 @@ fn slices_go_around_the_end() {
     assert_eq!(tx.try_push_slice(&[]), Ok(0));
 }
 
-/// What a guard gives back is taken again, first of all, and marked.
+/// A consumer that gives messages back takes them again before all others, and they are marked.
 #[test]
 fn kept_messages_come_again() {
     let (mut tx, mut rx) = mpmc::channel::<u64>(8).unwrap();
@@ -125,7 +125,7 @@ fn panic_gives_messages_back() {
     assert_eq!(pops(&mut other), [0, 1]);
 }
 
-/// What a forgotten guard holds comes again when its handle leaves, or is dropped if the handle asked for that. A
+/// The messages of a forgotten guard come again when its handle leaves, or are dropped if the handle asked for that. A
 /// forgotten reservation is skipped.
 #[test]
 fn leaving_gives_back_what_was_forgotten() {

@@ -416,7 +416,7 @@ fn hint_leads_past_claims() {
     });
 }
 
-/// What is counted from outside is what is there.
+/// The length counts the messages that are there.
 #[test]
 fn len_counts_messages() {
     model_within(1, || {

@@ -312,7 +312,7 @@ mod tests {
         })
     }
 
-    /// What is put into a word comes out again, for the smallest capacities and a large one.
+    /// The parts of a word come out as they were put in, for the smallest capacities and a large one.
     #[test]
     fn words_keep_their_parts() {
         for capacity in [1, 2, 4, 1 << 20] {
