@@ -19,6 +19,9 @@ pub const SEATS: usize = 1024;
 /// The distance of the words of the slots from the start of the claims, in bytes.
 pub const WORDS_OFFSET: usize = 4 * LINE;
 
+/// The size of a slot's note, in bytes.
+pub const NOTE: usize = 16;
+
 /// The most bytes that the data part may have.
 const MAX_DATA: u64 = 1 << 46;
 
@@ -131,10 +134,15 @@ impl Geometry {
         self.roles_offset() + self.seats() * PAGE
     }
 
+    /// Returns the distance of the notes of the slots from the start of the claims, in bytes.
+    pub fn notes_offset(&self) -> usize {
+        (WORDS_OFFSET + self.slots() as usize * 8).next_multiple_of(LINE)
+    }
+
     /// Returns the size of the claims, in bytes; 0 for a kind without.
     pub fn claims_len(&self) -> usize {
         match self.kind.spec().has_claims {
-            true => (WORDS_OFFSET + self.slots() as usize * 8).next_multiple_of(PAGE),
+            true => (self.notes_offset() + self.slots() as usize * NOTE).next_multiple_of(PAGE),
             false => 0,
         }
     }
@@ -190,8 +198,8 @@ impl Geometry {
         };
         let spec = self.kind.spec();
         let (min, max) = match spec.unit {
-            // Each claim takes 8 bytes as well.
-            Unit::Slots if spec.has_claims => (spec.smallest, MAX_DATA / self.stride().max(8) / 2),
+            // Each claim takes 24 bytes as well.
+            Unit::Slots if spec.has_claims => (spec.smallest, MAX_DATA / self.stride().max(24) / 2),
             Unit::Slots => (spec.smallest, MAX_DATA / self.stride().max(1)),
             Unit::Bytes => (spec.smallest, MAX_DATA / 2),
         };

@@ -466,7 +466,7 @@ impl<C: Hold> Drop for Messages<'_, C> {
 }
 
 /// One message read in place: [`Messages`] of length 1, which dereferences to the message.
-pub struct Message<'c, C: Hold>(Messages<'c, C>);
+pub struct Message<'c, C: Hold>(pub(crate) Messages<'c, C>);
 
 impl<C: Hold> fmt::Debug for Message<'_, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -29,7 +29,7 @@ use core::mem::size_of;
 use core::ptr::NonNull;
 
 use crate::error::{Corrupt, FormatError};
-pub use crate::geometry::{Geometry, LINE, PAGE, SEATS, SKEW_STEP, WORDS_OFFSET, WhenFull};
+pub use crate::geometry::{Geometry, LINE, NOTE, PAGE, SEATS, SKEW_STEP, WORDS_OFFSET, WhenFull};
 use crate::payload::Schema;
 pub use crate::spec::{Kind, MOST_IN_ALL, MOST_SEATS, Role};
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
@@ -217,6 +217,21 @@ pub struct Claims<'m> {
     pub returns: &'m AtomicU64,
     /// The word of each slot.
     pub words: &'m [AtomicU64],
+    /// The note of each slot.
+    pub notes: &'m [Note],
+}
+
+/// What an `mpmc` channel records about a slot, beside the slot's word. No claim depends on it.
+#[repr(C)]
+#[derive(Default)]
+pub struct Note {
+    /// The length of the slot's message, in bytes, if the channel carries bytes. Whoever has reserved the slot writes it.
+    pub length: AtomicU32, // 0
+    /// The number of times that the slot's message was delivered again. Whoever has taken it writes this.
+    pub again: AtomicU32, // 4
+    /// The time at which the message was last taken to be read in place, by a clock that all processes share; in
+    /// nanoseconds. Whoever has taken it writes this.
+    pub since: AtomicU64, // 8
 }
 
 /// The seats of one side.
@@ -288,6 +303,8 @@ const _: () = {
     assert!(offset_of!(Counters, recovered) == 56);
     assert!(offset_of!(Counters, at_most_once) == 64);
     assert!(size_of::<Line>() == LINE && 3 * LINE <= WORDS_OFFSET);
+    assert!(size_of::<Note>() == NOTE);
+    assert!(offset_of!(Note, again) == 4 && offset_of!(Note, since) == 8);
     assert!(size_of::<Counters>() == 128);
     assert!(offset_of!(WaitCell, waiters) == 0);
     assert!(offset_of!(WaitCell, epoch) == 8);
@@ -445,12 +462,17 @@ impl<'m> Control<'m> {
         let slots = geometry.slots() as usize;
         // SAFETY: as above, for a word for each slot.
         let words = unsafe { core::slice::from_raw_parts(words.as_ptr(), slots) };
+        // SAFETY: as above, at a multiple of a line.
+        let notes = unsafe { base.add(geometry.notes_offset()) }.cast::<Note>();
+        // SAFETY: as above, for a note for each slot; made of atomics.
+        let notes = unsafe { core::slice::from_raw_parts(notes.as_ptr(), slots) };
         let [tail_hint, head_hint, returns] = lines;
         Some(Claims {
             tail_hint: &tail_hint.0,
             head_hint: &head_hint.0,
             returns: &returns.0,
             words,
+            notes,
         })
     }
 
@@ -494,6 +516,11 @@ impl<'m> Control<'m> {
             let hints = [claims.tail_hint, claims.head_hint, claims.returns];
             let words = hints.into_iter().chain(claims.words);
             words.for_each(|word| put(word, 0));
+            for note in claims.notes {
+                note.length.store(0, Ordering::Relaxed);
+                note.again.store(0, Ordering::Relaxed);
+                put(&note.since, 0);
+            }
         }
         put(&words.version, VERSION);
         put(&words.kind, geometry.kind as u64);

@@ -8,6 +8,7 @@
 mod back;
 mod cells;
 mod large;
+pub(crate) mod prefetch;
 mod racing;
 mod small;
 mod watched;
@@ -79,14 +80,8 @@ impl<'m, T> Slots<'m, T> {
 
     /// Prefetches the first line of the slot of `position`, which will be read soon. Only a hint.
     #[inline]
-    #[cfg_attr(not(target_arch = "x86_64"), expect(unused_variables))]
     pub fn prefetch(&self, position: u64) {
-        #[cfg(target_arch = "x86_64")]
-        {
-            use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            // SAFETY: a prefetch of any address is allowed, and changes nothing that can be seen.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(self.at(position).as_ptr().cast()) };
-        }
+        prefetch::for_reading(self.at(position));
     }
 
     /// Stores `value` in the slot of `position`.

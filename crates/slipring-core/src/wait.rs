@@ -152,6 +152,11 @@ pub trait Os: Sync {
     /// Returns nanoseconds since some moment. Only decisions about speed use it.
     fn now(&self) -> u64;
 
+    /// Returns nanoseconds of a clock that all processes share, some milliseconds late: for people.
+    fn coarse_now(&self) -> u64 {
+        self.now()
+    }
+
     /// Makes the threads that publish without a fence pass one, and this thread. Returns how far it
     /// reached.
     fn barrier(&self) -> Reach;
@@ -176,6 +181,7 @@ pub struct Asked {
 }
 
 /// Wakes the other side on behalf of one handle.
+#[derive(Clone, Copy)]
 pub struct Notifier<'m> {
     wait_cell: &'m WaitCell,
     /// The seats whose holders sleep on this wait cell.
@@ -221,6 +227,13 @@ impl<'m> Notifier<'m> {
     #[must_use]
     pub fn of_fellows(mut self, except: u64) -> Self {
         (self.acknowledges, self.except) = (false, except);
+        self
+    }
+
+    /// Makes a copy that fences at each call and acknowledges nothing, for another thread than the handle's.
+    #[must_use]
+    pub(crate) fn fencing(mut self) -> Self {
+        (self.acknowledges, self.always) = (false, 1);
         self
     }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use slipring_core::layout::{Geometry, Header, METADATA, SKEW_STEP, WhenFull};
 use slipring_core::proto::broadcast::Seek;
-use slipring_core::proto::mpmc::Delivery;
+use slipring_core::proto::mpmc::Handling;
 use slipring_core::{FormatError, Schema};
 
 use crate::channel::Channel;
@@ -94,7 +94,7 @@ pub struct Builder<K> {
     /// The message at which a `broadcast` consumer begins.
     pub(crate) seek: Seek,
     /// The fate of what an `mpmc` consumer has in its hands when it dies.
-    pub(crate) delivery: Delivery,
+    pub(crate) handling: Handling,
     kind: PhantomData<fn() -> K>,
 }
 
@@ -109,7 +109,7 @@ impl<K> fmt::Debug for Builder<K> {
             .field("ephemeral", &self.ephemeral)
             .field("patience", &self.patience)
             .field("seek", &self.seek)
-            .field("delivery", &self.delivery)
+            .field("handling", &self.handling)
             .finish_non_exhaustive()
     }
 }
@@ -135,7 +135,7 @@ impl<K> Builder<K> {
             patience: self.patience,
             waiting: self.waiting,
             seek: self.seek,
-            delivery: self.delivery,
+            handling: self.handling,
             kind: PhantomData,
         }
     }
@@ -154,7 +154,7 @@ impl<K: Kind> Builder<K> {
             patience: Duration::from_secs(1),
             waiting: Waiting::default(),
             seek: Seek::default(),
-            delivery: Delivery::default(),
+            handling: Handling::default(),
             kind: PhantomData,
         }
     }
@@ -536,7 +536,7 @@ impl<K: Kind> Builder<K> {
                 patience: self.patience,
                 waiting: self.waiting,
                 seek: self.seek,
-                delivery: self.delivery,
+                handling: self.handling,
             },
             kind: PhantomData,
         })

@@ -108,11 +108,11 @@ impl<K: Kind> Channel<K> {
             return Ok(None);
         };
         seat.ephemeral = self.terms.ephemeral;
-        let Terms { seek, delivery, .. } = self.terms;
+        let Terms { seek, handling, .. } = self.terms;
         let core = make(&SeatToken {
             seat: &seat,
             seek,
-            delivery,
+            handling,
         })?;
         Ok(Some(Attached::new(core, seat, self.terms.waiting)))
     }

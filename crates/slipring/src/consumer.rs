@@ -305,7 +305,7 @@ impl<K: InPlaceKind> Consumer<K> {
     }
 
     #[inline(always)]
-    fn hold_until(&mut self, max: usize, mut until: Until) -> Result<usize, Error> {
+    pub(crate) fn hold_until(&mut self, max: usize, mut until: Until) -> Result<usize, Error> {
         loop {
             match self.end.core.hold(max) {
                 // There is no message, or another consumer took it.
@@ -315,7 +315,7 @@ impl<K: InPlaceKind> Consumer<K> {
         }
     }
 
-    async fn hold_async(&mut self, max: usize) -> Result<usize, Error> {
+    pub(crate) async fn hold_async(&mut self, max: usize) -> Result<usize, Error> {
         loop {
             if max > 0 {
                 // Also if one is there: a task that always finds one must leave its thread to others at times.
@@ -489,7 +489,7 @@ impl<K: Kind> Consumer<K> {
     ///
     /// The producer of a `broadcast` channel waits for the remaining consumers instead. There only
     /// the seat's state shows the abort.
-    pub fn abort(mut self) {
+    pub fn abort(self) {
         self.end.seat.abort();
     }
 

@@ -4,7 +4,7 @@ use slipring_core::Schema;
 use slipring_core::end::{Endpoint, Pop, Push};
 use slipring_core::guard::{Hold, Reserve};
 use slipring_core::proto::broadcast::Seek;
-use slipring_core::proto::mpmc::Delivery;
+use slipring_core::proto::mpmc::Handling;
 
 use crate::payload::Payload;
 use crate::seat::Seat;
@@ -114,5 +114,5 @@ pub struct SeatToken<'s> {
     /// The message at which a `broadcast` consumer begins.
     pub(crate) seek: Seek,
     /// The fate of what an `mpmc` consumer has in its hands when it dies.
-    pub(crate) delivery: Delivery,
+    pub(crate) handling: Handling,
 }

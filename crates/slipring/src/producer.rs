@@ -299,35 +299,40 @@ impl<K: Kind> Producer<K> {
     }
 
     #[inline(always)]
-    fn reserve_until(
-        &mut self,
-        amount: usize,
-        mut until: Until,
-    ) -> Result<Reservation<'_, K>, Error> {
+    fn reserve_until(&mut self, amount: usize, until: Until) -> Result<Reservation<'_, K>, Error> {
+        self.claim_until(amount, until)?;
+        // SAFETY: claimed just now.
+        Ok(unsafe { guard::Reservation::of_claimed(&mut self.end.core, amount) })
+    }
+
+    /// Claims space, waiting for it.
+    #[inline(always)]
+    pub(crate) fn claim_until(&mut self, amount: usize, mut until: Until) -> Result<(), Error> {
         loop {
             self.end.ready(amount, &mut until)?;
             match self.end.core.claim(amount) {
-                Ok(()) => break,
                 // Another producer took the room.
                 Err(Error::Full) => {}
-                Err(error) => return Err(error),
+                claimed => return claimed,
             }
         }
-        // SAFETY: claimed just now.
-        Ok(unsafe { guard::Reservation::of_claimed(&mut self.end.core, amount) })
+    }
+
+    /// Claims space, and lets the task sleep until it is there.
+    pub(crate) async fn claim_async(&mut self, amount: usize) -> Result<(), Error> {
+        loop {
+            self.room(amount).await?;
+            match self.end.core.claim(amount) {
+                Err(Error::Full) => {}
+                claimed => return claimed,
+            }
+        }
     }
 
     /// Like [`reserve`](Self::reserve), as a future: see `push_async`. A dropped future has
     /// reserved nothing.
     pub async fn reserve_async(&mut self, amount: usize) -> Result<Reservation<'_, K>, Error> {
-        loop {
-            self.room(amount).await?;
-            match self.end.core.claim(amount) {
-                Ok(()) => break,
-                Err(Error::Full) => {}
-                Err(error) => return Err(error),
-            }
-        }
+        self.claim_async(amount).await?;
         // SAFETY: claimed just now.
         Ok(unsafe { guard::Reservation::of_claimed(&mut self.end.core, amount) })
     }
@@ -492,7 +497,7 @@ impl<K: Kind> Producer<K> {
 
     /// Leaves before the work is done. Consumers get `Disconnected(Aborted)` after they have read
     /// what was committed.
-    pub fn abort(mut self) {
+    pub fn abort(self) {
         self.end.seat.abort();
     }
 

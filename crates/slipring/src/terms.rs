@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use slipring_core::layout::Geometry;
 use slipring_core::proto::broadcast::Seek;
-use slipring_core::proto::mpmc::Delivery;
+use slipring_core::proto::mpmc::Handling;
 
 use crate::wait::Waiting;
 
@@ -19,5 +19,5 @@ pub(crate) struct Terms {
     /// The message at which a `broadcast` consumer begins.
     pub(crate) seek: Seek,
     /// The fate of what an `mpmc` consumer has in its hands when it dies.
-    pub(crate) delivery: Delivery,
+    pub(crate) handling: Handling,
 }

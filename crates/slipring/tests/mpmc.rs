@@ -101,13 +101,13 @@ fn kept_messages_come_again() {
     let mut other = rx.another().unwrap();
     tx.push_slice(&[0, 1, 2, 3, 4]).unwrap();
     let batch = rx.read_batch(3).unwrap();
-    assert!(!batch.redelivered());
+    assert!(batch.deliveries() == 0);
     batch.release(1);
-    assert_eq!((other.pop(), other.redelivered()), (Ok(1), true));
-    assert_eq!((rx.pop(), rx.redelivered()), (Ok(2), true));
-    assert_eq!((other.pop(), other.redelivered()), (Ok(3), false));
+    assert_eq!((other.pop(), other.deliveries()), (Ok(1), 1));
+    assert_eq!((rx.pop(), rx.deliveries()), (Ok(2), 1));
+    assert_eq!((other.pop(), other.deliveries()), (Ok(3), 0));
     rx.read().unwrap().keep();
-    assert_eq!((other.pop(), other.redelivered()), (Ok(4), true));
+    assert_eq!((other.pop(), other.deliveries()), (Ok(4), 1));
     assert_eq!(other.try_pop(), Err(Error::Empty));
 }
 
@@ -152,22 +152,146 @@ fn leaving_gives_back_what_was_forgotten() {
     }
 }
 
-/// A message that is held stops nobody, until the queue has gone once around.
+/// A message that is held stops nobody, however often the queue goes around; it takes up one slot.
 #[test]
-fn held_message_stops_nobody_within_a_ring() {
+fn held_message_stops_nobody() {
+    for capacity in [2, 4, 8] {
+        let (mut tx, mut rx) = mpmc::channel::<u64>(capacity).unwrap();
+        let mut other = rx.another().unwrap();
+        tx.push(1000).unwrap();
+        let held = rx.read().unwrap();
+        for number in 0..100 {
+            assert_eq!(tx.try_push(number), Ok(()), "{capacity}");
+            assert_eq!(other.try_pop(), Ok(number));
+        }
+        let fit = (0..100).take_while(|number| tx.try_push(*number).is_ok());
+        assert_eq!(fit.count(), capacity - 1);
+        assert_eq!((*held, tx.len()), (1000, Ok(capacity)));
+        assert_eq!(pops(&mut other).len(), capacity - 1);
+        drop(held);
+        let numbers: Vec<u64> = (0..100)
+            .take_while(|number| tx.try_push(*number).is_ok())
+            .collect();
+        assert_eq!((numbers.len(), pops(&mut other)), (capacity, numbers));
+    }
+}
+
+/// Messages that left their consumer's hands are finished with in any order, by any thread, also after the consumer is
+/// gone; what is given back comes again.
+#[test]
+fn owned_messages_are_finished_in_any_order() {
     let (mut tx, mut rx) = mpmc::channel::<u64>(8).unwrap();
     let mut other = rx.another().unwrap();
-    tx.push(100).unwrap();
-    let held = rx.read().unwrap();
-    for number in 0..7 {
-        tx.try_push(number).unwrap();
-        assert_eq!(other.try_pop(), Ok(number));
-    }
-    assert_eq!(tx.try_push(7), Err(PushError::Full(7)));
-    assert_eq!(*held, 100);
+    tx.push_slice(&[0, 1, 2, 3, 4, 5, 6, 7]).unwrap();
+    let mut held: Vec<_> = (0..8).map(|_| rx.try_read_owned().unwrap()).collect();
+    assert_eq!(tx.try_push(8), Err(PushError::Full(8)));
+    assert!(held.iter().map(|message| **message).eq(0..8));
+    drop(rx);
+    held.pop().unwrap().keep();
+    let third = held.remove(2);
+    std::thread::spawn(move || third.release()).join().unwrap();
+    let panicked = std::thread::spawn({
+        let fourth = held.remove(2);
+        move || {
+            let _fourth = fourth;
+            panic!("while reading");
+        }
+    });
+    assert!(panicked.join().is_err());
+    let mut back = [
+        (other.pop(), other.deliveries()),
+        (other.pop(), other.deliveries()),
+    ];
+    back.sort_by_key(|(message, _)| message.clone().ok());
+    assert_eq!(back, [(Ok(3), 1), (Ok(7), 1)]);
+    assert_eq!(other.try_pop(), Err(Error::Empty));
+    drop(tx);
+    assert_eq!(
+        other.pop_timeout(SHORT),
+        Err(Error::TimedOut),
+        "one may come back"
+    );
     drop(held);
-    tx.try_push(7).unwrap();
-    assert_eq!(other.try_pop(), Ok(7));
+    assert_eq!(other.pop(), Err(FINISHED));
+}
+
+/// Reservations that left their producer's hands are committed in any order; consumers get them in order of reservation.
+#[test]
+fn owned_reservations_keep_their_order() {
+    let (mut tx, mut rx) = mpmc::channel::<u64>(8).unwrap();
+    let mut runs: Vec<_> = (0..4).map(|_| tx.try_reserve_owned(2).unwrap()).collect();
+    assert!(matches!(tx.try_reserve_owned(1), Err(Error::Full)));
+    for (run, number) in runs.iter_mut().zip([0, 10, 20, 30]) {
+        (run.write(0, number), run.write(1, number + 1));
+        assert_eq!(run.len(), 2);
+    }
+    drop(tx);
+    runs.pop().unwrap().commit(1);
+    runs.pop().unwrap().commit(2);
+    assert_eq!(rx.try_pop(), Err(Error::Empty), "the first comes before");
+    runs.remove(0).commit(2);
+    assert_eq!(pops(&mut rx), [0, 1]);
+    drop(runs);
+    assert_eq!(pops(&mut rx), [20, 21, 30]);
+    assert_eq!(rx.pop(), Err(FINISHED), "once the last reservation is gone");
+}
+
+/// What was delivered too often is put aside, counted, bounded, and can be read, dropped, or tried again.
+#[test]
+fn dead_letters_are_put_aside() {
+    let channel = Builder::<u64>::new(8).dead_letters(2, 2).heap().unwrap();
+    let (mut tx, mut rx) = (channel.producer().unwrap(), channel.consumer().unwrap());
+    let bury = |rx: &mut mpmc::Consumer<u64>, number| {
+        for before in [0, 1] {
+            let message = rx.read().unwrap();
+            assert_eq!((*message, message.deliveries()), (number, before));
+            message.keep();
+        }
+        assert_eq!(rx.try_pop(), Err(Error::Empty));
+    };
+    for number in [1, 2] {
+        tx.push(number).unwrap();
+        bury(&mut rx, number);
+    }
+    // They take up slots, and stop nobody.
+    for number in 0..100 {
+        tx.try_push(number).unwrap();
+        assert_eq!((rx.try_pop(), rx.deliveries()), (Ok(number), 0));
+    }
+    assert_eq!(
+        (0..9)
+            .take_while(|number| tx.try_push(*number).is_ok())
+            .count(),
+        6
+    );
+    assert_eq!(pops(&mut rx), [0, 1, 2, 3, 4, 5]);
+    // One more drops one of them.
+    tx.push(3).unwrap();
+    bury(&mut rx, 3);
+    let mut letters = vec![*rx.try_dead_letter().unwrap()];
+    let again = rx.try_dead_letter().unwrap();
+    letters.push(*again);
+    again.keep();
+    assert!(letters.contains(&3), "{letters:?}");
+    assert!(rx.try_dead_letter().is_err());
+    // What is given back is tried as often as a new one.
+    bury(&mut rx, letters[1]);
+    drop(rx.try_dead_letter().unwrap());
+    assert_eq!(tx.len(), Ok(0));
+    drop(tx);
+    assert_eq!(rx.pop(), Err(FINISHED));
+}
+
+/// Dead letters hold up no end of the stream.
+#[test]
+fn end_comes_beside_dead_letters() {
+    let channel = Builder::<u64>::new(4).dead_letters(1, 4).heap().unwrap();
+    let (mut tx, mut rx) = (channel.producer().unwrap(), channel.consumer().unwrap());
+    tx.push(1).unwrap();
+    rx.read().unwrap().keep();
+    drop(tx);
+    assert_eq!(rx.pop(), Err(FINISHED));
+    assert_eq!(*rx.try_dead_letter().unwrap(), 1);
 }
 
 /// The end comes to each consumer when the last producer has left and everything is taken; not while another consumer
@@ -445,6 +569,20 @@ enum Step {
     Read(usize, usize, usize),
     /// Another handle takes the place of this one.
     Replace(usize),
+    /// Takes a message out of a consumer's hands.
+    Hold(usize),
+    /// Finishes with a message in hand: releases it, or gives it back.
+    Finish(usize, bool),
+    /// Takes a reserved slot out of a producer's hands.
+    Claim(usize),
+    /// Commits a reserved slot, or discards it.
+    Commit(usize, bool),
+}
+
+/// Returns `true` if no message can be taken: there is none, or a reserved slot comes first.
+fn nothing<R>(waiting: &VecDeque<u64>, reserved: &[(u64, R)]) -> bool {
+    let first = waiting.front();
+    first.is_none_or(|first| reserved.iter().any(|(number, _)| number == first))
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -455,6 +593,10 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         (0..2_usize).prop_map(Step::Pop),
         (0..2_usize, 0..6_usize, 0..6_usize).prop_map(|(h, n, m)| Step::Read(h, n, m)),
         (0..2_usize).prop_map(Step::Replace),
+        (0..2_usize).prop_map(Step::Hold),
+        (0..8_usize, any::<bool>()).prop_map(|(which, release)| Step::Finish(which, release)),
+        (0..2_usize).prop_map(Step::Claim),
+        (0..8_usize, any::<bool>()).prop_map(|(which, commit)| Step::Commit(which, commit)),
     ];
     prop::collection::vec(step, 0..120)
 }
@@ -468,6 +610,8 @@ proptest! {
         let mut tx = [(); 2].map(|()| channel.producer().unwrap());
         let mut rx = [(); 2].map(|()| channel.consumer().unwrap());
         let (mut waiting, mut back) = (VecDeque::<u64>::new(), Vec::<u64>::new());
+        // What is out of its end's hands: held, and reserved. What is reserved is in `waiting` as well.
+        let (mut held, mut reserved) = (Vec::new(), Vec::new());
         let mut number = 0;
         for step in steps {
             match step {
@@ -496,26 +640,26 @@ proptest! {
                 }
                 Step::Pop(handle) => {
                     match rx[handle].try_pop() {
-                        Ok(value) if rx[handle].redelivered() => {
+                        Ok(value) if rx[handle].deliveries() > 0 => {
                             let at = back.iter().position(|there| *there == value);
                             back.remove(at.expect("it was given back"));
                         }
                         Ok(value) => prop_assert_eq!(Some(value), waiting.pop_front()),
                         Err(error) => {
                             prop_assert_eq!(error, Error::Empty);
-                            prop_assert!(waiting.is_empty() && back.is_empty());
+                            prop_assert!(nothing(&waiting, &reserved) && back.is_empty());
                         }
                     }
                 }
                 Step::Read(handle, count, release) => {
                     let Ok(batch) = rx[handle].try_read_batch(count) else {
-                        prop_assert!(waiting.is_empty() && back.is_empty());
+                        prop_assert!(nothing(&waiting, &reserved) && back.is_empty());
                         continue;
                     };
                     let got: Vec<u64> = batch.iter().copied().collect();
                     prop_assert!(got.len() <= count);
                     prop_assert!(!got.is_empty() || count == 0);
-                    if batch.redelivered() && !got.is_empty() {
+                    if batch.deliveries() > 0 && !got.is_empty() {
                         let at = back.iter().position(|there| *there == got[0]);
                         back.remove(at.expect("it was given back"));
                     } else {
@@ -530,8 +674,48 @@ proptest! {
                     tx[handle] = channel.producer().unwrap();
                     rx[handle] = channel.consumer().unwrap();
                 }
+                Step::Hold(handle) => {
+                    let Ok(message) = rx[handle].try_read_owned() else {
+                        prop_assert!(nothing(&waiting, &reserved) && back.is_empty());
+                        continue;
+                    };
+                    if message.deliveries() > 0 {
+                        let at = back.iter().position(|there| *there == *message);
+                        back.remove(at.expect("it was given back"));
+                    } else {
+                        prop_assert_eq!(Some(*message), waiting.pop_front());
+                    }
+                    held.push(message);
+                }
+                Step::Finish(which, release) => {
+                    if which < held.len() {
+                        let message = held.remove(which);
+                        match release {
+                            true => message.release(),
+                            false => {
+                                back.push(*message);
+                                message.keep();
+                            }
+                        }
+                    }
+                }
+                Step::Claim(handle) => {
+                    if let Ok(mut run) = tx[handle].try_reserve_owned(1) {
+                        run.write(0, number);
+                        reserved.push((number, run));
+                        waiting.push_back(number);
+                    }
+                    number += 1;
+                }
+                Step::Commit(which, commit) => {
+                    if which < reserved.len() {
+                        let (number, run) = reserved.remove(which);
+                        run.commit(commit.into());
+                        waiting.retain(|there| commit || *there != number);
+                    }
+                }
             }
-            let there = waiting.len() + back.len();
+            let there = waiting.len() - reserved.len() + back.len() + held.len();
             prop_assert_eq!(rx[0].len(), Ok(there));
             prop_assert!(there <= capacity);
         }

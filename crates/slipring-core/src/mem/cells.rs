@@ -5,6 +5,7 @@ use core::ptr::NonNull;
 
 #[cfg(loom)]
 use super::Shadow;
+use super::prefetch;
 use super::small::Small;
 
 /// The slots of a queue of `T`, one after another.
@@ -60,6 +61,24 @@ impl<'m, T> Cells<'m, T> {
         debug_assert!(index < self.len);
         // SAFETY: the caller's promise, and that of the caller of `new`.
         unsafe { self.base.add(index as usize) }
+    }
+
+    /// Asks for the first line of slot `index`, to be read soon. Does nothing if there is no such slot.
+    #[inline(always)]
+    pub(crate) fn prefetch(&self, index: u64) {
+        if index < self.len {
+            // SAFETY: below the number of slots.
+            prefetch::for_reading(unsafe { self.at(index) });
+        }
+    }
+
+    /// Asks for the first line of slot `index`, to be written soon. Does nothing if there is no such slot.
+    #[inline(always)]
+    pub(crate) fn prefetch_to_write(&self, index: u64) {
+        if index < self.len {
+            // SAFETY: below the number of slots.
+            prefetch::for_writing(unsafe { self.at(index) });
+        }
     }
 
     /// Stores `value` in slot `index`.

@@ -78,21 +78,26 @@
 //! Ours. The lap in each slot's word is Vyukov's bounded queue (2010), where an index is claimed first and the slot
 //! after it; a kill between the two belongs to nobody. YCQueue's slots show runs and out-of-order commits.
 
+mod claimant;
 mod consumer;
+mod letters;
+mod owned;
 mod producer;
 mod recovery;
+mod slip;
 mod word;
 
 use crate::crowd::Crowd;
 use crate::cursor;
 use crate::guard;
 use crate::layout::Role;
-use crate::mem::Cells;
 use crate::outside::{Outside, View};
 use crate::sync::{AtomicU64, Ordering};
 use crate::wait::Notifier;
 
 pub use consumer::Consumer;
+pub use letters::{DeadLetters, Handling};
+pub use owned::{OwnedMessage, OwnedReservation};
 pub use producer::Producer;
 pub use recovery::{Delivery, recover};
 pub use word::{Queue, State};
@@ -106,11 +111,11 @@ pub type Reservation<'p, 'm, T> = guard::Reservation<'p, Producer<'m, T>>;
 pub type Messages<'c, 'm, T> = guard::Messages<'c, Consumer<'m, T>>;
 
 /// The words and slots of a queue, as one end uses them.
-pub struct Ring<'m, T> {
+pub struct Ring<'m, C> {
     /// The words that all ends share.
     pub queue: Queue<'m>,
     /// The payloads: as many slots as words.
-    pub cells: Cells<'m, T>,
+    pub cells: C,
     /// The end's seat, counted within its side.
     pub seat: u64,
     /// The number of messages that the holders of this seat have committed, or released.
@@ -122,9 +127,6 @@ pub struct Ring<'m, T> {
     /// Wakes the end's own side.
     pub fellows: Notifier<'m>,
 }
-
-/// A look counts at most this many positions. More would often be others' by the time that they are wanted.
-const FAR: u64 = 8;
 
 /// An end raises its side's hint once in this many messages.
 const HINT_EVERY: u64 = 256;
@@ -157,19 +159,6 @@ impl Queue<'_> {
         self.follow_hint(&mut at, side);
         at
     }
-
-    /// Counts the positions from `at` on, up to `most`, whose words equal `expected` of their lap.
-    fn count(&self, at: Place, most: u64, expected: impl Fn(u64) -> u64) -> u64 {
-        let mut place = at;
-        let mut count = 0;
-        // Acquire: as in `walk`.
-        while count < most && self.word(place.index).load(Ordering::Acquire) == expected(place.lap)
-        {
-            place = place.after(1, self.shape);
-            count += 1;
-        }
-        count
-    }
 }
 
 /// Reads an `mpmc` channel from outside.
@@ -179,7 +168,7 @@ pub(super) const OUTSIDE: Outside = Outside {
             return true;
         };
         let mut at = queue.start(Role::Consumer);
-        match queue.walk(&mut at, Role::Consumer) {
+        match queue.walk(&mut at, Role::Consumer, false) {
             Ok(word) if word == committed(at.lap) => true,
             // Relaxed: a hint.
             Ok(_) => queue.claims.returns.load(Ordering::Relaxed) != 0 && queue.has_returned(),
@@ -191,10 +180,10 @@ pub(super) const OUTSIDE: Outside = Outside {
             return true;
         };
         let mut at = queue.start(Role::Producer);
-        match queue.walk(&mut at, Role::Producer) {
+        match queue.walk(&mut at, Role::Producer, false) {
             Ok(word) if word == free(at.lap) => {
-                let wanted = room.saturating_add(1).min(queue.shape.slots);
-                queue.count(at, wanted, free) >= wanted
+                let wanted = room.min(queue.shape.capacity());
+                queue.room(at, wanted) >= wanted
             }
             Ok(_) => false,
             Err(_) => true,

@@ -9,7 +9,7 @@ use slipring_core::crowd::Crowd;
 use slipring_core::end::{Endpoint, Pop, Push};
 use slipring_core::guard::{Hold, Reserve};
 use slipring_core::layout::{
-    Claims, Counters, Geometry, Kind, Role, SeatLine, SeatWords, Side, WaitCell, WhenFull,
+    Claims, Counters, Geometry, Kind, Note, Role, SeatLine, SeatWords, Side, WaitCell, WhenFull,
 };
 use slipring_core::mem::Cells;
 use slipring_core::proto::mpmc::{Consumer, Delivery, Producer, Queue, Ring, State, recover};
@@ -36,6 +36,7 @@ struct Shop {
     hints: [AtomicU64; 2],
     returns: AtomicU64,
     words: Box<[AtomicU64]>,
+    notes: Box<[Note]>,
     bells: [WaitCell; 2],
     lines: [SeatLine; 2 * SEATS],
     positions: [AtomicU64; 2 * SEATS],
@@ -68,6 +69,7 @@ impl Shop {
             hints: Default::default(),
             returns: AtomicU64::new(0),
             words: (0..slots).map(|_| AtomicU64::new(0)).collect(),
+            notes: (0..slots).map(|_| Note::default()).collect(),
             bells: Default::default(),
             lines: Default::default(),
             positions: Default::default(),
@@ -89,6 +91,7 @@ impl Shop {
             head_hint: &self.hints[1],
             returns: &self.returns,
             words: &self.words,
+            notes: &self.notes,
         };
         Queue::new(&self.geometry, claims).unwrap()
     }
@@ -102,7 +105,7 @@ impl Shop {
         })
     }
 
-    fn ring<'m>(&'m self, seats: &'m [SeatWords<'m>], number: usize) -> Ring<'m, u64> {
+    fn ring<'m>(&'m self, seats: &'m [SeatWords<'m>], number: usize) -> Ring<'m, Cells<'m, u64>> {
         let (producers, consumers) = seats.split_at(SEATS);
         let (mine, theirs, bells) = match number < SEATS {
             true => (producers, consumers, [0, 1]),
@@ -308,7 +311,7 @@ fn requeued_message_comes_again() {
         });
         let again = shop.consumer(1, |mut rx| {
             assert_eq!(until(|| rx.try_pop()), Ok(7));
-            rx.redelivered()
+            rx.deliveries() > 0
         });
         let given = giver.join().unwrap();
         assert!(given || !again);
@@ -336,7 +339,7 @@ fn recovered_run_comes_again() {
             let mut got = Vec::new();
             for _ in 0..2 {
                 got.push(until(|| rx.try_pop()).unwrap());
-                assert!(rx.redelivered());
+                assert!(rx.deliveries() > 0);
             }
             assert_eq!(sorted(got), [1, 2]);
             assert_eq!(rx.try_pop(), Err(Error::Empty));

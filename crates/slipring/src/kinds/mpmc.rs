@@ -6,7 +6,7 @@
 //!
 //! An end that is killed at any instruction, or stopped, delays no other end except by what it had in its hands. What a
 //! dead producer had reserved is skipped. What a dead consumer had taken is delivered again, and
-//! [`redelivered`](Consumer::redelivered) tells so: *at least once*. A consumer that asks for
+//! [`deliveries`](Consumer::deliveries) tells how often it was before: *at least once*. A consumer that asks for
 //! [`at_most_once`](Builder::at_most_once) has it dropped instead.
 //!
 //! The protocol, and why it is right: [`slipring_core::proto::mpmc`].
@@ -27,7 +27,7 @@
 //!     job.keep();                                        // gives it back: another consumer may take it
 //!     value
 //! };
-//! assert_eq!((rx2.pop()?, rx2.redelivered()), (job, true));
+//! assert_eq!((rx2.pop()?, rx2.deliveries()), (job, 1));
 //! drop((tx, tx2));                                       // the end of the stream, once both have left
 //! assert!(matches!(rx.pop(), Err(Error::Disconnected(_))));
 //! # Ok::<(), SetupError>(())
@@ -43,6 +43,8 @@
 //! # Ok::<(), slipring::SetupError>(())
 //! ```
 
+mod owned;
+
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::atomic::Ordering;
@@ -52,9 +54,11 @@ use slipring_core::mem::Cells;
 use slipring_core::proto::mpmc::{self as proto, Queue};
 use slipring_core::{FormatError, Schema};
 
-pub use slipring_core::proto::mpmc::Delivery;
+pub use owned::{OwnedMessage, OwnedReservation};
+pub use slipring_core::proto::mpmc::{DeadLetters, Delivery};
 
 use crate::builder;
+use crate::error::Error;
 use crate::kind::{InPlaceKind, Kind, SeatToken, SlotKind, sealed::Sealed};
 use crate::payload::Payload;
 use crate::seat::Seat;
@@ -141,7 +145,32 @@ impl<T: Payload> Builder<T> {
     /// another consumer gets it.
     #[must_use]
     pub fn at_most_once(mut self) -> Builder<T> {
-        self.delivery = Delivery::AtMostOnce;
+        self.handling.delivery = Delivery::AtMostOnce;
+        self
+    }
+
+    /// Lets the consumers that this builder makes put aside what has been delivered `after` times, to consumers that gave
+    /// it back or died with it: from 1. So a message that kills whoever takes it does not kill them all.
+    ///
+    /// What is put aside is a *dead letter*. It stays in its slot, and `slipring stat` counts it, until somebody reads it
+    /// by [`try_dead_letter`](Consumer::try_dead_letter). At most `keep` letters stay. When one more comes, the oldest is
+    /// dropped.
+    ///
+    /// ```
+    /// use slipring::mpmc::Builder;
+    ///
+    /// let (mut tx, mut rx) = Builder::<u64>::new(8).dead_letters(2, 4).channel_pair()?;
+    /// tx.push(7)?;
+    /// rx.read()?.keep(); // twice delivered, twice given back
+    /// rx.read()?.keep();
+    /// assert!(rx.try_pop().is_err());
+    /// assert_eq!(*rx.try_dead_letter()?, 7);
+    /// # Ok::<(), slipring::SetupError>(())
+    /// ```
+    #[must_use]
+    pub fn dead_letters(mut self, after: u32, keep: usize) -> Builder<T> {
+        let (after, keep) = (after.max(1), keep as u64);
+        self.handling.dead_letters = Some(DeadLetters { after, keep });
         self
     }
 }
@@ -178,17 +207,19 @@ impl<T: Payload> Kind for Mpmc<T> {
         let ring = ring(token.seat)?;
         let counters = &token.seat.page().counters;
         // Relaxed: read under the seat's locks, once we are dead.
-        let delivery = u64::from(token.delivery == Delivery::AtMostOnce);
+        let delivery = u64::from(token.handling.delivery == Delivery::AtMostOnce);
         counters.at_most_once.store(delivery, Ordering::Relaxed);
         // SAFETY: called once per seat; the cached limit belongs to that seat's handle.
         let cached_limit = unsafe { token.seat.cached_limit() };
         // SAFETY: as in `producer`, for the consumer in this seat.
-        Ok(unsafe { proto::Consumer::new(ring, cached_limit) })
+        let mut consumer = unsafe { proto::Consumer::new(ring, cached_limit) };
+        consumer.set_dead_letters(token.handling.dead_letters);
+        Ok(consumer)
     }
 }
 
 /// Returns the ring of a validated region, as the end in this seat uses it.
-fn ring<T: Payload>(seat: &Seat) -> Result<proto::Ring<'static, T>, SetupError> {
+fn ring<T: Payload>(seat: &Seat) -> Result<proto::Ring<'static, Cells<'static, T>>, SetupError> {
     let (region, geometry) = (&seat.region, seat.region.geometry());
     let claims = region.control().claims(geometry);
     let queue = claims.and_then(|claims| Queue::new(geometry, claims));
@@ -229,9 +260,17 @@ impl<T: Payload> Consumer<T> {
         self.channel().consumer()
     }
 
-    /// Returns `true` if the message that this consumer took last had been taken before: by a consumer that gave it
-    /// back, or died with it.
-    pub fn redelivered(&self) -> bool {
-        self.end.core.redelivered()
+    /// Returns the number of times that the message that this consumer took last had been delivered before: to consumers
+    /// that gave it back, or died with it.
+    pub fn deliveries(&self) -> u32 {
+        self.end.core.deliveries()
+    }
+
+    /// Reads a dead letter in place, or returns [`Empty`](Error::Empty): see [`Builder::dead_letters`].
+    ///
+    /// Dropping the letter releases it. [`keep`](Message::keep) gives it back: it is delivered again, as if for the first
+    /// time.
+    pub fn try_dead_letter(&mut self) -> Result<Message<'_, T>, Error> {
+        self.end.core.try_read_letter()
     }
 }

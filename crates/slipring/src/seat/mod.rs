@@ -23,11 +23,11 @@
 
 mod repair;
 
-use std::ops::Range;
+use std::ops::{Deref, Range};
 use std::os::fd::{AsFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::mm::{Advice, MapFlags, ProtFlags};
@@ -58,12 +58,44 @@ pub(crate) struct Seat {
     generation: u64,
     cached_limit: LimitPage,
     hold: Hold,
-    aborted: bool,
+    aborted: AtomicBool,
     /// `true` if the channel is removed when this was the last handle, and nothing is unread.
     pub(crate) ephemeral: bool,
     pub(crate) kernels: Kernels,
     /// The knowledge of the handle, and of the set that it is in, about the peer's end.
     pub(crate) findings: Arc<Findings>,
+}
+
+/// A handle's share of its seat. The guards that have left its hands have the others: the seat is left with the last of
+/// them.
+pub(crate) struct SharedSeat(Arc<Seat>);
+
+impl SharedSeat {
+    pub(crate) fn new(seat: Seat) -> SharedSeat {
+        SharedSeat(Arc::new(seat))
+    }
+
+    /// Returns a share for a guard.
+    pub(crate) fn share(&self) -> Arc<Seat> {
+        self.0.clone()
+    }
+}
+
+impl Deref for SharedSeat {
+    type Target = Seat;
+
+    fn deref(&self) -> &Seat {
+        &self.0
+    }
+}
+
+impl Drop for SharedSeat {
+    fn drop(&mut self) {
+        // The last share may be dropped elsewhere, and later.
+        if std::thread::panicking() {
+            self.abort();
+        }
+    }
 }
 
 /// The thing that keeps a seat held.
@@ -193,7 +225,7 @@ impl Seat {
                         generation,
                         cached_limit,
                         hold,
-                        aborted: true,
+                        aborted: AtomicBool::new(true),
                         ephemeral: false,
                         kernels,
                         findings: Arc::default(),
@@ -347,8 +379,9 @@ impl Seat {
 
     /// Records that the handle is made: from now on leaving means that this end finished. Wakes a
     /// peer that waits for this end to come.
-    pub(crate) fn settle(&mut self) {
-        self.aborted = false;
+    pub(crate) fn settle(&self) {
+        // Relaxed, as all of its accesses: an `Arc` orders them before the drop.
+        self.aborted.store(false, Ordering::Relaxed);
         if self.region.opens_late(self.role) {
             // A predecessor may have taken a poller's bit and died before it rang. That poller is
             // hung up, or the helper thread looks after it (`recheck.rs`). So no pipe is opened
@@ -476,8 +509,8 @@ impl Seat {
     }
 
     /// Records that this end did not finish, so that leaving means aborted from now on.
-    pub(crate) fn abort(&mut self) {
-        self.aborted = true;
+    pub(crate) fn abort(&self) {
+        self.aborted.store(true, Ordering::Relaxed);
     }
 }
 
@@ -486,7 +519,7 @@ impl Drop for Seat {
         if !self.ours() {
             return;
         }
-        let end = if self.aborted || std::thread::panicking() {
+        let end = if *self.aborted.get_mut() || std::thread::panicking() {
             End::Aborted
         } else {
             End::Finished

@@ -16,7 +16,7 @@ use super::parker::{Ask, Parker};
 use super::policy::{Until, Waiting};
 use super::spin::AdaptiveSpin;
 use crate::error::Error;
-use crate::seat::Seat;
+use crate::seat::{Seat, SharedSeat};
 use crate::setup_error::SetupError;
 
 /// One attached end of a channel: the contents of a handle.
@@ -24,7 +24,7 @@ pub(crate) struct Attached<C: Endpoint> {
     // Dropped in this order: the core's end points into memory that the seat keeps alive.
     pub(crate) core: C,
     pub(crate) state: WaitState,
-    pub(crate) seat: Seat,
+    pub(crate) seat: SharedSeat,
 }
 
 /// The state of a handle's waiting.
@@ -61,10 +61,11 @@ impl WaitState {
 impl<C: Endpoint> Attached<C> {
     /// Attaches the core's end to the seat that it was made for, and wakes a peer that waits for
     /// this end to come.
-    pub(crate) fn new(mut core: C, mut seat: Seat, waiting: Waiting) -> Attached<C> {
+    pub(crate) fn new(mut core: C, seat: Seat, waiting: Waiting) -> Attached<C> {
         let known = known_of(&mut core);
         let state = WaitState::new(&seat, waiting, known);
         seat.settle();
+        let seat = SharedSeat::new(seat);
         Attached { core, state, seat }
     }
 

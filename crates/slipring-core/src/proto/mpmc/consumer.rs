@@ -2,55 +2,47 @@
 
 use core::fmt;
 
-use super::recovery::{finish_in_parts, released};
-use super::word::{Place, Queue, State, committed, returned};
-use super::{FAR, HINT_EVERY, Ring};
+use super::Ring;
+use super::claimant::{Claimant, Reading};
+use super::letters::DeadLetters;
+use super::owned::{OwnedMessage, announce_returns, forget_deliveries};
+use super::recovery::Run;
+use super::word::{Place, State, dead_letter, returned};
 use crate::cached_limit::CachedLimit;
 use crate::crowd::Crowd;
 use crate::end::{Endpoint, Poll, Pop, sealed::Sealed};
 use crate::error::Error;
 use crate::guard::{self, Hold, PanicMark, Runs};
-use crate::layout::Role;
 use crate::mem::Cells;
 use crate::seat::Peer;
-use crate::sync::{AtomicU64, Ordering};
-use crate::wait::Notifier;
+use crate::sync::Ordering;
+
+/// The count of deliveries of a dead letter that is tried anew: one more makes 0.
+const ANEW: u32 = u32::MAX;
 
 /// The reading end.
 pub struct Consumer<'m, T> {
-    queue: Queue<'m>,
+    claimant: Claimant<'m, Reading>,
     cells: Cells<'m, T>,
-    /// The first position that no consumer may have taken.
-    at: Place,
-    /// The number of positions that this end has taken, in whose unit the cached limit counts.
-    steps: u64,
-    /// The value of `steps` that may be reached before the next look.
-    limit: &'m CachedLimit,
-    seat: u64,
     /// A slot whose message is to be delivered again, as the last look found it.
     again: Option<Place>,
     /// The value of `returns` whose messages this end has looked for.
     seen: Option<u64>,
-    /// `true` if what was taken last had been taken before.
-    redelivered: bool,
-    /// The run that is held, and its length.
-    run: Place,
-    held: u64,
-    /// The published copy is `position`.
-    done: u64,
-    position: &'m AtomicU64,
-    hint_at: u64,
+    /// The number of times that what was taken last had been delivered before.
+    deliveries: u32,
+    /// `true` if what was taken last was a dead letter.
+    letter: bool,
+    dead_letters: Option<DeadLetters>,
+    /// The run that was taken last, and is held.
+    run: Run,
     panic: PanicMark,
-    peers: Crowd<'m>,
-    notifier: Notifier<'m>,
-    fellows: Notifier<'m>,
 }
 
 impl<T> fmt::Debug for Consumer<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Consumer")
-            .field("position", &self.done)
-            .field("capacity", &self.queue.shape.capacity())
+            .field("position", &self.claimant.position())
+            .field("capacity", &self.claimant.capacity())
             .finish_non_exhaustive()
     }
 }
@@ -63,53 +55,45 @@ impl<'m, T: Copy> Consumer<'m, T> {
     /// - Only they write its words and its payloads.
     /// - No other consumer has this seat until this one is gone, and no slot's word names the seat.
     /// - A `T` has no padding and no pointers, and every bit pattern is a valid `T`.
-    pub unsafe fn new(ring: Ring<'m, T>, limit: &'m mut CachedLimit) -> Self {
-        let at = ring.queue.start(Role::Consumer);
-        limit.set(0);
-        // Relaxed: the seat is ours, so its position is.
-        let done = ring.position.load(Ordering::Relaxed);
+    pub unsafe fn new(ring: Ring<'m, Cells<'m, T>>, limit: &'m mut CachedLimit) -> Self {
+        let (claimant, cells) = Claimant::<Reading>::new(ring, limit);
         Consumer {
-            queue: ring.queue,
-            cells: ring.cells,
-            at,
-            steps: 0,
-            limit,
-            seat: ring.seat,
             again: None,
             // What was returned before this end came is news to it.
             seen: None,
-            redelivered: false,
-            run: at,
-            held: 0,
-            done,
-            position: ring.position,
-            hint_at: HINT_EVERY,
+            deliveries: 0,
+            letter: false,
+            dead_letters: None,
+            run: Run {
+                first: claimant.at,
+                count: 0,
+                state: State::Held,
+                owner: claimant.seat,
+            },
             panic: PanicMark::default(),
-            peers: ring.peers,
-            notifier: ring.notifier,
-            fellows: ring.fellows,
+            claimant,
+            cells,
         }
     }
 
-    /// Returns `true` if the message that was taken last had been taken before: by a consumer that gave it back, or
-    /// died with it.
+    /// Returns the number of times that the message that was taken last had been delivered before: to consumers that
+    /// gave it back, or died with it.
     #[inline]
-    pub fn redelivered(&self) -> bool {
-        self.redelivered
+    pub fn deliveries(&self) -> u32 {
+        self.deliveries
     }
 
-    /// Returns the number of messages that whoever wins the next claim finds.
-    #[inline]
-    fn known(&self) -> u64 {
-        self.limit.get().saturating_sub(self.steps)
+    /// Makes this consumer put messages aside that were delivered too often; `None`: none.
+    pub fn set_dead_letters(&mut self, rule: Option<DeadLetters>) {
+        self.dead_letters = rule;
     }
 
     /// Looks for a message, and returns `true` if there is one: one that was given back, or else the next.
     fn find(&mut self, wanted: u64) -> Result<bool, Error> {
-        self.limit.set(self.steps);
+        self.claimant.forget();
         self.again = None;
-        // Acquire: pairs with the release in `finish` and `recover`; the words come before.
-        let returns = self.queue.claims.returns.load(Ordering::Acquire);
+        // Acquire: pairs with the release in `announce_returns` and `recover`; the words come before.
+        let returns = self.claimant.queue.claims.returns.load(Ordering::Acquire);
         if self.seen != Some(returns) {
             self.again = self.find_returned()?;
             if self.again.is_some() {
@@ -117,117 +101,101 @@ impl<'m, T: Copy> Consumer<'m, T> {
             }
             self.seen = Some(returns);
         }
-        let most = wanted.max(FAR).min(self.queue.shape.capacity());
-        let count = loop {
-            let found = self.queue.walk(&mut self.at, Role::Consumer)?;
-            if found != committed(self.at.lap) {
-                break 0;
-            }
-            match self.queue.count(self.at, most, committed) {
-                // Another consumer has taken the message since: walk on.
-                0 => {}
-                count => break count,
-            }
-        };
-        self.limit.set(self.steps + count);
-        Ok(count > 0)
+        Ok(self.claimant.find(wanted)? > 0)
     }
 
     #[cold]
     #[inline(never)]
     fn find_returned(&self) -> Result<Option<Place>, Error> {
-        for (index, word) in self.queue.words().iter().enumerate() {
-            // Acquire: pairs with the release of whoever gave the message back, after the producer's.
-            let word = self.queue.shape.read(word.load(Ordering::Acquire))?;
-            if word.state == State::Returned {
-                let (index, lap) = (index as u64, word.lap);
-                return Ok(Some(Place { index, lap }));
-            }
-        }
-        Ok(None)
+        Ok(self.claimant.queue.find_state(State::Returned)?)
     }
 
     #[cold]
     #[inline(never)]
     fn look(&mut self) -> Poll {
-        if !self.limit.alive() {
+        if !self.claimant.alive() {
             return Poll::Unclear;
         }
         match self.find(1) {
             Ok(true) => Poll::Ready,
-            Ok(false) if self.peers.quiet() => Poll::NotReady,
+            Ok(false) if self.claimant.peers.quiet() => Poll::NotReady,
             _ => Poll::Unclear,
         }
     }
 
-    /// Claims up to `max` messages in one run, and returns the run's place and length; `None` if another consumer was
-    /// faster.
+    /// Claims up to `max` messages in one run, and returns the run; `None` if another consumer was faster, or the message
+    /// was put aside.
     ///
     /// # Safety
     /// The last look found a message, and none was claimed since.
     #[inline(always)]
-    unsafe fn claim(&mut self, state: State, max: u64) -> Option<(Place, u64)> {
-        let (shape, known) = (self.queue.shape, self.known());
+    unsafe fn claim(&mut self, state: State, max: u64) -> Option<Run> {
+        let known = self.claimant.known();
         if known == 0 {
             return self.claim_returned(state);
         }
-        let (place, count) = (self.at, known.min(max));
-        let word = shape.owned(state, self.seat, count, place.lap);
-        // Release: pairs with the acquire of a walk that passes this run; see *Orderings*. (`find` acquired the words.)
-        let claimed = self.queue.word(place.index).compare_exchange(
-            committed(place.lap),
-            word,
-            Ordering::Release,
-            Ordering::Relaxed,
-        );
-        if claimed.is_err() {
-            self.limit.set(self.steps);
+        let (first, count) = (self.claimant.at, known.min(max));
+        // SAFETY: the look found that many.
+        if !unsafe { self.claimant.claim(state, count) } {
             return None;
         }
-        self.at = place.after(count, shape);
-        self.steps += count;
-        self.redelivered = false;
-        Some((place, count))
+        self.deliveries = 0;
+        let owner = self.claimant.seat;
+        Some(Run {
+            first,
+            count,
+            state,
+            owner,
+        })
     }
 
-    /// Claims the message that was given back.
+    /// Claims the message that was given back, or puts it aside.
     #[cold]
     #[inline(never)]
-    fn claim_returned(&mut self, state: State) -> Option<(Place, u64)> {
+    fn claim_returned(&mut self, state: State) -> Option<Run> {
         let place = self.again.take()?;
-        let word = self.queue.shape.owned(state, self.seat, 1, place.lap);
-        // Acquire: the word may be a later visit's than the one that the look acquired.
-        let claimed = self.queue.word(place.index).compare_exchange(
-            returned(place.lap),
-            word,
-            Ordering::Acquire,
-            Ordering::Relaxed,
-        );
-        self.redelivered = claimed.is_ok();
-        claimed.is_ok().then_some((place, 1))
+        let run = self.take_single(place, State::Returned, state)?;
+        let again = &self.claimant.queue.note(place.index).again;
+        // Relaxed, both: the message is ours.
+        self.deliveries = again.load(Ordering::Relaxed).wrapping_add(1);
+        again.store(self.deliveries, Ordering::Relaxed);
+        match self.dead_letters {
+            Some(rule) if self.deliveries >= rule.after => {
+                self.put_aside(run, rule.keep);
+                None
+            }
+            _ => Some(run),
+        }
+    }
+
+    /// Takes the slot at `place` from one state into another.
+    fn take_single(&self, place: Place, from: State, state: State) -> Option<Run> {
+        let owner = self.claimant.seat;
+        self.claimant.queue.take(place, from, state, owner)?;
+        Some(Run {
+            first: place,
+            count: 1,
+            state,
+            owner,
+        })
+    }
+
+    fn put_aside(&mut self, run: Run, keep: u64) {
+        let queue = &self.claimant.queue;
+        run.finish(queue, 1, dead_letter, |lap| queue.shape.next_free(lap));
+        queue.drop_letters(keep, self.claimant.seat);
+        // A dropped letter is room for a producer, and may be the last thing that fellows wait for.
+        self.claimant.finished(0);
+        self.announce_end();
     }
 
     /// Counts `count` messages as released, and wakes the producers.
     #[inline(always)]
     fn released(&mut self, count: u64) {
-        // It wraps: the word that it began at may be garbage.
-        self.done = self.done.wrapping_add(count);
-        // Relaxed: a figure.
-        self.position.store(self.done, Ordering::Relaxed);
-        self.notifier.ring();
-        if !self.peers.quiet() {
+        self.claimant.finished(count);
+        if !self.claimant.peers.quiet() {
             self.announce_end();
         }
-        if self.steps >= self.hint_at {
-            self.raise_hint();
-        }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn raise_hint(&mut self) {
-        self.queue.raise_hint(Role::Consumer, self.at);
-        self.hint_at = self.steps + HINT_EVERY;
     }
 
     /// Wakes the other consumers if no producer is left: this may have been the last message that they wait for.
@@ -239,51 +207,135 @@ impl<'m, T: Copy> Consumer<'m, T> {
     #[inline(never)]
     fn announce_end(&mut self) {
         // If the words are impossible, the next look reports that.
-        if self.peers.present() != Ok(true) {
-            self.fellows.ring();
+        if self.claimant.peers.present() != Ok(true) {
+            self.claimant.fellows.ring();
         }
     }
 
-    /// Releases the first `count` held messages, and gives the rest back.
+    /// Releases the first `count` messages of the run, and gives the rest back.
     ///
     /// # Safety
-    /// No reference to the held messages is used any more.
+    /// No reference to the messages is used any more.
     unsafe fn finish(&mut self, count: u64) {
-        let (run, held) = (self.run, self.held);
-        if held == 0 || !self.limit.alive() {
+        let run = self.run;
+        if run.count == 0 || !self.claimant.alive() {
             return;
         }
-        self.held = 0;
-        let queue = &self.queue;
-        finish_in_parts(
-            queue,
-            (run, held),
-            (State::Held, self.seat),
-            count,
-            (
-                |place| released(queue, place),
-                |place: Place| returned(place.lap),
-            ),
-        );
-        if count < held {
-            // Release: pairs with the acquire in `find`; the words come before.
-            queue.claims.returns.fetch_add(1, Ordering::Release);
+        self.run.count = 0;
+        let queue = &self.claimant.queue;
+        if count > 0 {
+            forget_deliveries(queue, run.first.index, self.deliveries);
+        } else if self.letter {
+            // The next delivery counts as the first. Relaxed: the word comes after.
+            let again = &queue.note(run.first.index).again;
+            again.store(ANEW, Ordering::Relaxed);
+        }
+        run.finish(queue, count, |lap| queue.shape.next_free(lap), returned);
+        if count < run.count {
+            announce_returns(queue);
             // This end looks for them at once. The others do when they have taken what their last look found.
-            self.limit.set(self.steps);
+            self.claimant.forget();
         }
         self.released(count);
-        if count < held {
-            self.fellows.ring();
+        if count < run.count {
+            self.claimant.fellows.ring();
         }
+    }
+
+    /// Takes up to `max` messages, and returns their number: at least one, or an error; 0 if `max` is 0.
+    fn hold_as(&mut self, state: State, max: usize) -> Result<usize, Error> {
+        // A guard that was forgotten keeps its messages until this end leaves.
+        self.run.count = 0;
+        self.letter = false;
+        let max = (max as u64).min(self.claimant.capacity());
+        if max == 0 {
+            return Ok(0);
+        }
+        loop {
+            self.ensure(1)?;
+            let known = self.claimant.known();
+            if known > 0 && known < max {
+                // As many as there are. Returned messages come one at a time.
+                self.find(max)?;
+            }
+            // SAFETY: a look found a message just now; if it is gone, the claim fails.
+            if let Some(run) = unsafe { self.claim(state, max) } {
+                self.run = run;
+                return Ok(run.count as usize);
+            }
+        }
+    }
+
+    /// Notes when the held messages were taken.
+    fn note_time(&self) {
+        let queue = &self.claimant.queue;
+        let now = self.claimant.notifier.os().coarse_now();
+        for step in 0..self.run.count {
+            let place = self.run.first.after(step, queue.shape);
+            // Relaxed: for people.
+            queue.note(place.index).since.store(now, Ordering::Relaxed);
+        }
+    }
+
+    /// Takes the held messages out of this end's hands: whoever has the result releases the message, on any thread and in
+    /// any order.
+    ///
+    /// # Safety
+    /// `hold(1)` or `hold_letter` succeeded, and nothing was released since. The result is gone before the memory is, and
+    /// before the seat is left.
+    pub unsafe fn detach_held(&mut self) -> OwnedMessage<'m, T> {
+        let run = self.run;
+        self.run.count = 0;
+        self.claimant.count(run.count);
+        OwnedMessage::new(run, &self.claimant, self.cells, self.deliveries)
+    }
+
+    /// Holds a dead letter in place, as `hold` does a message, or fails with `Empty`.
+    ///
+    /// Released, it is gone. Given back, it is delivered again, as if for the first time.
+    pub fn hold_letter(&mut self) -> Result<(), Error> {
+        if !self.claimant.alive() {
+            return Err(Error::Forked);
+        }
+        self.panic.begin();
+        self.run.count = 0;
+        while let Some(place) = self.claimant.queue.find_state(State::DeadLetter)? {
+            if let Some(run) = self.take_single(place, State::DeadLetter, State::Held) {
+                // Relaxed: the letter is ours.
+                let again = self
+                    .claimant
+                    .queue
+                    .note(place.index)
+                    .again
+                    .load(Ordering::Relaxed);
+                (self.run, self.letter, self.deliveries) = (run, true, again.max(1));
+                self.note_time();
+                return Ok(());
+            }
+        }
+        Err(Error::Empty)
+    }
+
+    /// Reads a dead letter in place: see [`hold_letter`](Self::hold_letter).
+    pub fn try_read_letter(&mut self) -> Result<guard::Message<'_, Self>, Error> {
+        self.hold_letter()?;
+        // SAFETY: the line above.
+        Ok(unsafe { guard::Message::of_held(self) })
     }
 
     /// Returns `true` if a message is in the hands of another end, or has come meanwhile.
     fn others_hold(&self) -> Result<bool, Error> {
-        for word in self.queue.words() {
+        for word in self.claimant.queue.words() {
             // Acquire: as in `walk`.
-            let word = self.queue.shape.read(word.load(Ordering::Acquire))?;
-            let ours = matches!(word.state, State::Taken | State::Held) && word.owner == self.seat;
-            if word.state != State::Free && !ours {
+            let word = self
+                .claimant
+                .queue
+                .shape
+                .read(word.load(Ordering::Acquire))?;
+            let taken = matches!(word.state, State::Taken | State::Held);
+            let ours = taken && word.owner == self.claimant.seat;
+            let nothing = matches!(word.state, State::Free | State::DeadLetter);
+            if !nothing && !ours {
                 return Ok(true);
             }
         }
@@ -298,7 +350,7 @@ impl<T: Copy> Endpoint for Consumer<'_, T> {
 
     #[inline]
     fn poll(&mut self, _: usize) -> Poll {
-        if self.known() > 0 {
+        if self.claimant.known() > 0 {
             Poll::Ready
         } else {
             self.look()
@@ -307,18 +359,18 @@ impl<T: Copy> Endpoint for Consumer<'_, T> {
 
     /// Looks in any case: another consumer may have taken what an earlier look found.
     fn ready(&mut self, amount: usize) -> Result<(), Error> {
-        self.limit.set(self.steps);
+        self.claimant.forget();
         self.ensure(amount)
     }
 
     fn slow_path(&mut self, _: usize) -> Result<(), Error> {
-        if !self.limit.alive() {
+        if !self.claimant.alive() {
             return Err(Error::Forked);
         }
         if self.find(1)? {
             return Ok(());
         }
-        let Some(news) = self.peers.end()? else {
+        let Some(news) = self.claimant.peers.end()? else {
             return Err(Error::Empty);
         };
         // A producer may have committed more just before it left.
@@ -326,10 +378,10 @@ impl<T: Copy> Endpoint for Consumer<'_, T> {
             return Ok(());
         }
         // What another consumer holds may come back. What has come meanwhile is found at the next look.
-        if self.others_hold()? || !self.peers.stands(news)? {
+        if self.others_hold()? || !self.claimant.peers.stands(news)? {
             return Err(Error::Empty);
         }
-        Err(Error::Disconnected(self.peers.tell(news)))
+        Err(Error::Disconnected(self.claimant.peers.tell(news)))
     }
 
     fn with_peer<R>(&mut self, _: impl FnOnce(&mut Peer<'_>) -> R) -> Option<R> {
@@ -337,20 +389,20 @@ impl<T: Copy> Endpoint for Consumer<'_, T> {
     }
 
     fn with_crowd<R>(&mut self, ask: impl FnOnce(&mut Crowd<'_>) -> R) -> Option<R> {
-        Some(ask(&mut self.peers))
+        Some(ask(&mut self.claimant.peers))
     }
 
     fn capacity(&self) -> usize {
-        self.queue.shape.capacity() as usize
+        self.claimant.capacity() as usize
     }
 
     fn position(&self) -> u64 {
-        self.done
+        self.claimant.position()
     }
 
     fn len(&self) -> Result<usize, Error> {
-        match self.limit.alive() {
-            true => Ok(self.queue.len() as usize),
+        match self.claimant.alive() {
+            true => Ok(self.claimant.queue.len() as usize),
             false => Err(Error::Forked),
         }
     }
@@ -364,13 +416,19 @@ impl<T: Copy> Pop for Consumer<'_, T> {
     #[inline(always)]
     unsafe fn take(&mut self) -> Result<T, Error> {
         // SAFETY: the caller's promise.
-        let (place, _) = unsafe { self.claim(State::Taken, 1) }.ok_or(Error::Empty)?;
+        let run = unsafe { self.claim(State::Taken, 1) }.ok_or(Error::Empty)?;
+        let place = run.first;
+        let ask = |index| self.cells.prefetch(index);
+        self.claimant
+            .ask_ahead(place.index, size_of::<T>() as u64, ask);
         // SAFETY: a place's index is below the number of slots. The slot is ours since the claim, and committed.
         let value = unsafe { self.cells.read(place.index) };
+        let queue = &self.claimant.queue;
+        forget_deliveries(queue, place.index, self.deliveries);
         // Release: pairs with the acquire of a producer's look; our read comes before.
-        self.queue
+        queue
             .word(place.index)
-            .store(released(&self.queue, place), Ordering::Release);
+            .store(queue.shape.next_free(place.lap), Ordering::Release);
         self.released(1);
         Ok(value)
     }
@@ -379,13 +437,16 @@ impl<T: Copy> Pop for Consumer<'_, T> {
         if out.is_empty() {
             return Ok(0);
         }
-        let count = self.hold(out.len())?;
-        // SAFETY: `hold` claimed that many.
-        let (front, back) = unsafe { self.cells.slices(self.run.index, count) };
+        let count = self.hold_as(State::Taken, out.len())?;
+        let ask = |index| self.cells.prefetch(index);
+        self.claimant
+            .ask_behind(count as u64, size_of::<T>() as u64, ask);
+        // SAFETY: claimed above.
+        let (front, back) = unsafe { self.cells.slices(self.run.first.index, count) };
         let (first, rest) = out[..count].split_at_mut(front.len());
         first.copy_from_slice(front);
         rest.copy_from_slice(back);
-        // SAFETY: held just now, and copied.
+        // SAFETY: taken just now, and copied.
         unsafe { self.release_held(count) };
         Ok(count)
     }
@@ -394,29 +455,17 @@ impl<T: Copy> Pop for Consumer<'_, T> {
 impl<T: Copy> Hold for Consumer<'_, T> {
     fn hold(&mut self, max: usize) -> Result<usize, Error> {
         self.panic.begin();
-        // A guard that was forgotten keeps its messages until this end leaves.
-        self.held = 0;
-        let max = (max as u64).min(self.queue.shape.capacity());
-        if max == 0 {
-            return Ok(0);
-        }
-        loop {
-            self.ensure(1)?;
-            if self.known() > 0 && self.known() < max {
-                // As many as there are. Returned messages come one at a time.
-                self.find(max)?;
-            }
-            // SAFETY: a look found a message just now; if it is gone, the claim fails.
-            if let Some((run, count)) = unsafe { self.claim(State::Held, max) } {
-                (self.run, self.held) = (run, count);
-                return Ok(count as usize);
-            }
-        }
+        let count = self.hold_as(State::Held, max)?;
+        self.note_time();
+        Ok(count)
     }
 
     #[inline]
     unsafe fn held<'a>(&self, index: usize) -> &'a T {
-        let place = self.run.after(index as u64, self.queue.shape);
+        let place = self
+            .run
+            .first
+            .after(index as u64, self.claimant.queue.shape);
         // SAFETY: a place's index is below the number of slots; the slot is held, and not written until released.
         unsafe { self.cells.get(place.index) }
     }
@@ -424,7 +473,7 @@ impl<T: Copy> Hold for Consumer<'_, T> {
     #[inline]
     unsafe fn held_slices<'a>(&self, count: usize) -> Option<Runs<'a, T>> {
         // SAFETY: as in `held`, for the first `count` of the run.
-        Some(unsafe { self.cells.slices(self.run.index, count) })
+        Some(unsafe { self.cells.slices(self.run.first.index, count) })
     }
 
     #[inline]
@@ -440,7 +489,7 @@ impl<T: Copy> Hold for Consumer<'_, T> {
 
     #[inline]
     fn drop_releases(&self) -> bool {
-        self.limit.alive() && self.panic.drop_releases()
+        self.claimant.alive() && self.panic.drop_releases()
     }
 }
 
@@ -452,8 +501,17 @@ impl<T: Copy> guard::Messages<'_, Consumer<'_, T>> {
         unsafe { self.consumer.held_slices(self.count) }.unwrap_or_default()
     }
 
-    /// Returns `true` if these messages had been taken before: by a consumer that gave them back, or died with them.
-    pub fn redelivered(&self) -> bool {
-        self.consumer.redelivered()
+    /// Returns the number of times that these messages had been delivered before: to consumers that gave them back, or
+    /// died with them.
+    pub fn deliveries(&self) -> u32 {
+        self.consumer.deliveries
+    }
+}
+
+impl<T: Copy> guard::Message<'_, Consumer<'_, T>> {
+    /// Returns the number of times that this message had been delivered before: to consumers that gave it back, or died
+    /// with it.
+    pub fn deliveries(&self) -> u32 {
+        self.0.consumer.deliveries
     }
 }

@@ -2,41 +2,27 @@
 
 use core::fmt;
 
-use super::recovery::{finish_in_parts, finish_run, published, released};
-use super::word::{Place, Queue, State, free};
-use super::{FAR, HINT_EVERY, Ring};
+use super::Ring;
+use super::claimant::{Claimant, Writing};
+use super::owned::OwnedReservation;
+use super::recovery::Run;
+use super::word::{Place, State, committed};
 use crate::cached_limit::CachedLimit;
 use crate::crowd::Crowd;
 use crate::end::{Endpoint, Poll, Push, sealed::Sealed};
 use crate::error::Error;
 use crate::guard::{self, Reserve};
-use crate::layout::Role;
 use crate::mem::Cells;
 use crate::seat::Peer;
-use crate::sync::{AtomicU64, Ordering};
-use crate::wait::Notifier;
+use crate::sync::Ordering;
 
 /// The writing end.
 pub struct Producer<'m, T> {
-    queue: Queue<'m>,
+    claimant: Claimant<'m, Writing>,
     cells: Cells<'m, T>,
-    /// The first position that may still be free.
-    at: Place,
-    /// The number of positions that this end has claimed, in whose unit the cached limit counts.
-    steps: u64,
-    /// The value of `steps` that may be reached before the next look.
-    limit: &'m CachedLimit,
-    seat: u64,
     /// The run that is reserved, and its length.
     run: Place,
     reserved: u64,
-    /// The published copy is `position`.
-    done: u64,
-    position: &'m AtomicU64,
-    hint_at: u64,
-    peers: Crowd<'m>,
-    notifier: Notifier<'m>,
-    fellows: Notifier<'m>,
     fails_alone: bool,
     /// The number of positions that were free at the last look.
     seen_free: u64,
@@ -45,8 +31,8 @@ pub struct Producer<'m, T> {
 impl<T> fmt::Debug for Producer<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Producer")
-            .field("position", &self.done)
-            .field("capacity", &self.queue.shape.capacity())
+            .field("position", &self.claimant.position())
+            .field("capacity", &self.claimant.capacity())
             .finish_non_exhaustive()
     }
 }
@@ -59,58 +45,26 @@ impl<'m, T: Copy> Producer<'m, T> {
     /// - Only they write its words and its payloads.
     /// - No other producer has this seat until this one is gone, and no slot's word names the seat.
     /// - A `T` has no padding and no pointers, and every bit pattern is a valid `T`.
-    pub unsafe fn new(ring: Ring<'m, T>, limit: &'m mut CachedLimit) -> Self {
-        let at = ring.queue.start(Role::Producer);
-        limit.set(0);
-        // Relaxed: the seat is ours, so its position is.
-        let done = ring.position.load(Ordering::Relaxed);
+    pub unsafe fn new(ring: Ring<'m, Cells<'m, T>>, limit: &'m mut CachedLimit) -> Self {
+        let (claimant, cells) = Claimant::new(ring, limit);
         Producer {
-            queue: ring.queue,
-            cells: ring.cells,
-            at,
-            steps: 0,
-            limit,
-            seat: ring.seat,
-            run: at,
+            run: claimant.at,
+            claimant,
+            cells,
             reserved: 0,
-            done,
-            position: ring.position,
-            hint_at: HINT_EVERY,
-            peers: ring.peers,
-            notifier: ring.notifier,
-            fellows: ring.fellows,
             fails_alone: false,
             seen_free: 0,
         }
-    }
-
-    /// Returns the number of positions that are known to be free for whoever wins the next claim.
-    #[inline]
-    fn known(&self) -> u64 {
-        self.limit.get().saturating_sub(self.steps)
     }
 
     /// Walks to the first free position, and counts the free ones from there on, at least up to `wanted`.
     ///
     /// One free position behind them stays: it is not counted.
     fn find(&mut self, wanted: u64) -> Result<u64, Error> {
-        let shape = self.queue.shape;
-        self.limit.set(self.steps);
-        let most = wanted.max(FAR).min(shape.capacity()) + 1;
-        let count = loop {
-            let found = self.queue.walk(&mut self.at, Role::Producer)?;
-            if found != free(self.at.lap) {
-                break 0;
-            }
-            match self.queue.count(self.at, most, free) {
-                // Another producer has claimed the position since: walk on.
-                0 => {}
-                count => break count - 1,
-            }
-        };
+        let count = self.claimant.find(wanted)?;
         self.seen_free = count;
-        if !self.fails_alone {
-            self.limit.set(self.steps + count);
+        if self.fails_alone {
+            self.claimant.forget();
         }
         Ok(count)
     }
@@ -119,88 +73,75 @@ impl<'m, T: Copy> Producer<'m, T> {
     #[cold]
     #[inline(never)]
     fn look(&mut self, wanted: u64) -> Poll {
-        if !self.limit.alive() || wanted > self.queue.shape.capacity() {
+        if !self.claimant.alive() || wanted > self.claimant.capacity() {
             return Poll::Unclear;
         }
-        if self.fails_alone && !self.peers.quiet() {
+        if self.fails_alone && !self.claimant.peers.quiet() {
             return Poll::Unclear;
         }
         match self.find(wanted) {
             Ok(count) if count >= wanted => Poll::Ready,
-            Ok(_) if self.peers.quiet() => Poll::NotReady,
+            Ok(_) if self.claimant.peers.quiet() => Poll::NotReady,
             _ => Poll::Unclear,
         }
     }
 
-    /// Claims `count` positions at `at` by one CAS. Returns `false` if another producer was faster.
+    /// Claims `count` positions by one CAS. Returns `false` if another producer was faster.
     ///
     /// # Safety
     /// The last look found that many positions free, and more were not claimed since.
     #[inline(always)]
     unsafe fn take(&mut self, count: u64) -> bool {
-        let Place { index, lap } = self.at;
-        let shape = self.queue.shape;
-        let word = shape.owned(State::Reserved, self.seat, count, lap);
-        // Release: pairs with the acquire of a walk that passes this run; see *Orderings*. (`find` acquired the words.)
-        let claimed = self.queue.word(index).compare_exchange(
-            free(lap),
-            word,
-            Ordering::Release,
-            Ordering::Relaxed,
-        );
-        if claimed.is_err() {
-            self.limit.set(self.steps);
-            return false;
-        }
-        self.at = self.at.after(count, shape);
-        self.steps += count;
-        true
-    }
-
-    /// Counts `count` messages as committed, and wakes the consumers.
-    #[inline(always)]
-    fn committed(&mut self, count: u64) {
-        // It wraps: the word that it began at may be garbage.
-        self.done = self.done.wrapping_add(count);
-        // Relaxed: a figure.
-        self.position.store(self.done, Ordering::Relaxed);
-        self.notifier.ring();
-        if self.steps >= self.hint_at {
-            self.raise_hint();
-        }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn raise_hint(&mut self) {
-        self.queue.raise_hint(Role::Producer, self.at);
-        self.hint_at = self.steps + HINT_EVERY;
+        // SAFETY: the caller's promise.
+        unsafe { self.claimant.claim(State::Reserved, count) }
     }
 
     /// Reserves up to `wanted` positions: at least one, or an error. Returns 0 if `wanted` is 0.
     #[inline]
     fn reserve_some(&mut self, wanted: usize) -> Result<u64, Error> {
-        let wanted = (wanted as u64).min(self.queue.shape.capacity());
+        let wanted = (wanted as u64).min(self.claimant.capacity());
         if wanted == 0 {
             return Ok(0);
         }
         loop {
-            if self.known() < wanted {
+            if self.claimant.known() < wanted {
                 // The error tells why there is none.
                 self.ensure(1)?;
                 self.find(wanted)?;
             }
             let found = match self.fails_alone {
                 true => self.seen_free,
-                false => self.known(),
+                false => self.claimant.known(),
             };
-            let (run, count) = (self.at, found.min(wanted));
+            let (run, count) = (self.claimant.at, found.min(wanted));
             // SAFETY: a look found at least `count` free.
             if count > 0 && unsafe { self.take(count) } {
                 (self.run, self.reserved) = (run, count);
                 return Ok(count);
             }
         }
+    }
+
+    /// Returns the run that was claimed last.
+    fn claimed(&self) -> Run {
+        Run {
+            first: self.run,
+            count: self.reserved,
+            state: State::Reserved,
+            owner: self.claimant.seat,
+        }
+    }
+
+    /// Takes the claimed space out of this end's hands: whoever has the result commits it, on any thread and in any order.
+    ///
+    /// # Safety
+    /// A claim succeeded, and nothing was committed since. The result is gone before the memory is, and before the seat
+    /// is left.
+    pub unsafe fn detach_claimed(&mut self) -> OwnedReservation<'m, T> {
+        let run = self.claimed();
+        self.reserved = 0;
+        self.claimant.count(run.count);
+        OwnedReservation::new(run, &self.claimant, self.cells)
     }
 }
 
@@ -211,7 +152,7 @@ impl<T: Copy> Endpoint for Producer<'_, T> {
 
     #[inline]
     fn poll(&mut self, amount: usize) -> Poll {
-        if self.known() >= amount as u64 {
+        if self.claimant.known() >= amount as u64 {
             Poll::Ready
         } else {
             self.look(amount as u64)
@@ -220,13 +161,13 @@ impl<T: Copy> Endpoint for Producer<'_, T> {
 
     /// Looks in any case: what an earlier look found may be claimed by now.
     fn ready(&mut self, amount: usize) -> Result<(), Error> {
-        self.limit.set(self.steps);
+        self.claimant.forget();
         self.ensure(amount)
     }
 
     fn slow_path(&mut self, amount: usize) -> Result<(), Error> {
-        let (wanted, max) = (amount as u64, self.queue.shape.capacity());
-        if !self.limit.alive() {
+        let (wanted, max) = (amount as u64, self.claimant.capacity());
+        if !self.claimant.alive() {
             return Err(Error::Forked);
         }
         if wanted > max {
@@ -235,10 +176,10 @@ impl<T: Copy> Endpoint for Producer<'_, T> {
         if !self.fails_alone && self.find(wanted)? >= wanted {
             return Ok(());
         }
-        match self.peers.end()? {
+        match self.claimant.peers.end()? {
             // A consumer may have released more just before it left.
             Some(_) if !self.fails_alone && self.find(wanted)? >= wanted => Ok(()),
-            Some(news) => Err(Error::Disconnected(self.peers.tell(news))),
+            Some(news) => Err(Error::Disconnected(self.claimant.peers.tell(news))),
             None if self.fails_alone && self.find(wanted)? >= wanted => Ok(()),
             None => Err(Error::Full),
         }
@@ -249,20 +190,20 @@ impl<T: Copy> Endpoint for Producer<'_, T> {
     }
 
     fn with_crowd<R>(&mut self, ask: impl FnOnce(&mut Crowd<'_>) -> R) -> Option<R> {
-        Some(ask(&mut self.peers))
+        Some(ask(&mut self.claimant.peers))
     }
 
     fn capacity(&self) -> usize {
-        self.queue.shape.capacity() as usize
+        self.claimant.capacity() as usize
     }
 
     fn position(&self) -> u64 {
-        self.done
+        self.claimant.position()
     }
 
     fn len(&self) -> Result<usize, Error> {
-        match self.limit.alive() {
-            true => Ok(self.queue.len() as usize),
+        match self.claimant.alive() {
+            true => Ok(self.claimant.queue.len() as usize),
             false => Err(Error::Forked),
         }
     }
@@ -273,24 +214,28 @@ impl<T: Copy> Push for Producer<'_, T> {
 
     #[inline(always)]
     unsafe fn put(&mut self, value: &T) -> bool {
-        let Place { index, lap } = self.at;
+        let place = self.claimant.at;
         // SAFETY: the caller's poll found a free position here.
         if !unsafe { self.take(1) } {
             return false;
         }
+        let ask = |index| self.cells.prefetch_to_write(index);
+        self.claimant
+            .ask_ahead(place.index, size_of::<T>() as u64, ask);
         // SAFETY: a place's index is below the number of slots, and the slot is ours since the claim.
-        unsafe { self.cells.write(index, value) };
+        unsafe { self.cells.write(place.index, value) };
         // Release: pairs with the acquire of a consumer's look; the payload comes before.
-        self.queue
-            .word(index)
-            .store(published(Place { index, lap }), Ordering::Release);
-        self.committed(1);
+        self.claimant
+            .queue
+            .word(place.index)
+            .store(committed(place.lap), Ordering::Release);
+        self.claimant.finished(1);
         true
     }
 
     #[inline]
     unsafe fn write(&mut self, index: usize, value: T) {
-        let place = self.run.after(index as u64, self.queue.shape);
+        let place = self.run.after(index as u64, self.claimant.queue.shape);
         // SAFETY: a place's index is below the number of slots; the slot lies in the reserved run.
         unsafe { self.cells.write(place.index, &value) };
     }
@@ -298,6 +243,9 @@ impl<T: Copy> Push for Producer<'_, T> {
     fn try_push_slice(&mut self, values: &[T]) -> Result<usize, Error> {
         let count = self.reserve_some(values.len())? as usize;
         if count > 0 {
+            let ask = |index| self.cells.prefetch_to_write(index);
+            self.claimant
+                .ask_behind(count as u64, size_of::<T>() as u64, ask);
             // SAFETY: the run is ours since the claim, and its place's index is below the number of slots.
             let (front, back) = unsafe { self.cells.slices_mut(self.run.index, count) };
             let (first, rest) = values[..count].split_at(front.len());
@@ -333,7 +281,7 @@ impl<T: Copy> Push for Producer<'_, T> {
                 count += 1;
             }
             // An iterator may run any code: it may have forked.
-            if !run.producer.limit.alive() {
+            if !run.producer.claimant.alive() {
                 return Err(Error::Forked);
             }
             run.commit(count);
@@ -349,7 +297,7 @@ impl<T: Copy> Reserve for Producer<'_, T> {
     fn claim(&mut self, amount: usize) -> Result<(), Error> {
         loop {
             self.ensure(amount)?;
-            let run = self.at;
+            let run = self.claimant.at;
             // SAFETY: `ensure` found that many free.
             if amount == 0 || unsafe { self.take(amount as u64) } {
                 (self.run, self.reserved) = (run, amount as u64);
@@ -360,34 +308,25 @@ impl<T: Copy> Reserve for Producer<'_, T> {
 
     fn fail_alone(&mut self, on: bool) {
         self.fails_alone = on;
-        if self.limit.alive() {
-            self.limit.set(self.steps);
+        if self.claimant.alive() {
+            self.claimant.forget();
         }
     }
 
     unsafe fn commit_claimed(&mut self, amount: usize) {
-        let (run, reserved, amount) = (self.run, self.reserved, amount as u64);
-        if reserved == 0 || !self.limit.alive() {
+        let (run, amount) = (self.claimed(), amount as u64);
+        if run.count == 0 || !self.claimant.alive() {
             return;
         }
         self.reserved = 0;
-        let queue = &self.queue;
-        let discarded = |place| released(queue, place);
-        match amount {
-            0 => finish_run(queue, run, reserved, discarded),
-            // The message, or the whole batch, is published by one store.
-            _ => finish_in_parts(
-                queue,
-                (run, reserved),
-                (State::Reserved, self.seat),
-                amount,
-                (published, discarded),
-            ),
-        }
-        self.committed(amount);
-        if amount < reserved {
+        let queue = &self.claimant.queue;
+        // The message, or the whole batch, is published by one store.
+        let discarded = |lap| queue.shape.next_free(lap);
+        run.finish(queue, amount, committed, discarded);
+        self.claimant.finished(amount);
+        if amount < run.count {
             // A producer may wait for what was given up.
-            self.fellows.ring();
+            self.claimant.fellows.ring();
         }
     }
 

@@ -1,9 +1,12 @@
-//! Gives back what a seat has in its hands.
+//! Finishes with what a seat has in its hands: by its owner, or by whoever recovers the seat.
 
-use super::word::{Place, Queue, State, Word, committed, free, returned};
+use super::word::{Place, Queue, State, Word, returned};
 use crate::error::Corrupt;
 use crate::layout::Role;
 use crate::sync::Ordering;
+
+/// A recoverer tries this often to settle one slot. A queue goes round once for each try.
+const PATIENCE: u32 = 1000;
 
 /// The fate of messages that a consumer had taken when it died.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -48,30 +51,46 @@ fn settle_run(
     index: u64,
 ) -> Result<(), Corrupt> {
     let shape = queue.shape;
-    // Acquire: the words of a run that was split come before its head's.
-    let found = queue.word(index).load(Ordering::Acquire);
-    let head = shape.read(found)?;
-    let ours = match side {
-        Role::Producer => head.state == State::Reserved,
-        Role::Consumer => matches!(head.state, State::Taken | State::Held),
-    };
-    if !ours || head.owner != seat {
-        return Ok(());
+    // Each turn after the first follows a producer that has carried the slot a lap further.
+    for _ in 0..PATIENCE {
+        // Acquire: the words of a run that was split come before its head's.
+        let found = queue.word(index).load(Ordering::Acquire);
+        let head = shape.read(found)?;
+        let ours = match side {
+            Role::Producer => head.state == State::Reserved,
+            Role::Consumer => matches!(head.state, State::Taken | State::Held),
+        };
+        if !ours || head.owner != seat {
+            return Ok(());
+        }
+        let lap = head.lap;
+        let first = Place { index, lap };
+        for step in (1..head.count).rev() {
+            let inner = first.after(step, shape);
+            settle_inner(queue, side, seat, delivery, inner)?;
+        }
+        forget_note(queue, side, delivery, index);
+        // Release: the inner words come before. The owner is dead, and we hold its locks: nobody but a producer that
+        // carries the slot changes the word.
+        let settled = queue.word(index).compare_exchange(
+            found,
+            settled(queue, side, delivery, first),
+            Ordering::Release,
+            Ordering::Relaxed,
+        );
+        if settled.is_ok() {
+            break;
+        }
     }
-    let lap = head.lap;
-    let first = Place { index, lap };
-    for step in (1..head.count).rev() {
-        let inner = first.after(step, shape);
-        settle_inner(queue, side, seat, delivery, inner)?;
-    }
-    // Release: the inner words come before. The owner is dead, and we hold its locks: the word is still what it was.
-    let _ = queue.word(index).compare_exchange(
-        found,
-        settled(queue, side, delivery, first),
-        Ordering::Release,
-        Ordering::Relaxed,
-    );
     Ok(())
+}
+
+/// Clears the note of a message that is to be dropped.
+fn forget_note(queue: &Queue<'_>, side: Role, delivery: Delivery, index: u64) {
+    if side == Role::Consumer && delivery == Delivery::AtMostOnce {
+        // Relaxed: the word comes after.
+        queue.note(index).again.store(0, Ordering::Relaxed);
+    }
 }
 
 fn settle_inner(
@@ -86,6 +105,7 @@ fn settle_inner(
     let word = queue.shape.read(found)?;
     let unsettled = word.lap == place.lap && unsettled(word, side, seat);
     if unsettled {
+        forget_note(queue, side, delivery, place.index);
         // Release: pairs with the acquire of a consumer that looks at all words. It may take a returned message before
         // the head has changed.
         let _ = queue.word(place.index).compare_exchange(
@@ -112,67 +132,100 @@ fn unsettled(word: Word, side: Role, seat: u64) -> bool {
 fn settled(queue: &Queue<'_>, side: Role, delivery: Delivery, place: Place) -> u64 {
     match (side, delivery) {
         (Role::Consumer, Delivery::AtLeastOnce) => returned(place.lap),
-        _ => free(place.lap.wrapping_add(queue.shape.unit)),
+        _ => queue.shape.next_free(place.lap),
     }
 }
 
-/// Publishes, releases or gives up a whole run whose head is at `first`: the inner slots, then the head.
-pub(super) fn finish_run(
-    queue: &Queue<'_>,
-    first: Place,
-    count: u64,
-    word_of: impl Fn(Place) -> u64,
-) {
-    for step in (0..count).rev() {
-        let place = first.after(step, queue.shape);
-        let ordering = match step {
-            // Release: pairs with the acquire of a look: the payload, or our reads, and the inner words come before.
-            0 => Ordering::Release,
-            // Relaxed: nobody looks at an inner word before the head has changed.
-            _ => Ordering::Relaxed,
-        };
-        queue.word(place.index).store(word_of(place), ordering);
-    }
+/// A run of slots that an end has claimed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Run {
+    /// The place of the head.
+    pub(super) first: Place,
+    pub(super) count: u64,
+    /// The state of the head, which names the owner.
+    pub(super) state: State,
+    pub(super) owner: u64,
 }
 
-/// Finishes the first `first_part` slots of a run at once, and then the others one by one.
-///
-/// The others become runs of their own first, and then the head's run is cut to its part.
-pub(super) fn finish_in_parts(
-    queue: &Queue<'_>,
-    run: (Place, u64),
-    owned: (State, u64),
-    first_part: u64,
-    words: (impl Fn(Place) -> u64, impl Fn(Place) -> u64),
-) {
-    let ((first, count), (state, owner), shape) = (run, owned, queue.shape);
-    if first_part < count && count > 1 {
-        for step in (1..count).rev().filter(|step| *step >= first_part) {
-            let place = first.after(step, shape);
-            let single = shape.owned(state, owner, 1, place.lap);
-            // Relaxed: nobody looks at an inner word before the head has changed.
-            queue.word(place.index).store(single, Ordering::Relaxed);
+impl Run {
+    /// Finishes with the first `part` slots at once, and then with the others one by one. `part_word` and `rest_word`
+    /// give the new word of a slot of a lap.
+    ///
+    /// The others become runs of their own first, and then the head's run is cut to its part.
+    pub(super) fn finish(
+        self,
+        queue: &Queue<'_>,
+        part: u64,
+        part_word: impl Fn(u64) -> u64,
+        rest_word: impl Fn(u64) -> u64,
+    ) {
+        let Run { first, count, .. } = self;
+        let shape = queue.shape;
+        if part < count && count > 1 {
+            for step in (1..count).rev().filter(|step| *step >= part) {
+                let place = first.after(step, shape);
+                let single = shape.owned(self.state, self.owner, 1, place.lap);
+                // Relaxed: nobody looks at an inner word before the head has changed.
+                queue.word(place.index).store(single, Ordering::Relaxed);
+            }
+            let cut = shape.owned(self.state, self.owner, part.max(1), first.lap);
+            // Release: pairs with the acquire of a walk; the words of the cut-off slots come before.
+            queue.word(first.index).store(cut, Ordering::Release);
         }
-        let cut = shape.owned(state, owner, first_part.max(1), first.lap);
-        // Release: pairs with the acquire of a walk; the words of the cut-off slots come before.
-        queue.word(first.index).store(cut, Ordering::Release);
+        let (front, back) = queue.run(first, part);
+        let inner = [front.get(1..).unwrap_or(&[]), back];
+        for (words, lap) in inner
+            .into_iter()
+            .zip([first.lap, first.after(shape.slots, shape).lap])
+        {
+            let word = part_word(lap);
+            // Relaxed: as above.
+            words
+                .iter()
+                .for_each(|slot| slot.store(word, Ordering::Relaxed));
+        }
+        match part {
+            0 => {}
+            1 => self.finish_one(queue, first, &part_word),
+            // Release: pairs with the acquire of a look: the payload, or our reads, and the inner words come before.
+            _ => queue
+                .word(first.index)
+                .store(part_word(first.lap), Ordering::Release),
+        }
+        for step in part..count {
+            self.finish_one(queue, first.after(step, shape), &rest_word);
+        }
     }
-    finish_run(queue, first, first_part, words.0);
-    for step in first_part..count {
-        let place = first.after(step, shape);
-        // Release: pairs with the acquire of a look.
-        queue
-            .word(place.index)
-            .store(words.1(place), Ordering::Release);
+
+    /// Finishes with a slot that is a run of its own.
+    fn finish_one(self, queue: &Queue<'_>, place: Place, word_of: &impl Fn(u64) -> u64) {
+        if self.state == State::Held {
+            self.finish_held(queue, place.index, word_of);
+        } else {
+            // Release: pairs with the acquire of a look: the payload, or our reads, come before.
+            queue
+                .word(place.index)
+                .store(word_of(place.lap), Ordering::Release);
+        }
     }
-}
 
-/// Returns the word of a slot that is handed to the consumers.
-pub(super) fn published(place: Place) -> u64 {
-    committed(place.lap)
-}
-
-/// Returns the word of a slot that is handed to the producers.
-pub(super) fn released(queue: &Queue<'_>, place: Place) -> u64 {
-    free(place.lap.wrapping_add(queue.shape.unit))
+    /// Finishes with a held slot that is a run of its own: a producer that comes round may carry it into the next lap.
+    fn finish_held(self, queue: &Queue<'_>, index: u64, word_of: &impl Fn(u64) -> u64) {
+        let (word, shape) = (queue.word(index), queue.shape);
+        loop {
+            // Relaxed: our own word, of which others change only the lap.
+            let found = word.load(Ordering::Relaxed);
+            let lap = shape.lap(found);
+            if found != shape.owned(State::Held, self.owner, 1, lap) {
+                // A stranger has written there. The word is not ours any more.
+                return;
+            }
+            // Release: as above.
+            let finished =
+                word.compare_exchange(found, word_of(lap), Ordering::Release, Ordering::Relaxed);
+            if finished.is_ok() {
+                return;
+            }
+        }
+    }
 }

@@ -1,8 +1,11 @@
 //! Takes the word of a slot apart, and walks from word to word.
 
+use core::ptr::NonNull;
+
 use crate::error::Corrupt;
 use crate::geometry::Geometry;
-use crate::layout::{Claims, Role};
+use crate::layout::{Claims, Note, Role};
+use crate::mem::prefetch;
 use crate::outside::View;
 use crate::sync::{AtomicU64, Ordering};
 
@@ -21,6 +24,8 @@ pub enum State {
     Held = 4,
     /// Holds a message that a consumer gave back, or did not live to release.
     Returned = 5,
+    /// Holds a dead letter: a message that was delivered too often.
+    DeadLetter = 7,
 }
 
 const STATE: u64 = 7;
@@ -39,6 +44,27 @@ pub(crate) struct Word {
     pub(crate) count: u64,
     /// The lap, in the word's own bits.
     pub(crate) lap: u64,
+}
+
+impl Word {
+    /// Returns `true` if a producer that comes round may take the slot into its own lap, and go on behind it.
+    fn stays(self) -> bool {
+        match self.state {
+            State::Held => self.count == 1,
+            State::Returned | State::DeadLetter => true,
+            _ => false,
+        }
+    }
+
+    /// Returns `true` if a position with this word, of the position's lap, is claimed by this side. A word of a longer
+    /// run is the word of its head.
+    fn claimed_by(self, side: Role) -> bool {
+        match self.state {
+            State::Free => false,
+            State::Committed | State::Reserved => side == Role::Producer,
+            State::Taken | State::Held | State::Returned | State::DeadLetter => true,
+        }
+    }
 }
 
 /// The number of slots, and the place of the lap in a word.
@@ -73,6 +99,12 @@ impl Shape {
         lap | (count - 1) << COUNT_SHIFT | owner << OWNER_SHIFT | state as u64
     }
 
+    /// Returns the word of a slot that is free in the lap after this one.
+    #[inline]
+    pub(crate) fn next_free(self, lap: u64) -> u64 {
+        free(lap.wrapping_add(self.unit))
+    }
+
     /// Returns the lap of a word, in its own bits.
     #[inline]
     pub(crate) fn lap(self, word: u64) -> u64 {
@@ -95,6 +127,7 @@ impl Shape {
             3 => (State::Taken, self.consumers),
             4 => (State::Held, self.consumers),
             5 => (State::Returned, 1),
+            7 => (State::DeadLetter, 1),
             _ => return Err(corrupt()),
         };
         let owned = matches!(state, State::Reserved | State::Taken | State::Held);
@@ -126,6 +159,12 @@ pub(crate) fn committed(lap: u64) -> u64 {
 #[inline]
 pub(crate) fn returned(lap: u64) -> u64 {
     lap | State::Returned as u64
+}
+
+/// Returns the word of a slot with a dead letter.
+#[inline]
+pub(crate) fn dead_letter(lap: u64) -> u64 {
+    lap | State::DeadLetter as u64
 }
 
 /// A position, as a slot and a lap.
@@ -177,10 +216,14 @@ pub struct Queue<'m> {
 const STRAIGHT: u64 = 32;
 
 impl<'m> Queue<'m> {
-    /// Makes the queue of a checked geometry; `None` if there are not as many words as slots.
+    /// Makes the queue of a checked geometry; `None` if there are not as many words, and notes, as slots.
     pub fn new(geometry: &Geometry, claims: Claims<'m>) -> Option<Queue<'m>> {
         let shape = Shape::of(geometry);
-        (claims.words.len() as u64 == shape.slots).then_some(Queue { claims, shape })
+        let slots = [claims.words.len(), claims.notes.len()];
+        slots
+            .iter()
+            .all(|len| *len as u64 == shape.slots)
+            .then_some(Queue { claims, shape })
     }
 
     /// Returns the queue that an outside reader sees.
@@ -192,6 +235,21 @@ impl<'m> Queue<'m> {
     pub(crate) fn word(&self, index: u64) -> &'m AtomicU64 {
         // Never out of bounds: every index comes from a `Place`, which stays below `slots`.
         &self.claims.words[index as usize]
+    }
+
+    /// Returns the note of slot `index`.
+    #[inline]
+    pub(crate) fn note(&self, index: u64) -> &'m Note {
+        // Never out of bounds: as in `word`; there are as many notes as words.
+        &self.claims.notes[index as usize]
+    }
+
+    /// Asks for the line of word `index`, to be claimed soon. Does nothing if there is no such word.
+    #[inline(always)]
+    pub(crate) fn prefetch(&self, index: u64) {
+        if let Some(word) = self.claims.words.get(index as usize) {
+            prefetch::for_writing(NonNull::from(word));
+        }
     }
 
     /// Returns the words of all slots.
@@ -218,7 +276,10 @@ impl<'m> Queue<'m> {
     ///
     /// The result is the word of an earlier lap, or of this lap: free, or for a consumer committed or reserved. Or the
     /// other ends were faster for a whole ring; then it is any word.
-    pub(crate) fn walk(&self, at: &mut Place, side: Role) -> Result<u64, Corrupt> {
+    ///
+    /// A producer carries what stays from the last lap into its own, so that a message in somebody's hands holds up
+    /// nobody. An onlooker (`changes` is `false`) only passes it.
+    pub(crate) fn walk(&self, at: &mut Place, side: Role, changes: bool) -> Result<u64, Corrupt> {
         let shape = self.shape;
         let mut steps = 0;
         loop {
@@ -226,25 +287,23 @@ impl<'m> Queue<'m> {
             let found = self.word(at.index).load(Ordering::Acquire);
             let word = shape.read(found)?;
             if word.lap < at.lap {
-                return Ok(found);
-            }
-            let ahead = word.lap - at.lap;
-            if ahead != 0 {
+                if !(side == Role::Producer && self.stays(word, *at)) {
+                    return Ok(found);
+                }
+                if !changes || self.carry(at.index, found) {
+                    *at = at.after(1, shape);
+                }
+            } else if word.lap > at.lap {
                 // Others have claimed this position, and nearly a lap behind it for each lap more.
+                let ahead = word.lap - at.lap;
                 if ahead > 2 * shape.unit {
                     at.lap += ahead - 2 * shape.unit;
                 }
                 *at = at.after(1, shape);
+            } else if word.claimed_by(side) {
+                *at = at.after(word.count, shape);
             } else {
-                let passed = match (word.state, side) {
-                    (State::Free, _) | (State::Committed | State::Reserved, Role::Consumer) => {
-                        // A reserved or committed slot is the next that a consumer takes.
-                        return Ok(found);
-                    }
-                    (State::Committed | State::Returned, _) => 1,
-                    (State::Reserved | State::Taken | State::Held, _) => word.count,
-                };
-                *at = at.after(passed, shape);
+                return Ok(found);
             }
             steps += 1;
             if steps == STRAIGHT {
@@ -255,6 +314,83 @@ impl<'m> Queue<'m> {
                 return Ok(found);
             }
         }
+    }
+
+    /// Returns `true` if the slot at `at`, which has this word, can be carried into the lap of `at`.
+    fn stays(&self, word: Word, at: Place) -> bool {
+        word.stays() && word.lap.wrapping_add(self.shape.unit) == at.lap
+    }
+
+    /// Carries a slot into the next lap; returns `false` if its word has changed since.
+    #[cold]
+    fn carry(&self, index: u64, found: u64) -> bool {
+        // Acquire and release: as a claim. Whoever passes this position has acquired what we saw before it, and the
+        // payload still comes before the word.
+        let carried = self.word(index).compare_exchange(
+            found,
+            found.wrapping_add(self.shape.unit),
+            Ordering::AcqRel,
+            Ordering::Relaxed,
+        );
+        carried.is_ok()
+    }
+
+    /// Counts the positions from `at` on, up to `most`, whose words equal `expected` of their lap.
+    #[inline]
+    pub(crate) fn count(&self, at: Place, most: u64, expected: impl Fn(u64) -> u64) -> u64 {
+        let (front, back) = self.run(at, most);
+        // Acquire: as in `walk`.
+        let equal = |words: &[AtomicU64], word| {
+            let others = words
+                .iter()
+                .position(|slot| slot.load(Ordering::Acquire) != word);
+            others.unwrap_or(words.len())
+        };
+        let count = equal(front, expected(at.lap));
+        match count == front.len() && !back.is_empty() {
+            true => (count + equal(back, expected(at.lap.wrapping_add(self.shape.unit)))) as u64,
+            false => count as u64,
+        }
+    }
+
+    /// Returns the words of `count` positions from `at` on, at most as many as slots: those of the lap of `at`, and those
+    /// of the next one.
+    #[inline]
+    pub(crate) fn run(&self, at: Place, count: u64) -> (&'m [AtomicU64], &'m [AtomicU64]) {
+        let (index, count) = (at.index as usize, count as usize);
+        let words = self.claims.words;
+        let first = count.min(words.len() - index);
+        (&words[index..index + first], &words[..count - first])
+    }
+
+    /// Counts the free positions from `at` on, up to `most`, except the one that stays behind them.
+    pub(crate) fn room(&self, at: Place, most: u64) -> u64 {
+        match self.count(at, most.min(self.shape.capacity()) + 1, free) {
+            0 => 0,
+            1 => u64::from(self.has_spare(at)),
+            count => count - 1,
+        }
+    }
+
+    /// Returns `true` if a free position lies behind `at`, and all between the two can be carried.
+    #[cold]
+    fn has_spare(&self, at: Place) -> bool {
+        for step in 1..self.shape.slots {
+            let place = at.after(step, self.shape);
+            // Acquire: as in `walk`.
+            let found = self.word(place.index).load(Ordering::Acquire);
+            if found == free(place.lap) {
+                return true;
+            }
+            if !self
+                .shape
+                .read(found)
+                .is_ok_and(|word| self.stays(word, place))
+            {
+                return false;
+            }
+        }
+        false
     }
 
     /// Moves `at` forward to this side's hint, if the word before the hint shows that it is right.
@@ -277,16 +413,8 @@ impl<'m> Queue<'m> {
             return;
         };
         // An inner slot of a run does not show that it is claimed. Then the walk goes on as it was.
-        let single = word.count == 1;
-        let claimed = word.lap > before.lap
-            || word.lap == before.lap
-                && match (word.state, side) {
-                    (State::Free, _) | (State::Committed | State::Reserved, Role::Consumer) => {
-                        false
-                    }
-                    (State::Committed | State::Returned, _) => true,
-                    (State::Reserved | State::Taken | State::Held, _) => single,
-                };
+        let this_lap = word.lap == before.lap && word.count == 1 && word.claimed_by(side);
+        let claimed = word.lap > before.lap || this_lap;
         if claimed {
             *at = before.after(1, shape);
         }
@@ -347,7 +475,7 @@ mod tests {
         let reserved = |owner| shape.owned(State::Reserved, owner, 1, 0);
         let bad = [
             6,
-            7,
+            15,
             reserved(2),
             shape.owned(State::Held, 3, 1, 0),
             shape.owned(State::Free, 0, 2, 0),
