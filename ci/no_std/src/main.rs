@@ -101,8 +101,8 @@ fn make(
 struct Bare;
 
 impl Os for Bare {
-    fn sleep(&self, _: &AtomicU32, _: u32, _: u64) {}
-    fn wake(&self, _: &AtomicU32) {}
+    fn sleep(&self, _: &AtomicU32, _: u32, _: u64, _: u64) {}
+    fn wake(&self, _: &AtomicU32, _: u64) {}
     fn signal(&self, _: usize) {}
     fn now(&self) -> u64 {
         0

@@ -238,8 +238,8 @@ mod tests {
     unsafe impl Sync for Clock {}
 
     impl Os for Clock {
-        fn sleep(&self, _: &AtomicU32, _: u32, _: u64) {}
-        fn wake(&self, _: &AtomicU32) {}
+        fn sleep(&self, _: &AtomicU32, _: u32, _: u64, _: u64) {}
+        fn wake(&self, _: &AtomicU32, _: u64) {}
         fn signal(&self, _: usize) {}
         fn now(&self) -> u64 {
             self.1.set(self.1.get() + 1);

@@ -139,12 +139,12 @@ pub enum Reach {
 
 /// The part of an operating system (or of a model of one) that sleeping and waking need.
 pub trait Os: Sync {
-    /// Sleeps while `doorbell` holds `seen`, for at most `at_most` nanoseconds. May return at any
-    /// time.
-    fn sleep(&self, doorbell: &AtomicU32, seen: u32, at_most: u64);
+    /// Sleeps while `doorbell` holds `seen`, for at most `at_most` nanoseconds, on behalf of `seats`: a bit for each. May
+    /// return at any time.
+    fn sleep(&self, doorbell: &AtomicU32, seen: u32, seats: u64, at_most: u64);
 
-    /// Wakes all waiters that sleep on `doorbell`.
-    fn wake(&self, doorbell: &AtomicU32);
+    /// Wakes all waiters that sleep on `doorbell` on behalf of one of `seats`. May wake others as well.
+    fn wake(&self, doorbell: &AtomicU32, seats: u64);
 
     /// Makes the descriptor of the other side's seat `seat` readable.
     fn signal(&self, seat: usize);
@@ -169,6 +169,9 @@ pub enum WakeMode {
     Doorbell,
     /// The waiter polls a descriptor.
     Pipe,
+    /// The waiter sleeps in the kernel, on the doorbell, in a call that takes one message. If it takes none, it wakes
+    /// another waiter in its place.
+    Call,
 }
 
 /// The answer of [`Waiter::arm`].
@@ -192,6 +195,8 @@ pub struct Notifier<'m> {
     acknowledges: bool,
     /// The bit of the handle itself, if it wakes its own side.
     except: u64,
+    /// `true` if the waiters compete for messages, so that one message need not wake all.
+    sparing: bool,
     mine: &'m Counters,
     os: &'m dyn Os,
 }
@@ -215,6 +220,7 @@ impl<'m> Notifier<'m> {
             always: u64::from(fenced),
             acknowledges: true,
             except: 0,
+            sparing: false,
             mine,
             os,
         }
@@ -230,6 +236,13 @@ impl<'m> Notifier<'m> {
         self
     }
 
+    /// Makes the notifier wake no more waiters than there are messages for, if they sleep in calls.
+    #[must_use]
+    pub fn sparing(mut self) -> Self {
+        self.sparing = true;
+        self
+    }
+
     /// Makes a copy that fences at each call and acknowledges nothing, for another thread than the handle's.
     #[must_use]
     pub(crate) fn fencing(mut self) -> Self {
@@ -240,66 +253,136 @@ impl<'m> Notifier<'m> {
     /// Wakes the waiters, if there are any. The caller calls this after each publish.
     #[inline]
     pub(crate) fn ring(&self) {
+        self.ring_for(u64::MAX);
+    }
+
+    /// Wakes waiters for `messages` messages, if there are any. The caller calls this after each publish.
+    #[inline]
+    pub(crate) fn ring_for(&self, messages: u64) {
         // The compiler keeps the store of the position before this load. For the processor, see the
         // head of this file.
         compiler_fence();
-        // Relaxed: `wake` loads it again, behind a fence.
+        // Relaxed: `wake_for` loads it again, behind a fence.
         if self.wait_cell.waiters.load(Ordering::Relaxed) | self.always != 0 {
-            self.wake();
+            self.wake_for(messages);
         }
+    }
+
+    /// Returns `true` if somebody waits. Only a hint.
+    #[inline]
+    pub(crate) fn is_awaited(&self) -> bool {
+        // Relaxed: a hint.
+        self.wait_cell.waiters.load(Ordering::Relaxed) & !self.except & !FENCED != 0
     }
 
     /// Wakes every waiter that waits for an earlier publish.
     ///
     /// A handle that arrives or leaves calls it as well. That is rare, so it fences in any case.
+    pub fn wake(&self) {
+        self.wake_for(u64::MAX);
+    }
+
+    /// Wakes one waiter for each of `messages` messages that were published earlier, or all waiters.
     #[cold]
     #[inline(never)]
-    pub fn wake(&self) {
+    pub fn wake_for(&self, messages: u64) {
         // SeqCst: pairs with the waiter's fence, or replaces the barrier's; see the head of this
         // file.
         fence(Ordering::SeqCst);
         // Acquire: pairs with the bump in `arm`. From here on `waiters` holds nothing older than
         // that bump.
         let epoch = self.wait_cell.epoch.load(Ordering::Acquire);
-        // Relaxed: behind the fence.
-        let waiters = self.wait_cell.waiters.load(Ordering::Relaxed) & !self.except;
-        if waiters & FENCED != 0
-            && self.acknowledges
-            && self.always == 0
-            && self.mine.fence_ack.load(Ordering::Relaxed) != epoch
-        {
-            // Relaxed: it promises only what our later loads of `waiters` will see.
-            self.mine.fence_ack.store(epoch, Ordering::Relaxed);
+        let mut left = messages;
+        loop {
+            // Relaxed: behind the fence.
+            let waiters = self.wait_cell.waiters.load(Ordering::Relaxed) & !self.except;
+            if waiters & FENCED != 0
+                && self.acknowledges
+                && self.always == 0
+                && self.mine.fence_ack.load(Ordering::Relaxed) != epoch
+            {
+                // Relaxed: it promises only what our later loads of `waiters` will see.
+                self.mine.fence_ack.store(epoch, Ordering::Relaxed);
+            }
+            let asking = waiters & !FENCED;
+            if asking == 0 || left == 0 {
+                return;
+            }
+            let chosen = self.choose(asking, left);
+            let told = self.tell(chosen);
+            if chosen == asking {
+                return;
+            }
+            // Another notifier may have told one of them for another message, or it asks in another way by now.
+            left -= u64::from(told.count_ones());
         }
-        if waiters & !FENCED == 0 {
-            return;
+    }
+
+    /// Returns which of the waiters `asking` to wake for `messages` messages: as many as sleep in calls, or all.
+    ///
+    /// A waiter that waits in another way may be busy elsewhere when it is woken, and take nothing for long. So it is
+    /// never the only one.
+    fn choose(&self, asking: u64, messages: u64) -> u64 {
+        if !self.sparing || messages >= u64::from(asking.count_ones()) {
+            return asking;
         }
+        let (mut chosen, mut rest) = (0_u64, asking);
+        while rest != 0 && u64::from(chosen.count_ones()) < messages {
+            let seat = rest.trailing_zeros();
+            rest &= rest - 1;
+            if self.mode(seat as usize) == WakeMode::Call as u64 {
+                chosen |= 1 << seat;
+            }
+        }
+        match u64::from(chosen.count_ones()) == messages {
+            true => chosen,
+            false => asking,
+        }
+    }
+
+    /// Returns the wake mode of a seat.
+    fn mode(&self, seat: usize) -> u64 {
+        let words = self.sleepers.seats().get(seat);
+        // Relaxed: a hint, or behind an acquire. (A bit that belongs to no seat was set by a stranger.)
+        words.map_or(WakeMode::Pipe as u64, |words| {
+            words.counters.wake_mode.load(Ordering::Relaxed)
+        })
+    }
+
+    /// Takes the bits of `chosen` and wakes those waiters. Returns the bits, among those that were still set, of waiters
+    /// that sleep in calls.
+    fn tell(&self, chosen: u64) -> u64 {
         // Acquire: pairs with the set in `arm`. A sleep whose bit we clear is woken by that sleep's
         // wake mode. The bump's release keeps this before the bump.
-        self.wait_cell
-            .waiters
-            .fetch_and(!waiters | FENCED, Ordering::Acquire);
+        let before = self.wait_cell.waiters.fetch_and(!chosen, Ordering::Acquire);
         // Release: pairs with the acquire in `arm`. A waiter that sees the bump sets its bit after
         // this clear.
         self.wait_cell.doorbell.fetch_add(1, Ordering::Release);
         // There is one writer: a load and a store, no read-modify-write.
         let wakes = self.mine.wakes.load(Ordering::Relaxed).wrapping_add(1);
         self.mine.wakes.store(wakes, Ordering::Relaxed);
-        // One call wakes all waiters on the doorbell; each waiter that polls gets a byte. (A bit
-        // that belongs to no seat was set by a stranger.)
-        let mut asleep = false;
-        let seats = self.sleepers.seats().iter().enumerate();
-        for (seat, words) in seats.filter(|(seat, _)| waiters & 1 << seat != 0) {
-            // Relaxed: behind the acquire.
-            if words.counters.wake_mode.load(Ordering::Relaxed) == WakeMode::Doorbell as u64 {
-                asleep = true;
+        // One call wakes all waiters on the doorbell; each waiter that polls gets a byte.
+        let (mut asleep, mut in_calls, mut rest) = (0, 0, chosen);
+        while rest != 0 {
+            let (seat, bit) = (rest.trailing_zeros() as usize, rest & rest.wrapping_neg());
+            rest &= rest - 1;
+            if seat >= self.sleepers.seats().len() {
+                continue;
+            }
+            let mode = self.mode(seat);
+            if mode == WakeMode::Call as u64 {
+                in_calls |= bit;
+            }
+            if mode == WakeMode::Call as u64 || mode == WakeMode::Doorbell as u64 {
+                asleep |= bit;
             } else {
                 self.os.signal(seat);
             }
         }
-        if asleep {
-            self.os.wake(&self.wait_cell.doorbell);
+        if asleep != 0 {
+            self.os.wake(&self.wait_cell.doorbell, asleep);
         }
+        before & in_calls
     }
 
     /// Returns the operating system.
@@ -319,7 +402,7 @@ impl<'m> Notifier<'m> {
         self.wake();
         // There is no news, so no bump. A waiter that sleeps looks anew; one about to sleep finds
         // its bit cleared.
-        self.os.wake(&self.wait_cell.doorbell);
+        self.os.wake(&self.wait_cell.doorbell, u64::MAX);
         (0..self.sleepers.seats().len()).for_each(|seat| self.os.signal(seat));
     }
 }
@@ -414,7 +497,8 @@ impl<'m> Waiter<'m> {
         } else {
             at_most.min(SEEN_WITHIN)
         };
-        self.os.sleep(&self.wait_cell.doorbell, seen, at_most);
+        let doorbell = &self.wait_cell.doorbell;
+        self.os.sleep(doorbell, seen, self.bit, at_most);
     }
 
     /// Returns `true` if a publish under way may have overlooked the bit that `arm` set.
@@ -465,14 +549,24 @@ impl<'m> Waiter<'m> {
         self.mine.wake_mode.load(Ordering::Relaxed) == WakeMode::Pipe as u64 && self.armed()
     }
 
-    /// Takes back the request that `arm` made.
-    pub fn disarm(&self) {
-        if self.armed() {
-            // Relaxed: this asks for nothing.
+    /// Returns the doorbell's value, to sleep on, if the bit that `arm` set still stands. A notifier may have rung for
+    /// others since `arm`.
+    pub fn asks_still(&self) -> Option<u32> {
+        // Acquire: pairs with the bump in `Notifier::wake`. If this sees the bump of a notifier that took our bit, the next
+        // load sees that the bit is gone. If not, the kernel finds the doorbell changed.
+        let seen = self.wait_cell.doorbell.load(Ordering::Acquire);
+        self.armed().then_some(seen)
+    }
+
+    /// Takes back the request that `arm` made. Returns `false` if a notifier had taken it.
+    pub fn disarm(&self) -> bool {
+        // Relaxed: this asks for nothing.
+        let clear = || {
             self.wait_cell
                 .waiters
-                .fetch_and(!self.bit, Ordering::Relaxed);
-        }
+                .fetch_and(!self.bit, Ordering::Relaxed)
+        };
+        self.armed() && clear() & self.bit != 0
     }
 
     /// Clears the requests of a holder of this seat that leaves or died.

@@ -30,8 +30,8 @@ const CONTROL: usize = 3 * 4096;
 struct Bare;
 
 impl Os for Bare {
-    fn sleep(&self, _: &AtomicU32, _: u32, _: u64) {}
-    fn wake(&self, _: &AtomicU32) {}
+    fn sleep(&self, _: &AtomicU32, _: u32, _: u64, _: u64) {}
+    fn wake(&self, _: &AtomicU32, _: u64) {}
     fn signal(&self, _: usize) {}
     fn now(&self) -> u64 {
         0

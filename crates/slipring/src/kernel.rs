@@ -1,6 +1,7 @@
 //! Sleeping and waking by the kernel's futexes and pipes, and the barrier that lets publishers omit
 //! fences.
 
+use std::num::NonZeroU32;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -128,21 +129,40 @@ fn registered() -> bool {
     }
 }
 
+/// Returns the bits by which the kernel knows these seats: two seats share one. A waiter that is woken for the other one
+/// looks, and sleeps again.
+fn bits(seats: u64) -> NonZeroU32 {
+    NonZeroU32::new((seats | seats >> 32) as u32).unwrap_or(NonZeroU32::MAX)
+}
+
 impl Os for Kernel {
-    fn sleep(&self, doorbell: &AtomicU32, seen: u32, at_most: u64) {
-        let at_most = Timespec {
-            tv_sec: (at_most / 1_000_000_000) as i64,
-            tv_nsec: (at_most % 1_000_000_000) as _,
+    fn sleep(&self, doorbell: &AtomicU32, seen: u32, seats: u64, at_most: u64) {
+        // An absolute time, as this call wants it.
+        let until = self.now().saturating_add(at_most);
+        let until = Timespec {
+            tv_sec: (until / 1_000_000_000) as i64,
+            tv_nsec: (until % 1_000_000_000) as _,
         };
         // Whatever the call returns (woken, interrupted, too late, timed out), the caller looks
         // again. The futex is shared, not private to the process: the same word is mapped
         // elsewhere.
-        let _ = futex::wait(doorbell, futex::Flags::empty(), seen, Some(&at_most));
+        let _ = futex::wait_bitset(
+            doorbell,
+            futex::Flags::empty(),
+            seen,
+            Some(&until),
+            bits(seats),
+        );
     }
 
-    fn wake(&self, doorbell: &AtomicU32) {
+    fn wake(&self, doorbell: &AtomicU32, seats: u64) {
         // The call fails only if the word is no longer mapped; then no waiter sleeps there.
-        let _ = futex::wake(doorbell, futex::Flags::empty(), i32::MAX as u32);
+        let _ = futex::wake_bitset(
+            doorbell,
+            futex::Flags::empty(),
+            i32::MAX as u32,
+            bits(seats),
+        );
     }
 
     fn signal(&self, seat: usize) {
@@ -174,6 +194,11 @@ impl Os for Kernel {
 
     fn now(&self) -> u64 {
         let now = clock_gettime(ClockId::Monotonic);
+        now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+    }
+
+    fn coarse_now(&self) -> u64 {
+        let now = clock_gettime(ClockId::MonotonicCoarse);
         now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
     }
 

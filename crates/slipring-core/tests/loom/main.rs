@@ -81,11 +81,11 @@ struct Nobody;
 static NOBODY: Nobody = Nobody;
 
 impl Os for Nobody {
-    fn sleep(&self, _: &AtomicU32, _: u32, _: u64) {
+    fn sleep(&self, _: &AtomicU32, _: u32, _: u64, _: u64) {
         unreachable!("nobody sleeps");
     }
 
-    fn wake(&self, _: &AtomicU32) {
+    fn wake(&self, _: &AtomicU32, _: u64) {
         unreachable!("nobody is woken");
     }
 

@@ -39,7 +39,7 @@ impl Kernel {
 }
 
 impl Os for Kernel {
-    fn sleep(&self, doorbell: &AtomicU32, seen: u32, at_most: u64) {
+    fn sleep(&self, doorbell: &AtomicU32, seen: u32, _: u64, at_most: u64) {
         // A short sleep may end at any time; let it end at once.
         if at_most <= SEEN_WITHIN {
             return loom::thread::yield_now();
@@ -50,7 +50,7 @@ impl Os for Kernel {
         }
     }
 
-    fn wake(&self, _doorbell: &AtomicU32) {
+    fn wake(&self, _: &AtomicU32, _: u64) {
         let _guard = self.lock.lock().unwrap();
         self.woken.notify_all();
     }

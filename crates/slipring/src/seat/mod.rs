@@ -389,7 +389,7 @@ impl Seat {
             self.notifier().wake();
             self.kernels
                 .opposite
-                .wake(&self.wait_cell_opposite().doorbell);
+                .wake(&self.wait_cell_opposite().doorbell, u64::MAX);
         } else {
             self.notifier().arrive();
         }
@@ -409,6 +409,13 @@ impl Seat {
         }
     }
 
+    /// Wakes another handle of the seat's side in place of this one, which was woken and takes nothing.
+    pub(crate) fn wake_another(&self) {
+        if self.kernels.fellows.is_some() && self.ours() {
+            self.fellow_notifier().wake_for(1);
+        }
+    }
+
     /// Returns the wait cell by which the other side is woken.
     fn wait_cell_opposite(&self) -> &'static WaitCell {
         self.region.control().wait_cell(self.role == Role::Producer)
@@ -419,7 +426,14 @@ impl Seat {
         let os = on_loan(&self.kernels.opposite);
         let wait_cell = self.wait_cell_opposite();
         let sleepers = self.region.side(self.role.other());
-        Notifier::new(wait_cell, sleepers, &self.page().counters, os.fenced(), os)
+        let notifier = Notifier::new(wait_cell, sleepers, &self.page().counters, os.fenced(), os);
+        self.for_side(notifier, self.role.other())
+    }
+
+    /// Makes a notifier of the consumers of a queue wake no more of them than there are messages.
+    fn for_side(&self, notifier: Notifier<'static>, side: Role) -> Notifier<'static> {
+        let rivals = self.region.geometry().kind.spec().has_claims && side == Role::Consumer;
+        if rivals { notifier.sparing() } else { notifier }
     }
 
     /// Returns the notifier that wakes the seat's own side, of a kind whose ends compete.
@@ -432,8 +446,8 @@ impl Seat {
         );
         let wait_cell = self.region.control().wait_cell(self.role == Role::Consumer);
         let fellows = self.region.side(self.role);
-        Notifier::new(wait_cell, fellows, &self.page().counters, os.fenced(), os)
-            .of_fellows(self.bit())
+        let notifier = Notifier::new(wait_cell, fellows, &self.page().counters, os.fenced(), os);
+        self.for_side(notifier.of_fellows(self.bit()), self.role)
     }
 
     /// Returns the initial knowledge of this seat's handle about its many peers.

@@ -37,6 +37,8 @@ pub(crate) struct WaitState {
     pub(super) woken: u64,
     /// Wakes its futures.
     pub(super) driver: Driver,
+    /// `true` if its last sleep was ended by a wake.
+    pub(super) told: bool,
     /// The number of its futures' polls in a row that were ready.
     pub(super) ready_polls: u32,
     /// Puts it to sleep and wakes it.
@@ -52,6 +54,7 @@ impl WaitState {
             spin: AdaptiveSpin::new(Duration::ZERO),
             woken: 0,
             driver: Driver::default(),
+            told: false,
             ready_polls: 0,
             parker: Arc::new(parker),
         }

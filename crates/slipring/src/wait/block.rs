@@ -37,7 +37,7 @@ impl<C: Endpoint> Attached<C> {
     pub(super) fn wait(&mut self, amount: usize, until: &mut Until) -> Result<(), Error> {
         until.begin();
         self.seat.count_wait();
-        self.wait_for(*until, |end| end.found(amount))
+        self.wait_for(WakeMode::Call, *until, |end| end.found(amount))
     }
 
     /// Waits for a live peer whose end has not been reported to this handle.
@@ -48,7 +48,7 @@ impl<C: Endpoint> Attached<C> {
         self.notice_death()?;
         self.acknowledge();
         until.begin();
-        self.wait_for(until, Attached::present)
+        self.wait_for(WakeMode::Doorbell, until, Attached::present)
     }
 
     /// Waits until no peer is present.
@@ -57,14 +57,25 @@ impl<C: Endpoint> Attached<C> {
             return Err(Error::Forked);
         }
         until.begin();
-        self.wait_for(until, Attached::alone)
+        self.wait_for(WakeMode::Doorbell, until, Attached::alone)
     }
 
-    fn wait_for(&mut self, until: Until, mut done: impl Done<C>) -> Result<(), Error> {
-        match self.wait_until(until, &mut done) {
-            Ok(()) => Ok(()),
+    /// `mode` is the wake mode of its sleeps on the doorbell.
+    fn wait_for(
+        &mut self,
+        mode: WakeMode,
+        until: Until,
+        mut done: impl Done<C>,
+    ) -> Result<(), Error> {
+        self.state.told = false;
+        let waited = match self.wait_until(mode, until, &mut done) {
+            Ok(()) => return Ok(()),
             Err(error) => self.last_look(error, &mut done),
+        };
+        if waited.is_err() && self.state.told {
+            self.seat.wake_another();
         }
+        waited
     }
 
     /// Looks once more after an error, so that news which came before the name led elsewhere is
@@ -85,7 +96,12 @@ impl<C: Endpoint> Attached<C> {
         }
     }
 
-    fn wait_until(&mut self, until: Until, done: &mut impl Done<C>) -> Result<(), Error> {
+    fn wait_until(
+        &mut self,
+        mode: WakeMode,
+        until: Until,
+        done: &mut impl Done<C>,
+    ) -> Result<(), Error> {
         let waited = match self.state.waiting.wait {
             Wait::Spin => self.poll_until(until, std::hint::spin_loop, done)?,
             Wait::Yield => self.poll_until(until, std::thread::yield_now, done)?,
@@ -97,7 +113,7 @@ impl<C: Endpoint> Attached<C> {
                 match self.spin(until, done)? {
                     Waited::InVain => {
                         let began = Instant::now();
-                        let waited = self.sleep(until, done)?;
+                        let waited = self.sleep(mode, until, done)?;
                         if waited == Waited::Done {
                             self.state.spin.slept(began.elapsed());
                         }
@@ -178,7 +194,12 @@ impl<C: Endpoint> Attached<C> {
     }
 
     /// Sleeps until the other side rings, again and again.
-    fn sleep(&mut self, until: Until, done: &mut impl Done<C>) -> Result<Waited, Error> {
+    fn sleep(
+        &mut self,
+        mode: WakeMode,
+        until: Until,
+        done: &mut impl Done<C>,
+    ) -> Result<Waited, Error> {
         let began = Instant::now();
         let mut checked = began;
         // `rests` tells whether there is a pipe to sleep on.
@@ -211,7 +232,7 @@ impl<C: Endpoint> Attached<C> {
             }
             // From here on, a set that the handle is in leaves the words alone.
             self.state.parker.occupy(false);
-            let slept = self.sleep_armed(until, longest, quiet_from, &mut checked, done);
+            let slept = self.sleep_armed(mode, until, longest, quiet_from, &mut checked, done);
             self.stop_asking();
             if slept? {
                 return Ok(Waited::Done);
@@ -224,21 +245,22 @@ impl<C: Endpoint> Attached<C> {
     /// `true` if the wait is over.
     fn sleep_armed(
         &mut self,
+        mode: WakeMode,
         until: Until,
         longest: Duration,
         quiet_from: Option<Instant>,
         checked: &mut Instant,
         done: &mut impl Done<C>,
     ) -> Result<bool, Error> {
-        let asked = self.state.parker.waiter.arm(WakeMode::Doorbell);
-        let (seen, armed) = (asked.seen, Instant::now());
+        let asked = self.state.parker.waiter.arm(mode);
+        let armed = Instant::now();
         // For a message published before the bit was set.
         if done(self)? {
             return Ok(true);
         }
         self.seat.count_park();
         let mut now = armed;
-        while !self.state.parker.waiter.rung(seen) {
+        while let Some(seen) = self.state.parker.waiter.asks_still() {
             // A sleep with a short bound covers a publisher that may have overlooked the bit; it
             // needs no shorter one.
             let unsure = longest > CHECK_EVERY && self.state.parker.waiter.unsure(asked);
@@ -250,7 +272,7 @@ impl<C: Endpoint> Attached<C> {
             let nanos = at_most.as_nanos() as u64;
             self.state.parker.waiter.sleep(seen, nanos);
             now = Instant::now();
-            if self.state.parker.waiter.rung(seen) || until.passed(now) {
+            if !self.state.parker.waiter.armed() || until.passed(now) {
                 break;
             }
             // Finds a message whose publisher was killed before it could ring. Also finds that
@@ -267,10 +289,10 @@ impl<C: Endpoint> Attached<C> {
     }
 
     /// Takes back the request, and lets a set that the handle is in have the words again.
-    fn stop_asking(&self) {
+    fn stop_asking(&mut self) {
         // A signal handler may have forked: then the bit is the parent's.
         if self.seat.ours() {
-            self.state.parker.disarm();
+            self.state.told = !self.state.parker.disarm();
             self.state.parker.vacate();
         }
     }

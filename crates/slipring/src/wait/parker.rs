@@ -242,10 +242,10 @@ impl Parker {
             && line.life().is_ok_and(|again| again == life)
     }
 
-    /// Takes back the request.
-    pub(super) fn disarm(&self) {
+    /// Takes back the request. Returns `false` if a notifier had taken it.
+    pub(super) fn disarm(&self) -> bool {
         self.recheck.keep_vigil(None, self.check_every);
-        self.waiter.disarm();
+        self.waiter.disarm()
     }
 
     /// Lets the handle use the words itself until it vacates them. `rests` is `true` if it polls

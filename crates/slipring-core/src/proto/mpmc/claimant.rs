@@ -289,7 +289,8 @@ impl<'m, S: Side> Claimant<'m, S> {
     #[inline(always)]
     pub(super) fn finished(&mut self, count: u64) {
         self.count(count);
-        self.notifier.ring();
+        // One, if nothing was committed: what was given up may have held up what comes behind it.
+        self.notifier.ring_for(count.max(1));
         if self.steps >= self.hint_at {
             self.raise_hint();
         }

@@ -7,7 +7,7 @@ use super::claimant::{Claimant, Reading};
 use super::letters::DeadLetters;
 use super::owned::{OwnedMessage, announce_returns, forget_deliveries};
 use super::recovery::Run;
-use super::word::{Place, State, dead_letter, returned};
+use super::word::{Place, State, committed, dead_letter, returned};
 use crate::cached_limit::CachedLimit;
 use crate::crowd::Crowd;
 use crate::end::{Endpoint, Poll, Pop, sealed::Sealed};
@@ -140,6 +140,9 @@ impl<'m, T: Copy> Consumer<'m, T> {
             return None;
         }
         self.deliveries = 0;
+        if self.claimant.fellows.is_awaited() {
+            self.wake_next();
+        }
         let owner = self.claimant.seat;
         Some(Run {
             first,
@@ -147,6 +150,17 @@ impl<'m, T: Copy> Consumer<'m, T> {
             state,
             owner,
         })
+    }
+
+    /// Wakes another consumer if the next position holds a message as well. A commit wakes a consumer for each of its own
+    /// messages, and not for those behind it that were committed earlier.
+    #[cold]
+    #[inline(never)]
+    fn wake_next(&mut self) {
+        let (queue, at) = (&self.claimant.queue, self.claimant.at);
+        if self.claimant.known() > 0 || queue.count(at, 1, committed) > 0 {
+            self.claimant.fellows.ring_for(1);
+        }
     }
 
     /// Claims the message that was given back, or puts it aside.
@@ -159,6 +173,9 @@ impl<'m, T: Copy> Consumer<'m, T> {
         // Relaxed, both: the message is ours.
         self.deliveries = again.load(Ordering::Relaxed).wrapping_add(1);
         again.store(self.deliveries, Ordering::Relaxed);
+        if self.claimant.fellows.is_awaited() {
+            self.wake_next();
+        }
         match self.dead_letters {
             Some(rule) if self.deliveries >= rule.after => {
                 self.put_aside(run, rule.keep);

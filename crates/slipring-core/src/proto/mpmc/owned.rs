@@ -34,8 +34,8 @@ impl<'m> Hands<'m> {
         }
     }
 
-    fn wake(&self) {
-        self.notifier.ring();
+    fn wake(&self, messages: u64) {
+        self.notifier.ring_for(messages.max(1));
         self.fellows.ring();
     }
 }
@@ -124,7 +124,7 @@ impl<'m, T> OwnedReservation<'m, T> {
         let queue = &self.hands.queue;
         let discarded = |lap| queue.shape.next_free(lap);
         self.run.finish(queue, amount, committed, discarded);
-        self.hands.wake();
+        self.hands.wake(amount);
     }
 }
 
@@ -202,7 +202,7 @@ impl<'m, T> OwnedMessage<'m, T> {
         if !release {
             announce_returns(queue);
         }
-        self.hands.wake();
+        self.hands.wake(1);
     }
 }
 
