@@ -36,7 +36,7 @@ pub fn run<J: Job, C: Contender<J>>(timed: Timed, seconds: f64) -> Result<f64, S
         rounds = (wanted as u64).clamp(4, 10_000_000);
     }
     let ns = stretch::<J, C>(timed, tx, rx, rounds, &mut next, &mut tally);
-    tally.prove(&(0..next)).map(|()| ns)
+    tally.prove(&Tally::of(&(0..next))).map(|()| ns)
 }
 
 /// Does `rounds` times half of the queue, and returns the nanoseconds for each message.

@@ -4,8 +4,8 @@
 //! not measured gives no verdict.
 
 use super::peers::OURS;
-use super::plan::{BATCH, CREWS, Case, Crew, Part, Timed, cases};
-use super::rounds::{Figures, median};
+use super::plan::{BATCH, CREWS, Case, Crew, JOB_CREWS, Part, Timed, WORKERS, cases};
+use super::rounds::{Figure, Figures, median};
 use serde::Serialize;
 
 /// One requirement, and its result.
@@ -43,8 +43,14 @@ pub fn judge(figures: &Figures) -> Vec<Verdict> {
     judge.five_times("yep-coc", Part::Grid);
     judge.five_times("shaq", Part::Streams);
     judge.alone();
+    judge.wakes();
+    judge.redis();
     judge.verdicts
 }
+
+/// The most workers that may wake for an item, on average: one, and now and then one whose wait ended
+/// by itself.
+const WOKEN: f64 = 1.05;
 
 struct Judge<'a> {
     figures: &'a Figures,
@@ -127,6 +133,32 @@ impl Judge<'_> {
         }
     }
 
+    fn wakes(&mut self) {
+        let ours = self.median(Case::Wake, OURS[0]);
+        let futex = self.median(Case::Wake, "futex");
+        self.at_most(Case::Wake.to_string(), ours, ("futex", futex), 1.15);
+
+        let [few, many] = WORKERS;
+        let case = Case::WakingPush(many);
+        let ours = self.median(case, OURS[0]);
+        let one = self.median(Case::WakingPush(few), OURS[0]);
+        self.at_most(case.to_string(), ours, ("its own with 1", one), 1.3);
+
+        let figure = self.figures.get(&case).and_then(|l| l.get(OURS[0]));
+        let woken = figure.and_then(Figure::woken).map(|(median, ..)| median);
+        let what = format!("{case}, workers that wake");
+        self.at_most(what, woken, ("one", Some(1.0)), WOKEN);
+        if let Some(last) = self.verdicts.last_mut().filter(|_| woken.is_some()) {
+            last.unit = "workers";
+        }
+    }
+
+    fn redis(&mut self) {
+        for crew in JOB_CREWS {
+            self.beside(Case::Jobs(crew), "Redis", 10.0);
+        }
+    }
+
     fn beside(&mut self, case: Case, peer: &str, bound: f64) {
         let ours = self.median(case, OURS[0]);
         let theirs = self.median(case, peer);
@@ -190,12 +222,11 @@ impl Judge<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mpmc::rounds::Figure;
     use crate::mpmc::worker::Sample;
 
     fn figure(value: f64) -> Figure {
         Figure {
-            samples: vec![Sample { value }],
+            samples: vec![Sample { value, woken: None }],
             failures: Vec::new(),
         }
     }

@@ -7,10 +7,12 @@
 //! - `worker`: that process; it picks the contender and the message type;
 //! - `crew`: producers and consumers on their cores, and the proof that each item was taken once;
 //! - `alone`: one thread that pushes and pops;
+//! - `blocking`: workers that sleep, and jobs beside Redis;
 //! - `peers`: the contenders' calls, one file each;
 //! - `goals`, `report`: the evaluation of the figures.
 
 mod alone;
+mod blocking;
 mod crew;
 mod goals;
 mod peers;
@@ -80,7 +82,6 @@ impl Settings {
     /// Returns `true` if the user asked for this contender.
     fn invites(&self, name: &str) -> bool {
         let means = |asked: &String| asked == name || (asked == "slipring" && peers::is_ours(name));
-        // A bound is shown whoever else takes part.
         self.peers.is_empty() || self.peers.iter().any(means)
     }
 }

@@ -18,6 +18,11 @@ pub const GRID_BATCHES: [usize; 3] = [1, 16, 32];
 /// The numbers of threads in the streams.
 pub const CREWS: [Crew; 4] = [Crew::of(1), Crew::of(2), Crew::of(4), Crew::of(8)];
 
+/// The two numbers of sleeping workers that are compared with each other.
+pub const WORKERS: [usize; 2] = [1, 63];
+/// The numbers of threads beside Redis.
+pub const JOB_CREWS: [Crew; 2] = [Crew::of(1), Crew::of(4)];
+
 /// A part of the cases, as on the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Part {
@@ -27,6 +32,10 @@ pub enum Part {
     Alone,
     /// The sizes, capacities and batches of yep-coc's own benchmark.
     Grid,
+    /// Workers that sleep until an item comes.
+    Wake,
+    /// Jobs for workers that sleep, beside a Redis list on loopback.
+    Redis,
     /// Everything.
     All,
 }
@@ -77,14 +86,20 @@ pub enum Case {
     },
     /// One thread and messages of 8 bytes: nanoseconds.
     Alone(Timed),
+    /// From a push until one sleeping worker has the item: nanoseconds.
+    Wake,
+    /// A push beside this number of sleeping workers: nanoseconds.
+    WakingPush(usize),
+    /// Jobs of 64 bytes for workers that sleep: million a second.
+    Jobs(Crew),
 }
 
 impl Case {
     /// Returns `true` if figures are times, which should be small, and not rates.
     pub fn is_time(self) -> bool {
         match self {
-            Case::Stream { .. } => false,
-            Case::Alone(_) => true,
+            Case::Stream { .. } | Case::Jobs(_) => false,
+            Case::Alone(_) | Case::Wake | Case::WakingPush(_) => true,
         }
     }
 
@@ -99,6 +114,8 @@ impl Case {
             Part::Grid => self.is_grid(),
             Part::Streams => matches!(self, Case::Stream { .. }) && !self.is_grid(),
             Part::Alone => matches!(self, Case::Alone(_)),
+            Part::Wake => matches!(self, Case::Wake | Case::WakingPush(_)),
+            Part::Redis => matches!(self, Case::Jobs(_)),
         }
     }
 }
@@ -125,6 +142,9 @@ impl fmt::Display for Case {
             Case::Alone(Timed::Both) => write!(f, "alone/both"),
             Case::Alone(Timed::Push) => write!(f, "alone/push"),
             Case::Alone(Timed::Pop) => write!(f, "alone/pop"),
+            Case::Wake => write!(f, "wake/latency"),
+            Case::WakingPush(workers) => write!(f, "wake/push/{workers}"),
+            Case::Jobs(crew) => write!(f, "redis/{crew}"),
         }
     }
 }
@@ -174,6 +194,9 @@ pub fn cases(part: Part) -> Vec<Case> {
         }
     }
     all.extend([Timed::Both, Timed::Push, Timed::Pop].map(Case::Alone));
+    all.push(Case::Wake);
+    all.extend(WORKERS.map(Case::WakingPush));
+    all.extend(JOB_CREWS.map(Case::Jobs));
     all.retain(|case| case.belongs(part));
     all
 }

@@ -34,6 +34,7 @@ impl Report<'_> {
                     "case": case.to_string(),
                     "contender": name,
                     "unit": if case.is_time() { "ns" } else { "M/s" },
+                    "woken": figure.woken().map(|(median, ..)| median),
                     "median": spread.map(|(median, ..)| median),
                     "min": spread.map(|(_, min, _)| min),
                     "max": spread.map(|(.., max)| max),
@@ -145,6 +146,9 @@ impl Report<'_> {
         if let Some(ratio) = ratio(self.figures, case, name).filter(|_| !is_ours(name)) {
             cell += &format!(" *{}*", number(ratio));
         }
+        if let Some((woken, ..)) = figure.woken() {
+            cell += &format!(", {} woke", number(woken));
+        }
         if figure.samples.len() < self.settings.runs {
             cell += &format!(" ×{}", figure.samples.len());
         }
@@ -163,7 +167,9 @@ impl Report<'_> {
         writeln!(out, "## Missing\n")?;
         for (case, name, figure) in failed {
             let got = figure.samples.len();
-            for failure in &figure.failures {
+            let mut failures = figure.failures.clone();
+            failures.dedup();
+            for failure in &failures {
                 writeln!(
                     out,
                     "- {case}, {name}: {failure} ({got} runs gave a figure)"
@@ -183,7 +189,11 @@ impl Report<'_> {
                 writeln!(out, "| {} | {version} | {} |", about.name, about.how)?;
             }
         }
-        Ok(())
+        writeln!(
+            out,
+            "\nflume, kanal and crossbeam have no batches. iceoryx2 is not here: its publishers hand each \
+             sample to every subscriber, and none of its patterns has any one of several workers take it."
+        )
     }
 
     fn all_figures(&self) -> impl Iterator<Item = (Case, &'static str, &Figure)> {
@@ -240,6 +250,8 @@ fn title(case: Case) -> String {
             format!("{crew}, {how}{part}: million messages a second")
         }
         Case::Alone(_) => "One thread, 8 B: nanoseconds".to_owned(),
+        Case::Wake | Case::WakingPush(_) => "Sleeping workers, 64 B: nanoseconds".to_owned(),
+        Case::Jobs(_) => "Jobs for sleeping workers, 64 B: million jobs a second".to_owned(),
     }
 }
 
@@ -249,5 +261,8 @@ fn heading(case: Case) -> String {
         Case::Alone(Timed::Both) => "push and pop".to_owned(),
         Case::Alone(Timed::Push) => "push".to_owned(),
         Case::Alone(Timed::Pop) => "pop".to_owned(),
+        Case::Wake => "push until taken".to_owned(),
+        Case::WakingPush(workers) => format!("push, {workers} asleep"),
+        Case::Jobs(crew) => crew.to_string(),
     }
 }

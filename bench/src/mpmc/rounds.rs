@@ -24,7 +24,16 @@ pub struct Figure {
 impl Figure {
     /// Returns the median, the least and the greatest value, if there is any.
     pub fn spread(&self) -> Option<(f64, f64, f64)> {
-        let mut values: Vec<f64> = self.samples.iter().map(|sample| sample.value).collect();
+        Self::of(self.samples.iter().map(|sample| sample.value))
+    }
+
+    /// Returns the same of the number of workers that woke for an item.
+    pub fn woken(&self) -> Option<(f64, f64, f64)> {
+        Self::of(self.samples.iter().filter_map(|sample| sample.woken))
+    }
+
+    fn of(values: impl Iterator<Item = f64>) -> Option<(f64, f64, f64)> {
+        let mut values: Vec<f64> = values.collect();
         values.sort_by(f64::total_cmp);
         let (least, most) = (*values.first()?, *values.last()?);
         let middle = values.len() / 2;
@@ -92,6 +101,9 @@ struct Track {
 impl Track {
     /// Starts one worker and waits for its sample.
     fn once(&self, case: Case, name: &str, settings: &Settings) -> Result<Sample, String> {
+        if name == peers::redis::ABOUT.name {
+            peers::redis::installed()?;
+        }
         let order = Order {
             case,
             contender: name.to_owned(),
@@ -108,7 +120,13 @@ impl Track {
             .stderr(Stdio::piped())
             .spawn()
             .map_err(|e| format!("cannot start a worker: {e}"));
-        let line = child.and_then(|child| answer(child, settings.timeout));
+        let line = child.and_then(|child| {
+            let pid = child.id();
+            let line = answer(child, settings.timeout);
+            // A worker that was killed leaves its server's directory; mostly there is none.
+            let _ = std::fs::remove_dir_all(peers::redis::directory(pid));
+            line
+        });
         // If this fails, the lock goes with the process.
         let _ = self.turn.unlock();
         let line = line?;
@@ -131,7 +149,10 @@ mod tests {
     #[test]
     fn the_median_is_the_middle() {
         let figure = |values: &[f64]| Figure {
-            samples: values.iter().map(|&value| Sample { value }).collect(),
+            samples: values
+                .iter()
+                .map(|&value| Sample { value, woken: None })
+                .collect(),
             failures: Vec::new(),
         };
         assert_eq!(figure(&[]).spread(), None);

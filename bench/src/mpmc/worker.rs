@@ -2,6 +2,7 @@
 //! crashes or stalls ends alone, and none inherits another's heap.
 
 use super::alone;
+use super::blocking::Wake;
 use super::crew::{self, Run};
 use super::peers::{self, Contender, Visit};
 use super::plan::{Case, Timed};
@@ -41,19 +42,26 @@ impl Order {
 pub struct Sample {
     /// Million messages a second, or nanoseconds.
     pub value: f64,
+    /// The number of workers that woke for an item, on average, where workers sleep.
+    pub woken: Option<f64>,
 }
 
 /// Runs the order and prints the sample on one line.
 pub fn work(order: &Order) -> Result<(), String> {
     let sample = dispatch(order)?;
-    println!("{}", sample.value);
+    match sample.woken {
+        Some(woken) => println!("{} {woken}", sample.value),
+        None => println!("{}", sample.value),
+    }
     Ok(())
 }
 
 /// Reads the line that [`work`] printed.
 pub fn read_sample(line: &str) -> Option<Sample> {
-    let value = line.trim().parse().ok()?;
-    Some(Sample { value })
+    let mut words = line.split_whitespace().map(str::parse);
+    let value = words.next()?.ok()?;
+    let woken = words.next().transpose().ok()?;
+    Some(Sample { value, woken })
 }
 
 fn dispatch(order: &Order) -> Result<Sample, String> {
@@ -74,8 +82,13 @@ fn dispatch(order: &Order) -> Result<Sample, String> {
             by_size(&order.contender, size, Streaming(run))
         }
         Case::Alone(timed) => by_size(&order.contender, 8, Alone(timed, seconds)),
+        Case::Wake => return peers::wake(&order.contender, Wake::Taken, 1, seconds),
+        Case::WakingPush(workers) => {
+            return peers::wake(&order.contender, Wake::Push, workers, seconds);
+        }
+        Case::Jobs(crew) => return peers::jobs(&order.contender, crew, seconds),
     }?;
-    Ok(Sample { value })
+    Ok(Sample { value, woken: None })
 }
 
 /// A stream.

@@ -1,13 +1,21 @@
 //! The contenders, one file each. Each file says how its crate is used.
 //!
-//! All are tried without blocking, and wait by the same [`Backoff`](super::crew::Backoff).
+//! In streams all are tried without blocking, and wait by the same [`Backoff`](super::crew::Backoff).
 
 mod crossbeam;
+mod flume;
+mod futex;
+mod kanal;
+pub mod redis;
+mod shaq;
 #[cfg(feature = "slipring")]
 mod slipring;
+mod yep_coc;
 
+use super::blocking::{self, Wake};
 use super::crew::{Run, Tally};
-use super::plan::Case;
+use super::plan::{Case, Crew};
+use super::worker::Sample;
 use crate::machine::version_of;
 use crate::message::Job;
 use std::collections::BTreeMap;
@@ -54,6 +62,8 @@ pub struct About {
     pub name: &'static str,
     /// Its package in `Cargo.lock`, whose version is reported.
     pub package: Option<&'static str>,
+    /// `true` if it takes part in the streams, and alone.
+    pub streams: bool,
     /// `true` if it can hand over several messages at once.
     pub batches: bool,
     /// `true` if 64-byte messages aligned to 64 bytes serve it better.
@@ -72,6 +82,13 @@ pub const ALL: &[About] = &[
     #[cfg(feature = "slipring")]
     slipring::IN_PLACE,
     crossbeam::ARRAY_QUEUE,
+    crossbeam::CHANNEL,
+    shaq::ABOUT,
+    yep_coc::ABOUT,
+    flume::ABOUT,
+    kanal::ABOUT,
+    futex::ABOUT,
+    redis::ABOUT,
 ];
 
 /// Returns the contender of that name.
@@ -95,8 +112,10 @@ pub fn contenders(case: Case) -> impl Iterator<Item = &'static str> {
             capacity: 256,
             ..
         } => is_ours(about.name) || about.name == "ArrayQueue",
-        Case::Stream { batch, .. } => batch == 1 || about.batches,
-        Case::Alone(_) => true,
+        Case::Stream { batch, .. } => about.streams && (batch == 1 || about.batches),
+        Case::Alone(_) => about.streams,
+        Case::Wake | Case::WakingPush(_) => [OURS[0], "futex"].contains(&about.name),
+        Case::Jobs(_) => [OURS[0], "Redis"].contains(&about.name),
     };
     ALL.iter().filter(admits).map(|about| about.name)
 }
@@ -122,6 +141,31 @@ pub fn visit<J: Job>(name: &str, visit: impl Visit) -> Result<f64, String> {
         #[cfg(feature = "slipring")]
         "slipring in place" => visit.visit::<J, slipring::InPlace>(),
         "ArrayQueue" => visit.visit::<J, crossbeam::Array>(),
+        "crossbeam-channel" => visit.visit::<J, crossbeam::Channel>(),
+        "shaq" => visit.visit::<J, shaq::Queue>(),
+        "yep-coc" => visit.visit::<J, yep_coc::Queue>(),
+        "flume" => visit.visit::<J, flume::Channel>(),
+        "kanal" => visit.visit::<J, kanal::Channel>(),
         other => Err(format!("{other} passes no messages")),
+    }
+}
+
+/// Has one contender push to sleeping workers.
+pub fn wake(name: &str, what: Wake, workers: usize, seconds: f64) -> Result<Sample, String> {
+    match name {
+        #[cfg(feature = "slipring")]
+        "slipring" => blocking::wake::<slipring::ByValue>(what, workers, seconds),
+        "futex" => blocking::wake::<futex::Futex>(what, workers, seconds),
+        other => Err(format!("{other} has no sleeping workers")),
+    }
+}
+
+/// Has one contender pass jobs.
+pub fn jobs(name: &str, crew: Crew, seconds: f64) -> Result<Sample, String> {
+    match name {
+        #[cfg(feature = "slipring")]
+        "slipring" => blocking::jobs::<slipring::ByValue>(crew, seconds),
+        "Redis" => blocking::jobs::<redis::List>(crew, seconds),
+        other => Err(format!("{other} passes no jobs")),
     }
 }

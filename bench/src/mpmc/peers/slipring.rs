@@ -4,7 +4,8 @@
 //! messages are written and checked where they lie.
 
 use super::{About, Contender};
-use crate::message::Job;
+use crate::message::{Job, Line};
+use crate::mpmc::blocking::{Blocking, Ends};
 use crate::mpmc::crew::{Run, Tally};
 use crate::until;
 use ::slipring::mpmc::{Builder, Consumer, Producer};
@@ -14,9 +15,11 @@ use std::ops::Range;
 pub const BY_VALUE: About = About {
     name: "slipring",
     package: Some("slipring"),
+    streams: true,
     batches: true,
     aligned: true,
-    how: "`try_push` / `try_pop`; in batches `try_push_slice` / `try_pop_slice`",
+    how: "`try_push` / `try_pop`; in batches `try_push_slice` / `try_pop_slice`; where it sleeps \
+          `push` / `pop`",
 };
 
 pub const IN_PLACE: About = About {
@@ -89,6 +92,23 @@ impl<J: Job> Contender<J> for ByValue {
             tally.took::<J>(msg);
         }
         true
+    }
+}
+
+impl Blocking for ByValue {
+    type Tx = Producer<Line>;
+    type Rx = Consumer<Line>;
+
+    fn ends(run: &Run) -> Result<Ends<Self>, String> {
+        Ok(ends::<Line>(run))
+    }
+
+    fn push(tx: &mut Self::Tx, item: Line) {
+        tx.push(item).expect("workers");
+    }
+
+    fn pop(rx: &mut Self::Rx) -> Line {
+        rx.pop().expect("a producer")
     }
 }
 
