@@ -129,6 +129,7 @@ pub fn wake<B: Blocking>(what: Wake, workers: usize, seconds: f64) -> Result<Sam
             Ok(Sample {
                 value: times[times.len() / 2] as f64,
                 woken: Some(woken as f64 / items as f64),
+                line: None,
             })
         });
         for _ in 0..workers {
@@ -242,10 +243,7 @@ pub fn jobs<B: Blocking>(crew: Crew, seconds: f64) -> Result<Sample, String> {
         }
         let time = last.zip(first).map_or(0.0, |(b, a)| (b - a).as_secs_f64());
         took.prove(&sent)?;
-        Ok(Sample {
-            value: 1e-6 * took.count() as f64 / time,
-            woken: None,
-        })
+        Ok(Sample::of(1e-6 * took.count() as f64 / time))
     })
 }
 

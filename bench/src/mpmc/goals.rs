@@ -226,7 +226,7 @@ mod tests {
 
     fn figure(value: f64) -> Figure {
         Figure {
-            samples: vec![Sample { value, woken: None }],
+            samples: vec![Sample::of(value)],
             failures: Vec::new(),
         }
     }

@@ -52,7 +52,7 @@ pub struct Options {
     #[arg(long)]
     quick: bool,
     /// The time in seconds after which a run counts as stalled.
-    #[arg(long, default_value_t = 20.0)]
+    #[arg(long, default_value_t = 5.0)]
     timeout: f64,
     /// Write everything, every sample included, to this file.
     #[arg(long)]

@@ -110,6 +110,12 @@ impl Report<'_> {
             "| runs | {} of each, contenders alternating, {} s a run, {:.0} s in all |",
             s.runs, s.seconds, self.seconds
         )?;
+        if let Some((median, least, most)) = Figure::line(self.figures) {
+            writeln!(
+                out,
+                "| a cache line from core to core and back | {median:.0} ns ({least:.0}–{most:.0}) |"
+            )?;
+        }
         writeln!(out, "| load before | {} |\n", m.load_before)
     }
 

@@ -32,6 +32,13 @@ impl Figure {
         Self::of(self.samples.iter().filter_map(|sample| sample.woken))
     }
 
+    /// Returns the same of the cores' distance.
+    pub fn line(figures: &Figures) -> Option<(f64, f64, f64)> {
+        let figures = figures.values().flat_map(|line_up| line_up.values());
+        let samples = figures.flat_map(|figure| &figure.samples);
+        Self::of(samples.filter_map(|sample| sample.line.map(|(a, b)| a.midpoint(b))))
+    }
+
     fn of(values: impl Iterator<Item = f64>) -> Option<(f64, f64, f64)> {
         let mut values: Vec<f64> = values.collect();
         values.sort_by(f64::total_cmp);
@@ -149,10 +156,7 @@ mod tests {
     #[test]
     fn the_median_is_the_middle() {
         let figure = |values: &[f64]| Figure {
-            samples: values
-                .iter()
-                .map(|&value| Sample { value, woken: None })
-                .collect(),
+            samples: values.iter().map(|&value| Sample::of(value)).collect(),
             failures: Vec::new(),
         };
         assert_eq!(figure(&[]).spread(), None);

@@ -3,11 +3,12 @@
 
 use super::alone;
 use super::blocking::Wake;
-use super::crew::{self, Run};
+use super::crew::{self, Run, cores};
 use super::peers::{self, Contender, Visit};
 use super::plan::{Case, Timed};
+use crate::duel::distance;
 use crate::message::{Job, Line, Task};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The orders of a worker, on its command line.
 #[derive(Clone, Debug, clap::Args)]
@@ -38,30 +39,44 @@ impl Order {
 }
 
 /// One run's figure, in the unit of its case.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 pub struct Sample {
     /// Million messages a second, or nanoseconds.
     pub value: f64,
     /// The number of workers that woke for an item, on average, where workers sleep.
     pub woken: Option<f64>,
+    /// The nanoseconds of a cache line from the first core to the second and back, before and after.
+    pub line: Option<(f64, f64)>,
+}
+
+impl Sample {
+    /// Returns a sample that is only a value.
+    pub fn of(value: f64) -> Sample {
+        Sample {
+            value,
+            woken: None,
+            line: None,
+        }
+    }
 }
 
 /// Runs the order and prints the sample on one line.
 pub fn work(order: &Order) -> Result<(), String> {
+    let cores = cores();
+    let line = || (cores.len() > 1).then(|| distance((cores[0], cores[1])));
+    let before = line();
     let sample = dispatch(order)?;
-    match sample.woken {
-        Some(woken) => println!("{} {woken}", sample.value),
-        None => println!("{}", sample.value),
-    }
+    let sample = Sample {
+        line: before.zip(line()),
+        ..sample
+    };
+    println!("{}", serde_json::to_string(&sample).expect("plain numbers"));
     Ok(())
 }
 
 /// Reads the line that [`work`] printed.
 pub fn read_sample(line: &str) -> Option<Sample> {
-    let mut words = line.split_whitespace().map(str::parse);
-    let value = words.next()?.ok()?;
-    let woken = words.next().transpose().ok()?;
-    Some(Sample { value, woken })
+    serde_json::from_str(line).ok()
 }
 
 fn dispatch(order: &Order) -> Result<Sample, String> {
@@ -88,7 +103,7 @@ fn dispatch(order: &Order) -> Result<Sample, String> {
         }
         Case::Jobs(crew) => return peers::jobs(&order.contender, crew, seconds),
     }?;
-    Ok(Sample { value, woken: None })
+    Ok(Sample::of(value))
 }
 
 /// A stream.
