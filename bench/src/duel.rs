@@ -223,6 +223,23 @@ impl Meeting {
     }
 }
 
+/// Returns the nanoseconds of a cache line to the other core and back, for two cores that have nothing
+/// else to do.
+pub fn distance((asker, answerer): (usize, usize)) -> f64 {
+    let meeting = Meeting::new();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            pin(answerer);
+            meeting.answer_gauge(0);
+        });
+        let asked = scope.spawn(|| {
+            pin(asker);
+            meeting.ask_gauge(0)
+        });
+        asked.join().expect("no thread panics")
+    })
+}
+
 /// The index of the stretch that is on the clock.
 const TIMED: usize = 1;
 

@@ -82,14 +82,16 @@ fn read(path: &str) -> String {
     read_to_string(path).map_or_else(|_| "unknown".to_owned(), |text| text.trim().to_owned())
 }
 
-/// Returns the versions in the lock file that this program was built with.
+/// Returns the versions of all contenders.
 fn versions() -> BTreeMap<&'static str, String> {
-    let lock = include_str!("../Cargo.lock");
-    let version_of = |package: &str| {
-        let (_, after) = lock.split_once(&format!("name = \"{package}\"\nversion = \""))?;
-        after.split('"').next().map(str::to_owned)
-    };
     ALL.iter()
         .filter_map(|about| Some((about.name, version_of(about.package?)?)))
         .collect()
+}
+
+/// Returns a package's version in the lock file that this program was built with.
+pub fn version_of(package: &str) -> Option<String> {
+    let lock = include_str!("../Cargo.lock");
+    let (_, after) = lock.split_once(&format!("name = \"{package}\"\nversion = \""))?;
+    after.split('"').next().map(str::to_owned)
 }

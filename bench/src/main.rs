@@ -9,12 +9,14 @@
 //! - `broadcast`: the same for one writer and many readers;
 //! - `message`: the messages and their checks;
 //! - `peers`: the contenders' loops, one file each;
-//! - `targets`, `report`, `machine`: the evaluation of the figures.
+//! - `targets`, `report`, `machine`: the evaluation of the figures;
+//! - `mpmc`: a measurement of its own, of the work queue.
 
 mod broadcast;
 mod duel;
 mod machine;
 mod message;
+mod mpmc;
 mod peers;
 mod plan;
 mod referee;
@@ -36,7 +38,7 @@ use std::time::{Duration, Instant};
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 struct Cli {
     #[command(subcommand)]
-    hidden: Option<Hidden>,
+    other: Option<Other>,
     /// The group of cases to measure.
     #[arg(value_enum, default_value = "all")]
     group: Group,
@@ -80,10 +82,15 @@ struct Cli {
 }
 
 #[derive(Subcommand)]
-enum Hidden {
+enum Other {
+    /// Measure the work queue (`mpmc`) beside its peers.
+    Mpmc(mpmc::Options),
     /// Do one run, for the referee.
     #[command(hide = true)]
     Worker(worker::Order),
+    /// Do one run of the work queue's.
+    #[command(hide = true)]
+    MpmcWorker(mpmc::Order),
 }
 
 /// The settings of a whole measurement.
@@ -137,8 +144,10 @@ fn cores(text: &str) -> Result<(usize, usize), String> {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let done = match &cli.hidden {
-        Some(Hidden::Worker(order)) => worker::work(order),
+    let done = match &cli.other {
+        Some(Other::Mpmc(options)) => mpmc::compare(options),
+        Some(Other::Worker(order)) => worker::work(order),
+        Some(Other::MpmcWorker(order)) => mpmc::work(order),
         None => compare(&cli),
     };
     match done {

@@ -128,7 +128,7 @@ impl Arena {
         let arena = Self {
             dir: Path::new("/dev/shm").join(name),
             program: std::env::current_exe()?,
-            turn: File::create(std::env::temp_dir().join("slipring-bench.lock"))?,
+            turn: turn()?,
         };
         arena.sweep();
         arena.sweep_after_the_killed();
@@ -353,8 +353,13 @@ pub fn by_distance(figures: &Figures) -> Vec<(f64, Figures)> {
     groups.into_iter().map(taken_in).collect()
 }
 
+/// Opens the file that a measurement locks for each run.
+pub fn turn() -> std::io::Result<File> {
+    File::create(std::env::temp_dir().join("slipring-bench.lock"))
+}
+
 /// Returns the worker's output, or in one sentence the reason why it printed none.
-fn answer(mut child: Child, timeout: Duration) -> Result<String, String> {
+pub fn answer(mut child: Child, timeout: Duration) -> Result<String, String> {
     let (tell, told) = channel();
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     std::thread::spawn(move || {

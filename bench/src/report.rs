@@ -373,7 +373,7 @@ fn cell(figure: Option<&Figure>, champion: bool, rounds: usize) -> String {
 }
 
 /// Returns the number with three digits, or with all of those before the point.
-fn number(value: f64) -> String {
+pub fn number(value: f64) -> String {
     let decimals = match value {
         v if v >= 100.0 => 0,
         v if v >= 10.0 => 1,
