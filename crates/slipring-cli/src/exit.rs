@@ -12,17 +12,21 @@ use slipring::{BatchError, End, Error, PushError, SetupError};
 pub(crate) const TABLE: &str = "\
 Exit codes:
   0    done; for recv and tail: the sender finished, and
-       all that it sent was written
-  1    failure; the message on standard error says which
+       all that it sent was written; for work: all feeders
+       finished, and each item that it ran succeeded
+  1    failure; the message on standard error says which;
+       also if an item of work failed, or a line was too
+       long for send --queue
   2    usage: a wrong flag, or a name or size that no
        channel can have
-  3    recv, tail: the sender aborted (by a signal or an
-       error); all that it had sent was written
-  4    recv, tail: the sender died (killed, crashed); all
-       that it had sent was written
+  3    recv, tail, work: the sender aborted (by a signal or
+       an error); all that it had sent was written, or run
+  4    recv, tail, work: the sender died (killed, crashed);
+       all that it had sent was written, or run
   5    taken: another process holds the role, or uses the
        channel to be removed
-  129  ended by SIGHUP; send and recv left in good order
+  129  ended by SIGHUP; send and recv left in good order,
+       and work gave back what was not done
   130  ended by SIGINT, as by Ctrl-C; likewise
   143  ended by SIGTERM; likewise
   141  nobody reads the output any more; recv keeps what it
@@ -44,6 +48,8 @@ pub(crate) enum Failure {
     Ended(End),
     /// `tail`: the stream ended in the same way.
     Left(End),
+    /// `work`: the queue is empty, but not every feeder finished.
+    Drained(End),
     /// A signal asked us to stop.
     Signal(i32),
     /// Nobody reads standard output any more.
@@ -73,7 +79,7 @@ impl Failure {
         match self {
             Failure::Slipring(error) => code_of(error),
             Failure::Io(..) | Failure::Words(_) => 1,
-            Failure::Ended(end) | Failure::Left(end) => match end {
+            Failure::Ended(end) | Failure::Left(end) | Failure::Drained(end) => match end {
                 End::Finished => 0,
                 End::Aborted => 3,
                 End::Died => 4,
@@ -125,6 +131,13 @@ impl fmt::Display for Failure {
             ),
             Failure::Ended(End::Died) => {
                 f.write_str("the sender died before it was done; all that it had sent was written")
+            }
+            Failure::Drained(End::Finished) => f.write_str("all feeders finished"),
+            Failure::Drained(End::Aborted) => f.write_str(
+                "a feeder aborted (by a signal or an error); no item that it had sent is left",
+            ),
+            Failure::Drained(End::Died) => {
+                f.write_str("a feeder died before it was done; no item that it had sent is left")
             }
             Failure::Left(end) => write!(f, "the producer is gone: it {end}"),
             Failure::Signal(1) => f.write_str("hung up"),

@@ -6,16 +6,19 @@
 #![deny(unsafe_code)]
 
 mod bench;
+mod command;
 mod create;
 mod cut;
 mod demo;
 mod exit;
+mod feed;
 mod hugepages;
 mod inherited;
 mod ls;
 mod mode;
 mod output;
 mod progress;
+mod queue;
 mod recv;
 mod rm;
 mod role;
@@ -25,6 +28,7 @@ mod signals;
 mod stat;
 mod tail;
 mod text;
+mod work;
 
 use std::process::ExitCode;
 
@@ -49,6 +53,7 @@ enum Verb {
     Demo(demo::Args),
     Send(send::Args),
     Recv(recv::Args),
+    Work(work::Args),
     Create(create::Args),
     Ls(ls::Args),
     Stat(stat::Args),
@@ -82,6 +87,7 @@ fn main() -> ExitCode {
         Verb::Demo(args) => demo::run(&args),
         Verb::Send(args) => send::run(&args).map_err(|failure| failure.about(&args.name)),
         Verb::Recv(args) => recv::run(&args).map_err(|failure| failure.about(&args.name)),
+        Verb::Work(args) => work::run(&args).map_err(|failure| failure.about(&args.name)),
         Verb::Create(args) => create::run(&args),
         Verb::Ls(args) => ls::run(&args),
         Verb::Stat(args) => stat::run(&args),

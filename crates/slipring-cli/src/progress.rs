@@ -55,6 +55,11 @@ impl Progress {
         Progress::new(what, None, "{msg} {human_pos} messages {rate} {elapsed}")
     }
 
+    /// Shows the figures that [`describe`](Self::describe) sets.
+    pub(crate) fn figures() -> Progress {
+        Progress::new("", None, "{msg} {rate} {elapsed}")
+    }
+
     fn new(what: &'static str, total: Option<u64>, template: &str) -> Progress {
         if !wanted() {
             return Progress(None);
@@ -96,6 +101,13 @@ impl Progress {
     pub(crate) fn set(&self, done: u64) {
         if let Some(bar) = &self.0 {
             bar.set_position(done);
+        }
+    }
+
+    /// Sets the text before the rate. Calls `describe` only if somebody sees it.
+    pub(crate) fn describe(&self, describe: impl FnOnce() -> String) {
+        if let Some(bar) = &self.0 {
+            bar.set_message(describe());
         }
     }
 

@@ -19,6 +19,7 @@ use slipring::bytes::{Channel, Producer};
 
 use crate::cut::{Cutter, Rule};
 use crate::exit::Failure;
+use crate::feed;
 use crate::mode::{self, Mode};
 use crate::progress::Progress;
 use crate::role::Role;
@@ -38,6 +39,10 @@ use crate::signals::{Signals, TICK};
 /// and either may come first. Without a flag, send sends lines to a channel that is marked --lines,
 /// and raw bytes to any other. It refuses these flags: --framed unless the mark is --framed; any
 /// other, or none, if the mark is --framed; --raw if the mark is --lines.
+///
+/// With --queue the channel is a work queue. Any number of sends may feed it at the same time (up to
+/// 63), and `slipring work` runs a command for each line. Lines that are too long are left out and
+/// named, and the exit code is 1. A signal names the first line that was not sent.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// The channel: `topic` or `domain/topic`; made if it does not exist
@@ -51,6 +56,14 @@ pub(crate) struct Args {
     /// Read frames as recv --framed writes them, and send each as a record
     #[arg(long, group = "mode")]
     framed: bool,
+    /// Put each line into a work queue as an item, for `slipring work`; leave out a line of more than
+    /// 4092 bytes, with its newline
+    #[arg(long, requires = "lines", conflicts_with_all = ["raw", "framed", "ring", "chunk"])]
+    queue: bool,
+    /// The number of items that the queue holds, a power of two, if this command makes it [default:
+    /// 1024]
+    #[arg(long, value_name = "N", requires = "queue")]
+    items: Option<usize>,
     #[command(flatten)]
     role: Role,
     #[command(flatten)]
@@ -59,6 +72,9 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let signals = Signals::catch()?;
+    if args.queue {
+        return feed::run(&args.name, args.items, &args.role, &signals);
+    }
     let builder = args.shape.builder();
     let asked = Mode::asked(args.raw, args.lines, args.framed);
     let mark = Some(asked.unwrap_or(Mode::Raw));
@@ -89,7 +105,7 @@ fn send(tx: &mut Producer, chunk: usize, signals: &Signals) -> Result<(), Failur
     after_unread_end(tx, signals, &bar)?;
     let mut told = false;
     loop {
-        input.wait(tx, signals)?;
+        input.wait(signals, || look_after(tx))?;
         room(tx, chunk, signals, &bar, &mut told)?;
         let mut space = tx.try_reserve(chunk)?;
         match rustix::io::read(rustix::stdio::stdin(), &mut space[..]) {
@@ -118,7 +134,7 @@ fn cut(tx: &mut Producer, cutter: &mut Cutter, signals: &Signals) -> Result<(), 
     after_unread_end(tx, signals, &bar)?;
     let mut told = false;
     loop {
-        input.wait(tx, signals)?;
+        input.wait(signals, || look_after(tx))?;
         room(tx, cutter.wanted(), signals, &bar, &mut told)?;
         let free = tx.capacity() - tx.len()?;
         match rustix::io::read(rustix::stdio::stdin(), cutter.space(free)) {
@@ -191,16 +207,22 @@ fn next_consumer(tx: &mut Producer, signals: &Signals) -> Result<(), Failure> {
     }
 }
 
+/// Gives a sign of life, and fails if the name leads to another channel by now.
+fn look_after(tx: &Producer) -> Result<(), Failure> {
+    tx.heartbeat();
+    Ok(tx.check_name()?)
+}
+
 /// Standard input, and the means to wait for it.
-struct Input {
+pub(crate) struct Input {
     /// `true` for a regular file, which is always ready.
     ready: bool,
     /// The number of bytes that will come, if that is known.
-    total: Option<u64>,
+    pub(crate) total: Option<u64>,
 }
 
 impl Input {
-    fn stdin() -> Input {
+    pub(crate) fn stdin() -> Input {
         let stdin = rustix::stdio::stdin();
         let stat = rustix::fs::fstat(stdin).ok();
         let file =
@@ -216,14 +238,18 @@ impl Input {
         }
     }
 
-    /// Waits until a read would not block, or a signal asks us to stop.
-    fn wait(&self, tx: &Producer, signals: &Signals) -> Result<(), Failure> {
+    /// Waits until a read would not block, or a signal asks us to stop. Calls `look_after` meanwhile,
+    /// again and again.
+    pub(crate) fn wait(
+        &self,
+        signals: &Signals,
+        look_after: impl Fn() -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
         if self.ready {
             return signals.check();
         }
         while !signals.wait(rustix::stdio::stdin(), PollFlags::IN, "standard input")? {
-            tx.heartbeat();
-            tx.check_name()?;
+            look_after()?;
         }
         Ok(())
     }

@@ -14,9 +14,12 @@ const RING: usize = 512 << 10;
 /// A pipe holds this much by default: no read from one brings more.
 const CHUNK: usize = 64 << 10;
 
+/// A queue has room for this many items. With slots of 4 KiB it takes 4 MiB.
+pub(crate) const ITEMS: usize = 1024;
+
 /// A sleeping verb checks at this interval that the other end is alive. When idle, each check costs
 /// some 30 us. A user who waits for a file is not in a hurry to hear of a death.
-const CHECK_EVERY: Duration = Duration::from_millis(20);
+pub(crate) const CHECK_EVERY: Duration = Duration::from_millis(20);
 
 /// The shape of a channel that does not exist yet
 #[derive(clap::Args)]
@@ -47,14 +50,7 @@ impl Shape {
             "capacity" => self.ring.is_some(),
             _ => self.chunk.is_some(),
         };
-        let told = differences.iter().filter(asked).map(Difference::to_string);
-        let told = told.collect::<Vec<_>>();
-        if !told.is_empty() {
-            complain(format_args!(
-                "channel `{name}` exists, and stays as it is: {}",
-                told.join(", ")
-            ));
-        }
+        tell(name, differences.iter().filter(asked));
     }
 
     /// Returns a builder for the channel.
@@ -62,5 +58,22 @@ impl Shape {
         Builder::new(self.ring())
             .max_record(self.chunk())
             .check_every(CHECK_EVERY)
+    }
+}
+
+/// Reports on standard error if an existing queue has room for another number of items than the flag
+/// asked for.
+pub(crate) fn tell_of_items(name: &str, asked: Option<usize>, differences: &[Difference]) {
+    let capacity = |difference: &&Difference| asked.is_some() && difference.word == "capacity";
+    tell(name, differences.iter().filter(capacity));
+}
+
+fn tell<'a>(name: &str, differences: impl Iterator<Item = &'a Difference>) {
+    let told: Vec<_> = differences.map(Difference::to_string).collect();
+    if !told.is_empty() {
+        complain(format_args!(
+            "channel `{name}` exists, and stays as it is: {}",
+            told.join(", ")
+        ));
     }
 }

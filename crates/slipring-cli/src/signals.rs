@@ -70,6 +70,19 @@ impl Signals {
         }
     }
 
+    /// Returns `true` if more than one has come: whoever sends them is in a hurry.
+    pub(crate) fn has_second(&self) -> bool {
+        // Each signal has put one byte into the pipe.
+        rustix::io::ioctl_fionread(&self.come).is_ok_and(|bytes| bytes > 1)
+    }
+
+    /// Returns `true` if one comes within a [`TICK`], or has come.
+    pub(crate) fn comes_soon(&self) -> bool {
+        let mut fds = [PollFd::new(&self.come, PollFlags::IN)];
+        let _ = poll(&mut fds, Some(&tick()));
+        self.check().is_err()
+    }
+
     /// Waits for a descriptor for at most a [`TICK`], and returns `true` if it is ready. Fails with
     /// `Signal` if one has come.
     pub(crate) fn wait(
@@ -83,16 +96,19 @@ impl Signals {
             PollFd::from_borrowed_fd(descriptor, ready),
             PollFd::new(&self.come, PollFlags::IN),
         ];
-        let tick = Timespec {
-            tv_sec: 0,
-            tv_nsec: TICK.subsec_nanos().into(),
-        };
-        let polled = poll(&mut fds, Some(&tick));
+        let polled = poll(&mut fds, Some(&tick()));
         self.check()?;
         match polled {
             Ok(_) => Ok(!fds[0].revents().is_empty()),
             Err(Errno::INTR) => Ok(false),
             Err(errno) => Err(Failure::io(format!("wait for {what}"), errno)),
         }
+    }
+}
+
+fn tick() -> Timespec {
+    Timespec {
+        tv_sec: 0,
+        tv_nsec: TICK.subsec_nanos().into(),
     }
 }

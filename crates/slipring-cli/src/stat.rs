@@ -81,8 +81,8 @@ pub(crate) fn as_json(name: &str, stat: &Stat) -> Value {
         out["max_record"] = (stat.geometry.slot_size - bytes::PREFIX).into();
     }
     if !is_broadcast(stat) {
-        for seat in &stat.seats {
-            out[seat.role.name()] = seat_json(seat);
+        for role in [Role::Producer, Role::Consumer] {
+            add_side(&mut out, stat, role);
         }
         return out;
     }
@@ -114,6 +114,22 @@ pub(crate) fn as_json(name: &str, stat: &Stat) -> Value {
         });
     }
     out
+}
+
+/// Adds the only seat of a role, or the list of those that were ever held (`producers`, `consumers`).
+fn add_side(out: &mut Value, stat: &Stat, role: Role) {
+    let mut seats = ever_held(stat).filter(|seat| seat.role == role);
+    if !has_many(stat, role) {
+        out[role.name()] = seats.next().map(seat_json).into();
+        return;
+    }
+    let numbered = seats.map(|seat| {
+        let mut about = seat_json(seat);
+        about["index"] = seat.index.into();
+        about
+    });
+    let list: Vec<_> = numbered.collect();
+    out[format!("{}s", role.name())] = list.into();
 }
 
 fn seat_json(seat: &SeatStat) -> Value {

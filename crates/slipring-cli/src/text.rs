@@ -134,6 +134,25 @@ pub(crate) fn parse_age(text: &str) -> Result<Duration, String> {
         .ok_or_else(wrong)
 }
 
+/// Parses a duration on the command line: seconds, or with a unit: `90`, `0.5`, `200ms`, `30s`, `5m`,
+/// `2h`, `1d`.
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match &text[digits.len()..] {
+        "ms" => Some(0.001),
+        "" | "s" => Some(1.0),
+        "m" => Some(60.0),
+        "h" => Some(3600.0),
+        "d" => Some(86_400.0),
+        _ => None,
+    };
+    let number = digits.parse::<f64>().ok();
+    let seconds = unit.zip(number).map(|(unit, number)| unit * number);
+    seconds
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .ok_or_else(|| "use a number of seconds, or a unit: 0.5, 30s, 200ms, 5m or 2h".into())
+}
+
 /// Returns bytes as people read them: `64 KiB`, exact where it is a round number.
 pub(crate) fn bytes(bytes: u64) -> String {
     const UNITS: [(u64, &str); 4] = [
@@ -251,6 +270,23 @@ mod tests {
             "99999999999G",
         ] {
             assert!(parse_bytes(bad).is_err(), "{bad}");
+        }
+    }
+
+    /// Durations are seconds unless they say otherwise.
+    #[test]
+    fn durations_may_have_units() {
+        for (text, milliseconds) in [
+            ("0.5", 500),
+            ("200ms", 200),
+            ("30s", 30_000),
+            ("2m", 120_000),
+        ] {
+            let duration = Duration::from_millis(milliseconds);
+            assert_eq!(parse_duration(text), Ok(duration), "{text}");
+        }
+        for bad in ["", "s", "-1", "5x", "1e99", "inf", "NaN", "5 s"] {
+            assert!(parse_duration(bad).is_err(), "{bad}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! `send` and `recv` sleep while there is nothing to do: under one per cent of a processor.
+//! `send`, `recv` and `work` sleep while there is nothing to do: under one per cent of a processor.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
@@ -52,6 +52,22 @@ fn rests(who: &str, process: &Running) {
     assert!(sleeps > 0, "{who} never slept");
     assert!(sleeps <= allowed, "{who} woke {sleeps} times in {time:?}");
     assert!(worked < time / 100, "{who} worked {worked:?} in {time:?}");
+}
+
+/// A worker rests while a feeder has no items for it, and so does the feeder.
+#[test]
+fn a_worker_without_items_rests() {
+    let place = Place::new();
+    let send = place.send_open(&["x", "--queue", "--lines"]);
+    let work = Running::start(&mut place.command(&["work", "x", "--", "true"]));
+    until("both are there", || {
+        place.stat("x").is_some_and(|stat| {
+            let held = |side: &str| stat[side][0]["state"] == "held";
+            held("producers") && held("consumers")
+        })
+    });
+    rests("the worker", &work);
+    rests("the feeder", &send);
 }
 
 #[test]

@@ -67,6 +67,25 @@ fn send_draws_how_much_has_gone() {
     assert_eq!((recv.code(), recv.stderr()), (Some(0), String::new()));
 }
 
+/// A worker draws how many items it has done and is at.
+#[test]
+fn work_draws_its_figures() {
+    let place = Place::new();
+    let input = place.file("input");
+    fs::write(&input, "a\nb\n").unwrap();
+    assert_eq!(
+        place.send(&["x", "--queue", "--lines"], &input).code(),
+        Some(0)
+    );
+    let said = on_a_terminal(&mut place.command(&["work", "x", "--", "true"]));
+    for figures in [
+        "work 0 done, 1 running, 0 failed, 0 redelivered",
+        "work 2 done, 0 running, 0 failed, 0 redelivered",
+    ] {
+        assert!(said.contains(figures), "{figures}: {said}");
+    }
+}
+
 /// No progress bar is drawn where nobody would see it.
 #[test]
 fn no_terminal_means_no_bar() {

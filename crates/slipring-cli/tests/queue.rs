@@ -7,6 +7,7 @@ mod common;
 use std::process::{Command, Stdio};
 
 use common::{Place, text};
+use serde_json::Value;
 
 /// The process holds two of 16 producers' seats and one of 16 consumers', and runs the command.
 #[test]
@@ -16,7 +17,7 @@ fn many_seats_take_few_columns() {
         let mut tx = channel.producer("jobs").unwrap();
         let (_other, _rx) = (tx.another().unwrap(), channel.consumer("jobs").unwrap());
         tx.push(1).unwrap();
-        for args in [&["ls"][..], &["stat", "jobs"]] {
+        for args in [&["ls"][..], &["stat", "jobs"], &["stat", "jobs", "--json"]] {
             assert!(
                 Command::new(&program)
                     .args(args)
@@ -50,4 +51,14 @@ fn many_seats_take_few_columns() {
         assert!(shown.contains(line), "{line}: {shown}");
     }
     assert!(!shown.contains("never"), "{shown}");
+    // The rest of the output is of the test's own process.
+    let begin = shown.find("\n{").unwrap() + 1;
+    let mut values = serde_json::Deserializer::from_str(&shown[begin..]).into_iter::<Value>();
+    let stat = values.next().unwrap().unwrap();
+    let indices = |side: &str| {
+        let seats = stat[side].as_array().unwrap().iter();
+        seats.map(|seat| seat["index"].as_u64()).collect::<Vec<_>>()
+    };
+    assert_eq!(indices("producers"), [Some(0), Some(1)]);
+    assert_eq!(indices("consumers"), [Some(0)]);
 }

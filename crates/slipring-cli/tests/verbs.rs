@@ -512,7 +512,7 @@ fn help_names_the_exit_codes() {
 #[test]
 fn help_fits_the_terminal() {
     let place = Place::new();
-    let verbs = "demo send recv create ls stat tail rm hugepages bench";
+    let verbs = "demo send recv work create ls stat tail rm hugepages bench";
     let mut calls: Vec<Vec<&str>> = verbs.split(' ').map(|verb| vec![verb]).collect();
     calls.extend([vec![], vec!["bench", "wake"], vec!["bench", "scarce"]]);
     for (call, flag) in calls
