@@ -169,8 +169,14 @@ impl<'m, S: Side> Claimant<'m, S> {
     /// Walks to the first position that may be claimed, and counts those from there on, at least up to `wanted`.
     pub(super) fn find(&mut self, wanted: u64) -> Result<u64, Corrupt> {
         self.forget();
-        let mut most = 0;
+        let mut most;
         let count = loop {
+            // The first position is the likely one. It was ours to look at last, so its word is nearly always there.
+            most = wanted.max(self.window()).min(self.capacity());
+            let count = S::count(&self.queue, self.at, most);
+            if count > 0 {
+                break count;
+            }
             let found = self.queue.walk(&mut self.at, S::ROLE, true)?;
             if found != S::claimable(self.at.lap) {
                 break 0;
