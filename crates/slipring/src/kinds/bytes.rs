@@ -42,6 +42,7 @@ use slipring_core::Schema;
 use slipring_core::layout::{self, Geometry, RolePage};
 use slipring_core::mem::ByteRing;
 use slipring_core::proto::bytes as proto;
+use slipring_core::record::{HoldRecord, PushRecord};
 
 pub use io::{Reader, Writer};
 pub use slipring_core::proto::bytes::{PREFIX, record_size};
