@@ -168,7 +168,7 @@ pub trait HoldRecord: Endpoint {
 /// An early return by `?` is a drop like any other. To read the record again after an error, write
 /// `if let Err(error) = handle(&record) { record.keep(); return Err(error) }`.
 pub struct Record<'c, C: HoldRecord> {
-    consumer: &'c mut C,
+    pub(crate) consumer: &'c mut C,
     len: usize,
 }
 

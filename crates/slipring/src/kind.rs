@@ -108,8 +108,8 @@ pub trait InPlaceKind: SlotKind<Consumer: Hold> {}
 )]
 pub trait PeekKind: InPlaceKind {}
 
-/// A kind whose messages are records: byte strings, each with a length of its own. So far it is
-/// [`Bytes`](crate::bytes::Bytes) alone.
+/// A kind whose messages are records: byte strings, each with a length of its own:
+/// [`Bytes`](crate::bytes::Bytes), and the [`Records`](crate::mpmc::records::Records) of `mpmc`.
 ///
 /// Every such kind is an [`OfRecords`], which a function over any of them names:
 ///
@@ -134,9 +134,20 @@ pub trait PeekKind: InPlaceKind {}
 /// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a kind of channel with records",
-    note = "`bytes` is: write `bytes::Producer`; the messages of other kinds are values in slots"
+    note = "`bytes` and `mpmc::records` are; the messages of other kinds are values in slots"
 )]
 pub trait RecordKind: Kind<Producer: PushRecord, Consumer: HoldRecord> {}
+
+/// A kind whose messages any one consumer takes: [`Mpmc`](crate::mpmc::Mpmc) and
+/// [`Records`](crate::mpmc::records::Records). Several producers and consumers come and go.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a work queue",
+    note = "`mpmc` is, for values and for records"
+)]
+pub trait QueueKind: Kind {
+    #[doc(hidden)]
+    fn deliveries(consumer: &Self::Consumer) -> u32;
+}
 
 /// A kind of records: `R` says which. [`Bytes`](crate::bytes::Bytes) is
 /// `OfRecords<bytes::OneToOne>`.

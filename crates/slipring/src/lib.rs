@@ -163,7 +163,7 @@ pub use channel::Channel;
 pub use consumer::{Consumer, Message, Messages};
 pub use difference::Difference;
 pub use error::{BatchError, Corrupt, Error, PushError};
-pub use kind::{InPlaceKind, Kind, OfRecords, PeekKind, RecordKind, SlotKind};
+pub use kind::{InPlaceKind, Kind, OfRecords, PeekKind, QueueKind, RecordKind, SlotKind};
 pub use kinds::{broadcast, bytes, mpmc, spsc};
 pub use name::{Name, directory};
 pub use producer::{Producer, Reservation};

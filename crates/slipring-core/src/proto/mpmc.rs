@@ -83,6 +83,7 @@ mod consumer;
 mod letters;
 mod owned;
 mod producer;
+mod records;
 mod recovery;
 mod slip;
 mod word;
@@ -91,6 +92,7 @@ use crate::crowd::Crowd;
 use crate::cursor;
 use crate::guard;
 use crate::layout::Role;
+use crate::mem::Cells;
 use crate::outside::{Outside, View};
 use crate::sync::{AtomicU64, Ordering};
 use crate::wait::Notifier;
@@ -105,10 +107,10 @@ pub use word::{Queue, State};
 use word::{Place, committed, free};
 
 /// Space that a producer has reserved.
-pub type Reservation<'p, 'm, T> = guard::Reservation<'p, Producer<'m, T>>;
+pub type Reservation<'p, 'm, T> = guard::Reservation<'p, Producer<'m, Cells<'m, T>>>;
 
 /// Messages that a consumer reads in place.
-pub type Messages<'c, 'm, T> = guard::Messages<'c, Consumer<'m, T>>;
+pub type Messages<'c, 'm, T> = guard::Messages<'c, Consumer<'m, Cells<'m, T>>>;
 
 /// The words and slots of a queue, as one end uses them.
 pub struct Ring<'m, C> {
