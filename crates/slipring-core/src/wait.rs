@@ -311,7 +311,7 @@ impl<'m> Notifier<'m> {
         // that bump.
         let epoch = self.wait_cell.epoch.load(Ordering::Acquire);
         let mut left = messages;
-        loop {
+        for turn in 0..=MOST_SEATS {
             // Relaxed: behind the fence.
             let waiters = self.wait_cell.waiters.load(Ordering::Relaxed) & !self.except;
             if waiters & FENCED != 0
@@ -326,7 +326,11 @@ impl<'m> Notifier<'m> {
             if asking == 0 || left == 0 {
                 return;
             }
-            let chosen = self.choose(asking, left);
+            // Waiters that change their minds all the time are strangers' work.
+            let chosen = match turn < MOST_SEATS {
+                true => self.choose(asking, left),
+                false => asking,
+            };
             let told = self.tell(chosen);
             if chosen == asking {
                 return;
