@@ -39,6 +39,8 @@ struct Column {
     kind: &'static str,
     /// The blocks of the handles' files that hold its verbs, besides those of `Kind`.
     traits: &'static [&'static str],
+    /// `true` if it has the verbs of records.
+    records: bool,
 }
 
 const COLUMNS: [Column; 5] = [
@@ -46,26 +48,31 @@ const COLUMNS: [Column; 5] = [
         head: "`spsc`",
         kind: "spsc",
         traits: &["SlotKind", "InPlaceKind", "PeekKind"],
+        records: false,
     },
     Column {
         head: "`broadcast`, waiting",
         kind: "broadcast",
         traits: &["SlotKind", "InPlaceKind", "PeekKind"],
+        records: false,
     },
     Column {
         head: "`broadcast`, overwriting",
         kind: "broadcast",
         traits: &["SlotKind"],
+        records: false,
     },
     Column {
         head: "`bytes`",
         kind: "bytes",
         traits: &[],
+        records: true,
     },
     Column {
         head: "`mpmc`",
         kind: "mpmc",
         traits: &["SlotKind", "InPlaceKind"],
+        records: false,
     },
 ];
 
@@ -85,6 +92,11 @@ fn in_code(column: &Column, role: &str) -> BTreeSet<String> {
     let impls: Vec<&str> = impls.iter().map(String::as_str).collect();
     let mut found = functions(&read(&handle), &impls);
     found.extend(functions(&read("crates/slipring/src/channel.rs"), &impls));
+    if column.records {
+        let records = format!("impl<R> {role}<OfRecords<R>>");
+        let file = read("crates/slipring/src/records.rs");
+        found.extend(functions(&file, &[&records]));
+    }
     let mut files = vec![format!("crates/slipring/src/kinds/{kind}.rs")];
     if kind == "bytes" {
         files.push("crates/slipring/src/kinds/bytes/io.rs".to_owned());

@@ -16,6 +16,7 @@ use slipring_core::payload::Payload;
 use slipring_core::proto::bytes::{self, record_size};
 use slipring_core::proto::broadcast::{self, Mode, Overwriting, Waiting};
 use slipring_core::proto::spsc;
+use slipring_core::record::HoldRecord;
 use slipring_core::seat::Peer;
 use slipring_core::sync::{AtomicU32, Ordering};
 use slipring_core::wait::{Notifier, Os, Reach};

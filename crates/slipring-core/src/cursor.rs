@@ -456,10 +456,11 @@ impl<'m> Reader<'m> {
 
     /// Returns `true` if a guard that goes out of scope releases its messages.
     ///
-    /// A guard of a forked copy does not, nor one that a panic drops ([`PanicMark`]).
+    /// A guard that a panic drops does not ([`PanicMark`]). The release itself asks
+    /// [`ours`](Self::ours), so that it asks once.
     #[inline]
     pub(crate) fn drop_releases(&self) -> bool {
-        self.ours() && self.panic.drop_releases()
+        self.panic.drop_releases()
     }
 
     /// Returns the position up to which messages are known to be committed, without a load of the

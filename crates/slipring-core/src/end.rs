@@ -10,12 +10,14 @@
 //! | [`Push`] | moves values into slots | producers of fixed-size values |
 //! | [`Pop`] | moves values out of slots | consumers of fixed-size values |
 //! | [`guard::Reserve`](crate::guard::Reserve) | reserves space in place, commits it | every producer |
-//! | [`guard::Hold`](crate::guard::Hold) | reads slots in place, releases them | the same, if the producer waits for the release |
+//! | [`guard::Hold`](crate::guard::Hold) | reads slots in place, releases them | consumers of fixed-size values, if the producer waits for the release |
+//! | [`record::PushRecord`](crate::record::PushRecord) | appends byte strings | producers of records |
+//! | [`record::HoldRecord`](crate::record::HoldRecord) | reads a record in place, releases it | consumers of records |
 //!
 //! # The answer to `poll` may be out of date
 //! Another end of the same side may take what `poll` found, and an overwriting producer may
-//! overtake a reader. So [`Push::put`], [`Pop::take`], and the methods that reserve and hold in
-//! place may fail after `poll` returned [`Poll::Ready`]. Every verb then tries again from the
+//! overtake a reader. So [`Push::put`], [`Pop::take`], their like for records, and the methods that
+//! reserve and hold in place may fail after `poll` returned [`Poll::Ready`]. Every verb then tries again from the
 //! start. With one producer and one consumer they never fail, and the compiler removes the loop.
 //!
 //! The traits are sealed: only slipring's own kinds implement them.

@@ -197,6 +197,10 @@ impl Geometry {
             }))
         };
         let spec = self.kind.spec();
+        // Before the capacity: of slots this large there could not be one.
+        if spec.unit == Unit::Slots && self.slot_size > MAX_DATA / 4 {
+            return word("slot_size", self.slot_size, MAX_DATA / 4);
+        }
         let (min, max) = match spec.unit {
             // Each claim takes 24 bytes as well.
             Unit::Slots if spec.has_claims => (spec.smallest, MAX_DATA / self.stride().max(24) / 2),

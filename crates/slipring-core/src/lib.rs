@@ -28,8 +28,8 @@
 //!
 //! # Files
 //! ARCHITECTURE.md lists the files by floor; each file imports only from floors below its own. A
-//! protocol (`proto`) implements the traits of `end` and `guard` for its two ends. It also exports
-//! a view for programs without a seat (`outside`). No protocol knows another.
+//! protocol (`proto`) implements the traits of `end`, `guard` and `record` for its two ends. It also
+//! exports a view for programs without a seat (`outside`). No protocol knows another.
 //!
 //! The feature `std` adds one thing: a guard that a panic drops releases nothing. Without `std`
 //! this crate cannot ask if its thread is panicking, so such a guard releases like any other.
@@ -55,6 +55,7 @@ pub mod mem;
 pub mod outside;
 pub mod payload;
 pub mod proto;
+pub mod record;
 pub mod seat;
 pub mod spec;
 pub mod sync;

@@ -6,6 +6,7 @@
 //! a *shadow*, with one cell for each slot (or word). A missing ordering is then a failed test.
 
 mod back;
+mod byte_cells;
 mod cells;
 mod large;
 pub(crate) mod prefetch;
@@ -18,7 +19,8 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 pub(crate) use back::TRANSFERS_LINES;
-pub use cells::Cells;
+pub use byte_cells::ByteCells;
+pub use cells::{Cells, Contents};
 pub use racing::Racing;
 use small::Small;
 pub use watched::Watched;

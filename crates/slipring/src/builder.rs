@@ -10,6 +10,7 @@ use std::time::Duration;
 use slipring_core::layout::{Geometry, Header, METADATA, SKEW_STEP, WhenFull};
 use slipring_core::proto::broadcast::Seek;
 use slipring_core::proto::mpmc::Handling;
+use slipring_core::spec::Unit;
 use slipring_core::{FormatError, Schema};
 
 use crate::channel::Channel;
@@ -479,9 +480,13 @@ impl<K: Kind> Builder<K> {
         };
         let (found, max) = (corrupt.found, corrupt.expected);
         match corrupt.word {
-            "slot_size" => SetupError::MaxRecord {
+            "slot_size" if self.geometry.kind.spec().unit == Unit::Bytes => SetupError::MaxRecord {
                 found: found.saturating_sub(8),
                 max: self.geometry.capacity - 8,
+            },
+            "slot_size" => SetupError::MaxRecord {
+                found,
+                max: u32::MAX.into(),
             },
             "consumers" => SetupError::Consumers { found, max },
             _ => corrupt.into(),
@@ -511,6 +516,9 @@ impl<K: Kind> Builder<K> {
             if !same {
                 return Err(SetupError::Schema(mismatch(header, &schema).into()));
             }
+        }
+        if K::schema().is_none() && header.fingerprint != 0 {
+            return Err(SetupError::Schema(mismatch(header, &RECORDS).into()));
         }
         if found.when_full != asked.when_full {
             return Err(SetupError::WhenFull {
@@ -562,6 +570,15 @@ fn next_skew() -> u64 {
     // lies in its page, and step 1 where the wait cells lie; both are loaded all the time.
     (3 + 2 * turn) * SKEW_STEP as u64
 }
+
+/// The schema of a channel of byte strings, for error messages: it has none.
+const RECORDS: Schema = Schema {
+    name: "records",
+    version: 0,
+    size: 0,
+    align: 1,
+    fingerprint: 0,
+};
 
 fn mismatch(header: &Header, schema: &Schema) -> SchemaMismatch {
     let name = shm::schema_name(header);

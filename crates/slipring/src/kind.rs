@@ -1,10 +1,14 @@
 //! The kinds as the handles see them: which ends of the core a kind has, and how they are made.
 
+use std::fmt;
+use std::marker::PhantomData;
+
 use slipring_core::Schema;
 use slipring_core::end::{Endpoint, Pop, Push};
 use slipring_core::guard::{Hold, Reserve};
 use slipring_core::proto::broadcast::Seek;
 use slipring_core::proto::mpmc::Handling;
+use slipring_core::record::{HoldRecord, PushRecord};
 
 use crate::payload::Payload;
 use crate::seat::Seat;
@@ -15,7 +19,7 @@ use crate::setup_error::SetupError;
 /// kinds.
 ///
 /// Every kind has `reserve`, `commit`, `len` and all that waits. A [`SlotKind`] also has `push` and
-/// `pop`, and an [`InPlaceKind`] has `read`.
+/// `pop`, and an [`InPlaceKind`] has `read`. A [`RecordKind`] has these three for byte strings.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a kind of channel",
     note = "write `spsc::Producer<u64>`, or `Producer<spsc::Spsc<u64>>`"
@@ -57,7 +61,7 @@ pub trait Kind: sealed::Sealed + Sized {
 /// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a kind of channel with values in slots",
-    note = "`spsc`, `broadcast` and `mpmc` are; a `bytes` channel has verbs of its own"
+    note = "`spsc`, `broadcast` and `mpmc` are; a `bytes` channel carries records: see `RecordKind`"
 )]
 pub trait SlotKind:
     Kind<
@@ -103,6 +107,59 @@ pub trait InPlaceKind: SlotKind<Consumer: Hold> {}
     note = "another consumer may take the message meanwhile: take it by `read`, and give it back by `keep`"
 )]
 pub trait PeekKind: InPlaceKind {}
+
+/// A kind whose messages are records: byte strings, each with a length of its own:
+/// [`Bytes`](crate::bytes::Bytes), and the [`Records`](crate::mpmc::records::Records) of `mpmc`.
+///
+/// Every such kind is an [`OfRecords`], which a function over any of them names:
+///
+/// ```
+/// use slipring::{Consumer, Error, OfRecords, Producer, RecordKind};
+///
+/// fn echo<R>(
+///     tx: &mut Producer<OfRecords<R>>,
+///     rx: &mut Consumer<OfRecords<R>>,
+///     record: &[u8],
+/// ) -> Result<Vec<u8>, Error>
+/// where
+///     OfRecords<R>: RecordKind,
+/// {
+///     tx.push(record)?;
+///     Ok(rx.read()?.to_vec())
+/// }
+///
+/// let (mut tx, mut rx) = slipring::bytes::channel(64)?;
+/// assert_eq!(echo(&mut tx, &mut rx, b"seven"), Ok(b"seven".to_vec()));
+/// # Ok::<(), slipring::SetupError>(())
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a kind of channel with records",
+    note = "`bytes` and `mpmc::records` are; the messages of other kinds are values in slots"
+)]
+pub trait RecordKind: Kind<Producer: PushRecord, Consumer: HoldRecord> {}
+
+/// A kind whose messages any one consumer takes: [`Mpmc`](crate::mpmc::Mpmc) and
+/// [`Records`](crate::mpmc::records::Records). Several producers and consumers come and go.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a work queue",
+    note = "`mpmc` is, for values and for records"
+)]
+pub trait QueueKind: Kind {
+    #[doc(hidden)]
+    fn deliveries(consumer: &Self::Consumer) -> u32;
+}
+
+/// A kind of records: `R` says which. [`Bytes`](crate::bytes::Bytes) is
+/// `OfRecords<bytes::OneToOne>`.
+// Why not `impl<K: RecordKind> Producer<K>`, as for slots: both have a `push`, and the compiler
+// cannot know that no kind is of both. It does see that no `OfRecords` is a `SlotKind`.
+pub struct OfRecords<R>(PhantomData<fn() -> R>);
+
+impl<R> fmt::Debug for OfRecords<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OfRecords")
+    }
+}
 
 pub(crate) mod sealed {
     pub trait Sealed {}

@@ -147,6 +147,8 @@ mod pages;
 #[allow(unsafe_code)]
 mod producer;
 #[allow(unsafe_code)]
+mod records;
+#[allow(unsafe_code)]
 mod seat;
 mod setup_error;
 #[allow(unsafe_code)]
@@ -161,10 +163,11 @@ pub use channel::Channel;
 pub use consumer::{Consumer, Message, Messages};
 pub use difference::Difference;
 pub use error::{BatchError, Corrupt, Error, PushError};
-pub use kind::{InPlaceKind, Kind, PeekKind, SlotKind};
+pub use kind::{InPlaceKind, Kind, OfRecords, PeekKind, QueueKind, RecordKind, SlotKind};
 pub use kinds::{broadcast, bytes, mpmc, spsc};
 pub use name::{Name, directory};
 pub use producer::{Producer, Reservation};
+pub use records::Record;
 pub use setup_error::{SchemaMismatch, SetupError};
 pub use shm::{Borrowed, HugePages, Pages};
 pub use slipring_core::layout::{Geometry, Role};

@@ -7,6 +7,44 @@ use core::ptr::NonNull;
 use super::Shadow;
 use super::prefetch;
 use super::small::Small;
+use crate::error::Error;
+
+/// The slots of a queue, whatever they hold.
+pub trait Contents: Copy {
+    /// The content of a slot.
+    type Content: ?Sized;
+
+    /// Returns the number of slots that `amount` takes: so many values, or a string of so many bytes.
+    ///
+    /// Fails with `TooLarge` for a string that no slot holds.
+    fn slots_for(&self, amount: u64) -> Result<u64, Error>;
+
+    /// Returns the content of slot `index`, in place: of a string the first `len` bytes.
+    ///
+    /// # Safety
+    /// `index` is below the number of slots, and no other role writes that slot during `'a`. `len` bytes fit a slot.
+    unsafe fn content<'a>(&self, index: u64, len: usize) -> &'a Self::Content
+    where
+        Self::Content: 'a;
+}
+
+impl<T: Copy> Contents for Cells<'_, T> {
+    type Content = T;
+
+    #[inline]
+    fn slots_for(&self, amount: u64) -> Result<u64, Error> {
+        Ok(amount)
+    }
+
+    #[inline]
+    unsafe fn content<'a>(&self, index: u64, _: usize) -> &'a T
+    where
+        T: 'a,
+    {
+        // SAFETY: the caller's promise.
+        unsafe { self.get(index) }
+    }
+}
 
 /// The slots of a queue of `T`, one after another.
 pub struct Cells<'m, T> {

@@ -45,7 +45,6 @@
 
 use core::fmt;
 use core::mem::ManuallyDrop;
-use core::ops::{Deref, DerefMut};
 
 use crate::cached_limit::CachedLimit;
 use crate::cursor::{self, Reader, Words, Writer};
@@ -54,12 +53,16 @@ use crate::error::{Corrupt, Error};
 use crate::guard::{self, Reserve};
 use crate::mem::ByteRing;
 use crate::outside::Outside;
+use crate::record::{self, HoldRecord, PushRecord};
 use crate::seat::Peer;
 use crate::sync::{AtomicU64, Ordering};
 use crate::wait::Notifier;
 
 /// A record that a producer has reserved.
 pub type Reservation<'p, 'm> = guard::Reservation<'p, Producer<'m>>;
+
+/// A record that a consumer reads in place.
+pub type Record<'c, 'm> = record::Record<'c, Consumer<'m>>;
 
 /// Reads a `bytes` channel from outside.
 pub(super) const OUTSIDE: Outside = Outside {
@@ -175,18 +178,6 @@ impl<'m> Producer<'m> {
         })
     }
 
-    /// Appends a record with `payload`.
-    ///
-    /// Fails with `Full`, `Disconnected`, `TooLarge` or `Corrupt`.
-    #[inline]
-    pub fn try_push(&mut self, payload: &[u8]) -> Result<(), Error> {
-        self.ensure(payload.len())?;
-        // SAFETY: `ensure` saw room for the record behind the tail, and only we write there.
-        unsafe { self.write(self.writer.at(), payload) };
-        self.publish(record_size(payload.len() as u64), 1);
-        Ok(())
-    }
-
     /// Appends as many of `payloads` as fit, published as one, and returns their number.
     ///
     /// Takes no item from the iterator that it cannot place, so it needs one that can be peeked. An
@@ -257,11 +248,6 @@ impl<'m> Producer<'m> {
         self.writer.commit(size);
         self.messages.add(messages);
     }
-
-    /// Returns the largest payload of one record, in bytes.
-    pub fn max_record(&self) -> usize {
-        self.records.largest_payload() as usize
-    }
 }
 
 impl Sealed for Producer<'_> {}
@@ -327,29 +313,29 @@ impl Reserve for Producer<'_> {
     }
 }
 
-impl Deref for guard::Reservation<'_, Producer<'_>> {
-    type Target = [u8];
-
-    #[inline]
-    fn deref(&self) -> &[u8] {
-        // SAFETY: the record lies in space that `ensure` saw free, and only we write there.
-        unsafe {
-            self.producer
-                .records
-                .payload(self.producer.writer.at(), self.amount)
-        }
+impl PushRecord for Producer<'_> {
+    fn max_record(&self) -> usize {
+        self.records.largest_payload() as usize
     }
-}
 
-impl DerefMut for guard::Reservation<'_, Producer<'_>> {
     #[inline]
-    fn deref_mut(&mut self) -> &mut [u8] {
-        // SAFETY: as in `deref`, and `&mut self` borrows it once.
-        unsafe {
-            self.producer
-                .records
-                .payload_mut(self.producer.writer.at(), self.amount)
-        }
+    unsafe fn put_record(&mut self, payload: &[u8]) -> bool {
+        // SAFETY: the poll saw room for the record behind the tail, and only we write there.
+        unsafe { self.write(self.writer.at(), payload) };
+        self.publish(record_size(payload.len() as u64), 1);
+        true
+    }
+
+    #[inline]
+    unsafe fn claimed<'a>(&self, len: usize) -> &'a [u8] {
+        // SAFETY: the record lies in space that the claim saw free, and only we write there.
+        unsafe { self.records.payload(self.writer.at(), len) }
+    }
+
+    #[inline]
+    unsafe fn claimed_mut<'a>(&mut self, len: usize) -> &'a mut [u8] {
+        // SAFETY: as in `claimed`; the caller has no other reference to it.
+        unsafe { self.records.payload_mut(self.writer.at(), len) }
     }
 }
 
@@ -392,22 +378,8 @@ impl<'m> Consumer<'m> {
         })
     }
 
-    /// Reads the oldest record in place.
-    ///
-    /// Fails with `Empty`, `Disconnected` (empty, and no producer) or `Corrupt`.
-    #[inline]
-    pub fn try_read(&mut self) -> Result<Record<'_, 'm>, Error> {
-        self.ensure(1)?;
-        let len = self.length(self.reader.at())?;
-        self.reader.begin_guard();
-        Ok(Record {
-            consumer: self,
-            len,
-        })
-    }
-
     /// Returns the oldest record in place and does not release it. Fails as
-    /// [`try_read`](Self::try_read).
+    /// [`try_read`](HoldRecord::try_read).
     #[inline]
     pub fn try_peek(&mut self) -> Result<&[u8], Error> {
         self.ensure(1)?;
@@ -430,30 +402,6 @@ impl<'m> Consumer<'m> {
             count: 0,
             max,
         })
-    }
-
-    /// Copies the oldest record into `out`, and returns its length.
-    ///
-    /// A record longer than `out` fails with `TooLarge` and stays.
-    #[inline]
-    pub fn try_pop(&mut self, out: &mut [u8]) -> Result<usize, Error> {
-        let record = self.try_read()?;
-        let len = record.len();
-        match out.get_mut(..len) {
-            Some(out) => {
-                out.copy_from_slice(&record);
-                // By name: a drop would not release it in a destructor that a panic runs.
-                record.release();
-            }
-            None => {
-                record.keep();
-                return Err(Error::TooLarge {
-                    asked: len as u64,
-                    max: out.len() as u64,
-                });
-            }
-        }
-        Ok(len)
     }
 
     /// Returns the checked payload length of the committed record at `position`.
@@ -492,11 +440,6 @@ impl<'m> Consumer<'m> {
         self.messages.add(messages);
         self.last = size;
     }
-
-    /// Returns the largest payload of one record, in bytes.
-    pub fn max_record(&self) -> usize {
-        self.records.largest_payload() as usize
-    }
 }
 
 impl Sealed for Consumer<'_> {}
@@ -530,67 +473,36 @@ impl Endpoint for Consumer<'_> {
     }
 }
 
-/// A record read in place.
-///
-/// Dropping it releases it; [`keep`](Self::keep) does not. Nor does a kill while it is held. With
-/// the feature `std`, nor does a drop while the thread is panicking. The next read, or the
-/// successor's, sees the record again.
-///
-/// An early return by `?` is a drop like any other. To read the record again after an error, write
-/// `if let Err(error) = handle(&record) { record.keep(); return Err(error) }`.
-pub struct Record<'c, 'm> {
-    consumer: &'c mut Consumer<'m>,
-    len: usize,
-}
-
-impl fmt::Debug for Record<'_, '_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Record")
-            .field("len", &self.len)
-            .field("position", &self.consumer.reader.at())
-            .finish_non_exhaustive()
-    }
-}
-
-impl Record<'_, '_> {
-    /// Releases the record, as dropping it does, but also while panicking.
-    #[inline]
-    pub fn release(self) {
-        let mut guard = ManuallyDrop::new(self);
-        if guard.consumer.reader.ours() {
-            let size = record_size(guard.len as u64);
-            guard.consumer.release(size, 1);
-        }
+impl HoldRecord for Consumer<'_> {
+    fn max_record(&self) -> usize {
+        self.records.largest_payload() as usize
     }
 
-    /// Leaves the record where it is, to be read again.
     #[inline]
-    pub fn keep(self) {
-        core::mem::forget(self);
+    fn hold_record(&mut self) -> Result<usize, Error> {
+        self.ensure(1)?;
+        let len = self.length(self.reader.at())?;
+        self.reader.begin_guard();
+        Ok(len)
     }
-}
-
-impl Deref for Record<'_, '_> {
-    type Target = [u8];
 
     #[inline]
-    fn deref(&self) -> &[u8] {
+    unsafe fn held_record<'a>(&self, len: usize) -> &'a [u8] {
         // SAFETY: `length` found the record within what is committed; it is not written until
         // released.
-        unsafe {
-            self.consumer
-                .records
-                .payload(self.consumer.reader.at(), self.len)
+        unsafe { self.records.payload(self.reader.at(), len) }
+    }
+
+    #[inline]
+    unsafe fn release_record(&mut self, len: usize) {
+        if self.reader.ours() {
+            self.release(record_size(len as u64), 1);
         }
     }
-}
 
-impl Drop for Record<'_, '_> {
     #[inline]
-    fn drop(&mut self) {
-        if self.consumer.reader.drop_releases() {
-            self.consumer.release(record_size(self.len as u64), 1);
-        }
+    fn drop_releases(&self) -> bool {
+        self.reader.drop_releases()
     }
 }
 

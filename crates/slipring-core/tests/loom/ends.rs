@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use slipring_core::end::{Endpoint, Pop, Push};
 use slipring_core::proto::spsc;
+use slipring_core::record::{HoldRecord, PushRecord};
 use slipring_core::seat::{Findings, Peer};
 use slipring_core::sync::Ordering;
 use slipring_core::{CachedLimit, End, Error};

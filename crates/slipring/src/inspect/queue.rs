@@ -75,7 +75,7 @@ pub struct QueueStat {
 /// Returns the contents of a queue; `None` for another kind.
 pub(super) fn look(view: &View<'_>, header: &Header) -> Option<QueueStat> {
     let mut found = Vec::new();
-    let contents = mpmc::contents(view, |claim| found.push(claim))?;
+    let tally = mpmc::claims(view, |claim| found.push(claim))?;
     // After the look: whatever a holder wrote on this machine is earlier.
     let now = clock::since_boot_awake();
     let boot = clock::boot_id();
@@ -98,9 +98,9 @@ pub(super) fn look(view: &View<'_>, header: &Header) -> Option<QueueStat> {
     });
     Some(QueueStat {
         claims: claims.collect(),
-        dead_letters: contents.dead_letters,
-        returned: contents.returned,
-        corrupt: contents.corrupt,
+        dead_letters: tally.dead_letters,
+        returned: tally.returned,
+        corrupt: tally.corrupt,
     })
 }
 

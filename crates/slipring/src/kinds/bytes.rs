@@ -48,15 +48,18 @@ pub use slipring_core::proto::bytes::{PREFIX, record_size};
 
 use crate::builder;
 use crate::error::{BatchError, Error};
-use crate::kind::{Kind, SeatToken, sealed::Sealed};
+use crate::kind::{Kind, OfRecords, RecordKind, SeatToken, sealed::Sealed};
 use crate::seat::Seat;
 use crate::setup_error::SetupError;
-use crate::wait::{Until, until_the_end};
-use crate::{consumer, producer};
+use crate::wait::Until;
+use crate::{consumer, producer, records};
 
 /// The kind: one producer, one consumer, records of varying size.
+pub type Bytes = OfRecords<OneToOne>;
+
+/// What tells [`Bytes`] from other kinds of records: one producer, one consumer.
 #[derive(Debug)]
-pub struct Bytes(());
+pub struct OneToOne(());
 
 /// Makes or opens a `bytes` channel.
 pub type Builder = builder::Builder<Bytes>;
@@ -74,7 +77,7 @@ pub type Consumer = consumer::Consumer<Bytes>;
 pub type Reservation<'p> = producer::Reservation<'p, Bytes>;
 
 /// A record that a consumer reads in place.
-pub type Record<'c> = proto::Record<'c, 'static>;
+pub type Record<'c> = records::Record<'c, Bytes>;
 
 /// A run of records that a consumer reads in place, one after another.
 pub type Records<'c> = proto::Records<'c, 'static>;
@@ -121,6 +124,8 @@ impl Builder {
 }
 
 impl Sealed for Bytes {}
+
+impl RecordKind for Bytes {}
 
 impl Kind for Bytes {
     type Producer = proto::Producer<'static>;
@@ -173,71 +178,6 @@ fn ring(
 }
 
 impl Producer {
-    /// Appends a record, or returns [`Full`](Error::Full) if there is no room now.
-    ///
-    /// Returns [`Disconnected`](Error::Disconnected) if there is no room and the consumer is gone,
-    /// and [`TooLarge`](Error::TooLarge) above the largest record. Never waits. Enters the kernel
-    /// only to wake a sleeping consumer.
-    #[inline]
-    #[doc(alias = "send")]
-    pub fn try_push(&mut self, payload: &[u8]) -> Result<(), Error> {
-        self.end.core.try_push(payload)
-    }
-
-    /// Like [`try_push`](Self::try_push), waiting while the channel is full. If no consumer has
-    /// joined yet, the call waits as well.
-    #[inline]
-    pub fn push(&mut self, payload: &[u8]) -> Result<(), Error> {
-        self.push_until(payload, Until::Forever)
-    }
-
-    /// Like [`push`](Self::push), for at most `timeout` ([`TimedOut`](Error::TimedOut)).
-    #[inline]
-    pub fn push_timeout(&mut self, payload: &[u8], timeout: Duration) -> Result<(), Error> {
-        self.push_until(payload, Until::For(timeout))
-    }
-
-    #[inline(always)]
-    fn push_until(&mut self, payload: &[u8], mut until: Until) -> Result<(), Error> {
-        self.end.ready(payload.len(), &mut until)?;
-        self.end.core.try_push(payload)
-    }
-
-    /// Like [`push`](Self::push), as a future for any runtime.
-    ///
-    /// Only the task sleeps. The first future that has to wait starts the [helper
-    /// thread](crate#the-helper-thread).
-    ///
-    /// A dropped future has pushed nothing. A future that finds room is ready at its first poll.
-    /// After 128 such polls in a row, one poll wakes its task and returns pending, so that other
-    /// tasks run.
-    ///
-    /// The future fails with [`NoPipes`](Error::NoPipes) if it would have to wait on borrowed
-    /// memory. It fails with [`InSet`](Error::InSet) while a [`WaitSet`](crate::WaitSet) waits for
-    /// the handle, and with [`Forked`](Error::Forked) in a forked child.
-    ///
-    /// A poll does not block its thread, with two exceptions. If no helper thread can be started, a
-    /// poll takes a little over 1 ms and fails with [`Os`](Error::Os), unless tokio drives it. If a
-    /// peer has just died, a poll takes up to 10 ms while the kernel frees the dead process's
-    /// resources.
-    ///
-    /// ```
-    /// use slipring::bytes;
-    ///
-    /// async fn greet(tx: &mut bytes::Producer) -> Result<(), slipring::Error> {
-    ///     tx.push_async(b"hello").await?;
-    ///     let mut record = tx.reserve_async(1500).await?;     // in place; dropping discards
-    ///     record[..5].copy_from_slice(b"world");
-    ///     record.commit(5);
-    ///     Ok(())
-    /// }
-    /// # let _ = greet;
-    /// ```
-    pub async fn push_async(&mut self, payload: &[u8]) -> Result<(), Error> {
-        self.room(payload.len()).await?;
-        self.end.core.try_push(payload)
-    }
-
     /// Appends as many records as fit, publishes them together, and returns their number. Returns
     /// at least one, or an error; returns 0 only if the iterator is empty.
     ///
@@ -273,11 +213,6 @@ impl Producer {
         Ok(done)
     }
 
-    /// Returns the largest payload of one record, in bytes.
-    pub fn max_record(&self) -> usize {
-        self.end.core.max_record()
-    }
-
     /// Returns `true` if an earlier producer finished and no consumer has acknowledged that end
     /// yet. Records that this producer pushes before then follow the earlier stream without a seam.
     pub fn follows_unread_end(&self) -> bool {
@@ -287,45 +222,6 @@ impl Producer {
 }
 
 impl Consumer {
-    /// Reads the oldest record in place. Dropping the record releases it.
-    ///
-    /// Returns [`Empty`](Error::Empty) if there is no record, or
-    /// [`Disconnected`](Error::Disconnected) if there is none and the producer left.
-    ///
-    /// Never waits. Enters the kernel only to wake a sleeping producer when the record is released,
-    /// so it cannot detect that a producer *died*. The waiting calls,
-    /// [`is_disconnected`](Self::is_disconnected) and a [`WaitSet`](crate::WaitSet) can. After one
-    /// of them has detected a death, `try_read` reports it.
-    #[inline]
-    #[doc(alias = "recv")]
-    pub fn try_read(&mut self) -> Result<Record<'_>, Error> {
-        self.end.core.try_read()
-    }
-
-    /// Like [`try_read`](Self::try_read), waiting until there is a record. If no producer has
-    /// joined yet, the call waits as well.
-    ///
-    /// Returns [`Disconnected`](Error::Disconnected) once all records are read and the producer is
-    /// gone.
-    #[inline]
-    pub fn read(&mut self) -> Result<Record<'_>, Error> {
-        self.end.ready(1, &mut Until::Forever)?;
-        self.end.core.try_read()
-    }
-
-    /// Like [`read`](Self::read), for at most `timeout` ([`TimedOut`](Error::TimedOut)).
-    #[inline]
-    pub fn read_timeout(&mut self, timeout: Duration) -> Result<Record<'_>, Error> {
-        self.end.ready(1, &mut Until::For(timeout))?;
-        self.end.core.try_read()
-    }
-
-    /// Like [`read`](Self::read), as a future: see [`pop_async`](Self::pop_async).
-    pub async fn read_async(&mut self) -> Result<Record<'_>, Error> {
-        self.message().await?;
-        self.end.core.try_read()
-    }
-
     /// Reads up to `max` consecutive records in place. Dropping the guard, even by an early `?`,
     /// releases those that it returned, and no others: see [`Records`].
     ///
@@ -367,34 +263,6 @@ impl Consumer {
         self.end.core.try_read_batch(max)
     }
 
-    /// Copies the oldest record into `out` and returns its length. Returns
-    /// [`TooLarge`](Error::TooLarge) if the record is longer than `out`; the record stays in the
-    /// channel.
-    #[inline]
-    pub fn try_pop(&mut self, out: &mut [u8]) -> Result<usize, Error> {
-        self.end.core.try_pop(out)
-    }
-
-    /// Like [`try_pop`](Self::try_pop), waiting until there is a record.
-    #[inline]
-    pub fn pop(&mut self, out: &mut [u8]) -> Result<usize, Error> {
-        self.end.ready(1, &mut Until::Forever)?;
-        self.end.core.try_pop(out)
-    }
-
-    /// Like [`pop`](Self::pop), for at most `timeout` ([`TimedOut`](Error::TimedOut)).
-    pub fn pop_timeout(&mut self, out: &mut [u8], timeout: Duration) -> Result<usize, Error> {
-        self.end.ready(1, &mut Until::For(timeout))?;
-        self.end.core.try_pop(out)
-    }
-
-    /// Like [`pop`](Self::pop), as a future for any runtime: see `push_async` of [`Producer`]. A
-    /// dropped future has taken nothing.
-    pub async fn pop_async(&mut self, out: &mut [u8]) -> Result<usize, Error> {
-        self.message().await?;
-        self.end.core.try_pop(out)
-    }
-
     /// Returns the oldest record without releasing it. Returns [`Empty`](Error::Empty) or
     /// [`Disconnected`](Error::Disconnected) as [`try_read`](Self::try_read) does.
     ///
@@ -409,65 +277,4 @@ impl Consumer {
     pub fn try_peek(&mut self) -> Result<&[u8], Error> {
         self.end.core.try_peek()
     }
-
-    /// Returns an iterator over copies of the records, which waits for each as [`read`](Self::read)
-    /// does. It ends when the producer has finished and all records are read. [`read`](Self::read)
-    /// itself copies nothing.
-    ///
-    /// Any other error, such as [`Corrupt`](Error::Corrupt) or the
-    /// [`Disconnected`](Error::Disconnected) of a producer that aborted or died, is the last item.
-    /// Dropping the iterator loses nothing.
-    pub fn iter(&mut self) -> impl std::iter::FusedIterator<Item = Result<Vec<u8>, Error>> {
-        until_the_end(move || Ok(copied(self.read()?)))
-    }
-
-    /// Returns copies of the records as a stream, which waits for each as
-    /// [`pop_async`](Self::pop_async) does. It ends when the producer has finished and all records
-    /// are read.
-    ///
-    /// Any other error, such as [`Corrupt`](Error::Corrupt) or the
-    /// [`Disconnected`](Error::Disconnected) of a producer that aborted or died, is the last item.
-    ///
-    /// Dropping the stream loses nothing: a new stream continues where it stopped. After a
-    /// [`Disconnected`](Error::Disconnected), the new stream continues only with the next producer.
-    /// See [`wait_for_producer_async`](Self::wait_for_producer_async).
-    ///
-    /// ```
-    /// use futures_core::Stream;
-    /// use std::{future::poll_fn, pin::Pin};
-    ///
-    /// # fn main() -> Result<(), slipring::SetupError> {
-    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
-    /// let (mut tx, mut rx) = slipring::bytes::channel(64)?;
-    /// tx.push(b"1")?;
-    /// drop(tx); // the end of the stream
-    /// let mut stream = rx.stream();
-    /// while let Some(message) = poll_fn(|cx| Pin::new(&mut stream).poll_next(cx)).await {
-    ///     assert_eq!(message?, b"1");
-    /// }
-    /// # Ok(())
-    /// # })
-    /// # }
-    /// ```
-    #[cfg(feature = "stream")]
-    pub fn stream(
-        &mut self,
-    ) -> impl futures_core::FusedStream<Item = Result<Vec<u8>, Error>> + Unpin {
-        until_the_end(move |cx: &mut std::task::Context<'_>| {
-            std::task::ready!(self.end.poll_ready(1, cx))?;
-            std::task::Poll::Ready(Ok(copied(self.end.core.try_read()?)))
-        })
-    }
-
-    /// Returns the largest payload of one record, in bytes.
-    pub fn max_record(&self) -> usize {
-        self.end.core.max_record()
-    }
-}
-
-fn copied(record: Record<'_>) -> Vec<u8> {
-    let copy = record.to_vec();
-    // Release by name: in a destructor that runs during a panic, a drop would release nothing.
-    record.release();
-    copy
 }

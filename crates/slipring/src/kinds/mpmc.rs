@@ -44,6 +44,7 @@
 //! ```
 
 mod owned;
+pub mod records;
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -59,7 +60,7 @@ pub use slipring_core::proto::mpmc::{DeadLetters, Delivery};
 
 use crate::builder;
 use crate::error::Error;
-use crate::kind::{InPlaceKind, Kind, SeatToken, SlotKind, sealed::Sealed};
+use crate::kind::{InPlaceKind, Kind, QueueKind, SeatToken, SlotKind, sealed::Sealed};
 use crate::payload::Payload;
 use crate::seat::Seat;
 use crate::setup_error::SetupError;
@@ -102,6 +103,20 @@ pub fn channel<T: Payload>(capacity: usize) -> Result<(Producer<T>, Consumer<T>)
     Builder::new(capacity).channel_pair()
 }
 
+/// Returns the shape of a queue of `capacity` slots of that size and alignment.
+fn geometry(capacity: usize, slot_size: u64, slot_align: u64) -> Geometry {
+    Geometry {
+        kind: layout::Kind::Mpmc,
+        when_full: layout::WhenFull::Wait,
+        capacity: capacity as u64,
+        slot_size,
+        slot_align,
+        producers: ENDS,
+        consumers: ENDS,
+        skew: 0,
+    }
+}
+
 /// The default number of seats of each side.
 const ENDS: u64 = 16;
 
@@ -115,28 +130,23 @@ impl<T: Payload> Builder<T> {
                 "a payload's alignment is at most 4096 bytes"
             );
         }
-        builder::Builder::with(Geometry {
-            kind: layout::Kind::Mpmc,
-            when_full: layout::WhenFull::Wait,
-            capacity: capacity as u64,
-            slot_size: size_of::<T>() as u64,
-            slot_align: align_of::<T>() as u64,
-            producers: ENDS,
-            consumers: ENDS,
-            skew: 0,
-        })
+        let (size, align) = (size_of::<T>() as u64, align_of::<T>() as u64);
+        builder::Builder::with(geometry(capacity, size, align))
     }
+}
 
+/// The terms of a work queue: see [`QueueKind`].
+impl<K: QueueKind> builder::Builder<K> {
     /// Sets the number of producer seats: from 1 to 63, 4 KiB each. Checked when the channel is made.
     #[must_use]
-    pub fn producers(mut self, producers: usize) -> Builder<T> {
+    pub fn producers(mut self, producers: usize) -> Self {
         self.geometry.producers = producers as u64;
         self
     }
 
     /// Sets the number of consumer seats: from 1 to 63, 4 KiB each. Checked when the channel is made.
     #[must_use]
-    pub fn consumers(mut self, consumers: usize) -> Builder<T> {
+    pub fn consumers(mut self, consumers: usize) -> Self {
         self.geometry.consumers = consumers as u64;
         self
     }
@@ -144,7 +154,7 @@ impl<T: Payload> Builder<T> {
     /// Lets the consumers that this builder makes drop, when they die, what they had taken and not released. By default
     /// another consumer gets it.
     #[must_use]
-    pub fn at_most_once(mut self) -> Builder<T> {
+    pub fn at_most_once(mut self) -> Self {
         self.handling.delivery = Delivery::AtMostOnce;
         self
     }
@@ -168,7 +178,7 @@ impl<T: Payload> Builder<T> {
     /// # Ok::<(), slipring::SetupError>(())
     /// ```
     #[must_use]
-    pub fn dead_letters(mut self, after: u32, keep: usize) -> Builder<T> {
+    pub fn dead_letters(mut self, after: u32, keep: usize) -> Self {
         let (after, keep) = (after.max(1), keep as u64);
         self.handling.dead_letters = Some(DeadLetters { after, keep });
         self
@@ -186,15 +196,15 @@ impl<T: Payload> SlotKind for Mpmc<T> {
 impl<T: Payload> InPlaceKind for Mpmc<T> {}
 
 impl<T: Payload> Kind for Mpmc<T> {
-    type Producer = proto::Producer<'static, T>;
-    type Consumer = proto::Consumer<'static, T>;
+    type Producer = proto::Producer<'static, Cells<'static, T>>;
+    type Consumer = proto::Consumer<'static, Cells<'static, T>>;
 
     fn schema() -> Option<Schema> {
         Some(T::SCHEMA)
     }
 
     fn producer(token: &SeatToken<'_>) -> Result<Self::Producer, SetupError> {
-        let ring = ring(token.seat)?;
+        let ring = ring(token.seat, cells(token.seat))?;
         // SAFETY: called once per seat; the cached limit belongs to that seat's handle.
         let cached_limit = unsafe { token.seat.cached_limit() };
         // SAFETY: the seat makes us its only producer, and whoever took the seat gave back what the last holder had
@@ -204,11 +214,8 @@ impl<T: Payload> Kind for Mpmc<T> {
     }
 
     fn consumer(token: &SeatToken<'_>) -> Result<Self::Consumer, SetupError> {
-        let ring = ring(token.seat)?;
-        let counters = &token.seat.page().counters;
-        // Relaxed: read under the seat's locks, once we are dead.
-        let delivery = u64::from(token.handling.delivery == Delivery::AtMostOnce);
-        counters.at_most_once.store(delivery, Ordering::Relaxed);
+        let ring = ring(token.seat, cells(token.seat))?;
+        note_handling(token);
         // SAFETY: called once per seat; the cached limit belongs to that seat's handle.
         let cached_limit = unsafe { token.seat.cached_limit() };
         // SAFETY: as in `producer`, for the consumer in this seat.
@@ -218,8 +225,16 @@ impl<T: Payload> Kind for Mpmc<T> {
     }
 }
 
+/// Returns the slots of a validated region for values of `T`.
+fn cells<T: Payload>(seat: &Seat) -> Cells<'static, T> {
+    let (region, geometry) = (&seat.region, seat.region.geometry());
+    // SAFETY: the header was checked against the real sizes. While `seat` lives, the data part is mapped for that many
+    // slots of `T`, page-aligned or checked. The kind and the schema were compared.
+    unsafe { Cells::new(region.data().cast::<T>(), geometry.slots()) }
+}
+
 /// Returns the ring of a validated region, as the end in this seat uses it.
-fn ring<T: Payload>(seat: &Seat) -> Result<proto::Ring<'static, Cells<'static, T>>, SetupError> {
+fn ring<C>(seat: &Seat, cells: C) -> Result<proto::Ring<'static, C>, SetupError> {
     let (region, geometry) = (&seat.region, seat.region.geometry());
     let claims = region.control().claims(geometry);
     let queue = claims.and_then(|claims| Queue::new(geometry, claims));
@@ -229,9 +244,6 @@ fn ring<T: Payload>(seat: &Seat) -> Result<proto::Ring<'static, Cells<'static, T
         found: 0,
         expected: geometry.control_len() as u64,
     })?;
-    // SAFETY: the header was checked against the real sizes. While `seat` lives, the data part is mapped for that many
-    // slots of `T`, page-aligned or checked. The kind and the schema were compared.
-    let cells = unsafe { Cells::new(region.data().cast::<T>(), geometry.slots()) };
     Ok(proto::Ring {
         queue,
         cells,
@@ -243,29 +255,47 @@ fn ring<T: Payload>(seat: &Seat) -> Result<proto::Ring<'static, Cells<'static, T
     })
 }
 
-impl<T: Payload> Producer<T> {
+/// Records how a consumer handles messages, for whoever recovers its seat.
+fn note_handling(token: &SeatToken<'_>) {
+    let counters = &token.seat.page().counters;
+    let delivery = u64::from(token.handling.delivery == Delivery::AtMostOnce);
+    // Relaxed: read under the seat's locks, once we are dead.
+    counters.at_most_once.store(delivery, Ordering::Relaxed);
+}
+
+impl<T: Payload> QueueKind for Mpmc<T> {
+    fn deliveries(consumer: &Self::Consumer) -> u32 {
+        consumer.deliveries()
+    }
+}
+
+/// Verbs of work queues: see [`QueueKind`].
+impl<K: QueueKind> producer::Producer<K> {
     /// Takes another writing role of the same channel.
     ///
     /// Returns `RoleTaken` if no seat is free. Other errors: as [`Builder`](crate::Builder#errors) lists for roles.
-    pub fn another(&self) -> Result<Producer<T>, SetupError> {
+    pub fn another(&self) -> Result<Self, SetupError> {
         self.channel().producer()
     }
 }
 
-impl<T: Payload> Consumer<T> {
-    /// Takes another reading role of the same channel, with the same [`Delivery`].
+/// Verbs of work queues: see [`QueueKind`].
+impl<K: QueueKind> consumer::Consumer<K> {
+    /// Takes another reading role of the same channel, which handles messages in the same way.
     ///
     /// Returns `RoleTaken` if no seat is free. Other errors: as [`Builder`](crate::Builder#errors) lists for roles.
-    pub fn another(&self) -> Result<Consumer<T>, SetupError> {
+    pub fn another(&self) -> Result<Self, SetupError> {
         self.channel().consumer()
     }
 
     /// Returns the number of times that the message that this consumer took last had been delivered before: to consumers
     /// that gave it back, or died with it.
     pub fn deliveries(&self) -> u32 {
-        self.end.core.deliveries()
+        K::deliveries(&self.end.core)
     }
+}
 
+impl<T: Payload> Consumer<T> {
     /// Reads a dead letter in place, or returns [`Empty`](Error::Empty): see [`Builder::dead_letters`].
     ///
     /// Dropping the letter releases it. [`keep`](Message::keep) gives it back: it is delivered again, as if for the first

@@ -13,7 +13,7 @@ use crate::crowd::Crowd;
 use crate::end::{Endpoint, Poll, Pop, sealed::Sealed};
 use crate::error::Error;
 use crate::guard::{self, Hold, PanicMark, Runs};
-use crate::mem::Cells;
+use crate::mem::{Cells, Contents};
 use crate::seat::Peer;
 use crate::sync::Ordering;
 
@@ -21,9 +21,9 @@ use crate::sync::Ordering;
 pub(super) const ANEW: u32 = u32::MAX;
 
 /// The reading end.
-pub struct Consumer<'m, T> {
-    claimant: Claimant<'m, Reading>,
-    cells: Cells<'m, T>,
+pub struct Consumer<'m, C> {
+    pub(super) claimant: Claimant<'m, Reading>,
+    pub(super) cells: C,
     /// A slot whose message is to be delivered again, as the last look found it.
     again: Option<Place>,
     /// The value of `returns` whose messages this end has looked for.
@@ -34,11 +34,11 @@ pub struct Consumer<'m, T> {
     letter: bool,
     dead_letters: Option<DeadLetters>,
     /// The run that was taken last, and is held.
-    run: Run,
-    panic: PanicMark,
+    pub(super) run: Run,
+    pub(super) panic: PanicMark,
 }
 
-impl<T> fmt::Debug for Consumer<'_, T> {
+impl<C> fmt::Debug for Consumer<'_, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Consumer")
             .field("position", &self.claimant.position())
@@ -47,15 +47,15 @@ impl<T> fmt::Debug for Consumer<'_, T> {
     }
 }
 
-impl<'m, T: Copy> Consumer<'m, T> {
+impl<'m, C: Contents> Consumer<'m, C> {
     /// Takes a reading end.
     ///
     /// # Safety
     /// - All ends of this queue have the same words, and as many slots.
     /// - Only they write its words and its payloads.
     /// - No other consumer has this seat until this one is gone, and no slot's word names the seat.
-    /// - A `T` has no padding and no pointers, and every bit pattern is a valid `T`.
-    pub unsafe fn new(ring: Ring<'m, Cells<'m, T>>, limit: &'m mut CachedLimit) -> Self {
+    /// - What a slot holds has no padding and no pointers, and every bit pattern is valid.
+    pub unsafe fn new(ring: Ring<'m, C>, limit: &'m mut CachedLimit) -> Self {
         let (claimant, cells) = Claimant::<Reading>::new(ring, limit);
         Consumer {
             again: None,
@@ -233,7 +233,7 @@ impl<'m, T: Copy> Consumer<'m, T> {
     ///
     /// # Safety
     /// No reference to the messages is used any more.
-    unsafe fn finish(&mut self, count: u64) {
+    pub(super) unsafe fn finish(&mut self, count: u64) {
         let run = self.run;
         if run.count == 0 || !self.claimant.alive() {
             return;
@@ -260,7 +260,7 @@ impl<'m, T: Copy> Consumer<'m, T> {
     }
 
     /// Takes up to `max` messages, and returns their number: at least one, or an error; 0 if `max` is 0.
-    fn hold_as(&mut self, state: State, max: usize) -> Result<usize, Error> {
+    pub(super) fn hold_as(&mut self, state: State, max: usize) -> Result<usize, Error> {
         // A guard that was forgotten keeps its messages until this end leaves.
         self.run.count = 0;
         self.letter = false;
@@ -284,7 +284,7 @@ impl<'m, T: Copy> Consumer<'m, T> {
     }
 
     /// Notes when the held messages were taken.
-    fn note_time(&self) {
+    pub(super) fn note_time(&self) {
         let queue = &self.claimant.queue;
         let now = self.claimant.notifier.os().coarse_now();
         for step in 0..self.run.count {
@@ -298,13 +298,13 @@ impl<'m, T: Copy> Consumer<'m, T> {
     /// any order.
     ///
     /// # Safety
-    /// `hold(1)` or `hold_letter` succeeded, and nothing was released since. The result is gone before the memory is, and
+    /// `hold(1)` or `hold_letter` succeeded, or `hold_record` returned `len`, and nothing was released since. The result is gone before the memory is, and
     /// before the seat is left.
-    pub unsafe fn detach_held(&mut self) -> OwnedMessage<'m, T> {
+    pub unsafe fn detach_held(&mut self, len: usize) -> OwnedMessage<'m, C> {
         let run = self.run;
         self.run.count = 0;
         self.claimant.count(run.count);
-        OwnedMessage::new(run, &self.claimant, self.cells, self.deliveries)
+        OwnedMessage::new(run, &self.claimant, self.cells, len, self.deliveries)
     }
 
     /// Holds a dead letter in place, as `hold` does a message, or fails with `Empty`.
@@ -333,13 +333,6 @@ impl<'m, T: Copy> Consumer<'m, T> {
         Err(Error::Empty)
     }
 
-    /// Reads a dead letter in place: see [`hold_letter`](Self::hold_letter).
-    pub fn try_read_letter(&mut self) -> Result<guard::Message<'_, Self>, Error> {
-        self.hold_letter()?;
-        // SAFETY: the line above.
-        Ok(unsafe { guard::Message::of_held(self) })
-    }
-
     /// Returns `true` if a message is in the hands of another end, or has come meanwhile.
     fn others_hold(&self) -> Result<bool, Error> {
         for word in self.claimant.queue.words() {
@@ -360,9 +353,9 @@ impl<'m, T: Copy> Consumer<'m, T> {
     }
 }
 
-impl<T> Sealed for Consumer<'_, T> {}
+impl<C> Sealed for Consumer<'_, C> {}
 
-impl<T: Copy> Endpoint for Consumer<'_, T> {
+impl<C: Contents> Endpoint for Consumer<'_, C> {
     const NOT_READY: Error = Error::Empty;
 
     #[inline]
@@ -425,7 +418,7 @@ impl<T: Copy> Endpoint for Consumer<'_, T> {
     }
 }
 
-impl<T: Copy> Pop for Consumer<'_, T> {
+impl<'m, T: Copy> Pop for Consumer<'m, Cells<'m, T>> {
     type Value = T;
 
     const RIVALS: bool = true;
@@ -469,7 +462,7 @@ impl<T: Copy> Pop for Consumer<'_, T> {
     }
 }
 
-impl<T: Copy> Hold for Consumer<'_, T> {
+impl<'m, T: Copy> Hold for Consumer<'m, Cells<'m, T>> {
     fn hold(&mut self, max: usize) -> Result<usize, Error> {
         self.panic.begin();
         let count = self.hold_as(State::Held, max)?;
@@ -510,7 +503,16 @@ impl<T: Copy> Hold for Consumer<'_, T> {
     }
 }
 
-impl<T: Copy> guard::Messages<'_, Consumer<'_, T>> {
+impl<'m, T: Copy> Consumer<'m, Cells<'m, T>> {
+    /// Reads a dead letter in place: see [`hold_letter`](Self::hold_letter).
+    pub fn try_read_letter(&mut self) -> Result<guard::Message<'_, Self>, Error> {
+        self.hold_letter()?;
+        // SAFETY: the line above.
+        Ok(unsafe { guard::Message::of_held(self) })
+    }
+}
+
+impl<'m, T: Copy> guard::Messages<'_, Consumer<'m, Cells<'m, T>>> {
     /// Returns the messages in order: up to the last slot, and from the first.
     #[inline]
     pub fn as_slices(&self) -> (&[T], &[T]) {
@@ -525,7 +527,7 @@ impl<T: Copy> guard::Messages<'_, Consumer<'_, T>> {
     }
 }
 
-impl<T: Copy> guard::Message<'_, Consumer<'_, T>> {
+impl<'m, T: Copy> guard::Message<'_, Consumer<'m, Cells<'m, T>>> {
     /// Returns the number of times that this message had been delivered before: to consumers that gave it back, or died
     /// with it.
     pub fn deliveries(&self) -> u32 {

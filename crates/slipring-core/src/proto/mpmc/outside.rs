@@ -34,7 +34,7 @@ pub struct Claim {
 
 /// The numbers of slots that hold something out of the ordinary.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Contents {
+pub struct Tally {
     /// Dead letters.
     pub dead_letters: u64,
     /// Messages that wait to be delivered again.
@@ -47,21 +47,21 @@ pub struct Contents {
 /// a channel without claims.
 ///
 /// Loads each slot's word once, and the note of each claimed slot.
-pub fn contents(view: &View<'_>, mut each: impl FnMut(Claim)) -> Option<Contents> {
+pub fn claims(view: &View<'_>, mut each: impl FnMut(Claim)) -> Option<Tally> {
     let queue = Queue::of(view)?;
-    let mut contents = Contents::default();
+    let mut tally = Tally::default();
     let mut run = None;
     for (index, word) in (0..).zip(queue.words()) {
         // Relaxed: nothing is read that this orders.
         let found = word.load(Ordering::Relaxed);
         let Ok(word) = queue.shape.read(found) else {
-            contents.corrupt += 1;
+            tally.corrupt += 1;
             continue;
         };
         match word.state {
             State::Free | State::Committed => {}
-            State::Returned => contents.returned += 1,
-            State::DeadLetter => contents.dead_letters += 1,
+            State::Returned => tally.returned += 1,
+            State::DeadLetter => tally.dead_letters += 1,
             State::Reserved | State::Taken | State::Held => {
                 let head = (index, word);
                 if !run.is_some_and(|run| covers(run, head)) {
@@ -71,7 +71,7 @@ pub fn contents(view: &View<'_>, mut each: impl FnMut(Claim)) -> Option<Contents
             }
         }
     }
-    Some(contents)
+    Some(tally)
 }
 
 /// Returns `true` if the slot of `inner` belongs to the run whose head is `head`: the owner is about to cut the run in two.
@@ -227,7 +227,7 @@ mod tests {
         }
 
         /// Returns the first claims, the number of all claims, and what else is there.
-        fn look(&self, geometry: &Geometry) -> ([Option<Claim>; SLOTS], usize, Contents) {
+        fn look(&self, geometry: &Geometry) -> ([Option<Claim>; SLOTS], usize, Tally) {
             let [tail_hint, head_hint, returns] = &self.hints;
             let view = View {
                 geometry,
@@ -243,11 +243,11 @@ mod tests {
                 }),
             };
             let (mut claims, mut count) = ([None; SLOTS], 0);
-            let contents = contents(&view, |claim| {
+            let tally = super::claims(&view, |claim| {
                 claims[count] = Some(claim);
                 count += 1;
             });
-            (claims, count, contents.unwrap_or_default())
+            (claims, count, tally.unwrap_or_default())
         }
     }
 
@@ -269,8 +269,8 @@ mod tests {
         let memory = Memory::default();
         assert_eq!(memory.look(&GEOMETRY).1, 0);
         memory.set(0, committed(0));
-        let (_, count, contents) = memory.look(&GEOMETRY);
-        assert_eq!((count, contents), (0, Contents::default()));
+        let (_, count, tally) = memory.look(&GEOMETRY);
+        assert_eq!((count, tally), (0, Tally::default()));
     }
 
     /// Each claim is told with its end, its state, its present position and its length.
@@ -324,14 +324,14 @@ mod tests {
             memory.set(index, dead_letter(7 * LAP));
         }
         memory.set(3, returned(LAP));
-        let (_, count, contents) = memory.look(&GEOMETRY);
+        let (_, count, tally) = memory.look(&GEOMETRY);
         assert_eq!(count, 0);
-        let expected = Contents {
+        let expected = Tally {
             dead_letters: 3,
             returned: 1,
             corrupt: 0,
         };
-        assert_eq!(contents, expected);
+        assert_eq!(tally, expected);
     }
 
     /// Impossible words are counted, and possible ones among garbage stay within the geometry's bounds.
@@ -341,18 +341,18 @@ mod tests {
         memory.set(0, u64::MAX);
         memory.set(1, 6);
         memory.own(2, State::Held, 3, 1, 0);
-        memory.own(3, State::Taken, 2, 8, u64::MAX & !(LAP - 1));
-        let (claims, count, contents) = memory.look(&GEOMETRY);
-        assert_eq!((count, contents.corrupt), (1, 3));
+        memory.own(3, State::Taken, 2, 8, !(LAP - 1));
+        let (claims, count, tally) = memory.look(&GEOMETRY);
+        assert_eq!((count, tally.corrupt), (1, 3));
         assert_eq!(claims[0].map(|claim| claim.count), Some(8));
         let mut state = 1_u64;
         for _ in 0..100_000 {
-            for index in 0..SLOTS {
+            for word in &memory.words {
                 state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
-                memory.set(index, state.rotate_left(31));
+                word.store(state.rotate_left(31), Ordering::Relaxed);
             }
-            let (claims, count, contents) = memory.look(&GEOMETRY);
-            assert!(count as u64 + contents.corrupt <= SLOTS as u64);
+            let (claims, count, tally) = memory.look(&GEOMETRY);
+            assert!(count as u64 + tally.corrupt <= SLOTS as u64);
             for claim in claims.iter().flatten() {
                 let seats = match claim.role {
                     Role::Producer => GEOMETRY.producers,
@@ -372,7 +372,7 @@ mod tests {
             capacity: 16,
             ..GEOMETRY
         };
-        let (_, count, contents) = memory.look(&geometry);
-        assert_eq!((count, contents), (0, Contents::default()));
+        let (_, count, tally) = memory.look(&geometry);
+        assert_eq!((count, tally), (0, Tally::default()));
     }
 }

@@ -9,7 +9,7 @@ use super::recovery::Run;
 use super::word::{Queue, committed, returned};
 use crate::cached_limit::CachedLimit;
 use crate::guard::PanicMark;
-use crate::mem::Cells;
+use crate::mem::{ByteCells, Cells, Contents};
 use crate::sync::Ordering;
 use crate::wait::Notifier;
 
@@ -44,13 +44,13 @@ impl<'m> Hands<'m> {
 ///
 /// Dropping them discards them, as does a kill.
 #[must_use = "dropping a reservation discards it; commit() publishes"]
-pub struct OwnedReservation<'m, T> {
+pub struct OwnedReservation<'m, C> {
     run: Run,
     hands: Hands<'m>,
-    cells: Cells<'m, T>,
+    cells: C,
 }
 
-impl<T> fmt::Debug for OwnedReservation<'_, T> {
+impl<C> fmt::Debug for OwnedReservation<'_, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("OwnedReservation")
             .field("len", &self.run.count)
@@ -58,12 +58,12 @@ impl<T> fmt::Debug for OwnedReservation<'_, T> {
     }
 }
 
-impl<'m, T> OwnedReservation<'m, T> {
+impl<'m, C> OwnedReservation<'m, C> {
     pub(super) fn new<S: Side>(
         run: Run,
         claimant: &Claimant<'m, S>,
-        cells: Cells<'m, T>,
-    ) -> OwnedReservation<'m, T> {
+        cells: C,
+    ) -> OwnedReservation<'m, C> {
         let hands = Hands::of(claimant);
         OwnedReservation { run, hands, cells }
     }
@@ -78,6 +78,21 @@ impl<'m, T> OwnedReservation<'m, T> {
         self.run.count == 0
     }
 
+    /// Gives up the whole reservation, as dropping it does.
+    pub fn discard(self) {}
+
+    fn finish(&mut self, amount: u64) {
+        if self.run.count == 0 || !self.hands.limit.alive() {
+            return;
+        }
+        let queue = &self.hands.queue;
+        let discarded = |lap| queue.shape.next_free(lap);
+        self.run.finish(queue, amount, committed, discarded);
+        self.hands.wake(amount);
+    }
+}
+
+impl<'m, T: Copy> OwnedReservation<'m, Cells<'m, T>> {
     /// Returns the reserved slots, in order: up to the last slot, and from the first.
     ///
     /// They still hold an earlier message's bytes.
@@ -90,10 +105,7 @@ impl<'m, T> OwnedReservation<'m, T> {
     ///
     /// # Panics
     /// If `index` is not below `len`, as for a slice.
-    pub fn write(&mut self, index: usize, value: T)
-    where
-        T: Copy,
-    {
+    pub fn write(&mut self, index: usize, value: T) {
         let len = self.len();
         assert!(index < len, "slot {index} of a reservation of {len}");
         let place = self.run.first.after(index as u64, self.hands.queue.shape);
@@ -113,22 +125,36 @@ impl<'m, T> OwnedReservation<'m, T> {
         }
         guard.finish(amount as u64);
     }
+}
 
-    /// Gives up the whole reservation, as dropping it does.
-    pub fn discard(self) {}
+impl<'m> OwnedReservation<'m, ByteCells<'m>> {
+    /// Returns the first `len` bytes of the reserved slot, for writing; at most the slot's size. They still hold an earlier
+    /// message's bytes.
+    pub fn bytes_mut(&mut self, len: usize) -> &mut [u8] {
+        let len = len.min(self.cells.size() as usize);
+        // SAFETY: the slot is reserved, its place's index is below the number of slots, and `&mut self` borrows it once.
+        unsafe { self.cells.bytes_mut(self.run.first.index, len) }
+    }
 
-    fn finish(&mut self, amount: u64) {
-        if self.run.count == 0 || !self.hands.limit.alive() {
-            return;
+    /// Returns the first `len` bytes of the reserved slot, as [`bytes_mut`](Self::bytes_mut) does.
+    pub fn bytes(&self, len: usize) -> &[u8] {
+        let len = len.min(self.cells.size() as usize);
+        // SAFETY: as above, and `&self` keeps writers away.
+        unsafe { self.cells.content(self.run.first.index, len) }
+    }
+
+    /// Publishes the first `len` bytes of the slot, at most its size. Does nothing in a forked child.
+    pub fn commit_bytes(self, len: usize) {
+        let mut guard = ManuallyDrop::new(self);
+        if guard.run.count > 0 && guard.hands.limit.alive() {
+            let len = len.min(guard.cells.size() as usize);
+            note_length(&guard.hands.queue, guard.run.first.index, len);
         }
-        let queue = &self.hands.queue;
-        let discarded = |lap| queue.shape.next_free(lap);
-        self.run.finish(queue, amount, committed, discarded);
-        self.hands.wake(amount);
+        guard.finish(1);
     }
 }
 
-impl<T> Drop for OwnedReservation<'_, T> {
+impl<C> Drop for OwnedReservation<'_, C> {
     fn drop(&mut self) {
         self.finish(0);
     }
@@ -138,36 +164,40 @@ impl<T> Drop for OwnedReservation<'_, T> {
 ///
 /// Dropping it releases it, [`keep`](Self::keep) gives it back. With the feature `std`, so does a drop by a panic that
 /// began after the read. A kill does as for any message.
-pub struct OwnedMessage<'m, T> {
+pub struct OwnedMessage<'m, C> {
     run: Run,
     hands: Hands<'m>,
-    cells: Cells<'m, T>,
+    cells: C,
+    /// The length of a byte string.
+    len: usize,
     deliveries: u32,
     panic: PanicMark,
 }
 
-impl<T: fmt::Debug> fmt::Debug for OwnedMessage<'_, T> {
+impl<C: Contents<Content: fmt::Debug>> fmt::Debug for OwnedMessage<'_, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("OwnedMessage")
-            .field("message", &**self)
+            .field("message", &&**self)
             .field("deliveries", &self.deliveries)
             .finish_non_exhaustive()
     }
 }
 
-impl<'m, T> OwnedMessage<'m, T> {
+impl<'m, C> OwnedMessage<'m, C> {
     pub(super) fn new<S: Side>(
         run: Run,
         claimant: &Claimant<'m, S>,
-        cells: Cells<'m, T>,
+        cells: C,
+        len: usize,
         deliveries: u32,
-    ) -> OwnedMessage<'m, T> {
+    ) -> OwnedMessage<'m, C> {
         let mut panic = PanicMark::default();
         panic.begin();
         OwnedMessage {
             run,
             hands: Hands::of(claimant),
             cells,
+            len,
             deliveries,
             panic,
         }
@@ -206,16 +236,17 @@ impl<'m, T> OwnedMessage<'m, T> {
     }
 }
 
-impl<T> Deref for OwnedMessage<'_, T> {
-    type Target = T;
+impl<C: Contents> Deref for OwnedMessage<'_, C> {
+    type Target = C::Content;
 
-    fn deref(&self) -> &T {
-        // SAFETY: a place's index is below the number of slots; the slot is held, and not written until released.
-        unsafe { self.cells.get(self.run.first.index) }
+    fn deref(&self) -> &C::Content {
+        // SAFETY: a place's index is below the number of slots; the slot is held, and not written until released. The
+        // length was checked when it was held.
+        unsafe { self.cells.content(self.run.first.index, self.len) }
     }
 }
 
-impl<T> Drop for OwnedMessage<'_, T> {
+impl<C> Drop for OwnedMessage<'_, C> {
     fn drop(&mut self) {
         let release = self.panic.drop_releases();
         self.finish(release);
@@ -235,4 +266,14 @@ pub(super) fn forget_deliveries(queue: &Queue<'_>, index: u64, deliveries: u32) 
 pub(super) fn announce_returns(queue: &Queue<'_>) {
     // Release: pairs with the acquire of a look; the words come before.
     queue.claims.returns.fetch_add(1, Ordering::Release);
+}
+
+/// Notes the length of a byte string whose slot is about to be committed.
+#[inline]
+pub(super) fn note_length(queue: &Queue<'_>, index: u64, len: usize) {
+    // Relaxed: the word comes after. (A slot's size fits 32 bits.)
+    queue
+        .note(index)
+        .length
+        .store(len as u32, Ordering::Relaxed);
 }

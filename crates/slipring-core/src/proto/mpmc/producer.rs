@@ -12,23 +12,23 @@ use crate::crowd::Crowd;
 use crate::end::{Endpoint, Poll, Push, sealed::Sealed};
 use crate::error::Error;
 use crate::guard::{self, Reserve};
-use crate::mem::Cells;
+use crate::mem::{Cells, Contents};
 use crate::seat::Peer;
 use crate::sync::Ordering;
 
 /// The writing end.
-pub struct Producer<'m, T> {
-    claimant: Claimant<'m, Writing>,
-    cells: Cells<'m, T>,
+pub struct Producer<'m, C> {
+    pub(super) claimant: Claimant<'m, Writing>,
+    pub(super) cells: C,
     /// The run that is reserved, and its length.
-    run: Place,
+    pub(super) run: Place,
     reserved: u64,
     fails_alone: bool,
     /// The number of positions that were free at the last look.
     seen_free: u64,
 }
 
-impl<T> fmt::Debug for Producer<'_, T> {
+impl<C> fmt::Debug for Producer<'_, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Producer")
             .field("position", &self.claimant.position())
@@ -37,15 +37,15 @@ impl<T> fmt::Debug for Producer<'_, T> {
     }
 }
 
-impl<'m, T: Copy> Producer<'m, T> {
+impl<'m, C: Contents> Producer<'m, C> {
     /// Takes a writing end.
     ///
     /// # Safety
     /// - All ends of this queue have the same words, and as many slots.
     /// - Only they write its words and its payloads.
     /// - No other producer has this seat until this one is gone, and no slot's word names the seat.
-    /// - A `T` has no padding and no pointers, and every bit pattern is a valid `T`.
-    pub unsafe fn new(ring: Ring<'m, Cells<'m, T>>, limit: &'m mut CachedLimit) -> Self {
+    /// - What a slot holds has no padding and no pointers, and every bit pattern is valid.
+    pub unsafe fn new(ring: Ring<'m, C>, limit: &'m mut CachedLimit) -> Self {
         let (claimant, cells) = Claimant::new(ring, limit);
         Producer {
             run: claimant.at,
@@ -91,7 +91,7 @@ impl<'m, T: Copy> Producer<'m, T> {
     /// # Safety
     /// The last look found that many positions free, and more were not claimed since.
     #[inline(always)]
-    unsafe fn take(&mut self, count: u64) -> bool {
+    pub(super) unsafe fn take(&mut self, count: u64) -> bool {
         // SAFETY: the caller's promise.
         unsafe { self.claimant.claim(State::Reserved, count) }
     }
@@ -122,6 +122,46 @@ impl<'m, T: Copy> Producer<'m, T> {
         }
     }
 
+    /// Claims the slots for `amount`.
+    pub(super) fn claim_slots(&mut self, amount: usize) -> Result<(), Error> {
+        let slots = self.cells.slots_for(amount as u64)?;
+        loop {
+            self.ensure(amount)?;
+            let run = self.claimant.at;
+            // SAFETY: `ensure` found that many free.
+            if slots == 0 || unsafe { self.take(slots) } {
+                (self.run, self.reserved) = (run, slots);
+                return Ok(());
+            }
+        }
+    }
+
+    /// Publishes the first `count` claimed slots, and gives up the rest. Does nothing if nothing is claimed, nor in a forked
+    /// child.
+    pub(super) fn commit_slots(&mut self, count: u64) {
+        let run = self.claimed();
+        if run.count == 0 || !self.claimant.alive() {
+            return;
+        }
+        self.reserved = 0;
+        let queue = &self.claimant.queue;
+        // The message, or the whole batch, is published by one store.
+        run.finish(queue, count, committed, |lap| queue.shape.next_free(lap));
+        self.claimant.finished(count);
+        if count < run.count {
+            // A producer may wait for what was given up.
+            self.claimant.fellows.ring();
+        }
+    }
+
+    /// See [`Reserve::fail_alone`].
+    pub(super) fn fail_when_alone(&mut self, on: bool) {
+        self.fails_alone = on;
+        if self.claimant.alive() {
+            self.claimant.forget();
+        }
+    }
+
     /// Returns the run that was claimed last.
     fn claimed(&self) -> Run {
         Run {
@@ -137,7 +177,7 @@ impl<'m, T: Copy> Producer<'m, T> {
     /// # Safety
     /// A claim succeeded, and nothing was committed since. The result is gone before the memory is, and before the seat
     /// is left.
-    pub unsafe fn detach_claimed(&mut self) -> OwnedReservation<'m, T> {
+    pub unsafe fn detach_claimed(&mut self) -> OwnedReservation<'m, C> {
         let run = self.claimed();
         self.reserved = 0;
         self.claimant.count(run.count);
@@ -145,17 +185,17 @@ impl<'m, T: Copy> Producer<'m, T> {
     }
 }
 
-impl<T> Sealed for Producer<'_, T> {}
+impl<C> Sealed for Producer<'_, C> {}
 
-impl<T: Copy> Endpoint for Producer<'_, T> {
+impl<C: Contents> Endpoint for Producer<'_, C> {
     const NOT_READY: Error = Error::Full;
 
     #[inline]
     fn poll(&mut self, amount: usize) -> Poll {
-        if self.claimant.known() >= amount as u64 {
-            Poll::Ready
-        } else {
-            self.look(amount as u64)
+        match self.cells.slots_for(amount as u64) {
+            Ok(slots) if self.claimant.known() >= slots => Poll::Ready,
+            Ok(slots) => self.look(slots),
+            Err(_) => Poll::Unclear,
         }
     }
 
@@ -166,10 +206,11 @@ impl<T: Copy> Endpoint for Producer<'_, T> {
     }
 
     fn slow_path(&mut self, amount: usize) -> Result<(), Error> {
-        let (wanted, max) = (amount as u64, self.claimant.capacity());
         if !self.claimant.alive() {
             return Err(Error::Forked);
         }
+        let wanted = self.cells.slots_for(amount as u64)?;
+        let max = self.claimant.capacity();
         if wanted > max {
             return Err(Error::TooLarge { asked: wanted, max });
         }
@@ -209,7 +250,7 @@ impl<T: Copy> Endpoint for Producer<'_, T> {
     }
 }
 
-impl<T: Copy> Push for Producer<'_, T> {
+impl<'m, T: Copy> Push for Producer<'m, Cells<'m, T>> {
     type Value = T;
 
     #[inline(always)]
@@ -293,50 +334,25 @@ impl<T: Copy> Push for Producer<'_, T> {
     }
 }
 
-impl<T: Copy> Reserve for Producer<'_, T> {
+impl<'m, T: Copy> Reserve for Producer<'m, Cells<'m, T>> {
     fn claim(&mut self, amount: usize) -> Result<(), Error> {
-        loop {
-            self.ensure(amount)?;
-            let run = self.claimant.at;
-            // SAFETY: `ensure` found that many free.
-            if amount == 0 || unsafe { self.take(amount as u64) } {
-                (self.run, self.reserved) = (run, amount as u64);
-                return Ok(());
-            }
-        }
+        self.claim_slots(amount)
     }
 
     fn fail_alone(&mut self, on: bool) {
-        self.fails_alone = on;
-        if self.claimant.alive() {
-            self.claimant.forget();
-        }
+        self.fail_when_alone(on);
     }
 
     unsafe fn commit_claimed(&mut self, amount: usize) {
-        let (run, amount) = (self.claimed(), amount as u64);
-        if run.count == 0 || !self.claimant.alive() {
-            return;
-        }
-        self.reserved = 0;
-        let queue = &self.claimant.queue;
-        // The message, or the whole batch, is published by one store.
-        let discarded = |lap| queue.shape.next_free(lap);
-        run.finish(queue, amount, committed, discarded);
-        self.claimant.finished(amount);
-        if amount < run.count {
-            // A producer may wait for what was given up.
-            self.claimant.fellows.ring();
-        }
+        self.commit_slots(amount as u64);
     }
 
     unsafe fn discard_claimed(&mut self) {
-        // SAFETY: nothing of the claim is committed.
-        unsafe { self.commit_claimed(0) };
+        self.commit_slots(0);
     }
 }
 
-impl<T: Copy> guard::Reservation<'_, Producer<'_, T>> {
+impl<'m, T: Copy> guard::Reservation<'_, Producer<'m, Cells<'m, T>>> {
     /// Returns the reserved slots, in order: up to the last slot, and from the first.
     ///
     /// They still hold an earlier message's bytes.

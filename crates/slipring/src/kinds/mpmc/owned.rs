@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use slipring_core::guard::{Hold, Reserve};
+use slipring_core::mem::Cells;
 use slipring_core::proto::mpmc as proto;
 
 use super::{Consumer, Producer};
@@ -33,7 +34,7 @@ use crate::wait::Until;
 /// ```
 pub struct OwnedMessage<T: Payload> {
     // Dropped in this order: the core's guard points into memory that the seat keeps alive.
-    core: proto::OwnedMessage<'static, T>,
+    core: proto::OwnedMessage<'static, Cells<'static, T>>,
     _seat: Arc<Seat>,
 }
 
@@ -90,7 +91,7 @@ impl<T: Payload> Deref for OwnedMessage<T> {
 #[must_use = "dropping a reservation discards it; commit() publishes"]
 pub struct OwnedReservation<T: Payload> {
     // Dropped in this order: as in `OwnedMessage`.
-    core: proto::OwnedReservation<'static, T>,
+    core: proto::OwnedReservation<'static, Cells<'static, T>>,
     _seat: Arc<Seat>,
 }
 
@@ -219,7 +220,7 @@ impl<T: Payload> Consumer<T> {
     unsafe fn hand_out(&mut self) -> OwnedMessage<T> {
         OwnedMessage {
             // SAFETY: the caller's promise. The share of the seat is dropped after the guard, and keeps the memory.
-            core: unsafe { self.end.core.detach_held() },
+            core: unsafe { self.end.core.detach_held(0) },
             _seat: self.end.seat.share(),
         }
     }

@@ -1,0 +1,234 @@
+//! Defines the traits that the ends of kinds with records implement, and writes the verbs of records
+//! once over them.
+//!
+//! A record is a byte string with a length of its own. A kind has either these traits or
+//! [`Push`](crate::end::Push), [`Pop`](crate::end::Pop) and [`Hold`](crate::guard::Hold), which are
+//! for values of one type.
+//!
+//! | trait | what it adds | the like for slots |
+//! |---|---|---|
+//! | [`PushRecord`] | appends a record; gives the bytes of a reserved one | `Push` |
+//! | [`HoldRecord`] | reads a record in place, releases it; the copying verbs use this too | `Pop`, `Hold` |
+//!
+//! A poll may be out of date here as well, and every verb then tries again: see
+//! [`end`](crate::end).
+
+use core::fmt;
+use core::mem::ManuallyDrop;
+use core::ops::{Deref, DerefMut};
+
+use crate::end::Endpoint;
+use crate::error::Error;
+use crate::guard::{Reservation, Reserve};
+
+/// A producer of records.
+///
+/// An `amount` is the length of one record's payload, in bytes.
+pub trait PushRecord: Reserve {
+    /// Returns the largest payload of one record, in bytes.
+    fn max_record(&self) -> usize;
+
+    /// Appends a record with `payload`; returns `false`, and appends nothing, if another producer
+    /// took the room.
+    ///
+    /// # Safety
+    /// `poll(payload.len())`, or a poll of more, returned `Ready`, or `ensure` succeeded. Nothing
+    /// was appended since, and this process is not a fork of the one that asked.
+    unsafe fn put_record(&mut self, payload: &[u8]) -> bool;
+
+    /// Returns the first `len` bytes of the claimed record.
+    ///
+    /// # Safety
+    /// A claim of at least `len` succeeded, and nothing was committed since. The caller does not
+    /// use the reference after the commit, nor beside one from [`claimed_mut`](Self::claimed_mut).
+    unsafe fn claimed<'a>(&self, len: usize) -> &'a [u8];
+
+    /// Returns the same bytes as [`claimed`](Self::claimed), for writing.
+    ///
+    /// # Safety
+    /// As for `claimed`, and the caller uses no other reference to these bytes beside it.
+    unsafe fn claimed_mut<'a>(&mut self, len: usize) -> &'a mut [u8];
+
+    /// Appends a record with `payload`.
+    ///
+    /// Fails with `Full`, `Disconnected` (full, and no consumer), `TooLarge`, `Forked` or
+    /// `Corrupt`.
+    #[inline]
+    fn try_push(&mut self, payload: &[u8]) -> Result<(), Error> {
+        loop {
+            self.ensure(payload.len())?;
+            // SAFETY: `ensure` succeeded just now.
+            if unsafe { self.put_record(payload) } {
+                return Ok(());
+            }
+        }
+    }
+}
+
+impl<P: PushRecord> Deref for Reservation<'_, P> {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        // SAFETY: the guard holds a claim of `amount`, and its borrow ends before it commits.
+        unsafe { self.producer.claimed(self.amount) }
+    }
+}
+
+impl<P: PushRecord> DerefMut for Reservation<'_, P> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as in `deref`, and `&mut self` borrows it once.
+        unsafe { self.producer.claimed_mut(self.amount) }
+    }
+}
+
+/// A consumer of records. They do not change before it releases them.
+pub trait HoldRecord: Endpoint {
+    /// Returns the largest payload of one record, in bytes.
+    fn max_record(&self) -> usize;
+
+    /// Holds the oldest record in place and returns the length of its payload.
+    ///
+    /// The length is checked: a peer may have written any. Fails with `Empty`, also if another
+    /// consumer took the record, with `Disconnected` (empty, and no producer), `Forked` or
+    /// `Corrupt`.
+    fn hold_record(&mut self) -> Result<usize, Error>;
+
+    /// Returns the payload of the held record.
+    ///
+    /// # Safety
+    /// [`hold_record`](Self::hold_record) returned `len`, and nothing was released since. The caller
+    /// does not use the reference after the release.
+    unsafe fn held_record<'a>(&self, len: usize) -> &'a [u8];
+
+    /// Releases the held record. Does nothing in a forked child.
+    ///
+    /// # Safety
+    /// `hold_record` returned `len`, nothing was released since, and no reference to that record is used any more.
+    unsafe fn release_record(&mut self, len: usize);
+
+    /// Leaves the held record to be read again. Does nothing in a forked child, nor where holding changes no shared word.
+    ///
+    /// # Safety
+    /// As for [`release_record`](Self::release_record).
+    #[inline]
+    unsafe fn keep_record(&mut self) {}
+
+    /// Returns `true` if a guard that goes out of scope releases its record.
+    ///
+    /// It does not if its thread began to panic since the last `hold_record`.
+    fn drop_releases(&self) -> bool;
+
+    /// Reads the oldest record in place. Fails as [`hold_record`](Self::hold_record).
+    #[inline]
+    fn try_read(&mut self) -> Result<Record<'_, Self>, Error>
+    where
+        Self: Sized,
+    {
+        let len = self.hold_record()?;
+        // SAFETY: the line above.
+        Ok(unsafe { Record::of_held(self, len) })
+    }
+
+    /// Copies the oldest record into `out`, and returns its length.
+    ///
+    /// A record longer than `out` fails with `TooLarge` and stays.
+    #[inline]
+    fn try_pop(&mut self, out: &mut [u8]) -> Result<usize, Error>
+    where
+        Self: Sized,
+    {
+        let record = self.try_read()?;
+        let len = record.len();
+        match out.get_mut(..len) {
+            Some(out) => {
+                out.copy_from_slice(&record);
+                // By name: a drop would not release it in a destructor that a panic runs.
+                record.release();
+            }
+            None => {
+                record.keep();
+                return Err(Error::TooLarge {
+                    asked: len as u64,
+                    max: out.len() as u64,
+                });
+            }
+        }
+        Ok(len)
+    }
+}
+
+/// A record read in place.
+///
+/// Dropping it releases it; [`keep`](Self::keep) does not. Nor does a kill while it is held. With
+/// the feature `std`, nor does a drop by a panic that began after the read. The next read, or the
+/// successor's, sees the record again.
+///
+/// An early return by `?` is a drop like any other. To read the record again after an error, write
+/// `if let Err(error) = handle(&record) { record.keep(); return Err(error) }`.
+pub struct Record<'c, C: HoldRecord> {
+    pub(crate) consumer: &'c mut C,
+    len: usize,
+}
+
+impl<C: HoldRecord> fmt::Debug for Record<'_, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Record")
+            .field("len", &self.len)
+            .field("position", &self.consumer.position())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'c, C: HoldRecord> Record<'c, C> {
+    /// Makes the guard of the record that `hold_record` has just found.
+    ///
+    /// # Safety
+    /// `hold_record` returned `len` just now.
+    #[doc(hidden)]
+    #[inline]
+    pub unsafe fn of_held(consumer: &'c mut C, len: usize) -> Self {
+        Record { consumer, len }
+    }
+
+    /// Releases the record, as dropping it does, but also while panicking.
+    #[inline]
+    pub fn release(self) {
+        let mut guard = ManuallyDrop::new(self);
+        let len = guard.len;
+        // SAFETY: the record is held, and this consumes the guard, which every reference borrows.
+        unsafe { guard.consumer.release_record(len) };
+    }
+
+    /// Leaves the record where it is, to be read again.
+    #[inline]
+    pub fn keep(self) {
+        let mut guard = ManuallyDrop::new(self);
+        // SAFETY: as in `release`.
+        unsafe { guard.consumer.keep_record() };
+    }
+}
+
+impl<C: HoldRecord> Deref for Record<'_, C> {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        // SAFETY: the guard holds the record, and its borrow ends before it releases.
+        unsafe { self.consumer.held_record(self.len) }
+    }
+}
+
+impl<C: HoldRecord> Drop for Record<'_, C> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.consumer.drop_releases() {
+            // SAFETY: the record is held; no reference outlives the guard.
+            unsafe { self.consumer.release_record(self.len) };
+        } else {
+            // SAFETY: as above.
+            unsafe { self.consumer.keep_record() };
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! Queues of byte strings: lengths, limits, guards of every sort, and what a stranger may write.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::time::Duration;
+
+use slipring::mpmc::records::{self, Builder, Consumer};
+use slipring::{End, Error, SetupError};
+
+const FINISHED: Error = Error::Disconnected(End::Finished);
+
+fn pops(rx: &mut Consumer) -> Vec<Vec<u8>> {
+    std::iter::from_fn(|| rx.try_read().ok().map(|record| record.to_vec())).collect()
+}
+
+/// Records of all lengths come out as they went in, around the end of the ring many times.
+#[test]
+fn records_keep_their_lengths() {
+    for capacity in [1, 2, 4, 8] {
+        let (mut tx, mut rx) = records::channel(capacity, 21).unwrap();
+        assert_eq!((tx.max_record(), rx.max_record()), (24, 24));
+        for round in 0..50_usize {
+            let record: Vec<u8> = (0..round % 25).map(|byte| (byte + round) as u8).collect();
+            tx.try_push(&record).unwrap();
+            let mut out = [0; 24];
+            let len = rx.try_pop(&mut out).unwrap();
+            assert_eq!(out[..len], record);
+        }
+        assert_eq!(rx.try_read().unwrap_err(), Error::Empty);
+    }
+}
+
+/// Full is full at the capacity, whatever the lengths; too long is refused, and nothing else happens.
+#[test]
+fn limits_are_told() {
+    let (mut tx, mut rx) = records::channel(2, 8).unwrap();
+    let too_large = Error::TooLarge { asked: 9, max: 8 };
+    assert_eq!(tx.try_push(&[0; 9]), Err(too_large));
+    assert_eq!(tx.push(&[0; 9]), Err(too_large));
+    assert_eq!(tx.try_reserve(9).unwrap_err(), too_large);
+    assert_eq!(tx.try_reserve_owned(9).unwrap_err(), too_large);
+    tx.try_push(b"").unwrap();
+    tx.try_push(b"12345678").unwrap();
+    assert_eq!(
+        (tx.try_push(b""), tx.is_full()),
+        (Err(Error::Full), Ok(true))
+    );
+    assert_eq!(
+        tx.push_timeout(b"", Duration::from_millis(1)),
+        Err(Error::TimedOut)
+    );
+    let small = Error::TooLarge { asked: 8, max: 3 };
+    assert_eq!(rx.try_pop(&mut []), Ok(0));
+    assert_eq!(rx.try_pop(&mut [0; 3]), Err(small));
+    assert_eq!(pops(&mut rx), [b"12345678"]);
+    for (capacity, largest) in [(3, 8), (0, 8)] {
+        let refused = Builder::new(capacity, largest).heap().unwrap_err();
+        assert!(
+            matches!(refused, SetupError::Capacity { .. }),
+            "{refused:?}"
+        );
+    }
+    for largest in [0, usize::MAX] {
+        let refused = Builder::new(4, largest).heap().unwrap_err();
+        assert!(
+            matches!(refused, SetupError::MaxRecord { .. }),
+            "{refused:?}"
+        );
+    }
+}
+
+/// A reservation is committed at its real length, or discarded; an empty record is one.
+#[test]
+fn reservations_are_committed_at_their_length() {
+    let (mut tx, mut rx) = records::channel(8, 16).unwrap();
+    for len in [16, 0, 5] {
+        let mut record = tx.try_reserve(16).unwrap();
+        record.fill(len as u8);
+        record.commit(len);
+    }
+    tx.try_reserve(16).unwrap().discard();
+    let mut owned: Vec<_> = (0..3).map(|_| tx.try_reserve_owned(4).unwrap()).collect();
+    for (byte, record) in owned.iter_mut().enumerate() {
+        record.fill(byte as u8);
+        assert_eq!(record.len(), 4);
+    }
+    owned.pop().unwrap().commit(1);
+    drop(owned.pop());
+    assert_eq!(pops(&mut rx), [&[16; 16][..], &[], &[5; 5]]);
+    owned.pop().unwrap().commit(4);
+    assert_eq!(pops(&mut rx), [&[0; 4][..], &[2]]);
+}
+
+/// What is given back comes again, to any consumer, and says how often it came.
+#[test]
+fn kept_records_come_again() {
+    let channel = Builder::new(8, 16).dead_letters(3, 2).heap().unwrap();
+    let (mut tx, mut rx) = (channel.producer().unwrap(), channel.consumer().unwrap());
+    let mut other = rx.another().unwrap();
+    tx.push(b"one").unwrap();
+    tx.push(b"two").unwrap();
+    let first = rx.read_owned().unwrap();
+    let second = rx.read().unwrap();
+    assert_eq!((&first[..], &second[..]), (&b"one"[..], &b"two"[..]));
+    second.keep();
+    first.keep();
+    let mut again: Vec<_> = (0..2).map(|_| other.try_read_owned().unwrap()).collect();
+    again.sort_by(|one, two| one.cmp(two));
+    assert_eq!([&again[0][..], &again[1][..]], [b"one", b"two"]);
+    assert!(again.iter().all(|record| record.deliveries() == 1));
+    again.pop().unwrap().release();
+    again.pop().unwrap().keep();
+    let third = rx.try_read().unwrap();
+    assert_eq!((&third[..], third.deliveries()), (&b"one"[..], 2));
+    third.keep();
+    assert_eq!(rx.try_read().unwrap_err(), Error::Empty);
+    assert_eq!(&rx.try_dead_letter().unwrap()[..], b"one");
+    drop(tx);
+    assert_eq!(rx.read().unwrap_err(), FINISHED);
+}
+
+/// Three producers and three consumers, in threads: each record comes once and whole.
+#[test]
+fn many_ends_share_the_records() {
+    const EACH: u64 = 5_000;
+    let channel = Builder::new(16, 64).heap().unwrap();
+    let taken = std::sync::Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for producer in 0..3_u64 {
+            let mut tx = channel.producer().unwrap();
+            scope.spawn(move || {
+                for number in 0..EACH {
+                    let key = producer * EACH + number;
+                    let record: Vec<u8> = key.to_le_bytes().repeat(1 + key as usize % 8);
+                    tx.push(&record).unwrap();
+                }
+            });
+        }
+        for _ in 0..3 {
+            let (mut rx, taken) = (channel.consumer().unwrap(), &taken);
+            scope.spawn(move || {
+                let mut mine = Vec::new();
+                for record in rx.iter() {
+                    let record = record.unwrap();
+                    let (keys, rest) = record.as_chunks::<8>();
+                    let key = u64::from_le_bytes(keys[0]);
+                    assert!(rest.is_empty() && keys.iter().all(|word| *word == keys[0]));
+                    assert_eq!(keys.len(), 1 + key as usize % 8);
+                    mine.push(key);
+                }
+                taken.lock().unwrap().extend(mine);
+            });
+        }
+    });
+    let mut taken = taken.into_inner().unwrap();
+    taken.sort_unstable();
+    assert!(taken.into_iter().eq(0..3 * EACH));
+}
+
+/// A queue of values is no queue of records.
+#[test]
+fn kinds_do_not_mix() {
+    let name = format!("queue-records-{}", std::process::id());
+    let channel = slipring::mpmc::Builder::<u64>::new(8)
+        .create(&name)
+        .unwrap();
+    let refused = Builder::new(8, 8).open(&name).map(drop);
+    assert!(matches!(refused, Err(SetupError::Schema(_))), "{refused:?}");
+    channel.remove().unwrap();
+}
