@@ -129,7 +129,7 @@ impl Worker {
         // read does that only if it waits, and a full queue may not let it wait for long.
         self.0.is_disconnected()?;
         let messages = self.0.read_batch_timeout(1, timeout)?;
-        let redelivered = messages.redelivered();
+        let redelivered = messages.deliveries() > 0;
         // Another program may write there meanwhile: copy first, then look.
         let item = messages.iter().next().copied();
         let bytes = item.map_or(Vec::new(), |item| {

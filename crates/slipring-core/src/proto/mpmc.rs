@@ -95,6 +95,7 @@
 mod claimant;
 mod consumer;
 mod letters;
+mod outside;
 mod owned;
 mod producer;
 mod records;
@@ -103,22 +104,22 @@ mod slip;
 mod word;
 
 use crate::crowd::Crowd;
-use crate::cursor;
 use crate::guard;
 use crate::layout::Role;
 use crate::mem::Cells;
-use crate::outside::{Outside, View};
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::AtomicU64;
 use crate::wait::Notifier;
 
 pub use consumer::Consumer;
 pub use letters::{DeadLetters, Handling};
+pub(super) use outside::OUTSIDE;
+pub use outside::{Claim, Tally, claims};
 pub use owned::{OwnedMessage, OwnedReservation};
 pub use producer::Producer;
 pub use recovery::{Delivery, recover};
 pub use word::{Queue, State};
 
-use word::{Place, committed, free};
+use word::Place;
 
 /// Space that a producer has reserved.
 pub type Reservation<'p, 'm, T> = guard::Reservation<'p, Producer<'m, Cells<'m, T>>>;
@@ -148,79 +149,10 @@ pub struct Ring<'m, C> {
 const HINT_EVERY: u64 = 256;
 
 impl Queue<'_> {
-    /// Returns the number of slots that hold a message, or belong to a consumer.
-    ///
-    /// Looks at every word; the answer is exact only while no end works.
-    fn len(&self) -> u64 {
-        let holds = |word: &AtomicU64| {
-            // Relaxed: nothing is read that this orders.
-            let word = self.shape.read(word.load(Ordering::Relaxed));
-            word.is_ok_and(|word| !matches!(word.state, State::Free | State::Reserved))
-        };
-        self.words().iter().filter(|word| holds(word)).count() as u64
-    }
-
-    /// Returns `true` if a message is to be delivered again, or a word is impossible.
-    fn has_returned(&self) -> bool {
-        self.words().iter().any(|word| {
-            // Relaxed: nothing is read that this orders.
-            let word = self.shape.read(word.load(Ordering::Relaxed));
-            word.is_ok_and(|word| word.state == State::Returned) || word.is_err()
-        })
-    }
-
     /// Returns the place where a new end of this side begins.
     fn start(&self, side: Role) -> Place {
         let mut at = Place { index: 0, lap: 0 };
         self.follow_hint(&mut at, side);
         at
     }
-}
-
-/// Reads an `mpmc` channel from outside.
-pub(super) const OUTSIDE: Outside = Outside {
-    has_message: |view, _| {
-        let Some(queue) = Queue::of(view) else {
-            return true;
-        };
-        let mut at = queue.start(Role::Consumer);
-        match queue.walk(&mut at, Role::Consumer, false) {
-            Ok(word) if word == committed(at.lap) => true,
-            // Relaxed: a hint.
-            Ok(_) => queue.claims.returns.load(Ordering::Relaxed) != 0 && queue.has_returned(),
-            Err(_) => true,
-        }
-    },
-    has_room: |view, room| {
-        let Some(queue) = Queue::of(view) else {
-            return true;
-        };
-        let mut at = queue.start(Role::Producer);
-        match queue.walk(&mut at, Role::Producer, false) {
-            Ok(word) if word == free(at.lap) => {
-                let wanted = room.min(queue.shape.capacity());
-                queue.room(at, wanted) >= wanted
-            }
-            Ok(_) => false,
-            Err(_) => true,
-        }
-    },
-    used: |view| {
-        Queue::of(view)
-            .map_or(0, |queue| queue.len())
-            .min(view.geometry.capacity)
-    },
-    waited_for: |_, _| false,
-    progress: |view, role| sum_of_positions(view, role.other()),
-    ..cursor::OUTSIDE
-};
-
-/// Returns the number of messages that a side's seats have committed (released) in all.
-fn sum_of_positions(view: &View<'_>, side: Role) -> u64 {
-    // Relaxed: a figure.
-    let positions = view
-        .side(side)
-        .iter()
-        .map(|words| words.position.load(Ordering::Relaxed));
-    positions.fold(0, u64::wrapping_add)
 }
