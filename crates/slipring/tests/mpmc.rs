@@ -202,7 +202,7 @@ fn owned_messages_are_finished_in_any_order() {
         (other.pop(), other.deliveries()),
         (other.pop(), other.deliveries()),
     ];
-    back.sort_by_key(|(message, _)| message.clone().ok());
+    back.sort_by_key(|(message, _)| message.ok());
     assert_eq!(back, [(Ok(3), 1), (Ok(7), 1)]);
     assert_eq!(other.try_pop(), Err(Error::Empty));
     drop(tx);
@@ -222,7 +222,8 @@ fn owned_reservations_keep_their_order() {
     let mut runs: Vec<_> = (0..4).map(|_| tx.try_reserve_owned(2).unwrap()).collect();
     assert!(matches!(tx.try_reserve_owned(1), Err(Error::Full)));
     for (run, number) in runs.iter_mut().zip([0, 10, 20, 30]) {
-        (run.write(0, number), run.write(1, number + 1));
+        run.write(0, number);
+        run.write(1, number + 1);
         assert_eq!(run.len(), 2);
     }
     drop(tx);

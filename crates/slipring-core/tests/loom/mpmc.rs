@@ -19,6 +19,10 @@ use slipring_core::{CachedLimit, End, Error};
 
 use crate::{NOBODY, until};
 
+/// The ends of a queue of numbers.
+type Sender<'m> = Producer<'m, Cells<'m, u64>>;
+type Receiver<'m> = Consumer<'m, Cells<'m, u64>>;
+
 /// Runs `body` with three threads or more: they have many more orders, so there are fewer preemptions.
 fn model_within(preemptions: usize, body: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
@@ -133,14 +137,14 @@ impl Shop {
         }
     }
 
-    fn producer<R>(&self, seat: usize, body: impl FnOnce(Producer<'_, u64>) -> R) -> R {
+    fn producer<R>(&self, seat: usize, body: impl FnOnce(Sender<'_>) -> R) -> R {
         let (seats, mut limit) = (self.seats(), CachedLimit::new());
         let ring = self.ring(&seats, seat);
         // SAFETY: each model has one end at a time in a seat.
         body(unsafe { Producer::new(ring, &mut limit) })
     }
 
-    fn consumer<R>(&self, seat: usize, body: impl FnOnce(Consumer<'_, u64>) -> R) -> R {
+    fn consumer<R>(&self, seat: usize, body: impl FnOnce(Receiver<'_>) -> R) -> R {
         let (seats, mut limit) = (self.seats(), CachedLimit::new());
         let ring = self.ring(&seats, SEATS + seat);
         // SAFETY: each model has one end at a time in a seat.

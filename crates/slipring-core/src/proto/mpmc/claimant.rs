@@ -263,7 +263,7 @@ impl<'m, S: Side> Claimant<'m, S> {
         if self.capacity() < SMALL {
             return;
         }
-        if index % WORDS == 0 && sure(AHEAD * WORDS) {
+        if index.is_multiple_of(WORDS) && sure(AHEAD * WORDS) {
             self.queue.prefetch(index + AHEAD * WORDS);
         }
         if size >= LINE {

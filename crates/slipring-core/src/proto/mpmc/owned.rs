@@ -118,12 +118,13 @@ impl<'m, T: Copy> OwnedReservation<'m, Cells<'m, T>> {
     /// # Panics
     /// If `amount` is more than was reserved, as for a slice.
     pub fn commit(self, amount: usize) {
-        let (len, mut guard) = (self.len(), ManuallyDrop::new(self));
-        if amount > len {
-            guard.finish(0);
-            panic!("commit of {amount} of a reservation of {len}");
-        }
-        guard.finish(amount as u64);
+        let len = self.len();
+        // The panic drops the guard, which discards it.
+        assert!(
+            amount <= len,
+            "commit of {amount} of a reservation of {len}"
+        );
+        ManuallyDrop::new(self).finish(amount as u64);
     }
 }
 
