@@ -21,6 +21,6 @@ fi
 if "$program"; then
     echo "no_std: linked without std, alloc and libc; every kind passes messages through a static"
 else
-    echo "no_std: step $? failed, see ci/no_std/src/main.rs" >&2
+    echo "no_std: step $? failed, see ci/no_std/src" >&2
     exit 1
 fi

@@ -39,3 +39,4 @@ step cargo run -p slipring --features tokio --locked --quiet --example tokio
 # Examples that need nobody else, and end by themselves.
 step cargo run --locked --quiet -p slipring --example event_loop
 step cargo run --locked --quiet -p slipring --example feed
+step cargo run --locked --quiet -p slipring --example device

@@ -87,6 +87,10 @@ sound -DNP=1 -DNC=1 -DCAP=4 -DPER=6 -DHELPER=0
 sound -DNP=1 -DNC=2 -DCAP=2 -DPER=2 -DHELPER=0
 sound -DNP=1 -DNC=1 -DCAP=2 -DPER=3 -DHELPER=0 -DREQUEUE=1 -DDISCARD=1
 sound -DNP=1 -DNC=1 -DCAP=2 -DPER=3 -DHELPER=0 -DAMO=1
+# Producers that come round carry what is held or returned.
+one_two=(-DNP=1 -DNC=2 -DCAP=1 -DPER=4 -DHELPER=0 -DSKIP=1 -DREQUEUE=1)
+sound "${one_two[@]}"
+sound -DNP=2 -DNC=1 -DCAP=1 -DPER=2 -DPER2=1 -DHELPER=0 -DSKIP=1
 faults=0
 found() {
     if [ "$(queue "$@")" = 0 ]; then
@@ -97,5 +101,6 @@ found() {
 }
 for fault in 1 3 7 8 10; do found "$fault" "${two_one[@]}"; done
 for fault in 4 5 6 9; do found "$fault" "${one_one[@]}"; done
+found 11 -DNP=1 -DNC=1 -DCAP=2 -DPER=3 -DHELPER=0 -DSKIP=1 -DREQUEUE=1
 [ "$failed" = 0 ] && echo "each of $parts parts is needed, and each of $faults faults of the queue is found"
 exit "$failed"

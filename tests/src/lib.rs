@@ -26,6 +26,7 @@
 //! | a damaged channel is refused, and can be removed | `damaged.rs` |
 //! | damaged or replaced files, squatted locks, endless rings on doorbells, while others work: errors, no harm | `hostile_files.rs` |
 //! | a channel that comes in wrong parts does no harm either | `hostile_handover.rs` |
+//! | whoever writes into the data part of a queue breaks messages, and not the queue | `scribbled.rs` |
 //! | the creator chooses who may come in | `rights.rs` |
 //! | the receiver of a sealed channel reads and cannot write | `sealed.rs` |
 //! | a full file system is `NoSpace`, never a signal | `full.rs` |

@@ -186,6 +186,17 @@ fn kills_of_many_lose_nothing() {
     });
 }
 
+/// While consumers hold messages, the queue goes round, and producers carry what is held.
+#[test]
+fn kills_of_holders_lose_nothing() {
+    kill(Case {
+        capacity: 16,
+        producers: 2,
+        consumers: 3,
+        how: "held",
+    });
+}
+
 /// Producers and consumers are stopped for a while and continued: nothing is lost, and nothing comes twice.
 #[test]
 fn stopped_workers_lose_nothing() {

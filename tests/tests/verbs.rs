@@ -83,6 +83,7 @@ fn in_code(column: &Column, role: &str) -> BTreeSet<String> {
         format!("impl {role}"),
         format!("impl<T: Payload> {role}<T>"),
         format!("impl<T: Payload, M: Mode> {role}<T, M>"),
+        format!("impl<K: QueueKind> {}::{role}<K>", role.to_lowercase()),
     ];
     let handle = format!("crates/slipring/src/{}.rs", role.to_lowercase());
     let impls = ["Kind"].iter().chain(column.traits);
@@ -100,6 +101,9 @@ fn in_code(column: &Column, role: &str) -> BTreeSet<String> {
     let mut files = vec![format!("crates/slipring/src/kinds/{kind}.rs")];
     if kind == "bytes" {
         files.push("crates/slipring/src/kinds/bytes/io.rs".to_owned());
+    }
+    if kind == "mpmc" {
+        files.push("crates/slipring/src/kinds/mpmc/owned.rs".to_owned());
     }
     for file in files {
         let own: Vec<&str> = own.iter().map(String::as_str).collect();

@@ -5,6 +5,8 @@
 #![no_std]
 #![no_main]
 
+mod queue;
+
 use core::cell::UnsafeCell;
 use core::ptr::NonNull;
 
@@ -13,8 +15,8 @@ use slipring_core::guard::{Hold, Reserve};
 use slipring_core::layout::{Control, Geometry, Identity, Kind, METADATA, Side, WhenFull};
 use slipring_core::mem::{ByteRing, Slots};
 use slipring_core::payload::Payload;
-use slipring_core::proto::bytes::{self, record_size};
 use slipring_core::proto::broadcast::{self, Mode, Overwriting, Waiting};
+use slipring_core::proto::bytes::{self, record_size};
 use slipring_core::proto::spsc;
 use slipring_core::record::HoldRecord;
 use slipring_core::seat::Peer;
@@ -42,9 +44,9 @@ static SLOTS: (Ground<CONTROL>, Ground<DATA>) = fresh();
 static RECORDS: (Ground<CONTROL>, Ground<DATA>) = fresh();
 static FEEDS: [(Ground<CONTROL>, Ground<DATA>); 2] = [fresh(), fresh()];
 
-const fn fresh() -> (Ground<CONTROL>, Ground<DATA>) {
+const fn fresh<const LEN: usize>() -> (Ground<LEN>, Ground<DATA>) {
     (
-        Ground(UnsafeCell::new([0; CONTROL])),
+        Ground(UnsafeCell::new([0; LEN])),
         Ground(UnsafeCell::new([0; DATA])),
     )
 }
@@ -74,13 +76,13 @@ fn check(step: u8, holds: bool) -> Result<(), Wrong> {
     if holds { Ok(()) } else { Err(Wrong(step)) }
 }
 
-/// Makes a channel and takes both of its seats.
-fn make(
-    memory: &'static (Ground<CONTROL>, Ground<DATA>),
+/// Makes a channel and takes all of its seats.
+fn make<const LEN: usize>(
+    memory: &'static (Ground<LEN>, Ground<DATA>),
     geometry: &Geometry,
 ) -> Result<Control<'static>, Wrong> {
     // SAFETY: it is a static of that length, which all code accesses only through this.
-    let control = unsafe { Control::new(memory.0.base(), CONTROL) }?;
+    let control = unsafe { Control::new(memory.0.base(), LEN) }?;
     let schema = (geometry.kind != Kind::Bytes).then_some(&u64::SCHEMA);
     let made = control.format(
         geometry,
@@ -93,8 +95,9 @@ fn make(
         1,
         control.read(DATA as u64)? == made && made.geometry == *geometry,
     )?;
-    control.seat(0).take(0)?;
-    control.seat(1).take(0)?;
+    for seat in 0..geometry.seats() {
+        control.seat(seat).take(0)?;
+    }
     Ok(control)
 }
 
@@ -280,7 +283,8 @@ fn feed<M: Mode>(memory: &'static (Ground<CONTROL>, Ground<DATA>)) -> Result<(),
 
 extern "C" fn run() -> ! {
     let feeds = || feed::<Waiting>(&FEEDS[0]).and_then(|()| feed::<Overwriting>(&FEEDS[1]));
-    match slots().and_then(|()| records()).and_then(|()| feeds()) {
+    let rings = || slots().and_then(|()| records());
+    match rings().and_then(|()| feeds()).and_then(|()| queue::jobs()) {
         Ok(()) => exit(0),
         Err(Wrong(step)) => exit(step),
     }

@@ -6,6 +6,7 @@
 #![deny(unsafe_code)]
 
 mod bench;
+mod claims;
 mod command;
 mod create;
 mod cut;

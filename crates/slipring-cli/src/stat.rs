@@ -9,7 +9,7 @@ use slipring::spec::Unit;
 use slipring::{Name, Role, bytes};
 
 use crate::exit::Failure;
-use crate::text;
+use crate::{claims, text};
 
 /// Show a channel: shape, seats, figures
 ///
@@ -20,6 +20,11 @@ use crate::text;
 /// a signal or an error) or `died`. The holder wrote PID and SEEN, its last sign of life: PID counts
 /// in its own PID namespace. GENERATION counts the holders. PARKS are sleeps, WAKES are wake-ups of
 /// the other side. LAG is how far a consumer is behind, LAGGED what it lost.
+///
+/// For a work queue, the last table says who has which slots in hand: `reserved` by a producer, or `taken`
+/// or `held` (read in place) by a consumer. SINCE tells when held messages were taken, DELIVERIES how
+/// often they had been delivered before. `returned` messages wait to be delivered again; `dead letters`
+/// were delivered too often, and lie aside.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// The channel: `topic` or `domain/topic`
@@ -32,7 +37,9 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let stat = inspect::stat(&args.name)?;
     if args.json {
-        text::answer_json(&as_json(&args.name, &stat))
+        let mut about = as_json(&args.name, &stat);
+        claims::add_json(&mut about, &stat);
+        text::answer_json(&about)
     } else {
         text::answer(as_text(&args.name, &stat))
     }
@@ -52,7 +59,7 @@ fn is_bytes(stat: &Stat) -> bool {
     stat.geometry.kind.spec().unit == Unit::Bytes
 }
 
-/// Returns a channel as JSON for programs, as `stat` and `ls` print it.
+/// Returns a channel as JSON for programs, as `stat` and `ls` print it. (`stat` adds the claims of a queue.)
 pub(crate) fn as_json(name: &str, stat: &Stat) -> Value {
     let header = &stat.header;
     let mut out = json!({
@@ -190,6 +197,7 @@ fn as_text(name: &str, stat: &Stat) -> String {
     if let Some(seat) = stat.holds_back().filter(|_| is_broadcast(stat)) {
         facts.push(("held back", held_back(stat, seat)));
     }
+    facts.extend(stat.queue.iter().flat_map(claims::facts));
     if !is_bytes(stat) {
         let schema = format!("{} version {}", stat.schema_name, header.schema_version);
         facts.push(("payload", schema));
@@ -204,7 +212,16 @@ fn as_text(name: &str, stat: &Stat) -> String {
     if let Some(page_size) = page_size(name) {
         facts.push(("pages", text::bytes(page_size)));
     }
-    format!("{}\n{}", text::facts(&facts), seats(stat))
+    let mut out = format!("{}\n{}", text::facts(&facts), seats(stat));
+    let claims = claims::table(stat, |claim| {
+        let seat = stat.holder(claim);
+        seat.map_or_else(String::new, |seat| seat_name(stat, seat))
+    });
+    if !claims.is_empty() {
+        out.push('\n');
+        out.push_str(&claims);
+    }
+    out
 }
 
 /// Returns the seats' holders, then their figures: one table of both is wider than a terminal.

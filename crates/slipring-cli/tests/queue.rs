@@ -4,9 +4,11 @@
 
 mod common;
 
+use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
-use common::{Place, text};
+use common::{Place, Running, text};
+use rustix::process::Signal;
 use serde_json::Value;
 
 /// The process holds two of 16 producers' seats and one of 16 consumers', and runs the command.
@@ -61,4 +63,86 @@ fn many_seats_take_few_columns() {
     };
     assert_eq!(indices("producers"), [Some(0), Some(1)]);
     assert_eq!(indices("consumers"), [Some(0)]);
+}
+
+/// A process of its own holds an item, a batch and a reservation while `stat` is asked, and goes on holding them after a kill.
+#[test]
+fn stat_tells_who_holds_what() {
+    if std::env::var_os("QUEUE_HOLDER").is_some() {
+        let channel = slipring::mpmc::Builder::<u64>::new(8).dead_letters(1, 4);
+        let mut tx = channel.producer("jobs").unwrap();
+        let mut rx = channel.consumer("jobs").unwrap();
+        tx.push_slice(&[1, 2]).unwrap();
+        rx.read().unwrap().keep();
+        assert_eq!(rx.pop(), Ok(2), "the first is put aside");
+        tx.push_slice(&[3, 4]).unwrap();
+        let _reserved = tx.reserve(2).unwrap();
+        let _item = rx.read_owned().unwrap();
+        println!("holds");
+        // Until the test kills it.
+        std::thread::park();
+        return;
+    }
+    let place = Place::new();
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "stat_tells_who_holds_what", "--nocapture", "-q"]);
+    command.env("SLIPRING_DIR", place.channels());
+    command.env("QUEUE_HOLDER", "1").stdout(Stdio::piped());
+    let mut holder = Running::start(&mut command);
+    let pid = holder.0.id();
+    let mut lines = BufReader::new(holder.0.stdout.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().ends_with("holds")));
+    let check = || {
+        let stat = place.stat("jobs").unwrap();
+        let claims = stat["claims"].as_array().unwrap();
+        assert_eq!(claims.len(), 2, "{stat:#}");
+        let [held, reserved] = [&claims[0], &claims[1]];
+        assert_eq!(held["held_for_ns"].as_u64().map(|_| ()), Some(()));
+        for (claim, role, state, count) in [
+            (held, "consumer", "held", 1),
+            (reserved, "producer", "reserved", 2),
+        ] {
+            assert_eq!(
+                (&claim["role"], &claim["state"]),
+                (&role.into(), &state.into())
+            );
+            assert_eq!(
+                (&claim["count"], &claim["pid"]),
+                (&count.into(), &pid.into())
+            );
+            assert_eq!(
+                (&claim["index"], &claim["deliveries"]),
+                (&0.into(), &0.into())
+            );
+        }
+        assert_eq!(held["position"], 2);
+        assert_eq!(reserved["held_for_ns"], Value::Null);
+        assert_eq!(
+            (&stat["dead_letters"], &stat["returned"]),
+            (&1.into(), &0.into())
+        );
+        let shown = text(&place.run(&["stat", "jobs"]).stdout);
+        let rows: Vec<Vec<_>> = shown
+            .lines()
+            .map(|line| line.split_whitespace().collect())
+            .collect();
+        let pid = pid.to_string();
+        assert!(rows.contains(&vec!["dead", "letters", "1"]), "{shown}");
+        assert!(
+            rows.iter()
+                .any(|row| row.starts_with(&["consumer", "0", &pid, "held", "2", "1"])),
+            "{shown}"
+        );
+        let reserved = ["producer", "0", &pid, "reserved", "4", "2", "-", "-"];
+        assert!(rows.contains(&reserved.to_vec()), "{shown}");
+        assert!(
+            shown.lines().all(|line| line.chars().count() <= 80),
+            "{shown}"
+        );
+    };
+    check();
+    holder.signal(Signal::KILL);
+    assert_eq!(holder.code(), None);
+    // Nobody has repaired its seats yet: `stat` only reads.
+    check();
 }

@@ -83,9 +83,10 @@
 //! waiter that no notifier wakes. So every sleep is bounded, and the waiter looks again after it. A
 //! waiter that finds its bit cleared sets it anew, whatever the doorbell holds.
 //!
-//! # Two wake modes
+//! # Wake modes
 //! A notifier wakes a waiter in one of two ways, which `wake_mode` names. The waiter sleeps in the
-//! kernel on the doorbell, or an event loop polls the waiter's pipe for a byte. The waiter stores
+//! kernel on the doorbell (for whatever purpose, or in a call that takes one message), or an event
+//! loop polls the waiter's pipe for a byte. The waiter stores
 //! its mode before it sets its bit, and the notifier loads it after it cleared that bit. So a
 //! notifier that took the bit of a sleep reads the mode of that sleep as well. A mode older than
 //! the bit would leave the new sleep without its bit and without its wake.
@@ -98,11 +99,28 @@
 //! stands.
 //!
 //! # Many seats
-//! A side may have up to 63 waiters. A notifier takes all bits that it saw. It makes one call for
+//! A side may have up to 63 waiters. A notifier takes all bits that it saw, or fewer (see below). It makes one call for
 //! all waiters that sleep on the doorbell, and one call for each pipe. A waiter that armed in
 //! between, and shares the doorbell, may wake for nothing. In *mixed* mode `FENCED` then stays for
 //! good, since a waiter that leaves cannot tell if another one needs it. A waiter has been heard
 //! once all publishers that hold a seat have acknowledged.
+//!
+//! # One wake for one message
+//! The consumers of a work queue compete for messages, and one message need not wake them all. A notifier that has
+//! committed `n` messages takes the bits of `n` waiters that sleep in calls ([`WakeMode::Call`]), and wakes only those: each
+//! sleeps with its own bit of the futex. If there are not that many, it takes all bits. A waiter that waits in another
+//! way (a set, a future, a program's own event loop) may do other things once it is woken. So it is never chosen alone.
+//!
+//! A chosen waiter is on its way to a message. No message is forgotten when it takes none:
+//! - Another consumer was faster. Then the message is taken.
+//! - Its call ends without a message. Once it has taken back its request it looks a last time. If it finds nothing and
+//!   its bit was taken meanwhile, it wakes another waiter in its place.
+//! - It is killed. The others' sleeps are bounded, and they look.
+//!
+//! A commit may make more messages deliverable than its own: those that were committed earlier, and had to wait for it.
+//! So a consumer that has claimed a message, and sees that somebody waits and that the next position holds a message as
+//! well, wakes one more. (It learned of its message after the others had set their bits: either by its own wake, which
+//! follows theirs on the same word, or it was awake, and they look after their bit.)
 //!
 //! # Source
 //! The asymmetric barrier: Dice, Huang and Yang, *Asymmetric Dekker synchronization* (2001), and
@@ -293,7 +311,7 @@ impl<'m> Notifier<'m> {
         // that bump.
         let epoch = self.wait_cell.epoch.load(Ordering::Acquire);
         let mut left = messages;
-        loop {
+        for turn in 0..=MOST_SEATS {
             // Relaxed: behind the fence.
             let waiters = self.wait_cell.waiters.load(Ordering::Relaxed) & !self.except;
             if waiters & FENCED != 0
@@ -308,7 +326,11 @@ impl<'m> Notifier<'m> {
             if asking == 0 || left == 0 {
                 return;
             }
-            let chosen = self.choose(asking, left);
+            // Waiters that change their minds all the time are strangers' work.
+            let chosen = match turn < MOST_SEATS {
+                true => self.choose(asking, left),
+                false => asking,
+            };
             let told = self.tell(chosen);
             if chosen == asking {
                 return;

@@ -17,6 +17,12 @@ pub(crate) fn since_boot() -> u64 {
     nanoseconds(ClockId::Boottime)
 }
 
+/// Returns the nanoseconds since boot, without suspended time. The clock is the same in every
+/// process, and the notes of a queue's slots are by it.
+pub(crate) fn since_boot_awake() -> u64 {
+    nanoseconds(ClockId::Monotonic)
+}
+
 /// Returns the nanoseconds since 1970.
 pub(crate) fn now() -> u64 {
     nanoseconds(ClockId::Realtime)

@@ -1,5 +1,6 @@
 //! Inspects channels without disturbing them: takes no seat and writes no word.
 
+mod queue;
 mod watch;
 
 use std::os::fd::{AsFd, OwnedFd};
@@ -17,6 +18,7 @@ use crate::name::Name;
 use crate::setup_error::SetupError;
 use crate::shm::{self, Mapping, Region, named};
 
+pub use queue::{Claim, ClaimState, QueueStat};
 pub use slipring_core::layout::WhenFull;
 pub use watch::{Message, Watch};
 
@@ -97,8 +99,10 @@ pub struct Stat {
     /// The amount that is committed and not yet released by the slowest consumer, in slots or
     /// bytes; at most the capacity. If the channel overwrites, the amount that is still there.
     pub len: u64,
-    /// The seats: the producer's, then the consumers'.
+    /// The seats: the producers', then the consumers'.
     pub seats: Vec<SeatStat>,
+    /// Who has what of a work queue in hand; `None` for other kinds.
+    pub queue: Option<QueueStat>,
 }
 
 impl Stat {
@@ -122,6 +126,32 @@ impl Stat {
         let beats = self.seats.iter().filter_map(|seat| seat.heartbeat_age);
         let beats = beats.filter(|_| identity.boot == clock::boot_id());
         beats.chain(made).min().map(Duration::from_nanos)
+    }
+
+    /// Returns what the ends of a work queue have in their hands; nothing for other kinds.
+    ///
+    /// ```
+    /// use slipring::mpmc;
+    ///
+    /// let (mut tx, mut rx) = mpmc::channel::<u64>(8)?;
+    /// tx.push(7)?;
+    /// let message = rx.read()?;
+    /// let stat = tx.channel().stat()?;
+    /// for claim in stat.claims() {
+    ///     println!("{} {} has {} slots {}", claim.role.name(), claim.index, claim.count, claim.state.name());
+    /// }
+    /// assert_eq!(stat.claims().len(), 1);
+    /// drop(message);
+    /// # Ok::<(), slipring::SetupError>(())
+    /// ```
+    pub fn claims(&self) -> &[Claim] {
+        self.queue.as_ref().map_or(&[], |queue| &queue.claims)
+    }
+
+    /// Returns the seat of the end that has a claim.
+    pub fn holder(&self, claim: &Claim) -> Option<&SeatStat> {
+        let seat = |seat: &&SeatStat| (seat.role, seat.index) == (claim.role, claim.index);
+        self.seats.iter().find(seat)
     }
 
     /// Returns how many slots or bytes this consumer is behind the producer.
@@ -215,6 +245,7 @@ fn look(control: Control<'_>, header: &Header, file: Option<&OwnedFd>) -> Result
         header: *header,
         len,
         seats,
+        queue: queue::look(&view, header),
     })
 }
 

@@ -20,6 +20,7 @@ fn main() {
     let builder = ledger.builder();
     match role.as_str() {
         "producer" => produce(&ledger, builder.producer(name).unwrap(), how),
+        "consumer" if how == "held" => hold(&ledger, builder.consumer(name).unwrap()),
         "consumer" => consume(&ledger, builder.consumer(name).unwrap(), how),
         role => panic!("{role} is no role"),
     }
@@ -84,6 +85,37 @@ fn consume(ledger: &Ledger, mut rx: mpmc::Consumer<u64>, how: &str) {
             }
             Err(error) => error,
         };
+        let over = matches!(error, Error::TimedOut | Error::Disconnected(_));
+        assert!(over, "{error}");
+        if get(ledger.stop()) != 0 && rx.is_empty().unwrap() {
+            return;
+        }
+    }
+}
+
+/// Holds a few messages at a time, and finishes with them in any order: releases most, and gives some back. So the queue
+/// goes round and round while slots are held.
+fn hold(ledger: &Ledger, mut rx: mpmc::Consumer<u64>) {
+    let (mut held, mut turn) = (Vec::new(), 0_usize);
+    loop {
+        let error = match rx.read_owned_timeout(Duration::from_millis(2)) {
+            Ok(message) => {
+                let before = ledger.take(*message);
+                assert!(before == 0 || message.deliveries() > 0, "taken twice");
+                held.push(message);
+                turn += 1;
+                if held.len() > 3 {
+                    let one = held.swap_remove(turn * 7 % held.len());
+                    match turn % 8 {
+                        0 => one.keep(),
+                        _ => one.release(),
+                    }
+                }
+                continue;
+            }
+            Err(error) => error,
+        };
+        held.clear();
         let over = matches!(error, Error::TimedOut | Error::Disconnected(_));
         assert!(over, "{error}");
         if get(ledger.stop()) != 0 && rx.is_empty().unwrap() {

@@ -1,11 +1,14 @@
-//! A work queue: many producers, many consumers, and any one consumer takes each message; fixed-size payloads. A
-//! kill at any instruction leaves each slot free, committed, or held by a seat that the slot's word names.
+//! A work queue: many producers, many consumers, and any one consumer takes each message; values of one type, or byte
+//! strings in slots of one size. A kill at any instruction leaves each slot free, committed, or held by a seat that the
+//! slot's word names.
 //!
 //! # Guarantees
 //! - A committed message is taken by exactly one consumer, unless a consumer gives it back or dies with it. Then it is
-//!   delivered again, and marked so. (A consumer may ask for *at most once* instead.)
+//!   delivered again, and says how often it was before. (A consumer may ask for *at most once* instead, or that what was
+//!   delivered too often be put aside: see [`DeadLetters`].)
 //! - First deliveries come in the order of reservation.
-//! - An end that is killed or stopped delays no other end, except by the slots that it has in its hands.
+//! - An end that is killed or stopped delays no other end, except by the slots that it has in its hands. A single message
+//!   that is held for long takes up one slot, and the queue goes round past it.
 //! - Whoever recovers a dead end's seat frees what it had reserved, and returns what it had taken.
 //!
 //! # Refuses
@@ -30,19 +33,28 @@
 //! | 3 taken | the head of a run that is being copied out | as *reserved* |
 //! | 4 held | the head of a run that is being read in place | as *reserved* |
 //! | 5 returned | to be delivered again | any consumer, by CAS |
+//! | 7 dead letter | put aside | any consumer, by CAS |
 //!
 //! The inner slots of a run (all but its head) belong to the head's owner, whatever their words say. Zero is *free* in
 //! lap 0, so fresh memory is an empty queue.
+//!
+//! A producer that comes round to a slot that is held (as a run of one), returned, or a dead letter *carries* it: by CAS
+//! into its own lap, with nothing else changed. So the owner of a held single finishes with it by CAS as well.
+//!
+//! Each slot also has a note: the length of a byte string, the number of deliveries, the time when it was taken. Only
+//! whoever owns the slot writes it, and no claim depends on it.
 //!
 //! Other shared words are no claims: two hints, which shorten a walk, and `returns`, which announces returned messages.
 //!
 //! # Walking
 //! An end keeps `at`, a lower bound of the first position that its side has not claimed. It passes over positions that
 //! others have claimed: a run by its count, a later lap by one. It stops at a position of its lap that is free
-//! (producer), or free, reserved or committed (consumer). A word of an earlier lap means *full*, or *empty*.
+//! (producer), or free, reserved or committed (consumer). A word of an earlier lap means *full*, or *empty*; a producer
+//! carries what stays, and goes on.
 //!
 //! A look counts the claimable words behind `at` and keeps the end of that stretch as the cached limit. A claim is then
-//! one CAS on the word at `at`, for one position or for several. A producer leaves one free slot behind those it claims.
+//! one CAS on the word at `at`, for one position or for several. A producer leaves one free slot behind those it claims;
+//! slots that it could carry may lie between. So a walk that carries always ends at a free slot.
 //!
 //! # Why it is right
 //! 1. *Positions are claimed in order, without gaps.* A CAS on position `p` succeeds only on the free (committed) word of
@@ -53,8 +65,9 @@
 //! 3. *No end stands inside a run whose head still stands.* An end passes the head by its count, or after the head has
 //!    changed. The inner words are stored before the head's last store.
 //! 4. *No instruction lies between a claim and its owner's name*: one CAS makes both.
-//! 5. *Only the owner leaves `reserved`, `taken` and `held`*, or the recoverer after its death. So stores suffice there.
-//! 6. *A word never returns to an earlier value*, except between `returned` and `taken` or `held` of one lap. There every
+//! 5. *Only the owner leaves `reserved`, `taken` and `held`*, or the recoverer after its death. So stores suffice there,
+//!    except for a held single, whose lap a producer may change.
+//! 6. *A word never returns to an earlier value*, except between `returned`, `dead letter` and `taken` or `held` of one lap. There every
 //!    step is a CAS. A slow recoverer could take the message from its successor, so a recoverer holds the seat's locks.
 //!
 //! # Orderings
@@ -64,6 +77,7 @@
 //! | the head of a released run, release | a producer's look, acquire | the consumer's reads come before |
 //! | the head of a run that is split, and every word of one that is recovered, release | a walk or a look, acquire | the inner words, or the payload, come before |
 //! | the CAS of a claim, release | the walk that passes the run, acquire | the claimant's look comes before |
+//! | the CAS that carries a slot, acquire and release | a walk that passes it, or a consumer that takes it, acquire | the carrier's look comes before, and the payload still does |
 //! | a hint, release | a walk's jump, acquire | the end has seen every claim before it |
 //! | `returns`, release | a look, acquire | the words of the returned slots come before |
 //!
@@ -81,6 +95,7 @@
 mod claimant;
 mod consumer;
 mod letters;
+mod outside;
 mod owned;
 mod producer;
 mod records;
@@ -89,22 +104,22 @@ mod slip;
 mod word;
 
 use crate::crowd::Crowd;
-use crate::cursor;
 use crate::guard;
 use crate::layout::Role;
 use crate::mem::Cells;
-use crate::outside::{Outside, View};
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::AtomicU64;
 use crate::wait::Notifier;
 
 pub use consumer::Consumer;
 pub use letters::{DeadLetters, Handling};
+pub(super) use outside::OUTSIDE;
+pub use outside::{Claim, Tally, claims};
 pub use owned::{OwnedMessage, OwnedReservation};
 pub use producer::Producer;
 pub use recovery::{Delivery, recover};
 pub use word::{Queue, State};
 
-use word::{Place, committed, free};
+use word::Place;
 
 /// Space that a producer has reserved.
 pub type Reservation<'p, 'm, T> = guard::Reservation<'p, Producer<'m, Cells<'m, T>>>;
@@ -134,79 +149,10 @@ pub struct Ring<'m, C> {
 const HINT_EVERY: u64 = 256;
 
 impl Queue<'_> {
-    /// Returns the number of slots that hold a message, or belong to a consumer.
-    ///
-    /// Looks at every word; the answer is exact only while no end works.
-    fn len(&self) -> u64 {
-        let holds = |word: &AtomicU64| {
-            // Relaxed: nothing is read that this orders.
-            let word = self.shape.read(word.load(Ordering::Relaxed));
-            word.is_ok_and(|word| !matches!(word.state, State::Free | State::Reserved))
-        };
-        self.words().iter().filter(|word| holds(word)).count() as u64
-    }
-
-    /// Returns `true` if a message is to be delivered again, or a word is impossible.
-    fn has_returned(&self) -> bool {
-        self.words().iter().any(|word| {
-            // Relaxed: nothing is read that this orders.
-            let word = self.shape.read(word.load(Ordering::Relaxed));
-            word.is_ok_and(|word| word.state == State::Returned) || word.is_err()
-        })
-    }
-
     /// Returns the place where a new end of this side begins.
     fn start(&self, side: Role) -> Place {
         let mut at = Place { index: 0, lap: 0 };
         self.follow_hint(&mut at, side);
         at
     }
-}
-
-/// Reads an `mpmc` channel from outside.
-pub(super) const OUTSIDE: Outside = Outside {
-    has_message: |view, _| {
-        let Some(queue) = Queue::of(view) else {
-            return true;
-        };
-        let mut at = queue.start(Role::Consumer);
-        match queue.walk(&mut at, Role::Consumer, false) {
-            Ok(word) if word == committed(at.lap) => true,
-            // Relaxed: a hint.
-            Ok(_) => queue.claims.returns.load(Ordering::Relaxed) != 0 && queue.has_returned(),
-            Err(_) => true,
-        }
-    },
-    has_room: |view, room| {
-        let Some(queue) = Queue::of(view) else {
-            return true;
-        };
-        let mut at = queue.start(Role::Producer);
-        match queue.walk(&mut at, Role::Producer, false) {
-            Ok(word) if word == free(at.lap) => {
-                let wanted = room.min(queue.shape.capacity());
-                queue.room(at, wanted) >= wanted
-            }
-            Ok(_) => false,
-            Err(_) => true,
-        }
-    },
-    used: |view| {
-        Queue::of(view)
-            .map_or(0, |queue| queue.len())
-            .min(view.geometry.capacity)
-    },
-    waited_for: |_, _| false,
-    progress: |view, role| sum_of_positions(view, role.other()),
-    ..cursor::OUTSIDE
-};
-
-/// Returns the number of messages that a side's seats have committed (released) in all.
-fn sum_of_positions(view: &View<'_>, side: Role) -> u64 {
-    // Relaxed: a figure.
-    let positions = view
-        .side(side)
-        .iter()
-        .map(|words| words.position.load(Ordering::Relaxed));
-    positions.fold(0, u64::wrapping_add)
 }

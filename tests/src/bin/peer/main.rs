@@ -40,6 +40,7 @@
 //! | `listen`, `take-over`, `hand-over`, `files`, ... | see `handing.rs` |
 //! | `follow`, `die-in-batch`, `table`, `holds-back` | see `broadcasts.rs` |
 //! | `endure` ROLE MS | see `hostile.rs` |
+//! | `scribble` FD SEED | see `scribbling.rs` |
 //! | `life-…` | see `lives.rs` |
 //! | `watch` and `watch-…` | see `sets.rs` |
 //! | the rest | see `system.rs` |
@@ -52,6 +53,7 @@ mod hostile;
 mod lives;
 mod polling;
 mod races;
+mod scribbling;
 mod sets;
 mod system;
 mod waiting;

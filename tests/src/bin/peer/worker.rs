@@ -15,7 +15,7 @@ use slipring_testkit::{Consumer, Handle, Made, Maker, Memory, Producer, inherite
 use slipring_tests::room::PATIENCE;
 use slipring_tests::{counter, options};
 
-use crate::{broadcasts, forks, hostile, lives, next_line, races, say, sets, waiting};
+use crate::{broadcasts, forks, hostile, lives, next_line, races, say, scribbling, sets, waiting};
 
 /// The answer to a verb.
 pub(crate) type Said = Result<Vec<String>, SetupError>;
@@ -339,6 +339,7 @@ impl Worker {
             "answer" => waiting::answer(line),
             "sleep-pop" => waiting::sleep_pop(),
             "endure" => hostile::endure(self, line),
+            "scribble" => scribbling::scribble(line),
             _ if verb.starts_with("life-") => lives::obey(self, line),
             _ if verb.starts_with("watch") => sets::obey(self, line),
             _ => broadcasts::obey(self, line),

@@ -19,7 +19,7 @@ use crate::seat::Peer;
 use crate::sync::Ordering;
 
 /// The count of deliveries of a dead letter that is tried anew: one more makes 0.
-const ANEW: u32 = u32::MAX;
+pub(super) const ANEW: u32 = u32::MAX;
 
 /// The reading end.
 pub struct Consumer<'m, C> {

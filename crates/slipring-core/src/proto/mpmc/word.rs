@@ -395,8 +395,8 @@ impl<'m> Queue<'m> {
 
     /// Moves `at` forward to this side's hint, if the word before the hint shows that it is right.
     ///
-    /// Positions are claimed in order and without gaps. So if the position before the hint is claimed, all earlier
-    /// ones are, and a garbage hint cannot lead a walk too far.
+    /// Positions are claimed in order and without gaps. So if the position before the hint is claimed, and nobody has
+    /// carried a slot there, all earlier ones are. A garbage hint cannot lead a walk too far.
     pub(crate) fn follow_hint(&self, at: &mut Place, side: Role) {
         let shape = self.shape;
         // Acquire: pairs with the release in `raise_hint`.
@@ -412,8 +412,10 @@ impl<'m> Queue<'m> {
         let Ok(word) = shape.read(self.word(before.index).load(Ordering::Acquire)) else {
             return;
         };
-        // An inner slot of a run does not show that it is claimed. Then the walk goes on as it was.
-        let this_lap = word.lap == before.lap && word.count == 1 && word.claimed_by(side);
+        // An inner slot of a run does not show that it is claimed. Nor does a slot that stays show a consumer that all
+        // before it are taken: a producer may have carried it there. Then the walk goes on as it was.
+        let sure = side == Role::Producer || !word.stays();
+        let this_lap = word.lap == before.lap && word.count == 1 && word.claimed_by(side) && sure;
         let claimed = word.lap > before.lap || this_lap;
         if claimed {
             *at = before.after(1, shape);
