@@ -15,8 +15,8 @@ Exit codes:
        all that it sent was written; for work: all feeders
        finished, and each item that it ran succeeded
   1    failure; the message on standard error says which;
-       also if an item of work failed, or a line was too
-       long for send --queue
+       also if an item of work failed (see letters), or a
+       line was too long for send --queue
   2    usage: a wrong flag, or a name or size that no
        channel can have
   3    recv, tail, work: the sender aborted (by a signal or

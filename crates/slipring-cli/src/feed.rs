@@ -18,22 +18,22 @@ use crate::progress::Progress;
 use crate::queue::{Feeder, Queue};
 use crate::role::Role;
 use crate::send::Input;
-use crate::shape;
+use crate::shape::QueueSize;
 use crate::signals::{Signals, TICK};
 
 /// The most that one read asks for.
 const READ: usize = 64 << 10;
 
-/// Reads standard input to its end. `items` is the capacity that the user asked for.
+/// Reads standard input to its end. `size` is what the user asked for.
 pub(crate) fn run(
     name: &str,
-    items: Option<usize>,
+    size: QueueSize,
     role: &Role,
     signals: &Signals,
 ) -> Result<(), Failure> {
-    let queue = Queue::new(items.unwrap_or(shape::ITEMS));
+    let queue = Queue::new(size);
     let feeder = role.take(signals, || Ok(queue.feeder(name)?))?;
-    shape::tell_of_items(name, items, &feeder.differences());
+    size.tell(name, &feeder.differences());
     let mut feed = Feed {
         lines: Lines::new(feeder.largest()),
         feeder,

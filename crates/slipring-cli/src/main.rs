@@ -15,6 +15,7 @@ mod exit;
 mod feed;
 mod hugepages;
 mod inherited;
+mod letters;
 mod ls;
 mod mode;
 mod output;
@@ -55,6 +56,7 @@ enum Verb {
     Send(send::Args),
     Recv(recv::Args),
     Work(work::Args),
+    Letters(letters::Args),
     Create(create::Args),
     Ls(ls::Args),
     Stat(stat::Args),
@@ -89,6 +91,7 @@ fn main() -> ExitCode {
         Verb::Send(args) => send::run(&args).map_err(|failure| failure.about(&args.name)),
         Verb::Recv(args) => recv::run(&args).map_err(|failure| failure.about(&args.name)),
         Verb::Work(args) => work::run(&args).map_err(|failure| failure.about(&args.name)),
+        Verb::Letters(args) => letters::run(&args).map_err(|failure| failure.about(&args.name)),
         Verb::Create(args) => create::run(&args),
         Verb::Ls(args) => ls::run(&args),
         Verb::Stat(args) => stat::run(&args),

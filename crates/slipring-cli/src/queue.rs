@@ -1,41 +1,32 @@
-//! A work queue of items: byte strings of up to [`LARGEST`] bytes. Any worker takes an item.
+//! A work queue of items: byte strings. Any worker takes an item.
 //!
-//! An item that a worker holds stays in the queue until it is released. If the worker gives it back,
-//! or dies, another worker takes it, and it is marked as redelivered.
+//! - An item that a worker holds stays in the queue until it is released. If the worker gives it back, or dies, another
+//!   worker takes it, and learns how often it was delivered before.
+//! - An item that is put aside stays in the queue as a dead letter. No worker takes it before somebody gives it back.
 //!
-//! This file alone knows how an item lies in the channel: as the payload [`Item`] of `mpmc`.
+//! This file alone knows how an item lies in the channel: as a record of `mpmc`.
 
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
-use slipring::mpmc::{Builder, Consumer, Messages, Producer};
-use slipring::{Difference, Error, Payload, Readiness, SetupError};
+use slipring::mpmc::records::{Builder, Consumer, Producer, Record};
+use slipring::{Difference, Error, Readiness, SetupError};
 
-use crate::shape::CHECK_EVERY;
+use crate::shape::{CHECK_EVERY, QueueSize};
 
-/// The most bytes in an item: with its length it fills a page.
-pub(crate) const LARGEST: usize = 4092;
-
-/// The number of seats on each side: the most that a channel can have, since nobody knows how many
-/// feeders and workers will come.
+/// The number of seats on each side: the most that a channel can have, since nobody knows how many feeders and workers
+/// will come.
 pub(crate) const SEATS: usize = 63;
 
-/// An item, as it lies in its slot.
-#[derive(Clone, Copy, Payload)]
-#[repr(C)]
-#[payload(name = "slipring item")]
-struct Item {
-    len: u32,
-    bytes: [u8; LARGEST],
-}
-
 /// Describes a queue to open, or to make.
-pub(crate) struct Queue(Builder<Item>);
+pub(crate) struct Queue(Builder);
 
 impl Queue {
-    /// Describes a queue for `capacity` items, a power of two. An existing queue keeps its capacity.
-    pub(crate) fn new(capacity: usize) -> Queue {
-        let builder = Builder::new(capacity).producers(SEATS).consumers(SEATS);
+    /// Describes a queue of this size. An existing queue keeps its own.
+    pub(crate) fn new(size: QueueSize) -> Queue {
+        let builder = Builder::new(size.items(), size.max_record())
+            .producers(SEATS)
+            .consumers(SEATS);
         Queue(builder.check_every(CHECK_EVERY))
     }
 
@@ -44,35 +35,39 @@ impl Queue {
         self.0.producer(name).map(Feeder)
     }
 
-    /// Takes a working end; makes the queue if it does not exist.
-    pub(crate) fn worker(&self, name: &str) -> Result<Worker, SetupError> {
-        self.0.consumer(name).map(Worker)
+    /// Takes a working end; makes the queue if it does not exist. What it puts aside makes the oldest dead letters beyond
+    /// `letters` go.
+    ///
+    /// A dead letter takes the room of an item. So at most half of the queue's items are letters, whatever was asked for.
+    pub(crate) fn worker(&self, name: &str, letters: usize) -> Result<Worker, SetupError> {
+        let capacity = self.0.open_or_create(name)?.geometry().capacity as usize;
+        let letters = letters.min(capacity / 2);
+        // The library's own rule never applies: the worker names what it puts aside.
+        let builder = self.0.clone().dead_letters(u32::MAX, letters);
+        builder.consumer(name).map(Worker)
+    }
+
+    /// Takes a working end of a queue that exists, to look after its dead letters; and a feeding end if `feeds`.
+    pub(crate) fn letters(name: &str, feeds: bool) -> Result<(Option<Feeder>, Worker), SetupError> {
+        let channel = Queue::new(QueueSize::default()).0.open(name)?;
+        let feeder = feeds.then(|| channel.producer()).transpose()?;
+        Ok((feeder.map(Feeder), Worker(channel.consumer()?)))
     }
 }
 
 /// The end that puts items into the queue.
-pub(crate) struct Feeder(Producer<Item>);
+pub(crate) struct Feeder(Producer);
 
 impl Feeder {
     /// Returns the most bytes that an item can have.
     pub(crate) fn largest(&self) -> usize {
-        LARGEST
+        self.0.max_record()
     }
 
     /// Appends an item of at most [`largest`](Self::largest) bytes; waits for room for at most
     /// `timeout`.
     pub(crate) fn push(&mut self, bytes: &[u8], timeout: Duration) -> Result<(), Error> {
-        let (asked, max) = (bytes.len() as u64, LARGEST as u64);
-        let mut item = Item {
-            len: asked as u32,
-            bytes: [0; LARGEST],
-        };
-        let Some(front) = item.bytes.get_mut(..bytes.len()) else {
-            return Err(Error::TooLarge { asked, max });
-        };
-        front.copy_from_slice(bytes);
-        let pushed = self.0.push_timeout(item, timeout);
-        pushed.map_err(|failed| failed.error())
+        self.0.push_timeout(bytes, timeout)
     }
 
     /// Asks for a descriptor that becomes readable when there is room for an item.
@@ -112,7 +107,7 @@ impl Feeder {
 }
 
 /// The end that takes items out of the queue, one at a time.
-pub(crate) struct Worker(Consumer<Item>);
+pub(crate) struct Worker(Consumer);
 
 impl Worker {
     /// Takes another working end of the same queue.
@@ -123,24 +118,22 @@ impl Worker {
     /// Takes the next item, waiting for it for at most `timeout`.
     ///
     /// Returns `Disconnected` once all feeders have left, and no item is in the queue or in the hands
-    /// of a worker.
+    /// of a worker. Dead letters do not count.
     pub(crate) fn read(&mut self, timeout: Duration) -> Result<Held<'_>, Error> {
         // The question has a side effect that matters here: what dead workers held comes back. A
         // read does that only if it waits, and a full queue may not let it wait for long.
         self.0.is_disconnected()?;
-        let messages = self.0.read_batch_timeout(1, timeout)?;
-        let redelivered = messages.deliveries() > 0;
-        // Another program may write there meanwhile: copy first, then look.
-        let item = messages.iter().next().copied();
-        let bytes = item.map_or(Vec::new(), |item| {
-            let len = (item.len as usize).min(LARGEST);
-            item.bytes[..len].to_vec()
-        });
-        Ok(Held {
-            messages: Some(messages),
-            bytes,
-            redelivered,
-        })
+        self.0.read_timeout(timeout).map(Held::new)
+    }
+
+    /// Returns the number of dead letters.
+    pub(crate) fn letters(&self) -> usize {
+        self.0.dead_letters()
+    }
+
+    /// Takes a dead letter, or returns `Empty`. What is put aside again is not returned again before that.
+    pub(crate) fn letter(&mut self) -> Result<Held<'_>, Error> {
+        self.0.try_dead_letter().map(Held::new)
     }
 
     /// Waits until a feeder is present, for at most `timeout`. Acknowledges the end that was reported.
@@ -160,26 +153,42 @@ impl Worker {
 
 /// An item that a worker holds. Dropping it gives it back, so that no early return loses an item.
 pub(crate) struct Held<'w> {
-    /// `None` once it was released.
-    messages: Option<Messages<'w, Item>>,
+    /// `None` once it left this worker's hands.
+    record: Option<Record<'w>>,
     bytes: Vec<u8>,
-    redelivered: bool,
+    deliveries: u32,
 }
 
-impl Held<'_> {
+impl<'w> Held<'w> {
+    fn new(record: Record<'w>) -> Held<'w> {
+        Held {
+            // Another program may write there meanwhile: copy first, then look.
+            bytes: record.to_vec(),
+            deliveries: record.deliveries(),
+            record: Some(record),
+        }
+    }
+
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// Returns `true` if a worker had taken the item before, and gave it back or died with it.
-    pub(crate) fn redelivered(&self) -> bool {
-        self.redelivered
+    /// Returns the number of times that a worker had taken the item before, and gave it back or died with it.
+    pub(crate) fn deliveries(&self) -> u32 {
+        self.deliveries
     }
 
     /// Takes the item out of the queue: it is done.
     pub(crate) fn release(mut self) {
-        if let Some(messages) = self.messages.take() {
-            messages.release(1);
+        if let Some(record) = self.record.take() {
+            record.release();
+        }
+    }
+
+    /// Leaves the item in the queue as a dead letter.
+    pub(crate) fn put_aside(mut self) {
+        if let Some(record) = self.record.take() {
+            record.put_aside();
         }
     }
 
@@ -189,8 +198,8 @@ impl Held<'_> {
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
-        if let Some(messages) = self.messages.take() {
-            messages.keep();
+        if let Some(record) = self.record.take() {
+            record.keep();
         }
     }
 }

@@ -23,8 +23,9 @@ use crate::feed;
 use crate::mode::{self, Mode};
 use crate::progress::Progress;
 use crate::role::Role;
-use crate::shape::Shape;
+use crate::shape::{QueueSize, Shape};
 use crate::signals::{Signals, TICK};
+use crate::text;
 
 /// Read standard input into a channel; its end closes the channel
 ///
@@ -56,14 +57,17 @@ pub(crate) struct Args {
     /// Read frames as recv --framed writes them, and send each as a record
     #[arg(long, group = "mode")]
     framed: bool,
-    /// Put each line into a work queue as an item, for `slipring work`; leave out a line of more than
-    /// 4092 bytes, with its newline
+    /// Put each line into a work queue as an item, for `slipring work`; leave out a line that is
+    /// longer, with its newline, than the queue's largest item
     #[arg(long, requires = "lines", conflicts_with_all = ["raw", "framed", "ring", "chunk"])]
     queue: bool,
     /// The number of items that the queue holds, a power of two, if this command makes it [default:
     /// 1024]
     #[arg(long, value_name = "N", requires = "queue")]
     items: Option<usize>,
+    /// The largest item in bytes, if this command makes the queue [default: 4096]
+    #[arg(long, value_name = "BYTES", requires = "queue", value_parser = text::parse_some_bytes, allow_negative_numbers = true)]
+    max_record: Option<usize>,
     #[command(flatten)]
     role: Role,
     #[command(flatten)]
@@ -73,7 +77,9 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let signals = Signals::catch()?;
     if args.queue {
-        return feed::run(&args.name, args.items, &args.role, &signals);
+        let (items, max_record) = (args.items, args.max_record);
+        let size = QueueSize { items, max_record };
+        return feed::run(&args.name, size, &args.role, &signals);
     }
     let builder = args.shape.builder();
     let asked = Mode::asked(args.raw, args.lines, args.framed);

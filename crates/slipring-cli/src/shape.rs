@@ -14,8 +14,9 @@ const RING: usize = 512 << 10;
 /// A pipe holds this much by default: no read from one brings more.
 const CHUNK: usize = 64 << 10;
 
-/// A queue has room for this many items. With slots of 4 KiB it takes 4 MiB.
-pub(crate) const ITEMS: usize = 1024;
+/// A queue has room for this many items, of this many bytes. It takes 4 MiB.
+const ITEMS: usize = 1024;
+const ITEM: usize = 4096;
 
 /// A sleeping verb checks at this interval that the other end is alive. When idle, each check costs
 /// some 30 us. A user who waits for a file is not in a hurry to hear of a death.
@@ -61,11 +62,33 @@ impl Shape {
     }
 }
 
-/// Reports on standard error if an existing queue has room for another number of items than the flag
-/// asked for.
-pub(crate) fn tell_of_items(name: &str, asked: Option<usize>, differences: &[Difference]) {
-    let capacity = |difference: &&Difference| asked.is_some() && difference.word == "capacity";
-    tell(name, differences.iter().filter(capacity));
+/// The size of a work queue that does not exist yet, as far as the flags name it.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct QueueSize {
+    /// The number of items.
+    pub(crate) items: Option<usize>,
+    /// The most bytes of an item.
+    pub(crate) max_record: Option<usize>,
+}
+
+impl QueueSize {
+    pub(crate) fn items(self) -> usize {
+        self.items.unwrap_or(ITEMS)
+    }
+
+    pub(crate) fn max_record(self) -> usize {
+        self.max_record.unwrap_or(ITEM)
+    }
+
+    /// Reports on standard error if an existing queue has other sizes than the flags asked for.
+    pub(crate) fn tell(self, name: &str, differences: &[Difference]) {
+        let asked = |difference: &&Difference| match difference.word {
+            "capacity" => self.items.is_some(),
+            "largest record" => self.max_record.is_some(),
+            _ => false,
+        };
+        tell(name, differences.iter().filter(asked));
+    }
 }
 
 fn tell<'a>(name: &str, differences: impl Iterator<Item = &'a Difference>) {

@@ -22,6 +22,18 @@ pub(crate) fn answer_json(value: &Value) -> Result<(), Failure> {
     answer(format!("{value:#}"))
 }
 
+/// Returns text with its control characters escaped.
+pub(crate) fn in_one_line(text: &str) -> String {
+    let mut line = String::new();
+    for char in text.chars() {
+        match char.is_control() {
+            true => line.extend(char.escape_default()),
+            false => line.push(char),
+        }
+    }
+    line
+}
+
 /// Returns rows as columns: the first row is the head, and the columns named in `right` are flush
 /// right.
 pub(crate) fn table(rows: &[Vec<String>], right: &[usize]) -> String {

@@ -10,12 +10,22 @@
 //! give the item back instead, but then nobody would count the attempts, and a bad item would keep
 //! all workers busy. The price: if the worker dies, the next one counts from the beginning.
 //!
+//! # Giving up
+//! The worker puts an item aside as a dead letter if its command has failed for good, and if it was
+//! delivered too often: it may be the item that kills whoever takes it. Either way the item has failed,
+//! and this worker says so. (The library could put aside by itself what was delivered too often, but then
+//! nobody would say so.)
+//!
+//! When a worker dies, all items that it was running have come once more, and only one of them may be to
+//! blame. So an item that has come back twice runs while its process takes no other one.
+//!
 //! # A signal
 //! The first one ends the running commands (SIGTERM, then SIGKILL after the grace), and a second one
 //! kills them at once. A command that succeeds all the same is done; the items of the others go back.
 
 use std::ffi::OsString;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -27,8 +37,9 @@ use crate::exit::Failure;
 use crate::progress::Progress;
 use crate::queue::{Held, Queue, SEATS, Worker};
 use crate::role::Role;
+use crate::shape::QueueSize;
 use crate::signals::{Signals, TICK};
-use crate::{shape, text};
+use crate::text;
 
 /// Run a command for each item of a work queue, until its feeders have finished and it is empty
 ///
@@ -41,13 +52,20 @@ use crate::{shape, text};
 /// writes goes where the output of work goes.
 ///
 /// The item is done when the command exits with 0. If the command fails, the same worker tries again,
-/// as often as --retries allows. Then the item has failed: work names it on standard error, and it
-/// leaves the queue. The attempts of a worker that died do not count.
+/// as often as --retries allows. Then the item has failed: work names it on standard error, and puts
+/// it aside. The attempts of a worker that died do not count.
 ///
 /// If a worker is killed, its command is killed, too, and another worker runs the item again. Programs
-/// that the command has started are not killed then. So an item may be run twice: SLIPRING_REDELIVERED
-/// is 1 if it may have been run before, else 0. SLIPRING_ATTEMPT counts from 1. As long as a worker
-/// holds an item, the other items go once around the queue and no further: see --items.
+/// that the command has started are not killed then. So an item may be run more than once:
+/// SLIPRING_DELIVERIES is the number of workers that had it before, and gave it back or died with it.
+/// SLIPRING_ATTEMPT counts from 1.
+///
+/// An item that --max-deliveries workers had, and none has finished, has failed as well: it may be the
+/// one that kills them. What ran beside it in the same process counts the same deaths. So an item that
+/// came back twice runs while its process takes no other one, whatever --jobs says.
+///
+/// What was put aside stays in the queue as a dead letter, and takes the room of an item. See
+/// `slipring letters`, which shows the letters, and tries them again or drops them.
 ///
 /// A signal ends work. The running commands get SIGTERM, and the items of those that do not succeed
 /// go back into the queue. A second signal kills the commands at once.
@@ -69,6 +87,13 @@ pub(crate) struct Args {
     /// Try a failing item again, up to this many times
     #[arg(long, value_name = "N", default_value_t = 0)]
     retries: u32,
+    /// Put aside an item that this many workers had, and none has finished; 0: never
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    max_deliveries: u32,
+    /// Keep up to this many failed items as dead letters, but at most half of --items; the oldest go
+    /// first
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    keep_letters: usize,
     /// Stop a command that runs longer than this, with all that it has started; it has failed.
     /// Seconds, or 200ms, 30s, 5m, 2h
     #[arg(long, value_name = "DURATION", value_parser = text::parse_duration, allow_negative_numbers = true)]
@@ -85,13 +110,17 @@ pub(crate) struct Args {
     /// Go on with the next feeder until a signal; report each end on standard error
     #[arg(long)]
     follow: bool,
-    /// Print how many items were done, failed and redelivered, as JSON, at the end
+    /// Print how many items were done, failed and redelivered, and how many dead letters the queue
+    /// has, as JSON, at the end
     #[arg(long)]
     json: bool,
     /// The number of items that the queue holds, a power of two, if this command makes it [default:
     /// 1024]
     #[arg(long, value_name = "N")]
     items: Option<usize>,
+    /// The largest item in bytes, if this command makes the queue [default: 4096]
+    #[arg(long, value_name = "BYTES", value_parser = text::parse_some_bytes, allow_negative_numbers = true)]
+    max_record: Option<usize>,
     #[command(flatten)]
     role: Role,
     /// The command and its arguments, behind `--`
@@ -115,6 +144,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         signals,
         figures: Figures::default(),
         bar: Progress::figures(),
+        gate: Mutex::new(()),
         stopping: AtomicBool::new(false),
         end_told: AtomicBool::new(false),
     };
@@ -122,6 +152,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     if args.json {
         text::answer_json(&crew.figures.json(&args.name))?;
     }
+    crew.tell_of_letters();
     let (end, failed) = (worked?, crew.figures.failed.load(Ordering::Relaxed));
     match (failed, end) {
         (0, End::Finished) => Ok(()),
@@ -136,15 +167,21 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
 
 /// Takes a working end for each command that may run at the same time.
 fn take_seats(args: &Args, signals: &Signals) -> Result<(Worker, Vec<Worker>), Failure> {
-    let queue = Queue::new(args.items.unwrap_or(shape::ITEMS));
-    let first = args.role.take(signals, || Ok(queue.worker(&args.name)?))?;
-    shape::tell_of_items(&args.name, args.items, &first.differences());
+    let (items, max_record) = (args.items, args.max_record);
+    let size = QueueSize { items, max_record };
+    let queue = Queue::new(size);
+    let take = || Ok(queue.worker(&args.name, args.keep_letters)?);
+    let first = args.role.take(signals, take)?;
+    size.tell(&args.name, &first.differences());
     let mut others = Vec::new();
     for _ in 1..args.jobs {
         others.push(args.role.take(signals, || Ok(first.another()?))?);
     }
     Ok((first, others))
 }
+
+/// An item that came back this often is suspected of killing its workers.
+const SUSPECT: u32 = 2;
 
 /// What the threads of this process share. Each has a working end of its own.
 struct Crew<'a> {
@@ -153,6 +190,8 @@ struct Crew<'a> {
     signals: Signals,
     figures: Figures,
     bar: Progress,
+    /// Held by the thread that takes an item, and for as long as it runs one that is suspected.
+    gate: Mutex<()>,
     /// `true` once a thread failed: the others finish what they have begun.
     stopping: AtomicBool,
     /// `true` once the end of the stream was reported, until there is news of another feeder.
@@ -188,6 +227,9 @@ impl Crew<'_> {
 
     fn work_and_leave(&self, mut worker: Worker) -> Result<End, Failure> {
         let worked = self.work(&mut worker);
+        // Relaxed: a figure; read once all threads have left.
+        let letters = worker.letters() as u64;
+        self.figures.dead_letters.store(letters, Ordering::Relaxed);
         if worked.is_err() {
             self.stopping.store(true, Ordering::Relaxed);
             worker.abort();
@@ -203,13 +245,8 @@ impl Crew<'_> {
             if self.stopping.load(Ordering::Relaxed) {
                 return Ok(End::Finished);
             }
-            let error = match worker.read(TICK) {
-                Ok(item) => {
-                    self.end_told.store(false, Ordering::Relaxed);
-                    self.run(item)?;
-                    continue;
-                }
-                Err(error) => error,
+            let Some(error) = self.run_next(worker)? else {
+                continue;
             };
             match error {
                 Error::TimedOut => {}
@@ -218,6 +255,21 @@ impl Crew<'_> {
                 error => return Err(error.into()),
             }
         }
+    }
+
+    /// Takes the next item and runs the command for it, or returns the reason for which there is none.
+    fn run_next(&self, worker: &mut Worker) -> Result<Option<Error>, Failure> {
+        let gate = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
+        // The gate may have been closed for long.
+        self.signals.check()?;
+        let item = match worker.read(TICK) {
+            Ok(item) => item,
+            Err(error) => return Ok(Some(error)),
+        };
+        self.end_told.store(false, Ordering::Relaxed);
+        let _closed = (item.deliveries() >= SUSPECT).then_some(gate);
+        self.run(item)?;
+        Ok(None)
     }
 
     /// Reports the end, once for all threads, and waits for the next feeder for a tick.
@@ -242,7 +294,16 @@ impl Crew<'_> {
     /// cannot be started, or a signal comes, the item goes back.
     fn run(&self, item: Held<'_>) -> Result<(), Failure> {
         let figures = &self.figures;
-        if item.redelivered() {
+        let (deliveries, most) = (item.deliveries(), self.args.max_deliveries);
+        if most > 0 && deliveries >= most {
+            let workers = match deliveries {
+                1 => "1 worker".to_string(),
+                more => format!("{more} workers"),
+            };
+            self.give_up(item, &format!("{workers} had it, and none has finished it"));
+            return Ok(());
+        }
+        if deliveries > 0 {
             add(&figures.redelivered, 1);
         }
         add(&figures.running, 1);
@@ -255,10 +316,7 @@ impl Crew<'_> {
                 add(&figures.done, 1);
             }
             Ok(Ended::Failed(reason) | Ended::Unfit(reason)) => {
-                self.bar
-                    .say(&format!("item `{}` failed: {reason}", shown(item.bytes())));
-                item.release();
-                add(&figures.failed, 1);
+                self.give_up(item, &reason);
             }
             Ok(Ended::Stopped) => {
                 item.give_back();
@@ -274,6 +332,29 @@ impl Crew<'_> {
         Ok(())
     }
 
+    /// Puts an item aside that has failed for this reason.
+    fn give_up(&self, item: Held<'_>, reason: &str) {
+        let shown = shown(item.bytes());
+        self.bar.say(&format!("item `{shown}` failed: {reason}"));
+        item.put_aside();
+        add(&self.figures.failed, 1);
+        self.draw();
+    }
+
+    /// Says on standard error that the queue has dead letters.
+    fn tell_of_letters(&self) {
+        let letters = self.figures.dead_letters.load(Ordering::Relaxed);
+        let (count, verb) = match letters {
+            0 => return,
+            1 => ("1 dead letter".into(), "is"),
+            _ => (format!("{} dead letters", text::count(letters)), "are"),
+        };
+        let name = &self.args.name;
+        self.bar.say(&format!(
+            "{count} {verb} in the queue; `slipring letters {name}` shows what failed"
+        ));
+    }
+
     fn run_often(&self, item: &Held<'_>) -> Result<Ended, Failure> {
         let mut attempt = 1;
         loop {
@@ -282,10 +363,7 @@ impl Crew<'_> {
             }
             let environment = [
                 ("SLIPRING_ATTEMPT", attempt.to_string()),
-                (
-                    "SLIPRING_REDELIVERED",
-                    u8::from(item.redelivered()).to_string(),
-                ),
+                ("SLIPRING_DELIVERIES", item.deliveries().to_string()),
             ];
             let ended = self
                 .command
@@ -323,6 +401,8 @@ struct Figures {
     /// Attempts after the first one.
     retried: AtomicU64,
     given_back: AtomicU64,
+    /// The dead letters in the queue, as the last thread that left saw them.
+    dead_letters: AtomicU64,
 }
 
 fn add(figure: &AtomicU64, amount: u64) {
@@ -351,6 +431,7 @@ impl Figures {
             "redelivered": figure(&self.redelivered),
             "retried": figure(&self.retried),
             "given_back": figure(&self.given_back),
+            "dead_letters": figure(&self.dead_letters),
         })
     }
 }
@@ -361,13 +442,9 @@ const SHOWN: usize = 60;
 /// Returns an item as a message shows it: in one line, and cut if it is long.
 fn shown(item: &[u8]) -> String {
     let text = String::from_utf8_lossy(item.strip_suffix(b"\n").unwrap_or(item));
-    let mut shown = String::new();
-    for (at, char) in text.chars().enumerate() {
-        match char {
-            _ if at == SHOWN => return shown + "...",
-            char if char.is_control() => shown.extend(char.escape_default()),
-            char => shown.push(char),
-        }
-    }
-    shown
+    let (front, dots) = match text.char_indices().nth(SHOWN) {
+        Some((at, _)) => (&text[..at], "..."),
+        None => (&text[..], ""),
+    };
+    text::in_one_line(front) + dots
 }

@@ -44,6 +44,7 @@ fn stdout(work: &mut Running) -> String {
     std::io::read_to_string(work.0.stdout.take().unwrap()).unwrap()
 }
 
+/// The items that failed are the dead letters.
 fn figures(done: u64, failed: u64, redelivered: u64, retried: u64, given_back: u64) -> Value {
     json!({
         "name": "jobs",
@@ -52,6 +53,7 @@ fn figures(done: u64, failed: u64, redelivered: u64, retried: u64, given_back: u
         "redelivered": redelivered,
         "retried": retried,
         "given_back": given_back,
+        "dead_letters": failed,
     })
 }
 
@@ -125,16 +127,19 @@ fn failures_are_told() {
         (Some(1), figures(2, 1, 0, 0, 0))
     );
     let said = text(&output.stderr);
-    let expected = "slipring: item `bad\\u{7}` failed: exit status: 7\nslipring: 1 item failed\n";
+    let expected = "slipring: item `bad\\u{7}` failed: exit status: 7\n\
+        slipring: 1 dead letter is in the queue; `slipring letters jobs` shows what failed\n\
+        slipring: 1 item failed\n";
     assert_eq!(said, expected);
-    assert_eq!(unread(&place), 0);
+    // The other items have left the queue.
+    assert_eq!(unread(&place), 1);
 }
 
 /// A failing item is tried again as often as asked for, by the same worker.
 #[test]
 fn failing_items_are_tried_again() {
     let place = Place::new();
-    let script = "echo $SLIPRING_ATTEMPT $SLIPRING_REDELIVERED; test $SLIPRING_ATTEMPT = 3";
+    let script = "echo $SLIPRING_ATTEMPT $SLIPRING_DELIVERIES; test $SLIPRING_ATTEMPT = 3";
     for (retries, code, tries) in [("2", 0, "1 0\n2 0\n3 0\n"), ("1", 1, "1 0\n2 0\n")] {
         feed(&place, b"x\n");
         let output = work(&place, &["--retries", retries], &["sh", "-c", script]);
@@ -183,15 +188,15 @@ fn time_limits_end_the_whole_group() {
 #[test]
 fn long_lines_are_left_out() {
     let place = Place::new();
-    let (largest, longer) = ("x".repeat(4091), "y".repeat(4092));
+    let (largest, longer) = ("x".repeat(4095), "y".repeat(4096));
     let input = format!("a\n{longer}\n{largest}\n{}\nb\n{longer}", longer.repeat(40));
     let mut send = feed(&place, input.as_bytes());
     assert_eq!(send.code(), Some(1));
     let said = send.stderr();
     let lines: Vec<_> = said.lines().collect();
-    for (line, number, len) in [(lines[0], 2, 4093), (lines[1], 4, 163_681)] {
+    for (line, number, len) in [(lines[0], 2, 4097), (lines[1], 4, 163_841)] {
         let expected = format!(
-            "slipring: line {number} of the input is an item of {len} bytes, and the queue takes at most 4092; it was \
+            "slipring: line {number} of the input is an item of {len} bytes, and the queue takes at most 4096; it was \
              left out"
         );
         assert_eq!(line, expected);
@@ -201,6 +206,40 @@ fn long_lines_are_left_out() {
     let output = work(&place, &[], &["cat"]);
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(text(&output.stdout), format!("a\n{largest}\nb\n{longer}"));
+}
+
+/// The queue's largest item is that of the command that made it.
+#[test]
+fn max_record_sets_the_largest_item() {
+    let place = Place::new();
+    let (largest, longer) = ("x".repeat(99_999), "y".repeat(100_000));
+    let input = place.file("input");
+    fs::write(&input, format!("{largest}\n{longer}\n")).unwrap();
+    let flags = ["--queue", "--lines", "--items", "4", "--max-record"];
+    let send = |size| place.send(&[&["jobs"], &flags[..], &[size]].concat(), &input);
+    let mut made = send("100000");
+    assert_eq!(made.code(), Some(1));
+    let said = made.stderr();
+    assert!(
+        said.contains(
+            "line 2 of the input is an item of 100001 bytes, and the queue takes at most 100000;"
+        ),
+        "{said}"
+    );
+    let output = work(&place, &[], &["cat"]);
+    assert_eq!(
+        (output.status.code(), text(&output.stdout)),
+        (Some(0), format!("{largest}\n"))
+    );
+    // Another size is told, and changes nothing.
+    let mut again = send("200000");
+    assert_eq!(again.code(), Some(1));
+    let told = "exists, and stays as it is: largest record 100000 instead of 200000";
+    let said = again.stderr();
+    assert!(
+        said.contains(told) && said.contains("at most 100000"),
+        "{said}"
+    );
 }
 
 /// An item with a NUL fails where it is to be an argument, and only there.
@@ -255,11 +294,7 @@ fn sigterm_gives_back() {
     assert_eq!(first.stderr(), "slipring: terminated\n");
     let told: Value = serde_json::from_str(&stdout(&mut first)).unwrap();
     assert_eq!(told, figures(0, 0, 0, 0, 1));
-    let output = work(
-        &place,
-        &[],
-        &["sh", "-c", "cat; echo $SLIPRING_REDELIVERED"],
-    );
+    let output = work(&place, &[], &["sh", "-c", "cat; echo $SLIPRING_DELIVERIES"]);
     assert_eq!(
         (output.status.code(), text(&output.stdout)),
         (Some(0), "x\n1\n".into())
@@ -418,6 +453,9 @@ fn wrong_uses_are_refused() {
         &["send", "jobs", "--queue", "--lines", "--ring", "4K"],
         &["send", "jobs", "--queue", "--lines", "--items", "3"],
         &["send", "jobs", "--lines", "--items", "4"],
+        &["send", "jobs", "--lines", "--max-record", "4K"],
+        &["send", "jobs", "--queue", "--lines", "--max-record", "0"],
+        &["letters", "jobs", "--retry", "--drop"],
         &["work", "jobs"],
         &["work", "jobs", "-j0", "--", "true"],
         &["work", "jobs", "-j64", "--", "true"],

@@ -1,5 +1,5 @@
 //! Workers are killed at random while they run a command for each item: every item is run, and what is
-//! run twice is marked as redelivered.
+//! run again says how often it was delivered before.
 //!
 //! `SLIPRING_WORK_ITEMS` is the number of items, by default 1000.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -26,8 +26,8 @@ const KILL_EVERY: usize = 25;
 /// The command writes its begin, with its worker's number, and its end. At the first delivery of an
 /// item that ends with 77, it kills its worker in between.
 const SCRIPT: &str = r#"
-echo "begin $1 $SLIPRING_REDELIVERED $3" >> "$2"
-case $SLIPRING_REDELIVERED$1 in 0*77) kill -9 $PPID;; esac
+echo "begin $1 $SLIPRING_DELIVERIES $3" >> "$2"
+case $SLIPRING_DELIVERIES,$1 in 0,*77) kill -9 $PPID;; esac
 echo "end $1" >> "$2"
 "#;
 
@@ -209,5 +209,5 @@ fn check(crew: &Crew, items: usize, reported: &BTreeMap<usize, (usize, usize)>) 
 fn begin(line: &str) -> Option<(usize, bool, usize)> {
     let mut words = line.strip_prefix("begin ")?.split(' ');
     let mut number = || words.next()?.parse().ok();
-    Some((number()?, number()? == 1, number()?))
+    Some((number()?, number()? > 0, number()?))
 }

@@ -22,15 +22,16 @@ pub struct Difference {
 
 impl Difference {
     pub(crate) fn between(found: &Geometry, asked: &Geometry) -> Vec<Difference> {
-        // For the other kinds the slot is the payload, which was compared already.
-        let record = |geometry: &Geometry| geometry.slot_size - bytes::PREFIX;
-        let mut sizes = vec![
+        // A slot of a payload's size was compared already; one of a queue of records was not.
+        let record = |geometry: &Geometry| match geometry.kind.spec().unit {
+            Unit::Bytes => geometry.slot_size - bytes::PREFIX,
+            _ => geometry.slot_size,
+        };
+        let sizes = [
             ("capacity", found.capacity, asked.capacity),
+            ("largest record", record(found), record(asked)),
             ("consumer seats", found.consumers, asked.consumers),
         ];
-        if found.kind.spec().unit == Unit::Bytes {
-            sizes.insert(1, ("largest record", record(found), record(asked)));
-        }
         let differ = sizes.into_iter().filter(|(_, found, asked)| found != asked);
         differ
             .map(|(word, found, asked)| Difference { word, found, asked })

@@ -147,6 +147,9 @@ pub trait RecordKind: Kind<Producer: PushRecord, Consumer: HoldRecord> {}
 pub trait QueueKind: Kind {
     #[doc(hidden)]
     fn deliveries(consumer: &Self::Consumer) -> u32;
+
+    #[doc(hidden)]
+    fn dead_letters(consumer: &Self::Consumer) -> u64;
 }
 
 /// A kind of records: `R` says which. [`Bytes`](crate::bytes::Bytes) is

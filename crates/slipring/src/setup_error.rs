@@ -402,6 +402,7 @@ fn serves(kind: &str) -> &'static str {
     match kind {
         "bytes" => "`slipring send` and `slipring recv` serve it",
         "broadcast" => "`slipring tail` shows its messages",
+        "mpmc" => "it is a work queue: `slipring work` takes its items if they are byte strings",
         _ => "a program that knows its payload serves it; `slipring stat` shows its figures",
     }
 }

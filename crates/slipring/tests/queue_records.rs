@@ -118,6 +118,40 @@ fn kept_records_come_again() {
     assert_eq!(rx.read().unwrap_err(), FINISHED);
 }
 
+/// What is put aside is a letter, and a letter that is put aside again is read once in each round.
+#[test]
+fn records_are_put_aside() {
+    let channel = Builder::new(8, 16).dead_letters(5, 2).heap().unwrap();
+    let (mut tx, mut rx) = (channel.producer().unwrap(), channel.consumer().unwrap());
+    for record in [b"one", b"two", b"six"] {
+        tx.push(record).unwrap();
+        rx.read().unwrap().put_aside();
+    }
+    assert_eq!(rx.try_read().unwrap_err(), Error::Empty);
+    for _ in 0..2 {
+        let mut seen = Vec::new();
+        while let Ok(letter) = rx.try_dead_letter() {
+            seen.push((letter.to_vec(), letter.deliveries()));
+            letter.put_aside();
+        }
+        // The oldest was dropped.
+        assert_eq!(seen, [(b"two".to_vec(), 0), (b"six".to_vec(), 0)]);
+        assert_eq!(rx.dead_letters(), 2);
+    }
+    rx.try_dead_letter().unwrap().release();
+    rx.try_dead_letter().unwrap().keep();
+    let again = rx.try_read().unwrap();
+    assert_eq!((&again[..], again.deliveries()), (&b"six"[..], 0));
+    again.release();
+    assert_eq!((rx.dead_letters(), tx.is_empty()), (0, Ok(true)));
+    // A slot that had a letter counts from the beginning.
+    for _ in 0..9 {
+        tx.push(b"new").unwrap();
+        let record = rx.read().unwrap();
+        assert_eq!(record.deliveries(), 0);
+    }
+}
+
 /// Three producers and three consumers, in threads: each record comes once and whole.
 #[test]
 fn many_ends_share_the_records() {

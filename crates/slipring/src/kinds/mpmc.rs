@@ -162,6 +162,8 @@ impl<K: QueueKind> builder::Builder<K> {
     /// Lets the consumers that this builder makes put aside what has been delivered `after` times, to consumers that gave
     /// it back or died with it: from 1. So a message that kills whoever takes it does not kill them all.
     ///
+    /// A consumer may also put aside what it has read, by `put_aside` of the guard; then `keep` holds as well.
+    ///
     /// What is put aside is a *dead letter*. It stays in its slot, and `slipring stat` counts it, until somebody reads it
     /// by [`try_dead_letter`](Consumer::try_dead_letter). At most `keep` letters stay. When one more comes, the oldest is
     /// dropped.
@@ -267,6 +269,10 @@ impl<T: Payload> QueueKind for Mpmc<T> {
     fn deliveries(consumer: &Self::Consumer) -> u32 {
         consumer.deliveries()
     }
+
+    fn dead_letters(consumer: &Self::Consumer) -> u64 {
+        consumer.dead_letters()
+    }
 }
 
 /// Verbs of work queues: see [`QueueKind`].
@@ -293,13 +299,19 @@ impl<K: QueueKind> consumer::Consumer<K> {
     pub fn deliveries(&self) -> u32 {
         K::deliveries(&self.end.core)
     }
+
+    /// Returns the number of dead letters in the queue: see [`Builder::dead_letters`](crate::Builder::dead_letters).
+    /// Other ends may change it at any time.
+    pub fn dead_letters(&self) -> usize {
+        K::dead_letters(&self.end.core) as usize
+    }
 }
 
 impl<T: Payload> Consumer<T> {
     /// Reads a dead letter in place, or returns [`Empty`](Error::Empty): see [`Builder::dead_letters`].
     ///
     /// Dropping the letter releases it. [`keep`](Message::keep) gives it back: it is delivered again, as if for the first
-    /// time.
+    /// time. `put_aside` leaves it a dead letter, and the next call goes on behind it.
     pub fn try_dead_letter(&mut self) -> Result<Message<'_, T>, Error> {
         self.end.core.try_read_letter()
     }

@@ -1,6 +1,7 @@
 //! The reading end: takes messages, copies them out or reads them in place, and releases their slots.
 
 use core::fmt;
+use core::mem::ManuallyDrop;
 
 use super::Ring;
 use super::claimant::{Claimant, Reading};
@@ -32,6 +33,8 @@ pub struct Consumer<'m, C> {
     deliveries: u32,
     /// `true` if what was taken last was a dead letter.
     letter: bool,
+    /// The slot from which on the next letter is looked for: the one behind a letter that was put aside again.
+    letters_from: u64,
     dead_letters: Option<DeadLetters>,
     /// The run that was taken last, and is held.
     pub(super) run: Run,
@@ -63,6 +66,7 @@ impl<'m, C: Contents> Consumer<'m, C> {
             seen: None,
             deliveries: 0,
             letter: false,
+            letters_from: 0,
             dead_letters: None,
             run: Run {
                 first: claimant.at,
@@ -88,6 +92,11 @@ impl<'m, C: Contents> Consumer<'m, C> {
         self.dead_letters = rule;
     }
 
+    /// Returns the number of dead letters. Other ends may change it at any time.
+    pub fn dead_letters(&self) -> u64 {
+        self.claimant.queue.letters().0
+    }
+
     /// Looks for a message, and returns `true` if there is one: one that was given back, or else the next.
     fn find(&mut self, wanted: u64) -> Result<bool, Error> {
         self.claimant.forget();
@@ -107,7 +116,7 @@ impl<'m, C: Contents> Consumer<'m, C> {
     #[cold]
     #[inline(never)]
     fn find_returned(&self) -> Result<Option<Place>, Error> {
-        Ok(self.claimant.queue.find_state(State::Returned)?)
+        Ok(self.claimant.queue.find_state(State::Returned, 0)?)
     }
 
     #[cold]
@@ -204,6 +213,23 @@ impl<'m, C: Contents> Consumer<'m, C> {
         // A dropped letter is room for a producer, and may be the last thing that fellows wait for.
         self.claimant.finished(0);
         self.announce_end();
+    }
+
+    /// Puts the held message aside as a dead letter: one that was taken by `hold(1)`, or a letter.
+    ///
+    /// # Safety
+    /// No reference to the message is used any more.
+    pub(super) unsafe fn put_held_aside(&mut self) {
+        let run = self.run;
+        if run.count == 0 || !self.claimant.alive() {
+            return;
+        }
+        self.run.count = 0;
+        if self.letter {
+            self.letters_from = run.first.index + 1;
+        }
+        let keep = self.dead_letters.map_or(u64::MAX, |rule| rule.keep);
+        self.put_aside(run, keep);
     }
 
     /// Counts `count` messages as released, and wakes the producers.
@@ -309,14 +335,19 @@ impl<'m, C: Contents> Consumer<'m, C> {
 
     /// Holds a dead letter in place, as `hold` does a message, or fails with `Empty`.
     ///
-    /// Released, it is gone. Given back, it is delivered again, as if for the first time.
+    /// Released, it is gone. Given back, it is delivered again, as if for the first time. Put aside again, it is not held
+    /// again before this has failed with `Empty`.
     pub fn hold_letter(&mut self) -> Result<(), Error> {
         if !self.claimant.alive() {
             return Err(Error::Forked);
         }
         self.panic.begin();
         self.run.count = 0;
-        while let Some(place) = self.claimant.queue.find_state(State::DeadLetter)? {
+        while let Some(place) = self
+            .claimant
+            .queue
+            .find_state(State::DeadLetter, self.letters_from)?
+        {
             if let Some(run) = self.take_single(place, State::DeadLetter, State::Held) {
                 // Relaxed: the letter is ours.
                 let again = self
@@ -325,11 +356,12 @@ impl<'m, C: Contents> Consumer<'m, C> {
                     .note(place.index)
                     .again
                     .load(Ordering::Relaxed);
-                (self.run, self.letter, self.deliveries) = (run, true, again.max(1));
+                (self.run, self.letter, self.deliveries) = (run, true, again);
                 self.note_time();
                 return Ok(());
             }
         }
+        self.letters_from = 0;
         Err(Error::Empty)
     }
 
@@ -532,5 +564,12 @@ impl<'m, T: Copy> guard::Message<'_, Consumer<'m, Cells<'m, T>>> {
     /// with it.
     pub fn deliveries(&self) -> u32 {
         self.0.consumer.deliveries
+    }
+
+    /// Puts the message aside as a dead letter, however often it was delivered.
+    pub fn put_aside(self) {
+        let mut guard = ManuallyDrop::new(self);
+        // SAFETY: the message is held, and this consumes the guard, which every reference borrows.
+        unsafe { guard.0.consumer.put_held_aside() };
     }
 }

@@ -29,9 +29,9 @@ pub struct Handling {
 }
 
 impl Queue<'_> {
-    /// Returns the first slot, that is in this state.
-    pub(super) fn find_state(&self, state: State) -> Result<Option<Place>, Corrupt> {
-        for (index, word) in self.words().iter().enumerate() {
+    /// Returns the first slot from slot `from` on that is in this state.
+    pub(super) fn find_state(&self, state: State, from: u64) -> Result<Option<Place>, Corrupt> {
+        for (index, word) in self.words().iter().enumerate().skip(from as usize) {
             // Acquire: pairs with the release of whoever made it so, after the producer's.
             let word = self.shape.read(word.load(Ordering::Acquire))?;
             if word.state == state {
@@ -43,7 +43,7 @@ impl Queue<'_> {
     }
 
     /// Returns the number of dead letters, and the place of the oldest.
-    fn letters(&self) -> (u64, Option<Place>) {
+    pub(super) fn letters(&self) -> (u64, Option<Place>) {
         let (mut count, mut oldest) = (0, None::<Place>);
         for (index, word) in self.words().iter().enumerate() {
             // Relaxed: the CAS that takes one compares the word again.

@@ -3,6 +3,8 @@
 //! The length lies in the slot's note, in the control part. So nothing that anybody writes into the data part changes
 //! more than the bytes of messages.
 
+use core::mem::ManuallyDrop;
+
 use super::consumer::Consumer;
 use super::owned::note_length;
 use super::producer::Producer;
@@ -152,5 +154,12 @@ impl<'m> Record<'_, Consumer<'m, ByteCells<'m>>> {
     /// with it.
     pub fn deliveries(&self) -> u32 {
         self.consumer.deliveries()
+    }
+
+    /// Puts the record aside as a dead letter, however often it was delivered.
+    pub fn put_aside(self) {
+        let mut guard = ManuallyDrop::new(self);
+        // SAFETY: the message is held, and this consumes the guard, which every reference borrows.
+        unsafe { guard.consumer.put_held_aside() };
     }
 }

@@ -98,6 +98,10 @@ impl QueueKind for Records {
     fn deliveries(consumer: &Self::Consumer) -> u32 {
         consumer.deliveries()
     }
+
+    fn dead_letters(consumer: &Self::Consumer) -> u64 {
+        consumer.dead_letters()
+    }
 }
 
 impl Kind for Records {
@@ -323,7 +327,7 @@ impl Consumer {
     /// [`Builder::dead_letters`](crate::Builder::dead_letters).
     ///
     /// Dropping the letter releases it. [`keep`](Record::keep) gives it back: it is delivered again, as if for the first
-    /// time.
+    /// time. `put_aside` leaves it a dead letter, and the next call goes on behind it.
     pub fn try_dead_letter(&mut self) -> Result<Record<'_>, Error> {
         self.end.core.try_read_letter()
     }
