@@ -5,9 +5,10 @@
 mod common;
 
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::FileExt;
 use std::process::{Command, Stdio};
 
-use common::{Place, Running, text};
+use common::{Place, Running, noise, text};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -145,4 +146,42 @@ fn stat_tells_who_holds_what() {
     assert_eq!(holder.code(), None);
     // Nobody has repaired its seats yet: `stat` only reads.
     check();
+}
+
+/// A stranger overwrites the whole data part of a queue with unread items. `ls` and `stat` say the same as before: they
+/// read the control part alone.
+#[test]
+fn scribbled_data_changes_no_figure() {
+    let place = Place::new();
+    let input = place.file("input");
+    std::fs::write(&input, "a\nb\nc\n").unwrap();
+    let mut send = place.send(&["jobs", "--queue", "--lines"], &input);
+    assert_eq!(send.code(), Some(0), "{}", send.stderr());
+    // Times go on by themselves.
+    let stat = || {
+        let mut stat = place.stat("jobs").expect("stat succeeds");
+        let seats = stat["producers"].as_array_mut().unwrap();
+        for seat in seats {
+            let seat = seat.as_object_mut().unwrap();
+            seat.retain(|figure, _| !figure.contains("age"));
+        }
+        stat.as_object_mut()
+            .unwrap()
+            .retain(|figure, _| !figure.contains("idle"));
+        stat
+    };
+    let before = stat();
+    assert_eq!(before["unread"], 3);
+    let path = place.channels().join("jobs").join("data");
+    let data = std::fs::File::options().write(true).open(path).unwrap();
+    let len = data.metadata().unwrap().len() as usize;
+    for seed in 1..20 {
+        data.write_all_at(&noise(len, seed), 0).unwrap();
+        assert_eq!(stat(), before);
+        for args in [&["ls"][..], &["ls", "--json"], &["stat", "jobs"]] {
+            let output = place.run(args);
+            assert!(output.status.success(), "{}", text(&output.stderr));
+            assert!(text(&output.stdout).contains("jobs"));
+        }
+    }
 }
