@@ -51,6 +51,7 @@ impl<'m> Jobs<'m> {
             cells: unsafe { Cells::new(JOBS.1.base().cast(), 17) },
             seat: (number % 2) as u64,
             position,
+            handed_out: &counters.handed_out,
             peers,
             notifier: waker(!consumes, theirs),
             fellows: waker(consumes, mine).of_fellows(1 << (number % 2)),

@@ -178,7 +178,9 @@ pub struct Counters {
     pub recovered: AtomicU64, // 184
     /// On an `mpmc` consumer's page: 1 if what it has in its hands when it dies is not delivered again.
     pub at_most_once: AtomicU64, // 192
-    reserved: [AtomicU64; 7],
+    /// On an `mpmc` consumer's page: the number of messages that have left the holder's hands and are not finished with.
+    pub handed_out: AtomicU64, // 200
+    reserved: [AtomicU64; 6],
 }
 
 /// The page of a role. Only the holder of its seat writes it.
@@ -302,6 +304,7 @@ const _: () = {
     assert!(offset_of!(Counters, lagged) == 48);
     assert!(offset_of!(Counters, recovered) == 56);
     assert!(offset_of!(Counters, at_most_once) == 64);
+    assert!(offset_of!(Counters, handed_out) == 72);
     assert!(size_of::<Line>() == LINE && 3 * LINE <= WORDS_OFFSET);
     assert!(size_of::<Note>() == NOTE);
     assert!(offset_of!(Note, again) == 4 && offset_of!(Note, since) == 8);
@@ -598,6 +601,7 @@ impl<'m> Control<'m> {
             &counters.lagged,
             &counters.recovered,
             &counters.at_most_once,
+            &counters.handed_out,
         ];
         for word in line.into_iter().chain(reserved).chain(&counters.reserved) {
             word.store(0, Ordering::Relaxed);

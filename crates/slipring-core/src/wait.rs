@@ -261,10 +261,11 @@ impl<'m> Notifier<'m> {
         self
     }
 
-    /// Makes a copy that fences at each call and acknowledges nothing, for another thread than the handle's.
+    /// Makes a copy that fences at each call, acknowledges nothing, and leaves out nobody: for another thread than the
+    /// handle's, which may itself wait.
     #[must_use]
     pub(crate) fn fencing(mut self) -> Self {
-        (self.acknowledges, self.always) = (false, 1);
+        (self.acknowledges, self.always, self.except) = (false, 1, 0);
         self
     }
 

@@ -176,6 +176,80 @@ fn held_message_stops_nobody() {
     }
 }
 
+/// A run that needs several slots in a row is found behind a held one, wherever that lies; and if there are none in a row,
+/// nobody's room is given up for that.
+#[test]
+fn runs_are_found_behind_held_slots() {
+    for held_after in 0..8 {
+        let (mut tx, mut rx) = mpmc::channel::<u64>(8).unwrap();
+        let mut other = rx.another().unwrap();
+        tx.push(1000).unwrap();
+        let held = rx.read().unwrap();
+        for number in 0..held_after {
+            tx.push(number).unwrap();
+            assert_eq!(other.pop(), Ok(number));
+        }
+        for count in [7, 3, 7, 2] {
+            let mut run = tx.try_reserve(count).unwrap();
+            (0..count).for_each(|index| run.write(index, index as u64));
+            run.commit(count);
+            assert!(
+                pops(&mut other).into_iter().eq(0..count as u64),
+                "{held_after}"
+            );
+        }
+        assert!(matches!(tx.try_reserve(8), Err(Error::Full)), "one is held");
+        drop(held);
+        tx.try_reserve(8).unwrap().commit(8);
+        assert_eq!(pops(&mut other).len(), 8);
+    }
+    let (mut tx, mut rx) = mpmc::channel::<u64>(4).unwrap();
+    tx.push_slice(&[0, 1, 2, 3]).unwrap();
+    let held: Vec<_> = (0..4).map(|_| rx.read_owned().unwrap()).collect();
+    let (even, _odd): (Vec<_>, Vec<_>) = held.into_iter().partition(|message| **message % 2 == 0);
+    drop(even);
+    for _ in 0..20 {
+        assert!(matches!(tx.try_reserve(3), Err(Error::Full)));
+    }
+    tx.try_push(7).unwrap();
+    assert_eq!(rx.pop(), Ok(7));
+}
+
+/// Whoever waits for room with a reservation in hand is not kept from what is released meanwhile.
+#[test]
+fn held_slots_use_up_no_room_before_a_reservation() {
+    let (mut tx, mut rx) = mpmc::channel::<u64>(8).unwrap();
+    for round in 0..20 {
+        tx.push_slice(&[0, 1, 2, 3, 4, 5, 6]).unwrap();
+        let held: Vec<_> = (0..7).map(|_| rx.read_owned().unwrap()).collect();
+        let mut first = tx.try_reserve_owned(1).unwrap();
+        first.write(0, round);
+        assert!(tx.try_reserve_owned(1).is_err());
+        drop(held);
+        let second = tx.try_reserve_owned(1).unwrap();
+        first.commit(1);
+        second.discard();
+        assert_eq!(rx.pop(), Ok(round));
+    }
+}
+
+/// A consumer is told no end while messages that have left its hands may come back to it, and is woken when one does.
+#[test]
+fn handed_out_messages_may_come_back() {
+    let (mut tx, mut rx) = mpmc::channel::<u64>(4).unwrap();
+    tx.push_slice(&[1, 2]).unwrap();
+    let (first, second) = (rx.read_owned().unwrap(), rx.read_owned().unwrap());
+    drop(tx);
+    assert_eq!(rx.pop_timeout(SHORT), Err(Error::TimedOut));
+    let other = std::thread::spawn(move || {
+        second.release();
+        first.keep();
+    });
+    assert_eq!((rx.pop(), rx.deliveries()), (Ok(1), 1));
+    assert_eq!(rx.pop(), Err(FINISHED));
+    other.join().unwrap();
+}
+
 /// Messages that left their consumer's hands are finished with in any order, by any thread, also after the consumer is
 /// gone; what is given back comes again.
 #[test]
@@ -183,7 +257,9 @@ fn owned_messages_are_finished_in_any_order() {
     let (mut tx, mut rx) = mpmc::channel::<u64>(8).unwrap();
     let mut other = rx.another().unwrap();
     tx.push_slice(&[0, 1, 2, 3, 4, 5, 6, 7]).unwrap();
+    fn shared(_: &(impl Send + Sync)) {}
     let mut held: Vec<_> = (0..8).map(|_| rx.try_read_owned().unwrap()).collect();
+    shared(&held);
     assert_eq!(tx.try_push(8), Err(PushError::Full(8)));
     assert!(held.iter().map(|message| **message).eq(0..8));
     drop(rx);

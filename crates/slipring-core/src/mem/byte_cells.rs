@@ -22,6 +22,8 @@ pub struct ByteCells<'m> {
 
 // SAFETY: `ByteCells` is an address; the protocol proves which role may touch which slot.
 unsafe impl Send for ByteCells<'_> {}
+// SAFETY: as above; it is only read.
+unsafe impl Sync for ByteCells<'_> {}
 
 impl<'m> ByteCells<'m> {
     /// Makes the slots of a queue at `base`: `len` slots of `size` bytes each.

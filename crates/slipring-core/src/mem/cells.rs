@@ -65,6 +65,8 @@ impl<T> Copy for Cells<'_, T> {}
 
 // SAFETY: `Cells` is an address; the protocol proves which role may touch which slot.
 unsafe impl<T: Send> Send for Cells<'_, T> {}
+// SAFETY: as above; it is only read.
+unsafe impl<T: Sync> Sync for Cells<'_, T> {}
 
 impl<'m, T> Cells<'m, T> {
     /// Makes the slots of a queue at `base`.

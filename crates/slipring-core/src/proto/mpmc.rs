@@ -137,6 +137,8 @@ pub struct Ring<'m, C> {
     pub seat: u64,
     /// The number of messages that the holders of this seat have committed, or released.
     pub position: &'m AtomicU64,
+    /// The number of guards that have left the end's hands.
+    pub handed_out: &'m AtomicU64,
     /// The ends of the other side.
     pub peers: Crowd<'m>,
     /// Wakes the other side.

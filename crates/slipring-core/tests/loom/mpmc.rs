@@ -131,6 +131,7 @@ impl Shop {
             cells: unsafe { Cells::new(base, self.slots.len() as u64, &self.shadow) },
             seat: (number % SEATS) as u64,
             position: &self.positions[number],
+            handed_out: &self.counters[number].handed_out,
             peers,
             notifier: notifier(bells[1], Side::Many(theirs)),
             fellows: notifier(bells[0], Side::Many(mine)),

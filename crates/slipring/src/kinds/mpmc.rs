@@ -165,8 +165,8 @@ impl<K: QueueKind> builder::Builder<K> {
     /// A consumer may also put aside what it has read, by `put_aside` of the guard; then `keep` holds as well.
     ///
     /// What is put aside is a *dead letter*. It stays in its slot, and `slipring stat` counts it, until somebody reads it
-    /// by [`try_dead_letter`](Consumer::try_dead_letter). At most `keep` letters stay. When one more comes, the oldest is
-    /// dropped.
+    /// by [`try_dead_letter`](Consumer::try_dead_letter). At most `keep` letters stay, and no more than half as many
+    /// as the queue has slots. When one more comes, the oldest is dropped.
     ///
     /// ```
     /// use slipring::mpmc::Builder;
@@ -251,6 +251,7 @@ fn ring<C>(seat: &Seat, cells: C) -> Result<proto::Ring<'static, C>, SetupError>
         cells,
         seat: (seat.number - geometry.seats_of(seat.role).start) as u64,
         position: &seat.page().position.0,
+        handed_out: &seat.page().counters.handed_out,
         peers: seat.crowd()?,
         notifier: seat.notifier(),
         fellows: seat.fellow_notifier(),

@@ -37,6 +37,9 @@ pub(super) trait Side {
     fn claimable(lap: u64) -> u64;
     /// Counts the positions from `at` on that may be claimed at once, up to `most`.
     fn count(queue: &Queue<'_>, at: Place, most: u64) -> u64;
+    /// Makes it possible to claim a run of `wanted` positions behind `at`, where the word is `found`. Returns `false` if it
+    /// is not.
+    fn make_way(queue: &Queue<'_>, at: Place, found: u64, wanted: u64) -> bool;
     /// Returns the distance of the position that shows that the other side is far enough ahead.
     fn far(capacity: u64) -> u64;
 }
@@ -56,6 +59,10 @@ impl Side for Writing {
     #[inline]
     fn count(queue: &Queue<'_>, at: Place, most: u64) -> u64 {
         queue.room(at, most)
+    }
+
+    fn make_way(queue: &Queue<'_>, at: Place, found: u64, wanted: u64) -> bool {
+        queue.make_way(at, found, wanted)
     }
 
     fn far(capacity: u64) -> u64 {
@@ -80,6 +87,10 @@ impl Side for Reading {
         queue.count(at, most, committed)
     }
 
+    fn make_way(_: &Queue<'_>, _: Place, _: u64, _: u64) -> bool {
+        false
+    }
+
     fn far(capacity: u64) -> u64 {
         (capacity / 2).min(31)
     }
@@ -98,6 +109,8 @@ pub(super) struct Claimant<'m, S> {
     /// The number of messages committed or released; the published copy is `position`.
     done: u64,
     position: &'m AtomicU64,
+    /// The number of guards that have left this end's hands and are not finished with.
+    pub(super) handed_out: &'m AtomicU64,
     hint_at: u64,
     slip: Slip,
     /// `true` if the last look found all that it counted, so that more is likely to lie behind.
@@ -114,6 +127,8 @@ impl<'m, S: Side> Claimant<'m, S> {
     /// Returns the claimant of an end, and the slots' payloads.
     pub(super) fn new<C>(ring: Ring<'m, C>, limit: &'m CachedLimit) -> (Self, C) {
         limit.set(0);
+        // Relaxed: the last holder's guards are gone.
+        ring.handed_out.store(0, Ordering::Relaxed);
         let claimant = Claimant {
             queue: ring.queue,
             at: ring.queue.start(S::ROLE),
@@ -123,6 +138,7 @@ impl<'m, S: Side> Claimant<'m, S> {
             // Relaxed: the seat is ours, so its position is.
             done: ring.position.load(Ordering::Relaxed),
             position: ring.position,
+            handed_out: ring.handed_out,
             hint_at: HINT_EVERY,
             slip: Slip::default(),
             plenty: false,
@@ -169,34 +185,32 @@ impl<'m, S: Side> Claimant<'m, S> {
     /// Walks to the first position that may be claimed, and counts those from there on, at least up to `wanted`.
     pub(super) fn find(&mut self, wanted: u64) -> Result<u64, Corrupt> {
         self.forget();
-        let mut most;
-        let count = loop {
-            // The first position is the likely one. It was ours to look at last, so its word is nearly always there.
-            most = wanted.max(self.window()).min(self.capacity());
+        let mut paused = false;
+        let (count, most) = loop {
+            let most = wanted.max(self.window()).min(self.capacity());
+            // The position where this end stands is the likely one. Most looks end here.
             let count = S::count(&self.queue, self.at, most);
             if count > 0 {
-                break count;
+                if paused || !self.slip.found(count < most) {
+                    break (count, most);
+                }
+                paused = true;
+                if let more @ 1.. = self.wait_for_more(count, most) {
+                    break (more, most);
+                }
+                // Another end has claimed the position meanwhile: walk on.
             }
-            let found = self.queue.walk(&mut self.at, S::ROLE, true)?;
-            if found != S::claimable(self.at.lap) {
-                break 0;
+            let found = self.queue.walk(&mut self.at, S::ROLE)?;
+            let claimable = found == S::claimable(self.at.lap);
+            if claimable && S::count(&self.queue, self.at, 1) > 0 {
+                continue;
             }
-            most = wanted.max(self.window()).min(self.capacity());
-            let count = S::count(&self.queue, self.at, most);
-            // Relaxed: compared with what the walk has acquired.
+            // Relaxed: compared with what the walk has acquired. If another end has claimed the position, walk on.
             let still = self.queue.word(self.at.index).load(Ordering::Relaxed) == found;
-            // Otherwise another end has claimed the position since: walk on.
-            if count > 0 || still {
-                break count;
-            }
-        };
-        let count = match count {
-            0 => {
+            if still && !(!claimable && S::make_way(&self.queue, self.at, found, wanted)) {
                 self.slip.missed();
-                0
+                break (0, most);
             }
-            count if self.slip.found(count < most) => self.wait_for_more(count, most),
-            count => count,
         };
         self.plenty = count >= most;
         self.limit.set(self.steps + count);

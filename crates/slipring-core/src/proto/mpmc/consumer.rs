@@ -183,7 +183,8 @@ impl<'m, C: Contents> Consumer<'m, C> {
         self.deliveries = again.load(Ordering::Relaxed).wrapping_add(1);
         again.store(self.deliveries, Ordering::Relaxed);
         if self.claimant.fellows.is_awaited() {
-            self.wake_next();
+            // For the message that this end was perhaps woken for.
+            self.claimant.fellows.ring_for(1);
         }
         match self.dead_letters {
             Some(rule) if self.deliveries >= rule.after => {
@@ -206,8 +207,17 @@ impl<'m, C: Contents> Consumer<'m, C> {
         })
     }
 
+    /// Puts a message aside that this end holds as a run of one.
     fn put_aside(&mut self, run: Run, keep: u64) {
         let queue = &self.claimant.queue;
+        let now = self.claimant.notifier.os().coarse_now();
+        // Relaxed: the word comes after.
+        queue
+            .note(run.first.index)
+            .since
+            .store(now, Ordering::Relaxed);
+        // Letters alone must not fill the queue.
+        let keep = keep.min(queue.shape.capacity() / 2);
         run.finish(queue, 1, dead_letter, |lap| queue.shape.next_free(lap));
         queue.drop_letters(keep, self.claimant.seat);
         // A dropped letter is room for a producer, and may be the last thing that fellows wait for.
@@ -365,8 +375,10 @@ impl<'m, C: Contents> Consumer<'m, C> {
         Err(Error::Empty)
     }
 
-    /// Returns `true` if a message is in the hands of another end, or has come meanwhile.
+    /// Returns `true` if a message is in the hands of another end, or has left this end's hands, or has come meanwhile.
     fn others_hold(&self) -> Result<bool, Error> {
+        // Acquire: pairs with the release of a guard that is finished with, which then has changed its word.
+        let handed_out = self.claimant.handed_out.load(Ordering::Acquire) > 0;
         for word in self.claimant.queue.words() {
             // Acquire: as in `walk`.
             let word = self
@@ -375,7 +387,8 @@ impl<'m, C: Contents> Consumer<'m, C> {
                 .shape
                 .read(word.load(Ordering::Acquire))?;
             let taken = matches!(word.state, State::Taken | State::Held);
-            let ours = taken && word.owner == self.claimant.seat;
+            // What this end holds itself, in a guard that was forgotten, does not come back.
+            let ours = taken && word.owner == self.claimant.seat && !handed_out;
             let nothing = matches!(word.state, State::Free | State::DeadLetter);
             if !nothing && !ours {
                 return Ok(true);

@@ -15,7 +15,8 @@ use crate::sync::Ordering;
 pub struct DeadLetters {
     /// A message that has been delivered this often is not delivered again: from 1.
     pub after: u32,
-    /// At most this many letters are kept. When one more comes, the oldest is dropped.
+    /// At most this many letters are kept, and at most half as many as the queue has slots. When one more comes, the oldest
+    /// is dropped.
     pub keep: u64,
 }
 
@@ -42,29 +43,30 @@ impl Queue<'_> {
         Ok(None)
     }
 
-    /// Returns the number of dead letters, and the place of the oldest.
+    /// Returns the number of dead letters, and the place of the one that was put aside first.
     pub(super) fn letters(&self) -> (u64, Option<Place>) {
-        let (mut count, mut oldest) = (0, None::<Place>);
-        for (index, word) in self.words().iter().enumerate() {
+        let (mut count, mut oldest) = (0, None);
+        for (index, word) in (0..).zip(self.words()) {
             // Relaxed: the CAS that takes one compares the word again.
             let Ok(word) = self.shape.read(word.load(Ordering::Relaxed)) else {
                 continue;
             };
             if word.state == State::DeadLetter {
-                let (index, lap) = (index as u64, word.lap);
                 count += 1;
-                if oldest.is_none_or(|place| (lap, index) < (place.lap, place.index)) {
-                    oldest = Some(Place { index, lap });
-                }
+                let lap = word.lap;
+                // Relaxed: only compared. Of those put aside at one time, the one that stands first.
+                let since = self.note(index).since.load(Ordering::Relaxed);
+                let age = (since, lap, index);
+                oldest = Some(oldest.map_or(age, |oldest| age.min(oldest)));
             }
         }
-        (count, oldest)
+        (count, oldest.map(|(_, lap, index)| Place { index, lap }))
     }
 
-    /// Drops the oldest dead letters beyond `keep`, on behalf of the consumer in seat `seat`.
+    /// Drops the oldest dead letters beyond `keep`, on behalf of the consumer in seat `seat`: at most two. So a surplus
+    /// that another consumer left shrinks, and no call takes long.
     pub(super) fn drop_letters(&self, keep: u64, seat: u64) {
-        // Each turn drops one, or another end has changed one.
-        for _ in 0..self.shape.slots {
+        for _ in 0..2 {
             let (count, Some(place)) = self.letters() else {
                 return;
             };

@@ -4,7 +4,7 @@
 //! given up during a look may be missed, or seen twice. Impossible words are counted, and otherwise passed over.
 
 use super::consumer::ANEW;
-use super::word::{Place, Queue, State, Word, committed, free};
+use super::word::{Place, Queue, State, Word, committed};
 use crate::cursor;
 use crate::layout::Role;
 use crate::outside::{Outside, View};
@@ -141,7 +141,7 @@ pub(in crate::proto) const OUTSIDE: Outside = Outside {
             return true;
         };
         let mut at = queue.start(Role::Consumer);
-        match queue.walk(&mut at, Role::Consumer, false) {
+        match queue.walk(&mut at, Role::Consumer) {
             Ok(word) if word == committed(at.lap) => true,
             // Relaxed: a hint.
             Ok(_) => queue.claims.returns.load(Ordering::Relaxed) != 0 && queue.has_returned(),
@@ -153,14 +153,10 @@ pub(in crate::proto) const OUTSIDE: Outside = Outside {
             return true;
         };
         let mut at = queue.start(Role::Producer);
-        match queue.walk(&mut at, Role::Producer, false) {
-            Ok(word) if word == free(at.lap) => {
-                let wanted = room.min(queue.shape.capacity());
-                queue.room(at, wanted) >= wanted
-            }
-            Ok(_) => false,
-            Err(_) => true,
-        }
+        let wanted = room.min(queue.shape.capacity());
+        // What is at the first unclaimed position: free, or it can be carried, or it is in the way.
+        let walked = queue.walk(&mut at, Role::Producer);
+        walked.is_err() || queue.fits(at, wanted)
     },
     used: |view| {
         Queue::of(view)

@@ -10,13 +10,15 @@ use super::word::{Queue, committed, returned};
 use crate::cached_limit::CachedLimit;
 use crate::guard::PanicMark;
 use crate::mem::{ByteCells, Cells, Contents};
-use crate::sync::Ordering;
+use crate::sync::{AtomicU64, Ordering};
 use crate::wait::Notifier;
 
 /// What a guard of its own needs of its end.
 struct Hands<'m> {
     queue: Queue<'m>,
     limit: &'m CachedLimit,
+    /// The number of guards such as this one.
+    handed_out: &'m AtomicU64,
     /// Wakes the other side. It fences at each call: the end may be at work on another thread, and what it acknowledges
     /// to waiters holds for that thread alone.
     notifier: Notifier<'m>,
@@ -26,15 +28,21 @@ struct Hands<'m> {
 
 impl<'m> Hands<'m> {
     fn of<S: Side>(claimant: &Claimant<'m, S>) -> Hands<'m> {
+        // Relaxed: the end itself reads it.
+        claimant.handed_out.fetch_add(1, Ordering::Relaxed);
         Hands {
             queue: claimant.queue,
+            handed_out: claimant.handed_out,
             limit: claimant.limit(),
             notifier: claimant.notifier.fencing(),
             fellows: claimant.fellows.fencing(),
         }
     }
 
-    fn wake(&self, messages: u64) {
+    /// Tells the end that this guard is finished with, and wakes whoever may wait for that.
+    fn done(&self, messages: u64) {
+        // Release: pairs with the acquire of an end that looks for the end of the stream; the words come before.
+        self.handed_out.fetch_sub(1, Ordering::Release);
         self.notifier.ring_for(messages.max(1));
         self.fellows.ring();
     }
@@ -82,13 +90,13 @@ impl<'m, C> OwnedReservation<'m, C> {
     pub fn discard(self) {}
 
     fn finish(&mut self, amount: u64) {
-        if self.run.count == 0 || !self.hands.limit.alive() {
+        if !self.hands.limit.alive() {
             return;
         }
         let queue = &self.hands.queue;
         let discarded = |lap| queue.shape.next_free(lap);
         self.run.finish(queue, amount, committed, discarded);
-        self.hands.wake(amount);
+        self.hands.done(amount);
     }
 }
 
@@ -233,7 +241,7 @@ impl<'m, C> OwnedMessage<'m, C> {
         if !release {
             announce_returns(queue);
         }
-        self.hands.wake(1);
+        self.hands.done(1);
     }
 }
 

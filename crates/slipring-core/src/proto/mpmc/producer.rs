@@ -69,6 +69,35 @@ impl<'m, C: Contents> Producer<'m, C> {
         Ok(count)
     }
 
+    /// As `find`, for all or nothing: positions that lie before a slot which somebody holds are given up, if `wanted` in a
+    /// row lie behind it.
+    fn find_all(&mut self, wanted: u64) -> Result<u64, Error> {
+        // Once around, at most: each turn passes a held slot.
+        for _ in 0..self.claimant.capacity() {
+            let count = self.claimant.find(wanted)?;
+            if count == 0 || count >= wanted || !self.skip(count, wanted) {
+                break;
+            }
+        }
+        self.find(wanted)
+    }
+
+    /// Gives up `count` free positions that lie before a slot which somebody holds, if `wanted` in a row lie behind it.
+    /// Returns `false` if they do not.
+    #[cold]
+    fn skip(&mut self, count: u64, wanted: u64) -> bool {
+        if !self.claimant.queue.fits(self.claimant.at, wanted) {
+            return false;
+        }
+        self.run = self.claimant.at;
+        // SAFETY: the look found `count` free.
+        if unsafe { self.take(count) } {
+            self.reserved = count;
+            self.commit_slots(0);
+        }
+        true
+    }
+
     /// Looks for `wanted` free positions. This is the rare case.
     #[cold]
     #[inline(never)]
@@ -79,7 +108,7 @@ impl<'m, C: Contents> Producer<'m, C> {
         if self.fails_alone && !self.claimant.peers.quiet() {
             return Poll::Unclear;
         }
-        match self.find(wanted) {
+        match self.find_all(wanted) {
             Ok(count) if count >= wanted => Poll::Ready,
             Ok(_) if self.claimant.peers.quiet() => Poll::NotReady,
             _ => Poll::Unclear,
@@ -214,14 +243,14 @@ impl<C: Contents> Endpoint for Producer<'_, C> {
         if wanted > max {
             return Err(Error::TooLarge { asked: wanted, max });
         }
-        if !self.fails_alone && self.find(wanted)? >= wanted {
+        if !self.fails_alone && self.find_all(wanted)? >= wanted {
             return Ok(());
         }
         match self.claimant.peers.end()? {
             // A consumer may have released more just before it left.
-            Some(_) if !self.fails_alone && self.find(wanted)? >= wanted => Ok(()),
+            Some(_) if !self.fails_alone && self.find_all(wanted)? >= wanted => Ok(()),
             Some(news) => Err(Error::Disconnected(self.claimant.peers.tell(news))),
-            None if self.fails_alone && self.find(wanted)? >= wanted => Ok(()),
+            None if self.fails_alone && self.find_all(wanted)? >= wanted => Ok(()),
             None => Err(Error::Full),
         }
     }

@@ -276,10 +276,7 @@ impl<'m> Queue<'m> {
     ///
     /// The result is the word of an earlier lap, or of this lap: free, or for a consumer committed or reserved. Or the
     /// other ends were faster for a whole ring; then it is any word.
-    ///
-    /// A producer carries what stays from the last lap into its own, so that a message in somebody's hands holds up
-    /// nobody. An onlooker (`changes` is `false`) only passes it.
-    pub(crate) fn walk(&self, at: &mut Place, side: Role, changes: bool) -> Result<u64, Corrupt> {
+    pub(crate) fn walk(&self, at: &mut Place, side: Role) -> Result<u64, Corrupt> {
         let shape = self.shape;
         let mut steps = 0;
         loop {
@@ -287,15 +284,11 @@ impl<'m> Queue<'m> {
             let found = self.word(at.index).load(Ordering::Acquire);
             let word = shape.read(found)?;
             if word.lap < at.lap {
-                if !(side == Role::Producer && self.stays(word, *at)) {
-                    return Ok(found);
-                }
-                if !changes || self.carry(at.index, found) {
-                    *at = at.after(1, shape);
-                }
-            } else if word.lap > at.lap {
+                return Ok(found);
+            }
+            let ahead = word.lap - at.lap;
+            if ahead > 0 {
                 // Others have claimed this position, and nearly a lap behind it for each lap more.
-                let ahead = word.lap - at.lap;
                 if ahead > 2 * shape.unit {
                     at.lap += ahead - 2 * shape.unit;
                 }
@@ -316,23 +309,74 @@ impl<'m> Queue<'m> {
         }
     }
 
+    /// Carries the slot at `at`, whose word is `found`, into the lap of `at`, if a run of `wanted` positions can then be
+    /// claimed. Returns `false` if not, or if nothing stays there.
+    ///
+    /// A slot that is carried in vain would use up its position for nothing: a producer that has reserved something would
+    /// wait for room that the ring has only behind that reservation.
+    #[cold]
+    pub(crate) fn make_way(&self, at: Place, found: u64, wanted: u64) -> bool {
+        let word = self.shape.read(found);
+        if !word.is_ok_and(|word| self.stays(word, at)) || !self.fits(at, wanted) {
+            return false;
+        }
+        self.carry(at.index, found);
+        true
+    }
+
+    /// Returns `true` if a run of `wanted` free positions, and the one that stays free, can be had behind `at`: with nothing
+    /// before them but free positions, which are given up, and slots that can be carried.
+    pub(crate) fn fits(&self, at: Place, wanted: u64) -> bool {
+        let (shape, mut run, mut enough) = (self.shape, 0, false);
+        // The step at which the run begins.
+        let mut begin = 0;
+        for step in 0..2 * shape.slots {
+            let again = step >= shape.slots;
+            let place = match again {
+                true => at
+                    .after(shape.slots, shape)
+                    .after(step - shape.slots, shape),
+                false => at.after(step, shape),
+            };
+            // Acquire: as in `walk`.
+            let found = self.word(place.index).load(Ordering::Acquire);
+            // What is given up before the run is free in the next lap.
+            let given_up = again && step - shape.slots < begin;
+            let lap = place.lap.wrapping_sub(if again { shape.unit } else { 0 });
+            if found == free(lap) && (!again || given_up) {
+                if enough || run == wanted {
+                    return true;
+                }
+                run += 1;
+            } else if !again && shape.read(found).is_ok_and(|word| self.stays(word, place)) {
+                // As `room` counts.
+                enough |= run == 1 && wanted == 1;
+                run = 0;
+                if !enough {
+                    begin = step + 1;
+                }
+            } else {
+                return false;
+            }
+        }
+        false
+    }
+
     /// Returns `true` if the slot at `at`, which has this word, can be carried into the lap of `at`.
     fn stays(&self, word: Word, at: Place) -> bool {
         word.stays() && word.lap.wrapping_add(self.shape.unit) == at.lap
     }
 
-    /// Carries a slot into the next lap; returns `false` if its word has changed since.
-    #[cold]
-    fn carry(&self, index: u64, found: u64) -> bool {
+    /// Carries a slot into the next lap, unless its word has changed since.
+    fn carry(&self, index: u64, found: u64) {
         // Acquire and release: as a claim. Whoever passes this position has acquired what we saw before it, and the
         // payload still comes before the word.
-        let carried = self.word(index).compare_exchange(
+        let _ = self.word(index).compare_exchange(
             found,
             found.wrapping_add(self.shape.unit),
             Ordering::AcqRel,
             Ordering::Relaxed,
         );
-        carried.is_ok()
     }
 
     /// Counts the positions from `at` on, up to `most`, whose words equal `expected` of their lap.
@@ -367,30 +411,9 @@ impl<'m> Queue<'m> {
     pub(crate) fn room(&self, at: Place, most: u64) -> u64 {
         match self.count(at, most.min(self.shape.capacity()) + 1, free) {
             0 => 0,
-            1 => u64::from(self.has_spare(at)),
+            1 => u64::from(self.fits(at, 1)),
             count => count - 1,
         }
-    }
-
-    /// Returns `true` if a free position lies behind `at`, and all between the two can be carried.
-    #[cold]
-    fn has_spare(&self, at: Place) -> bool {
-        for step in 1..self.shape.slots {
-            let place = at.after(step, self.shape);
-            // Acquire: as in `walk`.
-            let found = self.word(place.index).load(Ordering::Acquire);
-            if found == free(place.lap) {
-                return true;
-            }
-            if !self
-                .shape
-                .read(found)
-                .is_ok_and(|word| self.stays(word, place))
-            {
-                return false;
-            }
-        }
-        false
     }
 
     /// Moves `at` forward to this side's hint, if the word before the hint shows that it is right.
