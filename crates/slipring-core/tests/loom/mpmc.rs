@@ -1,5 +1,8 @@
 //! Models a work queue: several producers and consumers, and an end that dies with something in its hands.
 
+mod carry;
+mod sleepers;
+
 use std::cell::UnsafeCell;
 use std::ptr::NonNull;
 use std::sync::Arc;
