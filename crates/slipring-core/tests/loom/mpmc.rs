@@ -1,6 +1,7 @@
 //! Models a work queue: several producers and consumers, and an end that dies with something in its hands.
 
 mod carry;
+mod looks;
 mod sleepers;
 
 use std::cell::UnsafeCell;

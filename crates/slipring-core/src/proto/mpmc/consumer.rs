@@ -210,7 +210,8 @@ impl<'m, C: Contents> Consumer<'m, C> {
     /// Puts a message aside that this end holds as a run of one.
     fn put_aside(&mut self, run: Run, keep: u64) {
         let queue = &self.claimant.queue;
-        let now = self.claimant.notifier.os().coarse_now();
+        // Exact, so that the letters have an order.
+        let now = self.claimant.notifier.os().now();
         // Relaxed: the word comes after.
         queue
             .note(run.first.index)
@@ -334,8 +335,8 @@ impl<'m, C: Contents> Consumer<'m, C> {
     /// any order.
     ///
     /// # Safety
-    /// `hold(1)` or `hold_letter` succeeded, or `hold_record` returned `len`, and nothing was released since. The result is gone before the memory is, and
-    /// before the seat is left.
+    /// `hold(1)` or `hold_letter` succeeded, or `hold_record` returned `len`, and nothing was released since. The result is
+    /// gone before the memory is, and before the seat is left.
     pub unsafe fn detach_held(&mut self, len: usize) -> OwnedMessage<'m, C> {
         let run = self.run;
         self.run.count = 0;

@@ -72,14 +72,14 @@ impl<'m, C: Contents> Producer<'m, C> {
     /// As `find`, for all or nothing: positions that lie before a slot which somebody holds are given up, if `wanted` in a
     /// row lie behind it.
     fn find_all(&mut self, wanted: u64) -> Result<u64, Error> {
+        let mut count = self.find(wanted)?;
         // Once around, at most: each turn passes a held slot.
-        for _ in 0..self.claimant.capacity() {
-            let count = self.claimant.find(wanted)?;
-            if count == 0 || count >= wanted || !self.skip(count, wanted) {
-                break;
-            }
+        let mut turns = self.claimant.capacity();
+        while 0 < count && count < wanted && turns > 0 && self.skip(count, wanted) {
+            count = self.find(wanted)?;
+            turns -= 1;
         }
-        self.find(wanted)
+        Ok(count)
     }
 
     /// Gives up `count` free positions that lie before a slot which somebody holds, if `wanted` in a row lie behind it.

@@ -142,7 +142,7 @@ fn letter_meets_a_producer(keep: u64, rival: bool) {
     model_within(1, move || {
         let shop = Shop::new(2, [1, 2]);
         shop.push_all(0, &[1]);
-        let held = |mut rx: Consumer<'_, u64>| {
+        let held = |mut rx: Receiver<'_>| {
             let held = rx.try_read_batch(1).unwrap();
             come_round(&shop, 2);
             held.keep();

@@ -89,7 +89,7 @@ impl Shop {
         &self,
         kernel: &Kernel,
         seat: usize,
-        body: impl FnOnce(Consumer<'_, u64>, Waiter<'_>, Notifier<'_>) -> R,
+        body: impl FnOnce(Receiver<'_>, Waiter<'_>, Notifier<'_>) -> R,
     ) -> R {
         let (seats, mut limit) = (self.seats(), CachedLimit::new());
         let ring = self.waking(&seats, SEATS + seat, kernel);
@@ -117,7 +117,7 @@ impl Shop {
 }
 
 /// Takes up a request that stands, or makes one.
-fn pop_asleep(rx: &mut Consumer<'_, u64>, waiter: &Waiter<'_>, mode: WakeMode) -> u64 {
+fn pop_asleep(rx: &mut Receiver<'_>, waiter: &Waiter<'_>, mode: WakeMode) -> u64 {
     loop {
         if !waiter.armed() {
             waiter.arm(mode);
