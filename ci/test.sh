@@ -21,12 +21,12 @@ fi
 step bash ci/no_std.sh
 step bash ci/loom.sh
 step bash verify/spin.sh
-step cargo run --quiet --release --locked -p slipring-stepper
-step cargo run --quiet --release --locked -p slipring-stepper -- --errno
-step cargo run --quiet --release --locked -p slipring-stepper -- --every-word
-step cargo run --quiet --release --locked -p slipring-stepper -- --hostile 20000
-step cargo run --quiet --release --locked -p slipring-stepper -- --hostile 5000 --walls
-step cargo run --quiet --release --locked -p slipring-storm
+step cargo run --quiet --profile evidence --locked -p slipring-stepper
+step cargo run --quiet --profile evidence --locked -p slipring-stepper -- --errno
+step cargo run --quiet --profile evidence --locked -p slipring-stepper -- --every-word
+step cargo run --quiet --profile evidence --locked -p slipring-stepper -- --hostile 20000
+step cargo run --quiet --profile evidence --locked -p slipring-stepper -- --hostile 5000 --walls
+step cargo run --quiet --profile evidence --locked -p slipring-storm
 RUSTDOCFLAGS="-D warnings" step cargo doc --workspace --no-deps --locked --quiet
 RUSTDOCFLAGS="-D warnings" step cargo doc -p slipring --features tokio --no-deps --locked --quiet
 step cargo test --workspace --locked

@@ -117,9 +117,28 @@ pub struct WaitCell {
     pub waiters: AtomicU64, // 0
     /// The number of times that a waiter without a barrier came.
     pub epoch: AtomicU64, // 8
-    /// The futex on which the side sleeps; each wake bumps it. The only word of 32 bits.
+    /// The futex on which seats 0 to 31 of the side sleep; each wake of one of them bumps it. It has 32 bits.
     pub doorbell: AtomicU32, // 16
-    reserved: [AtomicU32; 27],
+    /// The same of the other seats: a futex tells 32 sleepers apart.
+    pub upper_doorbell: AtomicU32, // 20
+    reserved: [AtomicU32; 26],
+}
+
+impl WaitCell {
+    /// Returns the futex on which this seat of the side sleeps.
+    #[inline]
+    pub fn doorbell_of(&self, seat: usize) -> &AtomicU32 {
+        match seat < 32 {
+            true => &self.doorbell,
+            false => &self.upper_doorbell,
+        }
+    }
+
+    /// Returns both futexes, each with the bits of its seats.
+    pub fn doorbells(&self) -> [(&AtomicU32, u64); 2] {
+        let lower = u64::from(u32::MAX);
+        [(&self.doorbell, lower), (&self.upper_doorbell, !lower)]
+    }
 }
 
 /// The words of a seat: only its holder writes them, and everybody may read them. See `seat.rs`.
@@ -312,6 +331,7 @@ const _: () = {
     assert!(offset_of!(WaitCell, waiters) == 0);
     assert!(offset_of!(WaitCell, epoch) == 8);
     assert!(offset_of!(WaitCell, doorbell) == 16);
+    assert!(offset_of!(WaitCell, upper_doorbell) == 20);
     assert!(size_of::<WaitCell>() == LINE && WAIT_CELLS + 2 * LINE <= SEATS);
     assert!(size_of::<RolePage>() <= SKEW_STEP);
 };
@@ -502,11 +522,13 @@ impl<'m> Control<'m> {
                 waiters,
                 epoch,
                 doorbell,
+                upper_doorbell,
                 reserved,
             } = self.wait_cell(consumers);
             put(waiters, 0);
             put(epoch, 0);
             doorbell.store(0, Ordering::Relaxed);
+            upper_doorbell.store(0, Ordering::Relaxed);
             reserved
                 .iter()
                 .for_each(|word| word.store(0, Ordering::Relaxed));

@@ -380,11 +380,15 @@ impl<'m> Notifier<'m> {
         let before = self.wait_cell.waiters.fetch_and(!chosen, Ordering::Acquire);
         // Release: pairs with the acquire in `arm`. A waiter that sees the bump sets its bit after
         // this clear.
-        self.wait_cell.doorbell.fetch_add(1, Ordering::Release);
+        for (doorbell, seats) in self.wait_cell.doorbells() {
+            if chosen & seats != 0 {
+                doorbell.fetch_add(1, Ordering::Release);
+            }
+        }
         // There is one writer: a load and a store, no read-modify-write.
         let wakes = self.mine.wakes.load(Ordering::Relaxed).wrapping_add(1);
         self.mine.wakes.store(wakes, Ordering::Relaxed);
-        // One call wakes all waiters on the doorbell; each waiter that polls gets a byte.
+        // One call wakes all waiters on a doorbell; each waiter that polls gets a byte.
         let (mut asleep, mut in_calls, mut rest) = (0, 0, chosen);
         while rest != 0 {
             let (seat, bit) = (rest.trailing_zeros() as usize, rest & rest.wrapping_neg());
@@ -402,8 +406,10 @@ impl<'m> Notifier<'m> {
                 self.os.signal(seat);
             }
         }
-        if asleep != 0 {
-            self.os.wake(&self.wait_cell.doorbell, asleep);
+        for (doorbell, seats) in self.wait_cell.doorbells() {
+            if asleep & seats != 0 {
+                self.os.wake(doorbell, asleep & seats);
+            }
         }
         before & in_calls
     }
@@ -412,6 +418,16 @@ impl<'m> Notifier<'m> {
     #[inline]
     pub(crate) fn os(&self) -> &'m dyn Os {
         self.os
+    }
+
+    /// Wakes every waiter that sleeps on a doorbell, with or without its bit.
+    pub fn wake_all_asleep(&self) {
+        let all = self.sleepers.seats().len();
+        for (doorbell, seats) in self.wait_cell.doorbells() {
+            if seats & 1 != 0 || all > 32 {
+                self.os.wake(doorbell, seats);
+            }
+        }
     }
 
     /// Wakes every waiter, by either wake mode, with or without its bit. A handle that arrives
@@ -425,7 +441,7 @@ impl<'m> Notifier<'m> {
         self.wake();
         // There is no news, so no bump. A waiter that sleeps looks anew; one about to sleep finds
         // its bit cleared.
-        self.os.wake(&self.wait_cell.doorbell, u64::MAX);
+        self.wake_all_asleep();
         (0..self.sleepers.seats().len()).for_each(|seat| self.os.signal(seat));
     }
 }
@@ -476,13 +492,20 @@ impl<'m> Waiter<'m> {
         }
     }
 
+    /// Returns the futex on which the handle sleeps.
+    #[inline]
+    pub fn doorbell(&self) -> &'m AtomicU32 {
+        self.wait_cell
+            .doorbell_of(self.bit.trailing_zeros() as usize)
+    }
+
     /// Asks to be woken by `wake_mode`.
     ///
     /// The caller must look once more afterwards, before [`sleep`](Self::sleep). An earlier publish
     /// may have missed the bit.
     pub fn arm(&self, wake_mode: WakeMode) -> Asked {
         // Acquire: pairs with the bump in `Notifier::wake`, and comes before the set.
-        let seen = self.wait_cell.doorbell.load(Ordering::Acquire);
+        let seen = self.doorbell().load(Ordering::Acquire);
         // Relaxed: the set's release keeps this before the set.
         self.mine
             .wake_mode
@@ -520,8 +543,7 @@ impl<'m> Waiter<'m> {
         } else {
             at_most.min(SEEN_WITHIN)
         };
-        let doorbell = &self.wait_cell.doorbell;
-        self.os.sleep(doorbell, seen, self.bit, at_most);
+        self.os.sleep(self.doorbell(), seen, self.bit, at_most);
     }
 
     /// Returns `true` if a publish under way may have overlooked the bit that `arm` set.
@@ -563,7 +585,7 @@ impl<'m> Waiter<'m> {
     /// and was killed before its bump. In the second case no wake would come.
     pub fn rung(&self, seen: u32) -> bool {
         // Relaxed, both: a hint; the fence of the next `arm` comes before its look.
-        self.wait_cell.doorbell.load(Ordering::Relaxed) != seen || !self.armed()
+        self.doorbell().load(Ordering::Relaxed) != seen || !self.armed()
     }
 
     /// Returns `true` if `arm` asked for a byte in the pipe, and the request still stands.
@@ -577,7 +599,7 @@ impl<'m> Waiter<'m> {
     pub fn asks_still(&self) -> Option<u32> {
         // Acquire: pairs with the bump in `Notifier::wake`. If this sees the bump of a notifier that took our bit, the next
         // load sees that the bit is gone. If not, the kernel finds the doorbell changed.
-        let seen = self.wait_cell.doorbell.load(Ordering::Acquire);
+        let seen = self.doorbell().load(Ordering::Acquire);
         self.armed().then_some(seen)
     }
 

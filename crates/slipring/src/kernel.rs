@@ -129,8 +129,7 @@ fn registered() -> bool {
     }
 }
 
-/// Returns the bits by which the kernel knows these seats: two seats share one. A waiter that is woken for the other one
-/// looks, and sleeps again.
+/// Returns the bits by which the kernel knows these seats, of those that sleep on one doorbell.
 fn bits(seats: u64) -> NonZeroU32 {
     NonZeroU32::new((seats | seats >> 32) as u32).unwrap_or(NonZeroU32::MAX)
 }

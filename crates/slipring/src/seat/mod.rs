@@ -34,7 +34,7 @@ use rustix::mm::{Advice, MapFlags, ProtFlags};
 use slipring_core::crowd::Crowd;
 use slipring_core::layout::{LINE, PAGE, Role, RolePage, SEATS, SeatLine, WaitCell};
 use slipring_core::seat::{Findings, Peer, State};
-use slipring_core::wait::{ALWAYS, Notifier, Os, Waiter};
+use slipring_core::wait::{ALWAYS, Notifier, Waiter};
 use slipring_core::{CachedLimit, End};
 
 use crate::clock;
@@ -386,10 +386,9 @@ impl Seat {
             // A predecessor may have taken a poller's bit and died before it rang. That poller is
             // hung up, or the helper thread looks after it (`recheck.rs`). So no pipe is opened
             // unasked.
-            self.notifier().wake();
-            self.kernels
-                .opposite
-                .wake(&self.wait_cell_opposite().doorbell, u64::MAX);
+            let notifier = self.notifier();
+            notifier.wake();
+            notifier.wake_all_asleep();
         } else {
             self.notifier().arrive();
         }

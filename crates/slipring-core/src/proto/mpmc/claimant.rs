@@ -26,6 +26,9 @@ const AHEAD: u64 = 2;
 /// An end asks for at most this many lines of payloads at once: a processor has about as many requests under way.
 const AT_ONCE: usize = 16;
 
+/// A look gives up after this many turns, besides one for each slot. Only words that a stranger wrote take it so far.
+const TURNS: u64 = 64;
+
 /// A side of a queue: what its ends claim.
 pub(super) trait Side {
     /// The side.
@@ -186,6 +189,8 @@ impl<'m, S: Side> Claimant<'m, S> {
     pub(super) fn find(&mut self, wanted: u64) -> Result<u64, Corrupt> {
         self.forget();
         let mut paused = false;
+        // Each turn after the first carries a slot, or others have claimed something meanwhile.
+        let mut turns = self.queue.shape.slots + TURNS;
         let (count, most) = loop {
             let most = wanted.max(self.window()).min(self.capacity());
             // The position where this end stands is the likely one. Most looks end here.
@@ -201,13 +206,14 @@ impl<'m, S: Side> Claimant<'m, S> {
                 // Another end has claimed the position meanwhile: walk on.
             }
             let found = self.queue.walk(&mut self.at, S::ROLE)?;
-            let claimable = found == S::claimable(self.at.lap);
-            if claimable && S::count(&self.queue, self.at, 1) > 0 {
-                continue;
-            }
+            let possible = match found == S::claimable(self.at.lap) {
+                true => S::count(&self.queue, self.at, 1) > 0,
+                false => S::make_way(&self.queue, self.at, found, wanted),
+            };
             // Relaxed: compared with what the walk has acquired. If another end has claimed the position, walk on.
             let still = self.queue.word(self.at.index).load(Ordering::Relaxed) == found;
-            if still && !(!claimable && S::make_way(&self.queue, self.at, found, wanted)) {
+            turns -= 1;
+            if !possible && still || turns == 0 {
                 self.slip.missed();
                 break (0, most);
             }

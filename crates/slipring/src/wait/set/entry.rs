@@ -100,7 +100,7 @@ impl Entry {
                 let peers = parker.region.side(parker.role.other());
                 Crowd::outside(peers, parker.history())
             }),
-            doorbell: &control.wait_cell(parker.role == Role::Consumer).doorbell,
+            doorbell: parker.waiter.doorbell(),
         };
         Entry {
             told: parker.history(),
