@@ -43,7 +43,7 @@ struct Column {
     records: bool,
 }
 
-const COLUMNS: [Column; 5] = [
+const COLUMNS: [Column; 6] = [
     Column {
         head: "`spsc`",
         kind: "spsc",
@@ -73,6 +73,12 @@ const COLUMNS: [Column; 5] = [
         kind: "mpmc",
         traits: &["SlotKind", "InPlaceKind"],
         records: false,
+    },
+    Column {
+        head: "`mpmc::records`",
+        kind: "mpmc/records",
+        traits: &[],
+        records: true,
     },
 ];
 
@@ -105,9 +111,14 @@ fn in_code(column: &Column, role: &str) -> BTreeSet<String> {
     if kind == "mpmc" {
         files.push("crates/slipring/src/kinds/mpmc/owned.rs".to_owned());
     }
+    let own: Vec<&str> = own.iter().map(String::as_str).collect();
     for file in files {
-        let own: Vec<&str> = own.iter().map(String::as_str).collect();
         found.extend(functions(&read(&file), &own));
+    }
+    if kind == "mpmc/records" {
+        let queues = format!("impl<K: QueueKind> {}::{role}<K>", role.to_lowercase());
+        let file = read("crates/slipring/src/kinds/mpmc.rs");
+        found.extend(functions(&file, &[&queues]));
     }
     found
 }
