@@ -381,7 +381,8 @@ fn recovered_reservation_is_skipped() {
     });
 }
 
-/// The end comes when both producers have left, after all that they committed.
+/// The end comes when both producers have left, after what they committed. (One of them commits nothing: with a message of
+/// each, the model takes minutes.)
 #[test]
 fn end_comes_after_all_producers() {
     model_within(2, || {
@@ -389,7 +390,9 @@ fn end_comes_after_all_producers() {
         let writers = [0, 1].map(|seat| {
             let shop = shop.clone();
             thread::spawn(move || {
-                shop.push_all(seat, &[seat as u64]);
+                if seat == 0 {
+                    shop.push_all(seat, &[7]);
+                }
                 shop.lines[seat].leave(1, End::Finished);
             })
         });
@@ -401,7 +404,7 @@ fn end_comes_after_all_producers() {
                     Err(error) => break error,
                 }
             };
-            assert_eq!(sorted(got), [0, 1]);
+            assert_eq!(got, [7]);
             assert_eq!(end, Error::Disconnected(End::Finished));
         });
         writers
