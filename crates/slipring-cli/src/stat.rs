@@ -198,7 +198,9 @@ fn as_text(name: &str, stat: &Stat) -> String {
         facts.push(("held back", held_back(stat, seat)));
     }
     facts.extend(stat.queue.iter().flat_map(claims::facts));
-    if !is_bytes(stat) {
+    if !is_bytes(stat) && header.fingerprint == 0 {
+        facts.push(("payload", "byte strings".to_string()));
+    } else if !is_bytes(stat) {
         let schema = format!("{} version {}", stat.schema_name, header.schema_version);
         facts.push(("payload", schema));
         facts.push(("fingerprint", format!("{:032x}", header.fingerprint)));
