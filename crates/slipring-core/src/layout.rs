@@ -242,7 +242,7 @@ pub struct Claims<'m> {
     pub notes: &'m [Note],
 }
 
-/// What an `mpmc` channel records about a slot, beside the slot's word. No claim depends on it.
+/// Records about a slot of an `mpmc` channel, beside the slot's word. No claim depends on them.
 #[repr(C)]
 #[derive(Default)]
 pub struct Note {

@@ -50,7 +50,9 @@
 //! An end keeps `at`, a lower bound of the first position that its side has not claimed. It passes over positions that
 //! others have claimed: a run by its count, a later lap by one. It stops at a position of its lap that is free
 //! (producer), or free, reserved or committed (consumer). A word of an earlier lap means *full*, or *empty*; a producer
-//! carries what stays, and goes on.
+//! carries what stays and goes on, if there is room to be had behind it. (A slot that is carried in vain would use up its
+//! position.) A producer that needs several positions in a row gives up free ones that lie before a held slot, if enough
+//! lie behind it.
 //!
 //! A look counts the claimable words behind `at` and keeps the end of that stretch as the cached limit. A claim is then
 //! one CAS on the word at `at`, for one position or for several. A producer leaves one free slot behind those it claims;

@@ -57,7 +57,7 @@ use crate::{consumer, producer, records};
 /// The kind: one producer, one consumer, records of varying size.
 pub type Bytes = OfRecords<OneToOne>;
 
-/// What tells [`Bytes`] from other kinds of records: one producer, one consumer.
+/// Tells [`Bytes`] from other kinds of records: one producer, one consumer.
 #[derive(Debug)]
 pub struct OneToOne(());
 

@@ -1,4 +1,4 @@
-//! What both ends of a queue have in common: the place where an end stands, its looks, and its claims.
+//! Looks and claims on behalf of either end of a queue, from the place where that end stands.
 
 use core::marker::PhantomData;
 
@@ -7,7 +7,7 @@ use super::word::{Place, Queue, State, committed, free};
 use super::{HINT_EVERY, Ring};
 use crate::cached_limit::CachedLimit;
 use crate::crowd::Crowd;
-use crate::error::Corrupt;
+use crate::error::{Corrupt, Error};
 use crate::layout::Role;
 use crate::sync::{AtomicU64, Ordering};
 use crate::wait::Notifier;
@@ -171,6 +171,7 @@ impl<'m, S: Side> Claimant<'m, S> {
         self.limit.alive()
     }
 
+    /// Returns the cached limit, which tells a guard of its own whether it is in a forked child.
     pub(super) fn limit(&self) -> &'m CachedLimit {
         self.limit
     }
@@ -178,6 +179,14 @@ impl<'m, S: Side> Claimant<'m, S> {
     #[inline]
     pub(super) fn capacity(&self) -> u64 {
         self.queue.shape.capacity()
+    }
+
+    /// Returns the number of messages in the queue, with those that are held.
+    pub(super) fn len(&self) -> Result<usize, Error> {
+        match self.alive() {
+            true => Ok(self.queue.len() as usize),
+            false => Err(Error::Forked),
+        }
     }
 
     #[inline]

@@ -457,10 +457,7 @@ impl<C: Contents> Endpoint for Consumer<'_, C> {
     }
 
     fn len(&self) -> Result<usize, Error> {
-        match self.claimant.alive() {
-            true => Ok(self.claimant.queue.len() as usize),
-            false => Err(Error::Forked),
-        }
+        self.claimant.len()
     }
 }
 

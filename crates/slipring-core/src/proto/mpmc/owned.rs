@@ -13,7 +13,7 @@ use crate::mem::{ByteCells, Cells, Contents};
 use crate::sync::{AtomicU64, Ordering};
 use crate::wait::Notifier;
 
-/// What a guard of its own needs of its end.
+/// The parts of an end that a guard of its own needs.
 struct Hands<'m> {
     queue: Queue<'m>,
     limit: &'m CachedLimit,

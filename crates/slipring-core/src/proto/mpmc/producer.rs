@@ -69,17 +69,23 @@ impl<'m, C: Contents> Producer<'m, C> {
         Ok(count)
     }
 
-    /// As `find`, for all or nothing: positions that lie before a slot which somebody holds are given up, if `wanted` in a
-    /// row lie behind it.
-    fn find_all(&mut self, wanted: u64) -> Result<u64, Error> {
-        let mut count = self.find(wanted)?;
+    /// Looks for a run of `wanted` positions, and returns `true` if it can be claimed: at once, or by `find_run`.
+    fn has_run(&mut self, wanted: u64) -> Result<bool, Error> {
+        let count = self.find(wanted)?;
+        Ok(count >= wanted || count > 0 && self.claimant.queue.fits(self.claimant.at, wanted))
+    }
+
+    /// Walks to a run of `wanted` free positions. Free ones that lie before a slot which somebody holds are given up, if
+    /// that many in a row lie behind it. Returns `false` if there is no such run.
+    fn find_run(&mut self, wanted: u64) -> Result<bool, Error> {
         // Once around, at most: each turn passes a held slot.
-        let mut turns = self.claimant.capacity();
-        while 0 < count && count < wanted && turns > 0 && self.skip(count, wanted) {
-            count = self.find(wanted)?;
-            turns -= 1;
+        for _ in 0..self.claimant.queue.shape.slots {
+            let count = self.find(wanted)?;
+            if count == 0 || count >= wanted || !self.skip(count, wanted) {
+                return Ok(count >= wanted);
+            }
         }
-        Ok(count)
+        Ok(false)
     }
 
     /// Gives up `count` free positions that lie before a slot which somebody holds, if `wanted` in a row lie behind it.
@@ -108,8 +114,8 @@ impl<'m, C: Contents> Producer<'m, C> {
         if self.fails_alone && !self.claimant.peers.quiet() {
             return Poll::Unclear;
         }
-        match self.find_all(wanted) {
-            Ok(count) if count >= wanted => Poll::Ready,
+        match self.has_run(wanted) {
+            Ok(true) => Poll::Ready,
             Ok(_) if self.claimant.peers.quiet() => Poll::NotReady,
             _ => Poll::Unclear,
         }
@@ -138,11 +144,7 @@ impl<'m, C: Contents> Producer<'m, C> {
                 self.ensure(1)?;
                 self.find(wanted)?;
             }
-            let found = match self.fails_alone {
-                true => self.seen_free,
-                false => self.claimant.known(),
-            };
-            let (run, count) = (self.claimant.at, found.min(wanted));
+            let (run, count) = (self.claimant.at, self.found().min(wanted));
             // SAFETY: a look found at least `count` free.
             if count > 0 && unsafe { self.take(count) } {
                 (self.run, self.reserved) = (run, count);
@@ -156,12 +158,24 @@ impl<'m, C: Contents> Producer<'m, C> {
         let slots = self.cells.slots_for(amount as u64)?;
         loop {
             self.ensure(amount)?;
+            if self.found() < slots && !self.find_run(slots)? {
+                return Err(Error::Full);
+            }
             let run = self.claimant.at;
-            // SAFETY: `ensure` found that many free.
+            // SAFETY: a look found that many free.
             if slots == 0 || unsafe { self.take(slots) } {
                 (self.run, self.reserved) = (run, slots);
                 return Ok(());
             }
+        }
+    }
+
+    /// Returns the number of positions that the last look found free.
+    #[inline]
+    fn found(&self) -> u64 {
+        match self.fails_alone {
+            true => self.seen_free,
+            false => self.claimant.known(),
         }
     }
 
@@ -243,14 +257,14 @@ impl<C: Contents> Endpoint for Producer<'_, C> {
         if wanted > max {
             return Err(Error::TooLarge { asked: wanted, max });
         }
-        if !self.fails_alone && self.find_all(wanted)? >= wanted {
+        if !self.fails_alone && self.has_run(wanted)? {
             return Ok(());
         }
         match self.claimant.peers.end()? {
             // A consumer may have released more just before it left.
-            Some(_) if !self.fails_alone && self.find_all(wanted)? >= wanted => Ok(()),
+            Some(_) if !self.fails_alone && self.has_run(wanted)? => Ok(()),
             Some(news) => Err(Error::Disconnected(self.claimant.peers.tell(news))),
-            None if self.fails_alone && self.find_all(wanted)? >= wanted => Ok(()),
+            None if self.fails_alone && self.has_run(wanted)? => Ok(()),
             None => Err(Error::Full),
         }
     }
@@ -272,10 +286,7 @@ impl<C: Contents> Endpoint for Producer<'_, C> {
     }
 
     fn len(&self) -> Result<usize, Error> {
-        match self.claimant.alive() {
-            true => Ok(self.claimant.queue.len() as usize),
-            false => Err(Error::Forked),
-        }
+        self.claimant.len()
     }
 }
 

@@ -21,7 +21,8 @@ use crate::wait::Until;
 /// order. Dropping the message releases it; [`keep`](Self::keep) gives it back, and so does a drop by a panic that began
 /// after the read. A kill does as for any message.
 ///
-/// The consumer's seat stays held until the consumer and all of its messages are dropped.
+/// The consumer's seat stays held until the consumer and all of its messages are dropped. While one is out, the consumer is
+/// told no end: it may come back.
 ///
 /// ```
 /// let (mut tx, mut rx) = slipring::mpmc::channel::<u64>(8)?;

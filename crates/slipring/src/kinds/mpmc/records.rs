@@ -43,7 +43,7 @@ use crate::{consumer, producer};
 /// The kind: many producers, many consumers, any one of them takes a record.
 pub type Records = OfRecords<ManyToMany>;
 
-/// What tells [`Records`] from other kinds of records: many producers, many consumers.
+/// Tells [`Records`] from other kinds of records: many producers, many consumers.
 #[derive(Debug)]
 pub struct ManyToMany(());
 
