@@ -52,6 +52,23 @@ pub type TakenProducer = Result<Box<dyn Producer>, SetupError>;
 /// A consumer, or the reason why there is none.
 pub type TakenConsumer = Result<Box<dyn Consumer>, SetupError>;
 
+/// Commits this many of the messages that a guard has reserved, and gives up the rest. Dropped, it drops the guard.
+pub type Commit = Box<dyn FnOnce(usize)>;
+
+/// Releases (`true`) the message that a guard holds, or gives it back. Dropped, it drops the guard.
+pub type Finish = Box<dyn FnOnce(bool)>;
+
+/// The fate of a message that a consumer of a work queue has read in place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It is released.
+    Released,
+    /// It is given back: any consumer may take it again.
+    GivenBack,
+    /// It is put aside as a dead letter.
+    PutAside,
+}
+
 /// A builder of some kind.
 pub trait Maker {
     /// Makes a named channel.
@@ -167,6 +184,12 @@ pub trait Producer: Handle {
     fn try_room(&mut self, room: usize) -> Result<usize, Error>;
     /// Waits until there is this room, for at most `timeout`.
     fn wait_for_room(&mut self, room: usize, timeout: Duration) -> Result<(), Error>;
+
+    /// Reserves room by a guard that leaves the handle's hands, and writes the messages there. Where a reservation is
+    /// one record, it holds the first message alone. Only of [work queues](Kind::queue).
+    fn try_reserve_owned(&mut self, _numbers: Range<u64>) -> Result<Commit, Error> {
+        unimplemented!("guards of this kind stay with their handle")
+    }
 }
 
 /// A consumer of some kind, of numbered messages, each of which is checked in full.
@@ -211,6 +234,31 @@ pub trait Consumer: Handle {
     /// Takes one message of each `of`. Only of [kinds that seek](Kind::seeks).
     fn stride(&mut self, _index: u64, _of: u64) -> Result<(), Error> {
         unimplemented!("consumers of this kind have no stride")
+    }
+
+    /// Reads one message by a guard that leaves the handle's hands. Only of [work queues](Kind::queue), like the rest.
+    fn try_read_owned(&mut self) -> Result<(Came, Finish), Error> {
+        unimplemented!("guards of this kind stay with their handle")
+    }
+
+    /// Reads one message in place, if there is one, and finishes with it so.
+    fn try_handle(&mut self, _fate: Fate) -> Result<Came, Error> {
+        unimplemented!("messages of this kind are released")
+    }
+
+    /// Reads one dead letter in place, if there is one, and finishes with it so.
+    fn try_dead_letter(&mut self, _fate: Fate) -> Result<Came, Error> {
+        unimplemented!("this kind has no dead letters")
+    }
+
+    /// Returns the number of times that the message that was taken last had been delivered before.
+    fn deliveries(&self) -> u32 {
+        unimplemented!("consumers of this kind count no deliveries")
+    }
+
+    /// Returns the number of dead letters.
+    fn dead_letters(&self) -> usize {
+        unimplemented!("this kind has no dead letters")
     }
 
     /// Takes a message if there is one. Panics on a torn message.

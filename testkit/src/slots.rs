@@ -7,7 +7,7 @@ use slipring::broadcast::Seek;
 use slipring::{Builder, Error, InPlaceKind, SlotKind};
 
 use crate::message::Numbered;
-use crate::{Came, Consumer, Maker, MessageType, Producer, Terms, whole};
+use crate::{Came, Commit, Consumer, Fate, Finish, Maker, MessageType, Producer, Terms, whole};
 
 /// A kind that carries numbers in slots, and what only its consumers can do.
 pub(crate) trait Slots: SlotKind<Value: Numbered> + 'static {
@@ -25,6 +25,39 @@ pub(crate) trait Slots: SlotKind<Value: Numbered> + 'static {
     /// Implements [`Consumer::stride`].
     fn stride(_rx: &mut slipring::Consumer<Self>, _index: u64, _of: u64) -> Result<(), Error> {
         unimplemented!("consumers of this kind have no stride")
+    }
+
+    /// Implements [`Producer::try_reserve_owned`].
+    fn try_reserve_owned(
+        _tx: &mut slipring::Producer<Self>,
+        _numbers: Range<u64>,
+    ) -> Result<Commit, Error> {
+        unimplemented!("guards of this kind stay with their handle")
+    }
+
+    /// Implements [`Consumer::try_read_owned`].
+    fn try_read_owned(_rx: &mut slipring::Consumer<Self>) -> Result<(Came, Finish), Error> {
+        unimplemented!("guards of this kind stay with their handle")
+    }
+
+    /// Implements [`Consumer::try_handle`].
+    fn try_handle(_rx: &mut slipring::Consumer<Self>, _fate: Fate) -> Result<Came, Error> {
+        unimplemented!("messages of this kind are released")
+    }
+
+    /// Implements [`Consumer::try_dead_letter`].
+    fn try_dead_letter(_rx: &mut slipring::Consumer<Self>, _fate: Fate) -> Result<Came, Error> {
+        unimplemented!("this kind has no dead letters")
+    }
+
+    /// Implements [`Consumer::deliveries`].
+    fn deliveries(_rx: &slipring::Consumer<Self>) -> u32 {
+        unimplemented!("consumers of this kind count no deliveries")
+    }
+
+    /// Implements [`Consumer::dead_letters`].
+    fn dead_letters(_rx: &slipring::Consumer<Self>) -> usize {
+        unimplemented!("this kind has no dead letters")
     }
 }
 
@@ -206,6 +239,10 @@ impl<K: Slots> Producer for slipring::Producer<K> {
     fn wait_for_room(&mut self, room: usize, timeout: Duration) -> Result<(), Error> {
         self.reserve_timeout(room, timeout).map(drop)
     }
+
+    fn try_reserve_owned(&mut self, numbers: Range<u64>) -> Result<Commit, Error> {
+        K::try_reserve_owned(self, numbers)
+    }
 }
 
 impl<K: Slots> Consumer for slipring::Consumer<K> {
@@ -271,6 +308,26 @@ impl<K: Slots> Consumer for slipring::Consumer<K> {
 
     fn stride(&mut self, index: u64, of: u64) -> Result<(), Error> {
         K::stride(self, index, of)
+    }
+
+    fn try_read_owned(&mut self) -> Result<(Came, Finish), Error> {
+        K::try_read_owned(self)
+    }
+
+    fn try_handle(&mut self, fate: Fate) -> Result<Came, Error> {
+        K::try_handle(self, fate)
+    }
+
+    fn try_dead_letter(&mut self, fate: Fate) -> Result<Came, Error> {
+        K::try_dead_letter(self, fate)
+    }
+
+    fn deliveries(&self) -> u32 {
+        K::deliveries(self)
+    }
+
+    fn dead_letters(&self) -> usize {
+        K::dead_letters(self)
     }
 }
 

@@ -39,6 +39,8 @@ pub struct Terms {
     pub producers: Option<usize>,
     /// The number of consumers' seats, where a kind has several.
     pub consumers: Option<usize>,
+    /// After how many deliveries consumers of a work queue put a message aside, and how many they keep.
+    pub dead_letters: Option<(u32, usize)>,
     /// The message at which a consumer begins.
     pub join: Option<Seek>,
     /// The time for which a waiting call polls before it sleeps.

@@ -20,6 +20,8 @@ pub(super) const WAITING: Kind = Kind {
     ends_survive: true,
     released_apart: false,
     variant: false,
+    batches: true,
+    queue: false,
     maker: waiting,
 };
 
@@ -27,6 +29,8 @@ pub(super) const OVERWRITING: Kind = Kind {
     name: "overwriting",
     delivery: Delivery::Overwriting,
     variant: true,
+    batches: true,
+    queue: false,
     maker: overwriting,
     ..WAITING
 };

@@ -4,6 +4,7 @@
 mod broadcast;
 mod bytes;
 mod mpmc;
+mod records;
 mod spsc;
 
 use slipring::Role;
@@ -45,6 +46,10 @@ pub struct Kind {
     pub released_apart: bool,
     /// `true` if this kind has another kind's memory and seats.
     pub variant: bool,
+    /// `true` if several messages can be committed at once.
+    pub batches: bool,
+    /// `true` for work queues: several ends a side, guards that leave their handle's hands, dead letters.
+    pub queue: bool,
     /// Returns the builder for these terms.
     pub maker: fn(&Terms) -> Box<dyn Maker>,
 }
@@ -64,12 +69,13 @@ impl Kind {
     }
 }
 
-static ALL: [Kind; 5] = [
+static ALL: [Kind; 6] = [
     spsc::KIND,
     bytes::KIND,
     broadcast::WAITING,
     broadcast::OVERWRITING,
     mpmc::KIND,
+    records::KIND,
 ];
 
 /// Returns all kinds.

@@ -18,6 +18,8 @@ pub(super) const KIND: Kind = Kind {
     ends_survive: true,
     released_apart: false,
     variant: false,
+    batches: true,
+    queue: false,
     maker,
 };
 

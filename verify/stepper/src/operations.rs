@@ -216,7 +216,7 @@ const SEEKING: [Operation; 7] = [
 
 /// Returns the operations of a kind.
 pub(crate) fn of(kind: &testkit::Kind) -> Vec<Operation> {
-    let has_slots = kind.unit == Unit::Slots;
+    let has_slots = kind.unit == Unit::Slots && kind.batches;
     let lists: [(bool, &[Operation]); 6] = [
         (kind.waits(), &WAITING),
         (kind.waits() && has_slots, &SLOTS),
@@ -226,7 +226,12 @@ pub(crate) fn of(kind: &testkit::Kind) -> Vec<Operation> {
         (kind.seeks, &SEEKING),
     ];
     let own = lists.into_iter().filter(|(has, _)| *has);
-    own.flat_map(|(_, list)| list).copied().collect()
+    let list = own.flat_map(|(_, list)| list).copied();
+    list.map(|operation| Operation {
+        whole: operation.whole && kind.batches,
+        ..operation
+    })
+    .collect()
 }
 
 /// Does a producer's operation, whose first message is `next`; it waits for at most `patience`.

@@ -1,0 +1,223 @@
+//! Describes `mpmc::records`: any consumer takes each message, over records of 16 to 112 bytes in slots. Its ends are here
+//! too, because records go through verbs of their own.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use slipring::Error;
+use slipring::mpmc::records::{Builder, Record, Records};
+
+use super::mpmc::with_terms;
+use super::{Delivery, Kind, Unit};
+use crate::message::{self, LARGEST, record};
+use crate::{Came, Commit, Consumer, Fate, Finish, Maker, Producer, Terms, whole};
+
+pub(super) const KIND: Kind = Kind {
+    name: "records",
+    unit: Unit::Slots,
+    delivery: Delivery::One,
+    producers: 1,
+    consumers: 1,
+    seeks: false,
+    exact_positions: false,
+    ends_survive: false,
+    released_apart: true,
+    variant: false,
+    batches: false,
+    queue: true,
+    maker,
+};
+
+fn maker(terms: &Terms) -> Box<dyn Maker> {
+    let largest = terms.max_record.unwrap_or(LARGEST);
+    let builder = with_terms(Builder::new(terms.capacity.unwrap_or(64), largest), terms);
+    Box::new(terms.apply(builder))
+}
+
+/// Room for a record whose length is torn.
+const LONGEST: usize = 512;
+
+impl Producer for slipring::Producer<Records> {
+    fn next(&self) -> u64 {
+        self.position()
+    }
+
+    fn room_for(&self, _number: u64) -> usize {
+        1
+    }
+
+    fn push(&mut self, number: u64) -> Result<(), Error> {
+        Self::push(self, &record(number))
+    }
+
+    fn push_timeout(&mut self, number: u64, timeout: Duration) -> Result<(), Error> {
+        Self::push_timeout(self, &record(number), timeout)
+    }
+
+    fn try_push(&mut self, number: u64) -> Result<(), Error> {
+        Self::try_push(self, &record(number))
+    }
+
+    fn place(&mut self, number: u64) -> Result<(), Error> {
+        let mut space = self.reserve(LARGEST)?;
+        let length = message::length(number);
+        message::write(number, &mut space[..length]);
+        space.commit(length);
+        Ok(())
+    }
+
+    fn batch(&mut self, mut numbers: Range<u64>) -> Result<(), Error> {
+        numbers.try_for_each(|number| Producer::push(self, number))
+    }
+
+    fn try_batch(&mut self, numbers: Range<u64>) -> Result<usize, Error> {
+        self.iterate(numbers, &mut || {})
+    }
+
+    /// Appends the messages one by one: there are no batches of these records.
+    fn iterate(&mut self, numbers: Range<u64>, between: &mut dyn FnMut()) -> Result<usize, Error> {
+        let mut count = 0;
+        for number in numbers {
+            between();
+            match Producer::try_push(self, number) {
+                Ok(()) => count += 1,
+                Err(error) if count == 0 => return Err(error),
+                Err(_) => break,
+            }
+        }
+        Ok(count)
+    }
+
+    fn hold(
+        &mut self,
+        numbers: Range<u64>,
+        decide: &mut dyn FnMut(Range<u64>) -> Option<usize>,
+    ) -> Result<(), Error> {
+        let mut space = self.try_reserve(LARGEST)?;
+        let length = message::length(numbers.start);
+        message::write(numbers.start, &mut space[..length]);
+        match decide(numbers.start..numbers.start + 1) {
+            Some(1..) => space.commit(length),
+            Some(0) | None => space.discard(),
+        }
+        Ok(())
+    }
+
+    /// Reserves the slots one by one, and all of them at once.
+    fn try_room(&mut self, room: usize) -> Result<usize, Error> {
+        let slots = (0..room).map(|_| self.try_reserve_owned(LARGEST));
+        Ok(slots.collect::<Result<Vec<_>, _>>()?.len())
+    }
+
+    fn wait_for_room(&mut self, _room: usize, timeout: Duration) -> Result<(), Error> {
+        self.reserve_timeout(LARGEST, timeout).map(drop)
+    }
+
+    fn try_reserve_owned(&mut self, numbers: Range<u64>) -> Result<Commit, Error> {
+        let length = message::length(numbers.start);
+        let mut space = Self::try_reserve_owned(self, LARGEST)?;
+        message::write(numbers.start, &mut space[..length]);
+        let commit = move |count| match count {
+            0 => space.discard(),
+            _ => space.commit(length),
+        };
+        Ok(Box::new(commit))
+    }
+}
+
+impl Consumer for slipring::Consumer<Records> {
+    fn next(&self) -> u64 {
+        self.position()
+    }
+
+    fn try_pop_any(&mut self) -> Result<Came, Error> {
+        let mut record = [0; LONGEST];
+        let length = Self::try_pop(self, &mut record)?;
+        Ok(message::check(&record[..length]))
+    }
+
+    fn pop_any(&mut self, timeout: Duration) -> Result<Came, Error> {
+        let mut record = [0; LONGEST];
+        let length = Self::pop_timeout(self, &mut record, timeout)?;
+        Ok(message::check(&record[..length]))
+    }
+
+    fn try_read(&mut self) -> Result<Came, Error> {
+        Ok(message::check(&Self::try_read(self)?))
+    }
+
+    /// Reads the messages one by one, and finishes with them when all are read.
+    fn try_read_batch(
+        &mut self,
+        max: usize,
+        release: bool,
+        seen: &mut dyn FnMut(Came),
+    ) -> Result<(), Error> {
+        let mut records = Vec::new();
+        while records.len() < max {
+            match Self::try_read_owned(self) {
+                Ok(record) => records.push(record),
+                Err(error) if records.is_empty() => return Err(error),
+                Err(_) => break,
+            }
+        }
+        for record in records {
+            seen(message::check(&record));
+            match release {
+                true => record.release(),
+                false => record.keep(),
+            }
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, max: usize, seen: &mut dyn FnMut(&[u64])) -> Result<(), Error> {
+        let first = self.read_owned()?;
+        let mut numbers = vec![whole(message::check(&first))];
+        drop(first);
+        while numbers.len() < max {
+            match Self::try_read(self) {
+                Ok(record) => numbers.push(whole(message::check(&record))),
+                Err(_) => break,
+            }
+        }
+        seen(&numbers);
+        Ok(())
+    }
+
+    fn try_read_owned(&mut self) -> Result<(Came, Finish), Error> {
+        let record = Self::try_read_owned(self)?;
+        let came = message::check(&record);
+        let finish = move |release| match release {
+            true => record.release(),
+            false => record.keep(),
+        };
+        Ok((came, Box::new(finish)))
+    }
+
+    fn try_handle(&mut self, fate: Fate) -> Result<Came, Error> {
+        Ok(finish(Self::try_read(self)?, fate))
+    }
+
+    fn try_dead_letter(&mut self, fate: Fate) -> Result<Came, Error> {
+        Ok(finish(Self::try_dead_letter(self)?, fate))
+    }
+
+    fn deliveries(&self) -> u32 {
+        Self::deliveries(self)
+    }
+
+    fn dead_letters(&self) -> usize {
+        Self::dead_letters(self)
+    }
+}
+
+fn finish(record: Record<'_>, fate: Fate) -> Came {
+    let came = message::check(&record);
+    match fate {
+        Fate::Released => record.release(),
+        Fate::GivenBack => record.keep(),
+        Fate::PutAside => record.put_aside(),
+    }
+    came
+}
