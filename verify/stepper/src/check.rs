@@ -14,16 +14,16 @@ use std::time::Duration;
 use slipring::{End as Ending, Role};
 use slipring_core::layout::{GATING_SET, LINE, SEATS, WAIT_CELLS};
 use slipring_core::wait::FENCED;
-use slipring_testkit::{Consumer, Delivery, Handle, Memory, Producer};
+use slipring_testkit::{Consumer, Delivery, Handle, Maker, Memory, Producer};
 
 use crate::image::{Image, Window};
-use crate::kinds::{CAPACITY, Given, Kind, Readers, consumer, pop, producer, push, words};
+use crate::kinds::{CAPACITY, Given, Kind, Made, Readers, consumer, pop, producer, push, words};
 use crate::operations::{Operation, Other};
 use crate::trace::Victim;
 
 /// An end that is not blocked never waits this long: at least a hundred times as long as a death
 /// takes to be noticed.
-const LONG: Duration = Duration::from_secs(20);
+pub(crate) const LONG: Duration = Duration::from_secs(20);
 
 /// A channel as it was when the operation began, except for the victim, whose seat is free.
 pub(crate) struct Stage {
@@ -33,6 +33,19 @@ pub(crate) struct Stage {
     pub(crate) tx: Option<Box<dyn Producer>>,
     /// The consumers, except for the victim.
     pub(crate) readers: Readers,
+}
+
+/// Makes a channel, with this skew if one is given.
+pub(crate) fn channel(maker: &dyn Maker, skew: Option<u64>) -> Made {
+    let mut memory = maker.memfd().map_err(words)?;
+    // Successive channels differ in their skew, and there are only a few of them.
+    for _ in 0..16 {
+        if skew.is_none_or(|skew| memory.geometry().skew == skew) {
+            break;
+        }
+        memory = maker.memfd().map_err(words)?;
+    }
+    Ok(memory)
 }
 
 enum End {
@@ -49,14 +62,7 @@ impl Stage {
         skew: Option<u64>,
         armed: bool,
     ) -> Result<Stage, String> {
-        let mut memory = kind.maker.memfd().map_err(words)?;
-        // Successive channels differ in their skew, and there are only a few of them.
-        for _ in 0..16 {
-            if skew.is_none_or(|skew| memory.geometry().skew == skew) {
-                break;
-            }
-            memory = kind.maker.memfd().map_err(words)?;
-        }
+        let memory = channel(&*kind.maker, skew)?;
         let mut window = Window::open(&memory.descriptors())?;
         let (mut tx, mut readers) = (producer(&*memory)?, kind.readers(&*memory)?);
         let (passed, next) = (operation.passed, operation.passed + operation.before);
@@ -358,7 +364,7 @@ fn comes(kind: &Kind, memory: &dyn Memory) -> Result<Option<Box<dyn Consumer>>, 
 }
 
 /// The first number that no operation passes.
-const FRESH: u64 = 1000;
+pub(crate) const FRESH: u64 = 1000;
 
 /// The most that an operation reserves.
 const RESERVED: u64 = 3;

@@ -41,6 +41,10 @@ pub(crate) struct Kind {
     pub(crate) released_apart: bool,
     /// `true` if this kind has another kind's memory and seats, and is handed over in the same way.
     pub(crate) variant: bool,
+    /// `true` if several messages can be committed at once.
+    pub(crate) batches: bool,
+    /// `true` for work queues, which have [operations of their own](crate::queue).
+    pub(crate) queue: bool,
 }
 
 /// A channel, or the reason why there is none.
@@ -83,7 +87,19 @@ impl Kind {
             ends_survive: row.ends_survive,
             released_apart: row.released_apart,
             variant: row.variant,
+            batches: row.batches,
+            queue: row.queue,
         }
+    }
+
+    /// Returns the builder of a work queue with this number of seats a side, whose consumers have this rule of dead letters.
+    pub(crate) fn with_fellows(&self, seats: usize, rule: Option<(u32, usize)>) -> Box<dyn Maker> {
+        (self.row.maker)(&Terms {
+            producers: Some(seats),
+            consumers: Some(seats),
+            dead_letters: rule,
+            ..terms(self.row, Seek::Oldest)
+        })
     }
 
     /// Takes the seats of all its consumers.
@@ -131,6 +147,10 @@ impl Kind {
 }
 
 fn maker(row: &testkit::Kind, join: Seek) -> Box<dyn Maker> {
+    (row.maker)(&terms(row, join))
+}
+
+fn terms(row: &testkit::Kind, join: Seek) -> Terms {
     let (capacity, max_record) = match row.unit {
         Unit::Slots => (CAPACITY as usize, None),
         Unit::Bytes => (RING, Some(RING - 8)),
@@ -140,7 +160,7 @@ fn maker(row: &testkit::Kind, join: Seek) -> Box<dyn Maker> {
         // Words of such a slot are stored one by one, and each is an image: there are few of them.
         Delivery::All | Delivery::Overwriting => MessageType::Odd,
     };
-    (row.maker)(&Terms {
+    Terms {
         message,
         capacity: Some(capacity),
         max_record,
@@ -150,7 +170,7 @@ fn maker(row: &testkit::Kind, join: Seek) -> Box<dyn Maker> {
         // A wait sleeps at once: polling repeats the same few instructions over and over.
         spin_for: Some(Duration::ZERO),
         ..Terms::default()
-    })
+    }
 }
 
 /// Takes a producer's seat.

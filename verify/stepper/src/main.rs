@@ -1,7 +1,7 @@
 //! Kills a process at every instruction of every operation, and checks the channel that is left.
 //!
 //! ```text
-//! stepper [--recovery] [--first] [--only WORDS] [KIND|names...]
+//! stepper [--recovery | --stopped [--near N]] [--first] [--only WORDS] [KIND|names...]
 //! ```
 //!
 //! An operation runs in a process of its own, under ptrace, one instruction at a time. After each
@@ -9,6 +9,8 @@
 //! one that a SIGKILL at that instant would leave (with the dead process's locks free), and is
 //! checked: see `check`. With `--recovery` a successor also begins at each of those images. Its
 //! taking of the seat is stepped and checked in the same way: a kill inside recovery.
+//!
+//! With `--stopped` the process is stopped instead of killed: see `queue::stopped`.
 //!
 //! Exit code 1 if any image breaks a promise.
 
@@ -22,6 +24,7 @@ mod image;
 mod kinds;
 mod names;
 mod operations;
+mod queue;
 mod trace;
 mod walls;
 
@@ -36,9 +39,10 @@ use slipring::Role;
 use slipring_testkit::{Memory, inherited};
 
 use check::Stage;
-use image::{Image, Seen};
+use image::{Image, Seen, Window};
 use kinds::{Kind, consumer, producer, words};
 use operations::{Operation, Other, consume, produce};
+use trace::Victim;
 
 /// A stepped operation waits this long: long enough to fall asleep, though each instruction of the
 /// way there takes some 20 µs under ptrace.
@@ -50,6 +54,13 @@ struct Args {
     /// Also kill each successor at every instruction of taking the dead process's seat.
     #[arg(long)]
     recovery: bool,
+    /// Instead of all that, stop an end of a work queue at each new image of each operation. Others must go on, and so must
+    /// it afterwards.
+    #[arg(long)]
+    stopped: bool,
+    /// Also stop it at each of this many instructions before a change of the memory, and at some behind it.
+    #[arg(long, value_name = "N", default_value_t = 0, requires = "stopped")]
+    near: u64,
     /// Instead of all that, make every system call of every operation fail in turn.
     #[arg(long)]
     errno: bool,
@@ -92,6 +103,9 @@ fn main() -> ExitCode {
     let part = match text[..] {
         [_, "victim", "names", name] => Some(names::victim(name)),
         [_, "victim", "handover", name, kind, passed] => Some(handover::victim(name, kind, passed)),
+        [_, "victim", "queue", kind, index, name, passed] => {
+            Some(queue::victim(kind, index, name, passed))
+        }
         [_, "victim", ..] => Some(victim(&words[2..])),
         [_, "honest", role, kind, place, passed] => Some(honest::act(role, kind, place, passed)),
         [_, "names", "make"] => Some(names::make()),
@@ -113,6 +127,9 @@ fn main() -> ExitCode {
     }
     if let Some(lies) = args.hostile {
         return hostile::main(&args, lies);
+    }
+    if args.stopped {
+        return queue::stopped::main(&args);
     }
     if args.every_word {
         return every::main(&args);
@@ -165,6 +182,7 @@ impl Report {
                 })?;
             }
         }
+        queue::all(self)?;
         if self.args.wants("names") {
             for name in names::OPERATIONS {
                 self.tell("names", name, || names::run(name).map(Figures::of))?;
@@ -297,22 +315,31 @@ fn step(
     what: &Operation,
     stage: &mut Stage,
 ) -> Result<(u64, Vec<(u64, Image)>), String> {
-    let mut victim = stage.victim(kind, operation, what, PARK)?;
+    let victim = stage.victim(kind, operation, what, PARK)?;
+    let (instructions, images, victim) = step_through(victim, &stage.window)?;
+    victim.finish()?;
+    Ok((instructions, images))
+}
+
+/// Steps a victim to the end of its operation.
+fn step_through(
+    mut victim: Victim,
+    window: &Window,
+) -> Result<(u64, Vec<(u64, Image)>, Victim), String> {
     let (mut seen, mut images, mut instructions) = (Seen::default(), Vec::new(), 0);
-    let mut last = stage.window.look();
+    let mut last = window.look();
     seen.is_new(&last);
     images.push((0, last.clone()));
     while victim.step()? {
         instructions += 1;
-        if !stage.window.is(&last) {
-            last = stage.window.look();
+        if !window.is(&last) {
+            last = window.look();
             if seen.is_new(&last) {
                 images.push((instructions, last.clone()));
             }
         }
     }
-    victim.finish()?;
-    Ok((instructions, images))
+    Ok((instructions, images, victim))
 }
 
 /// Runs in the other process: does the operation between two signals, and prints its result.
