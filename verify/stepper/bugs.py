@@ -122,6 +122,63 @@ BUGS = {
         "        let index = (position & (self.mask << 1 | 1)) as usize;\n",
         "--hostile 100 --walls spsc",
     ),
+    "a claim that does not name its owner": (
+        CORE + "proto/mpmc/claimant.rs",
+        "        let word = shape.owned(state, self.seat, count, lap);\n",
+        "        let word = shape.owned(state, 0, count, lap);\n",
+        "--first --only fellows mpmc",
+    ),
+    "a repair that begins with the head": (
+        CORE + "proto/mpmc/recovery.rs",
+        """        for step in (1..head.count).rev() {
+            let inner = first.after(step, shape);
+            settle_inner(queue, side, seat, delivery, inner)?;
+        }
+        forget_note(queue, side, delivery, index);
+""",
+        """        let _ = queue.word(index).compare_exchange(
+            found,
+            settled(queue, side, delivery, first),
+            Ordering::Release,
+            Ordering::Relaxed,
+        );
+        for step in (1..head.count).rev() {
+            let inner = first.after(step, shape);
+            settle_inner(queue, side, seat, delivery, inner)?;
+        }
+        forget_note(queue, side, delivery, index);
+""",
+        "--recovery --first --only pop-slice mpmc",
+    ),
+    "a message that comes back unmarked": (
+        CORE + "proto/mpmc/consumer.rs",
+        "        self.deliveries = again.load(Ordering::Relaxed).wrapping_add(1);\n",
+        "        self.deliveries = again.load(Ordering::Relaxed);\n",
+        "--first --only fellows mpmc",
+    ),
+    "a message that is released before it is put aside": (
+        CORE + "proto/mpmc/consumer.rs",
+        "        run.finish(queue, 1, dead_letter, |lap| queue.shape.next_free(lap));\n",
+        """        let free = |lap| queue.shape.next_free(lap);
+        run.finish(queue, 1, free, free);
+        let word = queue.word(run.first.index);
+        word.store(dead_letter(run.first.lap), Ordering::Release);
+""",
+        "--first --only aside mpmc",
+    ),
+    "a guard that overlooks that its slot was carried": (
+        CORE + "proto/mpmc/recovery.rs",
+        """            let finished =
+                word.compare_exchange(found, word_of(lap), Ordering::Release, Ordering::Relaxed);
+            if finished.is_ok() {
+                return;
+            }
+""",
+        """            word.store(word_of(lap), Ordering::Release);
+            return;
+""",
+        "--stopped --near 48 --first --only guards mpmc",
+    ),
 }
 
 # Which of them a storm is asked about, over which kind. Where it says so it finds nothing: no message is lost by

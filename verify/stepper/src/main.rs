@@ -315,17 +315,14 @@ fn step(
     what: &Operation,
     stage: &mut Stage,
 ) -> Result<(u64, Vec<(u64, Image)>), String> {
-    let victim = stage.victim(kind, operation, what, PARK)?;
-    let (instructions, images, victim) = step_through(victim, &stage.window)?;
+    let mut victim = stage.victim(kind, operation, what, PARK)?;
+    let stepped = step_through(&mut victim, &stage.window)?;
     victim.finish()?;
-    Ok((instructions, images))
+    Ok(stepped)
 }
 
 /// Steps a victim to the end of its operation.
-fn step_through(
-    mut victim: Victim,
-    window: &Window,
-) -> Result<(u64, Vec<(u64, Image)>, Victim), String> {
+fn step_through(victim: &mut Victim, window: &Window) -> Result<(u64, Vec<(u64, Image)>), String> {
     let (mut seen, mut images, mut instructions) = (Seen::default(), Vec::new(), 0);
     let mut last = window.look();
     seen.is_new(&last);
@@ -339,7 +336,7 @@ fn step_through(
             }
         }
     }
-    Ok((instructions, images, victim))
+    Ok((instructions, images))
 }
 
 /// Runs in the other process: does the operation between two signals, and prints its result.

@@ -118,8 +118,8 @@ fn repair(
 
 /// Steps a victim through the operation `name`. Returns the number of instructions, and each image that it went through.
 fn step(stage: &mut Stage<'_>, name: &str) -> Result<(u64, Vec<(u64, Image)>), String> {
-    let victim = stage.victim(name)?;
-    let (instructions, images, victim) = crate::step_through(victim, &stage.window)?;
+    let mut victim = stage.victim(name)?;
+    let stepped = crate::step_through(&mut victim, &stage.window)?;
     victim.said().and_then(|said| victim::Deeds::read(&said))?;
-    Ok((instructions, images))
+    Ok(stepped)
 }
