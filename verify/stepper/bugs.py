@@ -55,13 +55,13 @@ BUGS = {
     ),
     "a waiters bit that no waker clears": (
         CORE + "wait.rs",
-        "            .fetch_and(!waiters | FENCED, Ordering::Acquire);",
-        "            .fetch_and(!0, Ordering::Acquire);",
+        "        let before = self.wait_cell.waiters.fetch_and(!chosen, Ordering::Acquire);",
+        "        let before = self.wait_cell.waiters.fetch_and(!0, Ordering::Acquire);",
     ),
     "a creator that does not sweep": (
         "crates/slipring/src/shm/named.rs",
-        "        sweep(&parent);\n        room_for(",
-        "        let _ = sweep;\n        room_for(",
+        "            sweep(&parent);\n            room_for(",
+        "            let _ = sweep;\n            room_for(",
         "--first names",
     ),
     "a consumer that begins at the tail": (
@@ -99,8 +99,8 @@ BUGS = {
         "--first overwriting",
     ),
     "a dead consumer that is waited for": (
-        "crates/slipring/src/seat/mod.rs",
-        "            leave_gating_set(region, other);\n",
+        "crates/slipring/src/seat/repair.rs",
+        "    give_back(region, other)?;\n",
         "",
         "--first broadcast",
     ),

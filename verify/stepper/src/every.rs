@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::process::ExitCode;
 
 use slipring::Geometry;
-use slipring_core::layout::{GATING_SET, LINE, SEATS, WAIT_CELLS};
+use slipring_core::layout::{GATING_SET, LINE, NOTE, SEATS, WAIT_CELLS, WORDS_OFFSET};
 
 use crate::Args;
 use crate::hostile::{self, Answer, Lie, Place, Rest, Whom};
@@ -76,6 +76,13 @@ fn in_use(geometry: &Geometry) -> Vec<usize> {
         let page = geometry.role_offset(seat);
         used.extend([page, page + 2 * LINE]);
         used.extend(words(page + LINE, COUNTERS));
+    }
+    if geometry.kind.spec().has_claims {
+        let (claims, slots) = (geometry.claims_offset(), geometry.slots() as usize);
+        let shared = [0, LINE, 2 * LINE].map(|word| claims + word);
+        used.extend(shared);
+        used.extend(words(claims + WORDS_OFFSET, slots));
+        used.extend(words(claims + geometry.notes_offset(), slots * NOTE / 8));
     }
     used
 }
