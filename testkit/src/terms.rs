@@ -41,6 +41,8 @@ pub struct Terms {
     pub consumers: Option<usize>,
     /// After how many deliveries consumers of a work queue put a message aside, and how many they keep.
     pub dead_letters: Option<(u32, usize)>,
+    /// `true` if what consumers of a work queue had in their hands is dropped when they die.
+    pub at_most_once: bool,
     /// The message at which a consumer begins.
     pub join: Option<Seek>,
     /// The time for which a waiting call polls before it sleeps.

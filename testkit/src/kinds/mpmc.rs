@@ -49,9 +49,12 @@ pub(super) fn with_terms<K: QueueKind>(
     builder: slipring::Builder<K>,
     terms: &Terms,
 ) -> slipring::Builder<K> {
-    let builder = builder
+    let mut builder = builder
         .producers(terms.producers.unwrap_or(1))
         .consumers(terms.consumers.unwrap_or(1));
+    if terms.at_most_once {
+        builder = builder.at_most_once();
+    }
     match terms.dead_letters {
         Some((after, keep)) => builder.dead_letters(after, keep),
         None => builder,
