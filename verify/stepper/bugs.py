@@ -5,6 +5,9 @@ at a time into a scratch copy, and wants the stepper to fail there, or a short s
     verify/stepper/bugs.py             a minute or two for each
     verify/stepper/bugs.py WORDS...    only runs with any of these in their names: of bugs, `stepper`, `storm`
 
+It builds in a directory of its own unless CARGO_TARGET_DIR names one: crates with a bug must not be taken for those of
+this tree, as cargo would.
+
 Exit code 1 if a bug goes unnoticed by what is to find it, or is found by what is not known to.
 """
 
@@ -214,7 +217,7 @@ def main():
             copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy
             copy(ROOT / part, scratch / part)
         target = os.environ.get("CARGO_TARGET_DIR", str(scratch / "target"))
-        environment = dict(os.environ, CARGO_TARGET_DIR=target, CARGO_PROFILE_RELEASE_LTO="off")
+        environment = dict(os.environ, CARGO_TARGET_DIR=target, CARGO_INCREMENTAL="0")
         for bug, (file, right, mistake, *stepper) in BUGS.items():
             asked = [
                 run for run in runs(bug, *stepper)
@@ -235,9 +238,9 @@ def main():
 
 def ask(by, words, scratch, environment):
     """Whether it fails there, and what it says first."""
-    build = ["cargo", "build", "--quiet", "--release", "--locked", "-p", f"slipring-{by}"]
+    build = ["cargo", "build", "--quiet", "--profile", "evidence", "--locked", "-p", f"slipring-{by}"]
     subprocess.run(build, cwd=scratch, env=environment, check=True)
-    program = [f"{environment['CARGO_TARGET_DIR']}/release/{by}", *words]
+    program = [f"{environment['CARGO_TARGET_DIR']}/evidence/{by}", *words]
     # A storm's processes go with it: it is the first of a group.
     with subprocess.Popen(
         program, cwd=scratch, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,

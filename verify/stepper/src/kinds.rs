@@ -92,12 +92,19 @@ impl Kind {
         }
     }
 
-    /// Returns the builder of a work queue with this number of seats a side, whose consumers have this rule of dead letters.
-    pub(crate) fn with_fellows(&self, seats: usize, rule: Option<(u32, usize)>) -> Box<dyn Maker> {
+    /// Returns the builder of a work queue with this number of seats a side. Its consumers have this rule of dead letters,
+    /// and die so.
+    pub(crate) fn with_fellows(
+        &self,
+        seats: usize,
+        rule: Option<(u32, usize)>,
+        at_most_once: bool,
+    ) -> Box<dyn Maker> {
         (self.row.maker)(&Terms {
             producers: Some(seats),
             consumers: Some(seats),
             dead_letters: rule,
+            at_most_once,
             ..terms(self.row, Seek::Oldest)
         })
     }

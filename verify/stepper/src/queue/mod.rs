@@ -1,13 +1,13 @@
 //! Kills an end of a work queue that has fellows: other producers and consumers, in seats of their own, which stay.
 //!
-//! The [stage](stage) has a producer and a consumer in this process; the victim holds another seat. Besides the verbs of every
+//! The [`stage`] has a producer and a consumer in this process; the victim holds another seat. Besides the verbs of every
 //! kind the operations are those of work queues alone: guards that leave their handle's hands, messages that are given
 //! back or put aside, slots that a producer carries past, and the repair of a dead end by one that waits.
 //!
-//! Each image is [settled](settle) in four ways: a fellow consumer goes on first, a fellow producer, a successor, or only new ends
-//! are left. All four must give the same account. It tells of each message where it was, and whether it came with the
-//! mark of an earlier delivery. So no message is lost, torn, or delivered twice unmarked, no dead letter is lost or
-//! doubled, and the whole capacity is there again.
+//! The account of each image is settled four times ([`settle`]): a fellow consumer goes on first, a fellow producer, a
+//! successor, or only new ends are left. All four must give the same account. It tells where each message was, and whether
+//! it came with the mark of an earlier delivery. So no message is lost, torn, or delivered twice unmarked, no dead letter
+//! is lost or doubled, and the whole capacity is there again.
 //!
 //! With `--stopped` nobody is killed: see [`stopped`].
 

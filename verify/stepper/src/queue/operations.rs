@@ -16,7 +16,7 @@ pub(super) enum First {
     Letters,
 }
 
-/// Who else has died, before the operation begins.
+/// The end that has died before the operation begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Dead {
     Nobody,
@@ -56,6 +56,8 @@ pub(super) struct Operation {
     pub(super) added: &'static [u64],
     /// `true` if it needs batches.
     pub(super) batch: bool,
+    /// `true` if what the victim has in its hands is dropped when it dies.
+    pub(super) at_most_once: bool,
     /// The rule of dead letters of the victim.
     pub(super) rule: Option<(u32, usize)>,
 }
@@ -101,6 +103,9 @@ impl Operation {
             Dead::Producer => ", a producer died",
             Dead::Consumer => ", a consumer died",
         };
+        if self.at_most_once {
+            title += ", at most once";
+        }
         if self.rule.is_some() {
             title += ", it puts messages aside";
         }
@@ -125,6 +130,7 @@ const fn operation(name: &'static str, role: Role) -> Operation {
         takes: 0,
         added: &[],
         batch: false,
+        at_most_once: false,
         rule: None,
     }
 }
@@ -163,6 +169,13 @@ const fn batch(operation: Operation) -> Operation {
     }
 }
 
+const fn at_most_once(operation: Operation) -> Operation {
+    Operation {
+        at_most_once: true,
+        ..operation
+    }
+}
+
 /// Of the consumer that finds a message given back, or a letter, before `before` others.
 const fn finds(name: &'static str, first: First, firsts: u64, before: u64) -> Operation {
     Operation {
@@ -195,6 +208,9 @@ pub(super) static OPERATIONS: &[Operation] = &[
     },
     consumes("pop", 2, 1, &[0]),
     batch(consumes("pop-slice", 3, 3, &[0, 1, 2])),
+    at_most_once(consumes("pop", 2, 1, &[0])),
+    at_most_once(batch(consumes("pop-slice", 3, 3, &[0, 1, 2]))),
+    at_most_once(consumes("owned-release", 4, 3, &[0, 1, 2])),
     consumes("read-keep", 3, 3, &[]),
     consumes("owned-release", 4, 3, &[0, 1, 2]),
     consumes("owned-drop", 2, 2, &[0, 1]),

@@ -259,14 +259,14 @@ pub(super) fn traffic(
     }
 }
 
-/// What the accounts of an operation's images may hold, image after image.
+/// The limits within which the accounts of an operation's images stay, image after image.
 pub(super) struct Bounds<'o> {
     operation: &'o Operation,
     /// The messages that were there at the beginning.
     initial: BTreeSet<u64>,
-    /// What has left the queue.
+    /// The messages that have left the queue.
     gone: BTreeSet<u64>,
-    /// What was added.
+    /// The messages that were added.
     added: BTreeSet<u64>,
     claimed: u64,
 }
@@ -303,6 +303,8 @@ impl<'o> Bounds<'o> {
             }
         }
         let taken = self.gone.range(operation.committed()).count() as u64;
+        // Where what was claimed is dropped, it is gone already.
+        let taken = if operation.at_most_once { 0 } else { taken };
         self.claimed = self.claimed.max(taken + account.claimed);
         let next = operation.next();
         for number in operation.added.iter().map(|number| next + number) {
@@ -349,6 +351,7 @@ impl<'o> Bounds<'o> {
         let by_victim = number < committed.start + self.claimed.min(operation.takes);
         let again = first || committed.contains(&number) && (by_dead || by_victim);
         match (again, found.marked) {
+            (true, _) if operation.at_most_once => Err("came again"),
             (true, false) => Err("came again, unmarked"),
             (false, true) => Err("was marked, and came for the first time"),
             _ => Ok(()),

@@ -30,7 +30,7 @@ pub(super) struct Stage<'o> {
     pub(super) held: Vec<Finish>,
 }
 
-/// What an end has in its hands.
+/// The guards of an end.
 enum Hands {
     Reserved(Vec<Commit>),
     Read(Vec<Finish>),
@@ -43,7 +43,7 @@ impl<'o> Stage<'o> {
         operation: &'o Operation,
         skew: Option<u64>,
     ) -> Result<Stage<'o>, String> {
-        let memory = check::channel(&*kind.with_fellows(SEATS, None), skew)?;
+        let memory = check::channel(&*kind.with_fellows(SEATS, None, false), skew)?;
         let window = Window::open(&memory.descriptors())?;
         let (mut tx, mut rx) = (producer(&*memory)?, consumer(&*memory)?);
         for number in 0..PASSED {

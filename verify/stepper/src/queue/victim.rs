@@ -16,7 +16,7 @@ pub(super) const TAKE: &str = "take";
 /// An operation that waits does so for this long: for a few looks at the others.
 const PATIENCE: Duration = Duration::from_millis(30);
 
-/// What a victim did: the numbers of the messages.
+/// The deeds of a victim: the numbers of the messages that it moved.
 #[derive(Debug, Default)]
 pub(super) struct Deeds {
     pub(super) pushed: Vec<u64>,
@@ -84,7 +84,7 @@ pub(crate) fn victim(kind: &str, index: &str, name: &str, passed: &str) -> Resul
         .ok()
         .and_then(|index: usize| OPERATIONS.get(index));
     let operation = operation.ok_or("no such operation")?;
-    let maker = kind.with_fellows(SEATS, operation.rule);
+    let maker = kind.with_fellows(SEATS, operation.rule, operation.at_most_once);
     let memory = maker.passed(inherited(passed)).map_err(words)?;
     let mut deeds = Deeds::with_room();
     match operation.role {
