@@ -5,7 +5,8 @@ use crate::error::Corrupt;
 use crate::layout::Role;
 use crate::sync::Ordering;
 
-/// A recoverer tries this often to settle one slot. A queue goes round once for each try.
+/// A recoverer tries this often to settle one slot. A queue goes round once for each try: only a stranger who writes the
+/// word again and again outlasts it.
 const PATIENCE: u32 = 1000;
 
 /// The fate of messages that a consumer had taken when it died.
@@ -32,7 +33,7 @@ pub unsafe fn recover(
     delivery: Delivery,
 ) -> Result<(), Corrupt> {
     for index in 0..queue.shape.slots {
-        settle_run(queue, side, seat, delivery, index)?;
+        settle_run(queue, side, seat, delivery, index, PATIENCE)?;
     }
     if side == Role::Consumer {
         // Even if nothing was found: the last recoverer may have died before it announced what it returned. Release:
@@ -42,17 +43,19 @@ pub unsafe fn recover(
     Ok(())
 }
 
-/// Settles the run whose head is at `index`, if it is this seat's.
+/// Settles the run whose head is at `index`, if it is this seat's, in at most this many tries. A word that still names the
+/// seat then is corrupt: the seat must not count as recovered.
 fn settle_run(
     queue: &Queue<'_>,
     side: Role,
     seat: u64,
     delivery: Delivery,
     index: u64,
+    tries: u32,
 ) -> Result<(), Corrupt> {
     let shape = queue.shape;
     // Each turn after the first follows a producer that has carried the slot a lap further.
-    for _ in 0..PATIENCE {
+    for _ in 0..tries {
         // Acquire: the words of a run that was split come before its head's.
         let found = queue.word(index).load(Ordering::Acquire);
         let head = shape.read(found)?;
@@ -79,10 +82,17 @@ fn settle_run(
             Ordering::Relaxed,
         );
         if settled.is_ok() {
-            break;
+            return Ok(());
         }
     }
-    Ok(())
+    // Relaxed: for the message.
+    let found = queue.word(index).load(Ordering::Relaxed);
+    let lap = shape.lap(found);
+    Err(Corrupt {
+        word: "slot",
+        found,
+        expected: settled(queue, side, delivery, Place { index, lap }),
+    })
 }
 
 /// Clears the note of a message that is to be dropped.
@@ -227,5 +237,53 @@ impl Run {
                 return;
             }
         }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::geometry::{Geometry, WhenFull};
+    use crate::layout::{Claims, Note};
+    use crate::spec::Kind;
+    use crate::sync::AtomicU64;
+
+    /// A slot that could not be settled is an error, and not a recovered seat. Nothing was changed.
+    #[test]
+    fn unsettled_slots_are_told() {
+        let hints = [(); 3].map(|()| AtomicU64::new(0));
+        let words = [(); 5].map(|()| AtomicU64::new(0));
+        let notes = [(); 5].map(|()| Note::default());
+        let [tail_hint, head_hint, returns] = &hints;
+        let geometry = Geometry {
+            kind: Kind::Mpmc,
+            when_full: WhenFull::Wait,
+            capacity: 4,
+            slot_size: 8,
+            slot_align: 8,
+            producers: 1,
+            consumers: 2,
+            skew: 0,
+        };
+        let claims = Claims {
+            tail_hint,
+            head_hint,
+            returns,
+            words: &words,
+            notes: &notes,
+        };
+        let queue = Queue::new(&geometry, claims).unwrap();
+        let (side, delivery) = (Role::Consumer, Delivery::AtLeastOnce);
+        let held = queue.shape.owned(State::Held, 1, 1, 0);
+        words[2].store(held, Ordering::Relaxed);
+        let settle = |index, tries| settle_run(&queue, side, 1, delivery, index, tries);
+        let told = settle(2, 0).unwrap_err();
+        assert_eq!(
+            (told.word, told.found, told.expected),
+            ("slot", held, returned(0))
+        );
+        assert_eq!(words[2].load(Ordering::Relaxed), held);
+        assert_eq!((settle(2, 1), settle(3, 1)), (Ok(()), Ok(())));
+        assert_eq!(words[2].load(Ordering::Relaxed), returned(0));
     }
 }
