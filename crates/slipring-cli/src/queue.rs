@@ -9,8 +9,9 @@
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
+use slipring::inspect::SeatState;
 use slipring::mpmc::records::{Builder, Consumer, Producer, Record};
-use slipring::{Difference, Error, Readiness, SetupError};
+use slipring::{Difference, Error, Readiness, Role, SetupError};
 
 use crate::shape::{CHECK_EVERY, QueueSize};
 
@@ -134,6 +135,15 @@ impl Worker {
     /// Takes a dead letter, or returns `Empty`. What is put aside again is not returned again before that.
     pub(crate) fn letter(&mut self) -> Result<Held<'_>, Error> {
         self.0.try_dead_letter().map(Held::new)
+    }
+
+    /// Returns the number of feeders that there have been, if all of them have left: later ends of the stream have higher
+    /// numbers.
+    pub(crate) fn end_number(&self) -> Result<Option<u64>, SetupError> {
+        let seats = self.0.channel().stat()?.seats;
+        let feeders = || seats.iter().filter(|seat| seat.role == Role::Producer);
+        let gone = feeders().all(|seat| seat.state != SeatState::Held);
+        Ok(gone.then(|| feeders().map(|seat| seat.generation).sum()))
     }
 
     /// Waits until a feeder is present, for at most `timeout`. Acknowledges the end that was reported.

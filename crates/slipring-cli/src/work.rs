@@ -146,7 +146,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         bar: Progress::figures(),
         gate: Mutex::new(()),
         stopping: AtomicBool::new(false),
-        end_told: AtomicBool::new(false),
+        end_told: AtomicU64::new(0),
     };
     let worked = crew.work_all(first, others);
     if args.json {
@@ -194,8 +194,8 @@ struct Crew<'a> {
     gate: Mutex<()>,
     /// `true` once a thread failed: the others finish what they have begun.
     stopping: AtomicBool,
-    /// `true` once the end of the stream was reported, until there is news of another feeder.
-    end_told: AtomicBool,
+    /// The number of the last end of the stream that was reported: see [`Worker::end_number`].
+    end_told: AtomicU64,
 }
 
 impl Crew<'_> {
@@ -266,7 +266,6 @@ impl Crew<'_> {
             Ok(item) => item,
             Err(error) => return Ok(Some(error)),
         };
-        self.end_told.store(false, Ordering::Relaxed);
         let _closed = (item.deliveries() >= SUSPECT).then_some(gate);
         self.run(item)?;
         Ok(None)
@@ -274,18 +273,19 @@ impl Crew<'_> {
 
     /// Reports the end, once for all threads, and waits for the next feeder for a tick.
     ///
-    /// A feeder that came and went meanwhile left items, or nothing that matters.
+    /// Threads learn of an end one after another, and the first of them may learn of the next one before the last has
+    /// learned of this one. So each end has a number. An end that nobody has reported before the next feeder came is not
+    /// reported: that feeder's end is.
     fn await_feeder(&self, worker: &mut Worker, end: End) -> Result<(), Failure> {
-        if !self.end_told.swap(true, Ordering::Relaxed) {
+        let number = worker.end_number()?;
+        // Relaxed: the number says it all.
+        if number.is_some_and(|number| self.end_told.fetch_max(number, Ordering::Relaxed) < number)
+        {
             let ended = Failure::Drained(end);
             self.bar.say(&format!("{ended}; waiting for the next one"));
         }
         match worker.wait_for_feeder(TICK) {
-            Ok(()) => {
-                self.end_told.store(false, Ordering::Relaxed);
-                Ok(())
-            }
-            Err(Error::TimedOut) => Ok(()),
+            Ok(()) | Err(Error::TimedOut) => Ok(()),
             Err(error) => Err(error.into()),
         }
     }

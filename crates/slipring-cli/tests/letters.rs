@@ -91,8 +91,8 @@ fn poison_is_put_aside() {
 fn neighbours_of_poison_are_run() {
     let place = Place::new();
     feed(&place, &[], "1\npoison\n2\n3\n4\n5\n");
-    // Four commands have begun when the worker is killed, and the other three do not end by themselves. Later they end,
-    // but not at once.
+    // Four commands have begun when the worker is killed, and the other three do not end by themselves. Later they end, and
+    // fail if they see another one beside them.
     let (log, begun) = (place.file("log"), place.file("begun"));
     fs::create_dir(&begun).unwrap();
     let script = r#"
@@ -104,8 +104,11 @@ fn neighbours_of_poison_are_run() {
             exit
         fi
         [ "$SLIPRING_DELIVERIES" -ge 2 ] || exec tail -f /dev/null
-        sleep 0.2
-        echo "$1" >> "$3""#;
+        for look in 1 2 3 4 5 6 7 8; do
+            [ "$(ls "$2")" = "$1" ] || exit 1
+        done
+        echo "$1" >> "$3"
+        rm "$2/$1""#;
     let (log, begun) = (log.to_str().unwrap(), begun.to_str().unwrap());
     let run = || {
         let command = ["--", "sh", "-c", script, "sh", "{}", begun, log];

@@ -417,6 +417,25 @@ fn follow_waits_for_the_next_feeder() {
     );
 }
 
+/// Many threads learn of each end, and one of them tells it.
+#[test]
+fn each_end_is_told_once() {
+    const FEEDERS: usize = 30;
+    let place = Place::new();
+    let told = place.file("told");
+    let mut work = place.command(&words(&["--follow", "-j16"], &["true"]));
+    let mut work = Running::start(work.stderr(fs::File::create(&told).unwrap()));
+    let ends = || fs::read_to_string(&told).unwrap();
+    for number in 1..=FEEDERS {
+        assert_eq!(feed(&place, b"x\n").code(), Some(0));
+        until("the end is told", || ends().lines().count() >= number);
+    }
+    work.signal(Signal::TERM);
+    assert_eq!(work.code(), Some(143));
+    let line = "slipring: all feeders finished; waiting for the next one\n";
+    assert_eq!(ends(), line.repeat(FEEDERS) + "slipring: terminated\n");
+}
+
 /// A feeder waits for room in a small queue; workers in several processes share its items.
 #[test]
 fn small_queues_carry_many_items() {
