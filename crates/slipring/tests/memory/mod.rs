@@ -10,7 +10,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use slipring::{Borrowed, Builder, Channel, Geometry, Kind, SetupError};
-use slipring_core::layout::{LINE, RolePage, SEATS};
+use slipring_core::layout::{LINE, RolePage, SEATS, WORDS_OFFSET};
 
 /// The offset of the write limit in a producer's page, in bytes.
 pub(crate) const GATE: usize = std::mem::offset_of!(RolePage, write_limit);
@@ -134,7 +134,7 @@ impl Memory {
         unsafe { *self.data(offset) ^= bits };
     }
 
-    /// Returns the position word of a seat: the producer's is 0, the consumer's 1.
+    /// Returns the position word of a seat: producers come first.
     pub(crate) fn position(&self, geometry: &Geometry, seat: usize) -> &AtomicU64 {
         self.control(geometry.role_offset(seat))
     }
@@ -150,6 +150,25 @@ impl Memory {
         self.control(geometry.role_offset(0) + GATE)
             .store(position, Ordering::Relaxed);
         for seat in [0, 1] {
+            self.position(geometry, seat)
+                .store(position, Ordering::Relaxed);
+        }
+    }
+
+    /// Makes an empty queue look as if this many positions had gone through. Handles that come later begin there.
+    pub(crate) fn start_queue_at(&self, geometry: &Geometry, position: u64) {
+        let (claims, slots) = (geometry.claims_offset(), geometry.slots());
+        for index in 0..slots {
+            // Free as the first position from there on that has this slot.
+            let lap = (position + slots - 1 - index) / slots;
+            let word = claims + WORDS_OFFSET + 8 * index as usize;
+            self.control(word)
+                .store(lap * (geometry.capacity << 9), Ordering::Relaxed);
+        }
+        for hint in [claims, claims + LINE] {
+            self.control(hint).store(position, Ordering::Relaxed);
+        }
+        for seat in 0..geometry.seats() {
             self.position(geometry, seat)
                 .store(position, Ordering::Relaxed);
         }
