@@ -16,8 +16,8 @@ use std::thread;
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 use rustix::mm::{MapFlags, ProtFlags};
 use slipring::inspect::Stat;
-use slipring::mpmc::{Builder, Channel, Consumer, Producer};
-use slipring::{Borrowed, End, Error, Role};
+use slipring::mpmc::{Builder, Consumer, Mpmc, Producer, records};
+use slipring::{Borrowed, Channel, End, Error, Kind, Role};
 use slipring_tests::room::PATIENCE;
 use slipring_tests::{Peer, Room};
 
@@ -63,9 +63,9 @@ fn memfd(len: usize) -> OwnedFd {
 }
 
 /// A queue with its data part under a stranger's pen.
-struct Scene {
+struct Scene<K: Kind = Mpmc<Packet>> {
     // Dropped in this order: the channel before its memory.
-    channel: Channel<Packet>,
+    channel: Channel<K>,
     data: Mapping,
     _control: Mapping,
     stranger: Peer,
@@ -80,9 +80,8 @@ struct Scene {
 /// The tag of a slot that holds no message.
 const NONE: u64 = u64::MAX;
 
-impl Scene {
-    fn new() -> Scene {
-        let builder = Builder::<Packet>::new(CAPACITY);
+impl<K: Kind> Scene<K> {
+    fn new(builder: &slipring::Builder<K>) -> Scene<K> {
         let room = Room::new(env!("CARGO_BIN_EXE_peer"));
         let (control_file, data_file) = (
             memfd(builder.control_len()),
@@ -114,10 +113,11 @@ impl Scene {
     }
 
     /// Returns the tag of the slot at this address.
-    fn tag(&self, slot: *const Packet) -> &AtomicU64 {
+    fn tag<T>(&self, slot: *const T) -> &AtomicU64 {
         let offset = slot.addr() - self.data.0.cast::<u8>().as_ptr().addr();
-        assert!(offset.is_multiple_of(size_of::<Packet>()));
-        &self.tags[offset / size_of::<Packet>()]
+        let slot_size = self.channel.geometry().slot_size as usize;
+        assert!(offset.is_multiple_of(slot_size));
+        &self.tags[offset / slot_size]
     }
 
     /// Counts a message if it is not the one that was written.
@@ -132,8 +132,8 @@ impl Scene {
     /// that the consumers took.
     fn run(
         &mut self,
-        produce: impl Fn(&Scene, Producer<Packet>, u64) -> Vec<u64> + Sync,
-        consume: impl Fn(&Scene, Consumer<Packet>) -> Vec<u64> + Sync,
+        produce: impl Fn(&Scene<K>, slipring::Producer<K>, u64) -> Vec<u64> + Sync,
+        consume: impl Fn(&Scene<K>, slipring::Consumer<K>) -> Vec<u64> + Sync,
     ) -> (Vec<u64>, Vec<u64>) {
         let (scene, produce, consume) = (&*self, &produce, &consume);
         // All seats are taken before anybody starts: a consumer that came late would find the end.
@@ -184,7 +184,9 @@ impl Scene {
         assert_eq!(sums(&stat), [sent.len() as u64; 2]);
         (sent, got)
     }
+}
 
+impl Scene {
     /// Checks that intact messages pass now that the stranger has gone.
     fn passes_intact(&self) {
         let mut tx = self.channel.producer().unwrap();
@@ -222,7 +224,7 @@ fn sums(stat: &Stat) -> [u64; 2] {
 }
 
 /// Looks at the channel from outside: that never fails, and what it tells is possible.
-fn looked(channel: &Channel<Packet>, last: [u64; 2]) -> [u64; 2] {
+fn looked<K: Kind>(channel: &Channel<K>, last: [u64; 2]) -> [u64; 2] {
     let stat = channel.stat().expect("a look from outside");
     let now = sums(&stat);
     assert!(stat.len <= stat.geometry.capacity);
@@ -342,7 +344,7 @@ fn took(got: &mut Vec<u64>, latest: &mut [Option<u64>], number: u64, deliveries:
 /// Each message is delivered to one consumer, in the order of its producer, though a stranger writes into it.
 #[test]
 fn scribbled_messages_come_once() {
-    let mut scene = Scene::new();
+    let mut scene = Scene::new(&Builder::new(CAPACITY));
     let (mut sent, mut got) = scene.run(produce_in_place, consume_in_place);
     sent.sort_unstable();
     got.sort_unstable();
@@ -389,8 +391,123 @@ fn scribbled_copies_are_counted() {
             }
         }
     };
-    let mut scene = Scene::new();
+    let mut scene = Scene::new(&Builder::new(CAPACITY));
     let (sent, got) = scene.run(produce, consume);
     assert_eq!(sent.len(), got.len());
     scene.passes_intact();
+}
+
+/// Returns the length of the record of this number: from 0 to that of a packet.
+fn length(number: u64) -> usize {
+    (number % 33) as usize
+}
+
+/// Reserves records, one at a time or two, and writes them in place.
+fn produce_records(
+    scene: &Scene<records::Records>,
+    mut tx: records::Producer,
+    index: u64,
+) -> Vec<u64> {
+    let mut sent = Vec::new();
+    let mut numbers = index << 32..;
+    while !scene.enough.load(Ordering::Relaxed) {
+        // Only the first is waited for: as in `take_several`.
+        let mut spaces = vec![tx.reserve_owned_timeout(32, PATIENCE).unwrap()];
+        spaces.extend(tx.try_reserve_owned(32));
+        for mut space in spaces {
+            let number = numbers.next().unwrap();
+            let slot = space.as_mut_ptr();
+            for (at, byte) in packet_bytes(number).take(length(number)).enumerate() {
+                // SAFETY: reserved, and 32 bytes long; written as memory that others change.
+                unsafe { slot.add(at).write_volatile(byte) };
+            }
+            // Relaxed: the queue orders it, by the commit.
+            let before = scene.tag(slot).swap(number, Ordering::Relaxed);
+            assert_eq!(before, NONE, "a slot that still holds a record");
+            space.commit(length(number));
+            sent.push(number);
+            scene.committed.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    sent
+}
+
+fn packet_bytes(number: u64) -> impl Iterator<Item = u8> {
+    packet(number).into_iter().flat_map(u64::to_ne_bytes)
+}
+
+/// Reads records in place: one, which may be given back, or several at once. Their lengths are right, whatever lies in
+/// them.
+fn consume_records(scene: &Scene<records::Records>, mut rx: records::Consumer) -> Vec<u64> {
+    let mut got = Vec::new();
+    loop {
+        let taken = match got.len() % 2 {
+            0 => rx.read_timeout(PATIENCE).map(|record| {
+                let number = number_of(scene, &record, record.deliveries());
+                if number % 7 == 3 && record.deliveries() == 0 {
+                    record.keep();
+                } else {
+                    finish_with(scene, &record, number);
+                    got.push(number);
+                    record.release();
+                }
+            }),
+            _ => rx.read_owned_timeout(PATIENCE).map(|record| {
+                let mut held = vec![record];
+                held.extend(rx.try_read_owned());
+                for record in held.into_iter().rev() {
+                    let number = number_of(scene, &record, record.deliveries());
+                    finish_with(scene, &record, number);
+                    got.push(number);
+                }
+            }),
+        };
+        match taken {
+            Ok(()) => {}
+            Err(Error::Disconnected(End::Finished)) => return got,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+/// Returns the number of a record in hand, whose length is the one that was committed.
+fn number_of(scene: &Scene<records::Records>, record: &[u8], deliveries: u32) -> u64 {
+    // Relaxed: the queue orders it, by the commit.
+    let number = scene.tag(record.as_ptr()).load(Ordering::Relaxed);
+    assert_ne!(number, NONE, "a record that nobody committed");
+    assert_eq!(record.len(), length(number));
+    assert!(deliveries <= 1 && (deliveries == 0 || number % 7 == 3));
+    number
+}
+
+/// Takes the tag off a record that is about to be released, and counts it if it is not the one that was written.
+fn finish_with(scene: &Scene<records::Records>, record: &[u8], number: u64) {
+    let garbled = packet_bytes(number).zip(0..record.len()).any(|(byte, at)| {
+        // SAFETY: a held record, read as memory that others change.
+        byte != unsafe { record.as_ptr().add(at).read_volatile() }
+    });
+    scene
+        .garbled
+        .fetch_add(u64::from(garbled), Ordering::Relaxed);
+    let before = scene.tag(record.as_ptr()).swap(NONE, Ordering::Relaxed);
+    assert_eq!(before, number);
+}
+
+/// Each record is delivered to one consumer, at its length, though a stranger writes into it: lengths lie in control.
+#[test]
+fn scribbled_records_come_once() {
+    let mut scene = Scene::new(&records::Builder::new(CAPACITY, size_of::<Packet>()));
+    let (mut sent, mut got) = scene.run(produce_records, consume_records);
+    sent.sort_unstable();
+    got.sort_unstable();
+    assert!(sent == got, "{} sent, {} taken", sent.len(), got.len());
+    let (mut tx, mut rx) = (
+        scene.channel.producer().unwrap(),
+        scene.channel.consumer().unwrap(),
+    );
+    for number in 0..1000 {
+        let record: Vec<u8> = packet_bytes(number).take(length(number)).collect();
+        tx.push(&record).unwrap();
+        assert_eq!(rx.read().unwrap()[..], record);
+    }
 }
