@@ -8,6 +8,7 @@
 //! ```text
 //! kinds/KIND.rs   what a kind is, and its builder; for records also the ends
 //! slots.rs        the ends of every kind with slots
+//! queue.rs        the verbs that only queues have, over values and over records
 //! ends.rs         what all handles, channels and builders can do
 //! terms.rs        the figures with which a program makes its channels
 //! ```
@@ -25,6 +26,7 @@
 mod ends;
 pub mod kinds;
 pub mod message;
+pub mod queue;
 mod slots;
 mod terms;
 

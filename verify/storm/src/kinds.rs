@@ -1,5 +1,6 @@
 //! Chooses the channels of the storm: how large they are, how their users wait, and where they lie.
-//! A new kind of the test kit is here of itself.
+//! A new kind of the test kit is here of itself, unless its positions are no account.
+//! Queues are such a kind: they are listed here.
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Duration;
@@ -9,7 +10,10 @@ use slipring::inspect::{self, Stat};
 use slipring::{Error, Role, SetupError};
 use slipring_testkit::kinds::Unit;
 use slipring_testkit::message::LARGEST;
-use slipring_testkit::{Consumer, Kind, Maker, Memory, TakenConsumer, TakenProducer, Terms};
+use slipring_testkit::queue::QueueTerms;
+use slipring_testkit::{
+    Consumer, Delivery, Kind, Maker, Memory, TakenConsumer, TakenProducer, Terms,
+};
 
 /// The way in which the seat holders of a scenario wait and pass messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,9 +54,69 @@ impl Way {
 /// and perhaps some of its last batch. Its successor reads at most this many messages again.
 pub(crate) const HAND: u64 = 6;
 
+/// The queues: several producers and several consumers share one.
+pub(crate) static QUEUES: [Kind; 3] = [
+    QUEUE,
+    Kind {
+        name: "mpmc-at-most-once",
+        ..QUEUE
+    },
+    Kind {
+        name: "mpmc-records",
+        ..QUEUE
+    },
+];
+
+const QUEUE: Kind = Kind {
+    name: "mpmc",
+    unit: Unit::Slots,
+    delivery: Delivery::One,
+    producers: 3,
+    consumers: 3,
+    seeks: false,
+    exact_positions: false,
+    ends_survive: false,
+    released_apart: true,
+    variant: true,
+    maker: |_| unreachable!("queues are made by their own terms"),
+};
+
+/// Returns all kinds of the storm.
+pub(crate) fn all() -> impl Iterator<Item = &'static Kind> {
+    let exact = slipring_testkit::kinds::all().iter();
+    exact.filter(|kind| kind.exact_positions).chain(&QUEUES)
+}
+
+/// Returns `true` if the kind is a queue.
+pub(crate) fn is_queue(kind: &Kind) -> bool {
+    !kind.exact_positions
+}
+
+/// Returns the terms of a queue; `None` for other kinds.
+pub(crate) fn queue(kind: &Kind, way: Way) -> Option<QueueTerms> {
+    is_queue(kind).then(|| QueueTerms {
+        records: kind.name == "mpmc-records",
+        at_most_once: kind.name == "mpmc-at-most-once",
+        capacity: match way {
+            Way::Sleep => 1,
+            Way::Poll => 2,
+            Way::Turns => 4,
+            Way::Stream => 64,
+        },
+        producers: kind.producers,
+        consumers: kind.consumers,
+        spin_for: (way != Way::Stream).then_some(Duration::ZERO),
+    })
+}
+
 /// Returns the role that a process wants: each seat is wanted by the same number of processes.
 pub(crate) fn role(kind: &Kind, process: usize) -> Role {
-    if process % (kind.producers + kind.consumers) < kind.producers {
+    let produces = match is_queue(kind) {
+        // Two processes are one of each.
+        true => process.is_multiple_of(2),
+        false => process % (kind.producers + kind.consumers) < kind.producers,
+    };
+    if produces {
         Role::Producer
     } else {
         Role::Consumer
@@ -93,6 +157,9 @@ fn maker(kind: &Kind, way: Way) -> Box<dyn Maker> {
 
 /// Makes a channel in memfds.
 pub(crate) fn create(kind: &Kind, way: Way) -> Vec<OwnedFd> {
+    if let Some(terms) = queue(kind, way) {
+        return terms.create().unwrap();
+    }
     let channel = maker(kind, way).memfd().unwrap();
     let passed = channel.descriptors();
     let own = |fd: &BorrowedFd<'_>| fd.try_clone_to_owned().unwrap();

@@ -9,7 +9,7 @@
 //!
 //! Two to eight processes share a channel. As many as there are seats hold one, and pass numbered
 //! messages, each of which holds its number and can be checked in full. The others want the seats,
-//! and try again and again.
+//! and try again and again. A queue has up to three producers and three consumers.
 //!
 //! Between two blows messages pass. A blow kills one process or two, kills one while another is
 //! stopped, or stops one; each killed process is replaced. After each blow, everybody must go on.
@@ -20,6 +20,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod kinds;
+mod ledger;
+mod queue;
 mod scenario;
 mod tally;
 mod watch;
@@ -47,7 +49,7 @@ const PROCESSES: std::ops::RangeInclusive<u64> = 2..=8;
 #[derive(Parser)]
 struct Args {
     /// The number of processes to kill.
-    #[arg(default_value_t = 10_080)]
+    #[arg(default_value_t = 9_720)]
     kills: u64,
     /// Go on until this many were killed in all; the counts are kept in verify/RESULTS.md.
     #[arg(long, value_name = "KILLS")]
@@ -75,9 +77,7 @@ fn main() -> ExitCode {
         worker::run(&args.worker);
         return ExitCode::SUCCESS;
     }
-    let mut kinds = Vec::from_iter(slipring_testkit::kinds::all());
-    // The accounts rest on exact positions. Queues have a storm of their own: `tests/tests/queue_kills.rs`.
-    kinds.retain(|kind| kind.exact_positions);
+    let mut kinds = Vec::from_iter(kinds::all());
     kinds.retain(|kind| kind.name.starts_with(&args.kind));
     let well = match (args.soak, args.stop, args.until) {
         (Some(seconds), _, _) => soak(&kinds, seconds),
@@ -190,7 +190,8 @@ fn soak(kinds: &[&'static Kind], seconds: u64) -> bool {
             kind,
             way: Way::Stream,
             passed,
-            processes: 2,
+            // Of a queue: a process for each seat.
+            processes: if kinds::is_queue(kind) { 6 } else { 2 },
             seed: 0,
         });
         scenario.rest(Duration::from_secs(seconds));
@@ -208,7 +209,9 @@ fn soak(kinds: &[&'static Kind], seconds: u64) -> bool {
 
 fn stop(kinds: &[&'static Kind], seconds: u64) -> bool {
     let holders = places(kinds).flat_map(|(kind, passed)| {
-        (0..2).flat_map(move |seat| [Way::Sleep, Way::Poll].map(|way| (kind, passed, seat, way)))
+        // The first seat of each role.
+        let seats = [0, kind.producers].into_iter();
+        seats.flat_map(move |seat| [Way::Sleep, Way::Poll].map(|way| (kind, passed, seat, way)))
     });
     let holders = holders.collect::<Vec<_>>();
     let (count, holders) = (holders.len(), Mutex::new(holders));

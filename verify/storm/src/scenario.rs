@@ -66,6 +66,8 @@ pub(crate) struct Scenario<'k> {
     workers: Vec<Option<Child>>,
     watch: Watch,
     dice: u64,
+    /// The number of consumers that were killed.
+    consumers_killed: u64,
     pub(crate) tally: Tally,
 }
 
@@ -89,6 +91,7 @@ impl<'k> Scenario<'k> {
             spared: spares.then_some(1),
             workers: (0..plot.processes).map(|_| None).collect(),
             dice: plot.seed,
+            consumers_killed: 0,
             tally: Tally::default(),
             plot,
         };
@@ -165,6 +168,12 @@ impl<'k> Scenario<'k> {
         if !waiting && self.roll(2) == 0 {
             if of_many {
                 self.flow_freely();
+            } else if self
+                .of(role)
+                .any(|index| self.words.worker(index).is_seated())
+            {
+                // The others of a queue find what the dead one held, and go on.
+                self.flow(LULL);
             } else {
                 self.until("the other side is told of a death", |scenario| {
                     let mut opposite = scenario.opposite(role);
@@ -179,8 +188,8 @@ impl<'k> Scenario<'k> {
         self.settle();
         if release.by - release.after <= UNSURE {
             // A producer with many consumers learns of no death, and may not have waited for this
-            // one.
-            if !of_many {
+            // one. Nor may the ends of a queue.
+            if !of_many && !kinds::is_queue(self.plot.kind) {
                 self.measure(role, seat, release, &delays);
             }
             let seated_at = get(&self.words.seat(seat).seated_at);
@@ -235,8 +244,11 @@ impl<'k> Scenario<'k> {
         let (role, other) = (self.role(victim), self.role(stopped));
         // A worker that wants such a seat may have been stopped as it took it, or was about to. A
         // producer with many consumers may have been stopped as it took a consumer's seat to repair
-        // it.
-        if role != other && (role == Role::Producer || self.plot.kind.delivery == Delivery::One) {
+        // it, and so may any end of a queue.
+        if role != other
+            && (role == Role::Producer || self.plot.kind.delivery == Delivery::One)
+            && !kinds::is_queue(self.plot.kind)
+        {
             self.until("all seats are taken again", |scenario| {
                 scenario.is_full(role)
             });
@@ -280,8 +292,9 @@ impl<'k> Scenario<'k> {
             }
             _ => {}
         }
-        // Workers that wait in a blocking call check its lock, and update their heartbeat then.
-        if self.plot.way == Way::Sleep && !overtaken {
+        // Workers that wait in a blocking call check its lock, and update their heartbeat then. Those of a queue need
+        // not wait for this one.
+        if self.plot.way == Way::Sleep && !overtaken && !kinds::is_queue(self.plot.kind) {
             for opposite in self.opposite(role).collect::<Vec<_>>() {
                 for _ in 0..2 {
                     let Some(number) = self.words.worker(opposite).seat() else {
@@ -351,6 +364,7 @@ impl<'k> Scenario<'k> {
     /// receive all messages, some live, and account for themselves.
     pub(crate) fn end(mut self) -> Tally {
         let mut lost = 0;
+        self.check_counts(0);
         for index in 0..self.workers.len() {
             let told = get(&self.words.worker(index).told);
             self.tally.add(Count::Told, told);
@@ -379,6 +393,9 @@ impl<'k> Scenario<'k> {
             assert!(began.elapsed() < PATIENCE, "no end: {}", self.plot);
             std::thread::sleep(Duration::from_micros(100));
         }
+        self.check_counts(self.of(Role::Consumer).count() as u64);
+        self.tally
+            .add(Count::Dropped, get(&self.words.ledger.dropped));
         self.workers.clear();
         for seat in 0..self.plot.kind.producers + self.plot.kind.consumers {
             self.tally
@@ -387,6 +404,17 @@ impl<'k> Scenario<'k> {
         self.tally
             .add(Count::Messages, get(&self.words.seat(0).done));
         std::mem::take(&mut self.tally)
+    }
+
+    /// Checks that the consumers that were killed, and `more` of them, explain each wrong count of deliveries, and each
+    /// message that was dropped.
+    fn check_counts(&self, more: u64) {
+        let most = (self.consumers_killed + more) * HAND;
+        let ledger = &self.words.ledger;
+        for (what, count) in [("strays", &ledger.strays), ("dropped", &ledger.dropped)] {
+            let count = get(count);
+            assert!(count <= most, "{count} {what} of {most}: {}", self.plot);
+        }
     }
 
     /// Waits until every seated worker knows of every other one, and no seat is empty.

@@ -93,10 +93,12 @@ pub(crate) enum Count {
     Told,
     /// The messages that were reported as lost to a consumer: they were overwritten.
     Lost,
+    /// The messages that a queue dropped with a killed consumer, as it was asked to.
+    Dropped,
 }
 
 impl Count {
-    const NAMES: [&'static str; 7] = [
+    const NAMES: [&'static str; 8] = [
         "killed",
         "of those seated",
         "stopped",
@@ -104,6 +106,7 @@ impl Count {
         "twice",
         "deaths told",
         "overwritten",
+        "dropped",
     ];
 }
 

@@ -9,6 +9,8 @@ use rustix::fs::MemfdFlags;
 use rustix::mm::{MapFlags, ProtFlags, mmap};
 use rustix::time::{ClockId, clock_gettime};
 
+use crate::ledger::Ledger;
+
 /// The most processes of a scenario.
 pub(crate) const MOST: usize = 64;
 
@@ -24,6 +26,8 @@ pub(crate) struct Words {
     pub(crate) slowest_pid: AtomicU64,
     seats: [SeatWords; MOST],
     parties: [PartyWords; MOST],
+    /// The account of a queue's messages.
+    pub(crate) ledger: Ledger,
 }
 
 /// The words of one seat; its holder writes them.

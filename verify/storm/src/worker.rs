@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
-use slipring::inspect::{SeatStat, SeatState};
+use slipring::inspect::{SeatStat, SeatState, Stat};
 use slipring::{End, Error, Readiness, Role, SetupError};
 use slipring_testkit::{Consumer, Delivery, Kind, Producer, inherited};
 use slipring_tests::room::PATIENCE;
 
 use crate::kinds::{self, Ends, HAND, Way};
+use crate::queue;
 use crate::words::{MOST, PartyWords, SeatWords, Words, add, get, now, put};
 
 /// The name of a scenario's channel, if it has one.
@@ -23,12 +24,12 @@ const PAUSE: Duration = Duration::from_millis(1);
 /// One worker.
 pub(crate) struct Worker {
     kind: &'static Kind,
-    way: Way,
-    words: &'static Words,
-    index: usize,
-    role: Role,
+    pub(crate) way: Way,
+    pub(crate) words: &'static Words,
+    pub(crate) index: usize,
+    pub(crate) role: Role,
     /// Its number in the channel's seat table, producers first, once it has a seat.
-    seat: usize,
+    pub(crate) seat: usize,
     /// The number of seatings that it knows of.
     seatings: u64,
     /// The number that it knew of when it last learned of a death.
@@ -119,27 +120,42 @@ pub(crate) fn run(arguments: &[String]) {
     };
     let mut passed = inherited(descriptors);
     let memory = passed.remove(0);
-    let kind = slipring_testkit::kinds::named(kind);
+    let kind = kinds::all().find(|known| known.name == kind);
     let way = Way::ALL.into_iter().find(|known| known.name() == way);
     let (kind, way) = (kind.unwrap(), way.unwrap());
     let words = Words::map(memory.as_fd());
+    let worker = || {
+        let index = who.parse::<usize>().unwrap();
+        Worker {
+            role: kinds::role(kind, index),
+            kind,
+            way,
+            words,
+            index,
+            seat: 0,
+            seatings: 0,
+            told: 0,
+        }
+    };
+    if let Some(terms) = kinds::queue(kind, way) {
+        let queue = match passed.is_empty() {
+            true => terms.named(NAME),
+            false => terms.passed(passed).unwrap(),
+        };
+        if who == AUDITOR {
+            return queue::audit(&terms, &*queue, words);
+        }
+        let mut worker = worker();
+        let error = queue::work(&mut worker, &terms, &*queue);
+        panic!("{:?} {who} in seat {}: {error}", worker.role, worker.seat);
+    }
     let ends = &Ends::open(kind, way, NAME, passed);
     match who.as_str() {
         AUDITOR => return audit(kind, way, ends, words),
         ONLOOKER => return look_on(ends, words),
         _ => {}
     }
-    let index = who.parse::<usize>().unwrap();
-    let mut worker = Worker {
-        role: kinds::role(kind, index),
-        kind,
-        way,
-        words,
-        index,
-        seat: 0,
-        seatings: 0,
-        told: 0,
-    };
+    let mut worker = worker();
     let error = match worker.role {
         Role::Producer => worker.produce(ends),
         Role::Consumer => match worker.consume(ends) {
@@ -148,7 +164,7 @@ pub(crate) fn run(arguments: &[String]) {
             Err(error) => error,
         },
     };
-    panic!("{:?} {index} in seat {}: {error}", worker.role, worker.seat);
+    panic!("{:?} {who} in seat {}: {error}", worker.role, worker.seat);
 }
 
 /// Accounts for every message that was ever committed. The messages that nobody has processed are
@@ -201,7 +217,7 @@ fn look_on(ends: &Ends, words: &Words) {
 }
 
 /// Tries until it has a seat.
-fn patiently<T>(take: impl Fn() -> Result<T, SetupError>, refused: impl Fn()) -> T {
+pub(crate) fn patiently<T>(take: impl Fn() -> Result<T, SetupError>, refused: impl Fn()) -> T {
     loop {
         match take() {
             Ok(handle) => return handle,
@@ -278,7 +294,7 @@ impl Worker {
         });
         self.seat = match self.kind.consumers {
             1 => 1,
-            _ => own_seat(ends),
+            _ => own_seat(|| ends.stat()),
         };
         let mut account = Account::begin(
             self.kind,
@@ -345,14 +361,14 @@ impl Worker {
     }
 
     /// Tries until it has a seat.
-    fn sit_down<T>(&self, take: impl Fn() -> Result<T, SetupError>) -> T {
+    pub(crate) fn sit_down<T>(&self, take: impl Fn() -> Result<T, SetupError>) -> T {
         patiently(take, || {
             add(&self.party_words().tries, 1);
         })
     }
 
     /// Records that the worker has its seat, and has found the expected state there.
-    fn seated(&mut self) {
+    pub(crate) fn seated(&mut self) {
         put(&self.seat_words().seated_at, now());
         // The worker's later observations of others come after this.
         self.seatings = add(&self.words.seatings, 1);
@@ -362,7 +378,7 @@ impl Worker {
     }
 
     /// Records that the worker learned of an end. It must be a death, for nobody ends otherwise.
-    fn told(&mut self, error: Error) -> Result<(), Error> {
+    pub(crate) fn told(&mut self, error: Error) -> Result<(), Error> {
         let Error::Disconnected(End::Died) = error else {
             return Err(error);
         };
@@ -376,7 +392,7 @@ impl Worker {
     }
 
     /// Records, after a call returned, whether others took seats since the previous call.
-    fn look_round(&mut self) {
+    pub(crate) fn look_round(&mut self) {
         let seatings = get(&self.words.seatings);
         if seatings != self.seatings {
             self.seatings = seatings;
@@ -425,15 +441,15 @@ impl SeatWords {
 
 /// Returns the seat that this process holds: a channel with several for a role gives the first that
 /// is free.
-fn own_seat(ends: &Ends) -> usize {
+pub(crate) fn own_seat(stat: impl Fn() -> Result<Stat, SetupError>) -> usize {
     let us = u64::from(std::process::id());
-    let seats = ends.stat().unwrap().seats;
+    let seats = stat().unwrap().seats;
     let ours = |seat: &SeatStat| seat.pid == us && seat.state == SeatState::Held;
     seats.iter().position(ours).expect("no seat is ours")
 }
 
 /// Polls until there is news.
-fn look(fd: BorrowedFd<'_>) -> Result<(), Error> {
+pub(crate) fn look(fd: BorrowedFd<'_>) -> Result<(), Error> {
     loop {
         let mut polled = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
         match poll(&mut polled, None) {

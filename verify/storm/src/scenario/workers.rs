@@ -6,6 +6,8 @@ use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 
+use slipring::Role;
+
 use super::Scenario;
 use crate::tally::Count;
 use crate::words::get;
@@ -21,6 +23,7 @@ impl Scenario<'_> {
 
     pub(super) fn strike(&mut self, index: usize) {
         self.tally.add(Count::Kills, 1);
+        self.consumers_killed += u64::from(self.role(index) == Role::Consumer);
         if self.words.worker(index).is_seated() {
             self.tally.add(Count::Seated, 1);
         }
