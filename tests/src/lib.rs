@@ -14,7 +14,7 @@
 //! | promise | file |
 //! |---|---|
 //! | a killed side loses nothing, at any point of its work (SEEDS 17, 18) | `kill.rs` |
-//! | killed workers of a queue lose nothing, and stopped ones delay nobody | `queue_kills.rs` |
+//! | ends of a queue that are killed with their hands full stop nobody (SEEDS 17) | `queue_kills.rs` |
 //! | either side first, second takers, reports of an end, rejoin (SEEDS 9, 10) | `lifecycle.rs` |
 //! | a fork, or an exec, inherits no seat | `fork.rs` |
 //! | however a thread or a process ends, the other side learns of it | `processes.rs` |
@@ -50,15 +50,16 @@
 //! | 8 second create unlinks the live queue | `refusals::a_second_create_changes_nothing` |
 //! | 9 second consumer resets the first | `lifecycle::a_taken_role_is_refused`, `broadcast::a_refused_newcomer_disturbs_nobody` |
 //! | 10 joining skips what was queued | `lifecycle::a_new_consumer_resumes` |
-//! | 13 products and positions that overflow | `faults::large_slots_hold_what_was_written`, `faults::positions_pass_every_edge`, `broadcast::large_slots_hold_what_was_written` |
+//! | 11 one slot lent to two | `no_slot_is_lent_twice` of `crates/slipring/tests/queue_faults.rs` |
+//! | 12 best effort that fails, or spins past its timeout | `best_effort_does_what_it_can` and `timeouts_hold_while_others_keep_slots` there |
+//! | 13 products and positions that overflow | `faults::large_slots_hold_what_was_written`, `faults::positions_pass_every_edge`, `broadcast::large_slots_hold_what_was_written`; of queues the tests of those names in `queue_faults.rs` |
 //! | 14 one wake bit for all | `descriptor::a_message_wakes_only_its_channel` |
 //! | 16 names | `refusals::names_must_follow_the_rule`, `refusals::domains_do_not_collide` |
-//! | 17 a dead owner wedges everyone | `kill.rs`, `verify/storm`, `lifecycle::killed_peers_are_seen_as_died`, `broadcast::a_killed_reader_holds_nobody_back` |
+//! | 17 a dead owner wedges everyone | `kill.rs`, `verify/storm`, `lifecycle::killed_peers_are_seen_as_died`, `broadcast::a_killed_reader_holds_nobody_back`, `queue_kills.rs` |
 //! | 18 only one process is ever tested | all of this |
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 pub mod barrier;
-pub mod ledger;
 pub mod options;
 pub mod peer;
 pub mod place;
