@@ -86,7 +86,7 @@ pub trait Queue {
 
 /// A queue with a name, looked up for each seat and made if need be; or one in memfds.
 enum Place<K: slipring::Kind> {
-    Named(String, slipring::Builder<K>),
+    Named(String, Box<slipring::Builder<K>>),
     Passed(Channel<K>),
 }
 
@@ -129,8 +129,8 @@ impl QueueTerms {
     pub fn named(&self, name: &str) -> Box<dyn Queue> {
         let name = name.to_owned();
         match self.records {
-            true => Box::new(Place::Named(name, self.of_records())),
-            false => Box::new(Place::Named(name, self.of_values())),
+            true => Box::new(Place::Named(name, Box::new(self.of_records()))),
+            false => Box::new(Place::Named(name, Box::new(self.of_values()))),
         }
     }
 

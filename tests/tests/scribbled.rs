@@ -419,7 +419,9 @@ fn produce_records(
             let slot = space.as_mut_ptr();
             for (at, byte) in packet_bytes(number).take(length(number)).enumerate() {
                 // SAFETY: reserved, and 32 bytes long; written as memory that others change.
-                unsafe { slot.add(at).write_volatile(byte) };
+                let place = unsafe { slot.add(at) };
+                // SAFETY: as above.
+                unsafe { place.write_volatile(byte) };
             }
             // Relaxed: the queue orders it, by the commit.
             let before = scene.tag(slot).swap(number, Ordering::Relaxed);
@@ -484,7 +486,9 @@ fn number_of(scene: &Scene<records::Records>, record: &[u8], deliveries: u32) ->
 fn finish_with(scene: &Scene<records::Records>, record: &[u8], number: u64) {
     let garbled = packet_bytes(number).zip(0..record.len()).any(|(byte, at)| {
         // SAFETY: a held record, read as memory that others change.
-        byte != unsafe { record.as_ptr().add(at).read_volatile() }
+        let place = unsafe { record.as_ptr().add(at) };
+        // SAFETY: as above.
+        byte != unsafe { place.read_volatile() }
     });
     scene
         .garbled

@@ -78,6 +78,8 @@ const QUEUE: Kind = Kind {
     ends_survive: false,
     released_apart: true,
     variant: true,
+    batches: true,
+    queue: true,
     maker: |_| unreachable!("queues are made by their own terms"),
 };
 
@@ -89,7 +91,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Kind> {
 
 /// Returns `true` if the kind is a queue.
 pub(crate) fn is_queue(kind: &Kind) -> bool {
-    !kind.exact_positions
+    kind.queue
 }
 
 /// Returns the terms of a queue; `None` for other kinds.

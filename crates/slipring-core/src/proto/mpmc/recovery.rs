@@ -241,6 +241,7 @@ impl Run {
 }
 
 #[cfg(all(test, not(loom)))]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::geometry::{Geometry, WhenFull};
