@@ -23,6 +23,7 @@ pub use byte_cells::ByteCells;
 pub use cells::{Cells, Contents};
 pub use racing::Racing;
 use small::Small;
+pub(crate) use small::is_small;
 pub use watched::Watched;
 
 /// A loom cell for each unit of payload memory.

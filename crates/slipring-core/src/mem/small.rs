@@ -15,6 +15,11 @@ use core::sync::atomic::{AtomicU64, Ordering};
 /// The most words that are copied one by one; larger payloads are copied as a whole.
 const MOST: usize = 8;
 
+/// Returns `true` if a `T` is so small that the compiler can keep it in registers.
+pub(crate) const fn is_small<T>() -> bool {
+    size_of::<T>() <= MOST * 8
+}
+
 /// Reads a value; up to [`MOST`] words of it in parts that do not overlap.
 ///
 /// Plain version: one read of the whole. The compiler then copies 13 bytes as two overlapping words.
@@ -26,7 +31,7 @@ const MOST: usize = 8;
 #[inline(always)]
 pub(super) unsafe fn read<T>(place: NonNull<T>) -> T {
     let size = size_of::<T>();
-    if size.is_multiple_of(8) || size > MOST * 8 {
+    if size.is_multiple_of(8) || !is_small::<T>() {
         // SAFETY: the caller's promise.
         return unsafe { place.read() };
     }
