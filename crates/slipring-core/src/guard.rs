@@ -380,10 +380,11 @@ impl<'c, C: Hold> Messages<'c, C> {
 }
 
 /// Messages read in place, in order: see [`Messages::iter`].
-// Plain version: one at a time, by its index. Runs of neighbours need no mask each, and a chain of
-// iterators asks at each message which one it is at.
+// Plain version: one at a time, by its index. Runs of neighbours need no mask each. Each step tries
+// the runs in order, so a loop moves one word a message: 0.33 ns. It moved three, and took 0.44 ns,
+// when a rare step put the second run in place of the first.
 pub struct Iter<'g, C: Hold> {
-    /// The run that is being read.
+    /// The first run.
     run: slice::Iter<'g, C::Value>,
     /// The run behind it.
     then: slice::Iter<'g, C::Value>,
@@ -394,13 +395,9 @@ pub struct Iter<'g, C: Hold> {
 }
 
 impl<'g, C: Hold> Iter<'g, C> {
-    /// Returns the next message behind a run.
+    /// Returns the next message that lies in no run.
     #[cold]
-    fn behind(&mut self) -> Option<&'g C::Value> {
-        self.run = core::mem::take(&mut self.then);
-        if let Some(message) = self.run.next() {
-            return Some(message);
-        }
+    fn next_single(&mut self) -> Option<&'g C::Value> {
         if self.single == self.count {
             return None;
         }
@@ -416,10 +413,13 @@ impl<'g, C: Hold> Iterator for Iter<'g, C> {
 
     #[inline]
     fn next(&mut self) -> Option<&'g C::Value> {
-        match self.run.next() {
-            Some(message) => Some(message),
-            None => self.behind(),
+        if let Some(message) = self.run.next() {
+            return Some(message);
         }
+        if let Some(message) = self.then.next() {
+            return Some(message);
+        }
+        self.next_single()
     }
 
     #[inline]
