@@ -103,9 +103,13 @@ pub trait Hold: Pop {
     #[inline]
     unsafe fn keep_held(&mut self) {}
 
+    /// Prepares [`drop_releases`](Self::drop_releases), when a guard is made: not at each `hold`,
+    /// which may find nothing.
+    fn begin_guard(&mut self);
+
     /// Returns `true` if a guard that goes out of scope releases its messages.
     ///
-    /// It does not if its thread began to panic since the last `hold`.
+    /// It does not if its thread began to panic since the guard was made.
     fn drop_releases(&self) -> bool;
 
     /// Reads up to `max` messages in place: at least one, or an error.
@@ -138,7 +142,7 @@ pub trait Hold: Pop {
 pub(crate) struct PanicMark(bool);
 
 impl PanicMark {
-    /// Records if the thread is panicking. The consumer calls this when it makes a guard.
+    /// Records if the thread is panicking, when a guard is made.
     #[inline]
     pub(crate) fn begin(&mut self) {
         self.0 = panicking();
@@ -319,6 +323,7 @@ impl<'c, C: Hold> Messages<'c, C> {
     #[doc(hidden)]
     #[inline]
     pub unsafe fn of_held(consumer: &'c mut C, count: usize) -> Self {
+        consumer.begin_guard();
         Messages { consumer, count }
     }
 
@@ -484,7 +489,8 @@ impl<'c, C: Hold> Message<'c, C> {
     #[doc(hidden)]
     #[inline]
     pub unsafe fn of_held(consumer: &'c mut C) -> Self {
-        Message(Messages { consumer, count: 1 })
+        // SAFETY: the caller's promise.
+        Message(unsafe { Messages::of_held(consumer, 1) })
     }
 
     /// Releases the message, as dropping it does, but also while panicking.

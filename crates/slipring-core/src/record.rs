@@ -115,9 +115,12 @@ pub trait HoldRecord: Endpoint {
     #[inline]
     unsafe fn keep_record(&mut self) {}
 
+    /// Prepares [`drop_releases`](Self::drop_releases), when a guard is made.
+    fn begin_guard(&mut self);
+
     /// Returns `true` if a guard that goes out of scope releases its record.
     ///
-    /// It does not if its thread began to panic since the last `hold_record`.
+    /// It does not if its thread began to panic since the guard was made.
     fn drop_releases(&self) -> bool;
 
     /// Reads the oldest record in place. Fails as [`hold_record`](Self::hold_record).
@@ -139,16 +142,18 @@ pub trait HoldRecord: Endpoint {
     where
         Self: Sized,
     {
-        let record = self.try_read()?;
-        let len = record.len();
+        // Without a guard: nothing here can panic, so no drop has to decide.
+        let len = self.hold_record()?;
         match out.get_mut(..len) {
             Some(out) => {
-                out.copy_from_slice(&record);
-                // By name: a drop would not release it in a destructor that a panic runs.
-                record.release();
+                // SAFETY: held just now; this reference ends before the release.
+                out.copy_from_slice(unsafe { self.held_record(len) });
+                // SAFETY: as above.
+                unsafe { self.release_record(len) };
             }
             None => {
-                record.keep();
+                // SAFETY: held just now.
+                unsafe { self.keep_record() };
                 return Err(Error::TooLarge {
                     asked: len as u64,
                     max: out.len() as u64,
@@ -189,6 +194,7 @@ impl<'c, C: HoldRecord> Record<'c, C> {
     #[doc(hidden)]
     #[inline]
     pub unsafe fn of_held(consumer: &'c mut C, len: usize) -> Self {
+        consumer.begin_guard();
         Record { consumer, len }
     }
 

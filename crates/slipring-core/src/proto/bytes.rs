@@ -481,9 +481,7 @@ impl HoldRecord for Consumer<'_> {
     #[inline]
     fn hold_record(&mut self) -> Result<usize, Error> {
         self.ensure(1)?;
-        let len = self.length(self.reader.at())?;
-        self.reader.begin_guard();
-        Ok(len)
+        self.length(self.reader.at())
     }
 
     #[inline]
@@ -498,6 +496,11 @@ impl HoldRecord for Consumer<'_> {
         if self.reader.ours() {
             self.release(record_size(len as u64), 1);
         }
+    }
+
+    #[inline]
+    fn begin_guard(&mut self) {
+        self.reader.begin_guard();
     }
 
     #[inline]

@@ -368,7 +368,6 @@ impl<T: Copy> Pop for Consumer<'_, T> {
 impl<T: Copy> Hold for Consumer<'_, T> {
     #[inline]
     fn hold(&mut self, max: usize) -> Result<usize, Error> {
-        self.reader.begin_guard();
         self.best_effort(max)
     }
 
@@ -390,6 +389,11 @@ impl<T: Copy> Hold for Consumer<'_, T> {
         if count > 0 && self.reader.ours() {
             self.release(count);
         }
+    }
+
+    #[inline]
+    fn begin_guard(&mut self) {
+        self.reader.begin_guard();
     }
 
     #[inline]

@@ -329,7 +329,6 @@ impl<T: Payload, M: Mode> Pop for Consumer<'_, T, M> {
 impl<T: Payload> Hold for Consumer<'_, T, Waiting> {
     #[inline]
     fn hold(&mut self, max: usize) -> Result<usize, Error> {
-        self.reader.begin_guard();
         if max > 0 {
             self.ensure(1)?;
         }
@@ -359,6 +358,11 @@ impl<T: Payload> Hold for Consumer<'_, T, Waiting> {
         if count > 0 && self.reader.ours() {
             self.release(count);
         }
+    }
+
+    #[inline]
+    fn begin_guard(&mut self) {
+        self.reader.begin_guard();
     }
 
     #[inline]

@@ -352,7 +352,6 @@ impl<'m, C: Contents> Consumer<'m, C> {
         if !self.claimant.alive() {
             return Err(Error::Forked);
         }
-        self.panic.begin();
         self.run.count = 0;
         while let Some(place) = self
             .claimant
@@ -507,7 +506,6 @@ impl<'m, T: Copy> Pop for Consumer<'m, Cells<'m, T>> {
 
 impl<'m, T: Copy> Hold for Consumer<'m, Cells<'m, T>> {
     fn hold(&mut self, max: usize) -> Result<usize, Error> {
-        self.panic.begin();
         let count = self.hold_as(State::Held, max)?;
         self.note_time();
         Ok(count)
@@ -538,6 +536,11 @@ impl<'m, T: Copy> Hold for Consumer<'m, Cells<'m, T>> {
     unsafe fn keep_held(&mut self) {
         // SAFETY: the caller's promise.
         unsafe { self.finish(0) };
+    }
+
+    #[inline]
+    fn begin_guard(&mut self) {
+        self.panic.begin();
     }
 
     #[inline]

@@ -87,7 +87,6 @@ impl<'m> HoldRecord for Consumer<'m, ByteCells<'m>> {
     }
 
     fn hold_record(&mut self) -> Result<usize, Error> {
-        self.panic.begin();
         self.hold_as(State::Held, 1)?;
         self.note_time();
         self.held_length()
@@ -109,6 +108,11 @@ impl<'m> HoldRecord for Consumer<'m, ByteCells<'m>> {
     unsafe fn keep_record(&mut self) {
         // SAFETY: the caller's promise.
         unsafe { self.finish(0) };
+    }
+
+    #[inline]
+    fn begin_guard(&mut self) {
+        self.panic.begin();
     }
 
     #[inline]
