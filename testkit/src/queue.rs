@@ -2,7 +2,7 @@
 //!
 //! A queue's consumer says how often a message was delivered before, gives messages back, and holds several at once. A
 //! producer holds several reservations at once, and commits them in any order. The messages are the numbered ones of
-//! [`message`](crate::message), checked in full.
+//! [`message`], checked in full.
 
 use std::ops::Range;
 use std::os::fd::OwnedFd;
