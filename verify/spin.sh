@@ -102,5 +102,30 @@ found() {
 for fault in 1 3 7 8 10; do found "$fault" "${two_one[@]}"; done
 for fault in 4 5 6 9; do found "$fault" "${one_one[@]}"; done
 found 11 -DNP=1 -DNC=1 -DCAP=2 -DPER=3 -DHELPER=0 -DSKIP=1 -DREQUEUE=1
-[ "$failed" = 0 ] && echo "each of $parts parts is needed, and each of $faults faults of the queue is found"
+
+# topic FAULT HOW DEFINES..: the number of errors in the model of a topic, with that deliberate fault (0: with none).
+topic() {
+    (
+        cd "$scratch"
+        spin "-DBUG=$1" "${@:3}" -a "$OLDPWD/topic.pml" >/dev/null
+        gcc "$2" -DSAFETY -DCOLLAPSE -DMEMLIM=4000 -w -o pan pan.c
+        ./pan -m2000000 >pan.out
+        grep -Eq "max search depth too small|memory limit" pan.out && { cat pan.out >&2; exit 1; }
+        sed -n 's/.*errors: \([0-9]*\).*/\1/p' pan.out
+    )
+}
+# Two publishers, subscribers, a ring of R entries and messages; an end is killed at any step, and has a successor.
+one_entry=(-DR=1 -DMSGS=3 -DSUBS=1)
+errors=$(topic 0 -O2 "${one_entry[@]}")
+echo "topic ${one_entry[*]#-D}: $errors errors"
+[ "$errors" = 0 ] || failed=1
+topic_faults=0
+for fault in {1..13}; do
+    if [ "$(topic "$fault" -O0 "${one_entry[@]}")" = 0 ]; then
+        echo "topic with fault $fault: no error, but there must be one" >&2
+        failed=1
+    fi
+    topic_faults=$((topic_faults + 1))
+done
+[ "$failed" = 0 ] && echo "each of $parts parts is needed, each of $faults faults of the queue and each of $topic_faults of the topic is found"
 exit "$failed"

@@ -43,7 +43,7 @@ struct Column {
     records: bool,
 }
 
-const COLUMNS: [Column; 6] = [
+const COLUMNS: [Column; 8] = [
     Column {
         head: "`spsc`",
         kind: "spsc",
@@ -80,6 +80,18 @@ const COLUMNS: [Column; 6] = [
         traits: &[],
         records: true,
     },
+    Column {
+        head: "`topic`",
+        kind: "topic",
+        traits: &["SlotKind", "InPlaceKind", "PeekKind"],
+        records: false,
+    },
+    Column {
+        head: "`topic::records`",
+        kind: "topic/records",
+        traits: &[],
+        records: true,
+    },
 ];
 
 /// Returns what the code has for a column and role.
@@ -90,6 +102,7 @@ fn in_code(column: &Column, role: &str) -> BTreeSet<String> {
         format!("impl<T: Payload> {role}<T>"),
         format!("impl<T: Payload, M: Mode> {role}<T, M>"),
         format!("impl<K: QueueKind> {}::{role}<K>", role.to_lowercase()),
+        format!("impl<K: TopicKind> {}::{role}<K>", role.to_lowercase()),
     ];
     let handle = format!("crates/slipring/src/{}.rs", role.to_lowercase());
     let impls = ["Kind"].iter().chain(column.traits);
@@ -115,10 +128,22 @@ fn in_code(column: &Column, role: &str) -> BTreeSet<String> {
     for file in files {
         found.extend(functions(&read(&file), &own));
     }
-    if kind == "mpmc/records" {
-        let queues = format!("impl<K: QueueKind> {}::{role}<K>", role.to_lowercase());
-        let file = read("crates/slipring/src/kinds/mpmc.rs");
-        found.extend(functions(&file, &[&queues]));
+    // Verbs of values and records alike, of a kind with both.
+    if let Some((family, _)) = kind.split_once('/') {
+        let bound = match family {
+            "mpmc" => "QueueKind",
+            _ => "TopicKind",
+        };
+        let both = format!("impl<K: {bound}> {}::{role}<K>", role.to_lowercase());
+        let file = read(&format!("crates/slipring/src/kinds/{family}.rs"));
+        found.extend(functions(&file, &[&both]));
+    }
+    if kind.starts_with("mpmc") || kind.starts_with("topic") {
+        let crowded = format!("impl<K: CrowdKind> {role}<K>");
+        found.extend(functions(
+            &read("crates/slipring/src/channel.rs"),
+            &[&crowded],
+        ));
     }
     found
 }

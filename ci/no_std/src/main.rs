@@ -132,6 +132,8 @@ fn slots() -> Result<(), Wrong> {
         producers: 1,
         consumers: 1,
         skew: 0,
+        pins: 0,
+        pool: 0,
     };
     let control = make(&SLOTS, &geometry)?;
     let (producer, consumer) = (control.role(&geometry, 0), control.role(&geometry, 1));
@@ -187,6 +189,8 @@ fn records() -> Result<(), Wrong> {
         producers: 1,
         consumers: 1,
         skew: 0,
+        pins: 0,
+        pool: 0,
     };
     let control = make(&RECORDS, &geometry)?;
     let (producer, consumer) = (control.role(&geometry, 0), control.role(&geometry, 1));
@@ -232,6 +236,8 @@ fn feed<M: Mode>(memory: &'static (Ground<CONTROL>, Ground<DATA>)) -> Result<(),
         producers: 1,
         consumers: 1,
         skew: 0,
+        pins: 0,
+        pool: 0,
     };
     let control = make(memory, &geometry)?;
     let (producer, consumer) = (control.role(&geometry, 0), control.role(&geometry, 1));

@@ -31,6 +31,7 @@ impl<'m> Jobs<'m> {
             line,
             position,
             counters,
+            ..
         } = self.seats[number];
         let consumes = number >= 2;
         let (mine, theirs) = match consumes {
@@ -87,6 +88,8 @@ pub(crate) fn jobs() -> Result<(), Wrong> {
         producers: 2,
         consumers: 2,
         skew: 0,
+        pins: 0,
+        pool: 0,
     };
     let control = make(&JOBS, &geometry)?;
     let claims = control.claims(&geometry).ok_or(Wrong(31))?;

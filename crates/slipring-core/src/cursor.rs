@@ -80,7 +80,7 @@ pub(crate) fn committed(
 pub(crate) const OUTSIDE: Outside = Outside {
     // Any state but *empty* means a message, or something impossible.
     has_message: |view, _| tail(view) != head(view),
-    has_room: |view, room| {
+    has_room: |view, _, room| {
         // Acquire: pairs with the release in `Reader::release`. The reader's word comes first. In
         // the other order the writer's position could appear behind it, which is impossible
         // otherwise.

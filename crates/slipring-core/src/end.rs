@@ -41,6 +41,21 @@ pub enum Poll {
     Unclear,
 }
 
+/// The place where a consumer that sees all messages begins, or goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Seek {
+    /// The oldest message that is there.
+    Oldest,
+    /// Behind the newest message: at the next one that is committed. This is the default.
+    #[default]
+    Newest,
+    /// The message with this number, counted from the channel's first.
+    ///
+    /// If it is gone, the consumer begins at the oldest. On an overwriting channel, and in a topic, it begins where
+    /// the next call's `Lagged` leads. A number beyond the newest is an error (`Ahead`).
+    To(u64),
+}
+
 pub(crate) mod sealed {
     /// Lets only this crate implement the traits of this file.
     pub trait Sealed {}

@@ -123,6 +123,16 @@ pub enum Error {
         /// 0 if the machine has no more.
         limit: u64,
     },
+    /// This consumer holds as many messages as it may. Drop one of them first.
+    TooManyHeld {
+        /// The number of messages that may leave the consumer's hands.
+        max: u64,
+    },
+    /// There is no memory for a message of this size: the file system is full, or has a quota. Nothing was written.
+    NoSpace {
+        /// The bytes that were asked for.
+        needed: u64,
+    },
     /// The operating system refused a call.
     Os {
         /// The call that was attempted.
@@ -207,6 +217,15 @@ impl fmt::Display for Error {
                 f,
                 "this process has all {limit} file descriptors open that it may have (RLIMIT_NOFILE); raise the limit \
                  (`ulimit -n`, `LimitNOFILE=` of systemd, setrlimit), or drop handles"
+            ),
+            Error::TooManyHeld { max } => write!(
+                f,
+                "this consumer already holds {max} messages, as many as the topic allows; drop one, or make the topic with more pins"
+            ),
+            Error::NoSpace { needed } => write!(
+                f,
+                "there is no memory for {needed} bytes of a message: the file system is full, or has a quota; give memory \
+                 back (`trim`), or remove channels that nobody uses (`slipring rm --unused`)"
             ),
             #[cfg(feature = "std")]
             Error::Os { call, errno } => {

@@ -22,6 +22,19 @@ pub const WORDS_OFFSET: usize = 4 * LINE;
 /// The size of a slot's note, in bytes.
 pub const NOTE: usize = 16;
 
+/// The size of the header of a topic's slot, in bytes.
+pub const SAMPLE_HEADER: u64 = 64;
+
+/// The most slots that all producers of a topic have together: an entry has 16 bits for a slot's number, and 0 means none.
+const MOST_POOLED: u64 = u16::MAX as u64;
+
+/// The most pins of a topic's consumer: one for what it reads, and three words of four for what leaves its hands.
+pub const MOST_PINS: u64 = 13;
+
+/// Slots of this size or more lie a line further apart than whole pages. At whole pages, the headers of all slots would
+/// share one set of a processor's first cache.
+const LARGE: u64 = 4096;
+
 /// The most bytes that the data part may have.
 const MAX_DATA: u64 = 1 << 46;
 
@@ -66,11 +79,11 @@ pub struct Geometry {
     pub kind: Kind,
     /// The rule for a full ring.
     pub when_full: WhenFull,
-    /// The number of slots (`spsc`, `broadcast`, `mpmc`), or of the ring's bytes (`bytes`). A power of two. A channel
-    /// with claims has one slot more.
+    /// The number of slots (`spsc`, `broadcast`, `mpmc`), of the ring's bytes (`bytes`), or of the messages that stay
+    /// readable (`topic`). A power of two. A channel with claims has one slot more.
     pub capacity: u64,
-    /// Bytes of a payload (`spsc`, `broadcast`, `mpmc`), or of the largest record with its length word
-    /// (`bytes`).
+    /// Bytes of a payload (`spsc`, `broadcast`, `mpmc`), of the largest payload (`topic`), or of the largest record with
+    /// its length word (`bytes`).
     pub slot_size: u64,
     /// The alignment that a payload needs, in bytes.
     pub slot_align: u64,
@@ -81,6 +94,10 @@ pub struct Geometry {
     /// The distance, in bytes, of the first role's words from the start of its page: see
     /// [`role_offset`](Self::role_offset).
     pub skew: u64,
+    /// The number of messages that a consumer of a topic can keep from being overwritten; 0 for other kinds.
+    pub pins: u64,
+    /// The number of slots that each producer of a topic has; 0 for other kinds.
+    pub pool: u64,
 }
 
 impl Geometry {
@@ -147,24 +164,46 @@ impl Geometry {
         }
     }
 
+    /// Returns the size of the ring of entries of a topic, in bytes; 0 for other kinds. It lies where the claims of others
+    /// do.
+    pub fn entries_len(&self) -> usize {
+        match self.kind.spec().has_pool {
+            true => (self.capacity as usize * 8).next_multiple_of(PAGE),
+            false => 0,
+        }
+    }
+
     /// Returns the number of slots.
     pub fn slots(&self) -> u64 {
-        self.capacity + u64::from(self.kind.spec().has_claims)
+        let spec = self.kind.spec();
+        match spec.has_pool {
+            true => self.producers.saturating_mul(self.pool),
+            false => self.capacity + u64::from(spec.has_claims),
+        }
+    }
+
+    /// Returns the number of slots that a topic's producer needs so as never to run out of them, with `pins` for each of
+    /// `consumers`: those that the ring names, one to write, those that are pinned, and a batch, so that it need not look
+    /// at the pins for each message.
+    pub fn pool_of(capacity: u64, consumers: u64, pins: u64) -> u64 {
+        let pinned = consumers.saturating_mul(pins);
+        capacity.saturating_add(pinned).saturating_add(1 + BATCH)
+    }
+
+    /// Returns the distance of a topic's payload from the start of its slot, in bytes.
+    pub fn payload_offset(&self) -> u64 {
+        self.slot_align.max(SAMPLE_HEADER)
     }
 
     /// Returns the size of the control part, in bytes.
     pub fn control_len(&self) -> usize {
-        self.claims_offset() + self.claims_len()
+        self.claims_offset() + self.claims_len() + self.entries_len()
     }
 
     /// Returns the size of the data part, in bytes; `None` for a shape beyond all bounds.
     fn checked_data_len(&self) -> Option<u64> {
         let len = match self.kind.spec().unit {
-            Unit::Slots => {
-                let more = u64::from(self.kind.spec().has_claims);
-                let slots = self.capacity.checked_add(more)?;
-                slots.checked_mul(self.checked_stride()?)?
-            }
+            Unit::Slots => self.slots().checked_mul(self.checked_stride()?)?,
             Unit::Bytes => self.capacity.checked_add(self.slot_size)?,
         };
         (len <= MAX_DATA).then_some(len)
@@ -176,6 +215,15 @@ impl Geometry {
     }
 
     fn checked_stride(&self) -> Option<u64> {
+        if self.kind.spec().has_pool {
+            let whole = self.payload_offset().checked_add(self.slot_size)?;
+            let align = self.slot_align.max(LINE as u64);
+            let stride = whole.checked_next_multiple_of(align)?;
+            return match stride < LARGE {
+                true => Some(stride),
+                false => stride.checked_next_multiple_of(LARGE)?.checked_add(align),
+            };
+        }
         match self.when_full {
             WhenFull::Wait => Some(self.slot_size),
             WhenFull::Overwrite => padded(self.slot_size, self.slot_align),
@@ -204,6 +252,8 @@ impl Geometry {
         let (min, max) = match spec.unit {
             // Each claim takes 24 bytes as well.
             Unit::Slots if spec.has_claims => (spec.smallest, MAX_DATA / self.stride().max(24) / 2),
+            // The least pool has one slot more than the ring has entries.
+            Unit::Slots if spec.has_pool => (spec.smallest, MOST_POOLED / 2),
             Unit::Slots => (spec.smallest, MAX_DATA / self.stride().max(1)),
             Unit::Bytes => (spec.smallest, MAX_DATA / 2),
         };
@@ -231,8 +281,16 @@ impl Geometry {
         if spec.unit == Unit::Bytes && (self.slot_size < 16 || self.slot_size > self.capacity) {
             return word("slot_size", self.slot_size, self.capacity);
         }
-        if !spec.may_overwrite && self.when_full != WhenFull::Wait {
-            return word("flags", self.when_full as u64, 0);
+        let may = match self.when_full {
+            WhenFull::Wait => spec.may_wait,
+            WhenFull::Overwrite => spec.may_overwrite,
+        };
+        if !may {
+            return word(
+                "flags",
+                self.when_full as u64,
+                u64::from(spec.may_overwrite),
+            );
         }
         if !(1..=spec.producers).contains(&self.producers) {
             return word("producers", self.producers, spec.producers);
@@ -243,12 +301,30 @@ impl Geometry {
         if !(1..=spec.consumers).contains(&self.consumers) {
             return word("consumers", self.consumers, spec.consumers);
         }
+        let (pins, least) = match spec.has_pool {
+            true => (1..=MOST_PINS, self.capacity + 1),
+            false => (0..=0, 0),
+        };
+        if !pins.contains(&self.pins) {
+            return word("pins", self.pins, *pins.end());
+        }
+        let most = if least == 0 {
+            0
+        } else {
+            MOST_POOLED / self.producers
+        };
+        if !(least..=most).contains(&self.pool) {
+            return word("pool", self.pool, most);
+        }
         match self.checked_data_len() {
             Some(_) => Ok(()),
             None => word("capacity", self.capacity, MAX_DATA / self.slot_size.max(1)),
         }
     }
 }
+
+/// The most slots that a topic's producer finds free in one look at the pins.
+pub const BATCH: u64 = 64;
 
 /// Returns the distance between the starts of two slots that are copied as whole words, in bytes.
 pub(crate) const fn padded(size: u64, align: u64) -> Option<u64> {

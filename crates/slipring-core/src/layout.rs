@@ -6,11 +6,13 @@
 //! ```text
 //! control   0      header: magic, geometry, schema, identity, user metadata   (fixed once made)
 //!           512    wait cells: the producers', and at 640 the consumers'
-//!           768    gating set: which consumers the producer waits for; then zeros
+//!           768    gating set: which consumers the producer waits for
+//!           896    head: how many messages of a `topic` are published; then zeros
 //!           1024   seat table: one 128-byte line a seat, producers first
 //!           ..     to the next multiple of the page stride
 //!           R      role pages: one page stride a seat, in the order of the seats
 //!           C      claims, of `mpmc`: two hints, the count of returns, a word for each slot
+//!                  entries, of `topic`: a word for each message that stays readable
 //! data      0      the payloads
 //! ```
 //!
@@ -23,13 +25,18 @@
 //! | gating set | consumers; repairers of a dead consumer's seat | the producer | see `broadcast.rs` |
 //! | `write_limit` of a role page | the producer | consumers that join or copy racing slots | see `broadcast.rs` |
 //! | role page | the seat's holder | peers, tools | `position`: release / acquire |
+//! | `head`, entries | producers of a topic | everybody | see `topic.rs` |
+//! | `pins` of a role page | the consumer of a topic | its producers | see `topic.rs` |
 
 use core::marker::PhantomData;
 use core::mem::size_of;
 use core::ptr::NonNull;
 
 use crate::error::{Corrupt, FormatError};
-pub use crate::geometry::{Geometry, LINE, NOTE, PAGE, SEATS, SKEW_STEP, WORDS_OFFSET, WhenFull};
+pub use crate::geometry::{
+    BATCH, Geometry, LINE, MOST_PINS, NOTE, PAGE, SAMPLE_HEADER, SEATS, SKEW_STEP, WORDS_OFFSET,
+    WhenFull,
+};
 use crate::payload::Schema;
 pub use crate::spec::{Kind, MOST_IN_ALL, MOST_SEATS, Role};
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
@@ -46,6 +53,8 @@ pub const NAME: usize = 64;
 pub const WAIT_CELLS: usize = 512;
 /// The offset of the gating set's word in the control part.
 pub const GATING_SET: usize = 768;
+/// The offset of the word that counts a topic's messages in the control part.
+pub const HEAD: usize = 896;
 
 #[cfg(not(target_endian = "little"))]
 compile_error!("the format is little-endian; a big-endian host would need its own reading of it");
@@ -103,7 +112,8 @@ pub struct HeaderWords {
     created: AtomicU64,          // 144
     schema_version: AtomicU64,   // 152
     skew: AtomicU64,             // 160
-    reserved: [AtomicU64; 2],    // 168: zero in version 1
+    pins: AtomicU64,             // 168
+    pool: AtomicU64,             // 176
     checksum: AtomicU64,         // 184
     schema_name: [AtomicU64; 8], // 192
     metadata: [AtomicU64; 32],   // 256
@@ -214,6 +224,35 @@ pub struct RolePage {
     ///
     /// A message that lies a whole ring before it may be gone.
     pub write_limit: Line, // 256
+    /// On the page of a topic's consumer: the slots that no producer may write.
+    pub pins: Pins, // 384
+}
+
+/// The slots that a consumer of a topic keeps from being written: four a word, each by its number plus 1, or 0.
+///
+/// Only the holder of the seat sets them. The first word is for what it reads; in the others are the slots of messages that
+/// have left its hands, which other threads clear.
+#[repr(C, align(128))]
+#[derive(Default)]
+pub struct Pins {
+    /// The pins.
+    pub words: [AtomicU64; 4],
+    reserved: [AtomicU64; 12],
+}
+
+/// The header of a topic's slot, before its payload. The producer to whom the slot belongs writes it.
+#[repr(C, align(64))]
+#[derive(Default)]
+pub struct SampleHeader {
+    /// The number of the message, counted from the channel's first, plus 1.
+    pub sequence: AtomicU64, // 0
+    /// The length of the payload, in bytes.
+    pub length: AtomicU64, // 8
+    /// The time of the commit, in nanoseconds since boot, if the producer notes it; else 0.
+    pub time: AtomicU64, // 16
+    /// The producer's number among those of its side.
+    pub publisher: AtomicU64, // 24
+    reserved: [AtomicU64; 4],
 }
 
 /// The words of one seat that others read.
@@ -225,6 +264,17 @@ pub struct SeatWords<'m> {
     pub position: &'m AtomicU64,
     /// The holder's figures, and its wake mode.
     pub counters: &'m Counters,
+    /// The slots that a topic's consumer keeps; `None` for other kinds.
+    pub pins: Option<&'m Pins>,
+}
+
+/// The words by which the ends of a topic find its messages. See `topic.rs`.
+#[derive(Clone, Copy)]
+pub struct Entries<'m> {
+    /// The number of messages that are published, or one less.
+    pub head: &'m AtomicU64,
+    /// The entries: a power of two of them.
+    pub words: &'m [AtomicU64],
 }
 
 /// The words by which the ends of an `mpmc` channel claim its slots. See `mpmc.rs`.
@@ -295,7 +345,8 @@ const _: () = {
     assert!(offset_of!(HeaderWords, created) == 144);
     assert!(offset_of!(HeaderWords, schema_version) == 152);
     assert!(offset_of!(HeaderWords, skew) == 160);
-    assert!(offset_of!(HeaderWords, reserved) == 168);
+    assert!(offset_of!(HeaderWords, pins) == 168);
+    assert!(offset_of!(HeaderWords, pool) == 176);
     assert!(offset_of!(HeaderWords, checksum) == 184);
     assert!(offset_of!(HeaderWords, schema_name) == 192);
     assert!(offset_of!(HeaderWords, metadata) == 256);
@@ -313,7 +364,12 @@ const _: () = {
     assert!(offset_of!(RolePage, position) == 0);
     assert!(offset_of!(RolePage, counters) == 128);
     assert!(offset_of!(RolePage, write_limit) == 256);
-    assert!(GATING_SET + LINE <= SEATS && WAIT_CELLS + 2 * LINE <= GATING_SET);
+    assert!(offset_of!(RolePage, pins) == 384);
+    assert!(size_of::<SampleHeader>() == SAMPLE_HEADER as usize);
+    assert!(offset_of!(SampleHeader, length) == 8 && offset_of!(SampleHeader, time) == 16);
+    assert!(offset_of!(SampleHeader, publisher) == 24);
+    assert!(GATING_SET + LINE <= HEAD && WAIT_CELLS + 2 * LINE <= GATING_SET);
+    assert!(HEAD + LINE <= SEATS);
     assert!(offset_of!(Counters, messages) == 0);
     assert!(offset_of!(Counters, waits) == 8);
     assert!(offset_of!(Counters, parks) == 16);
@@ -416,9 +472,15 @@ impl<'m> Control<'m> {
 
     /// Returns the gating set: a bit for each consumer that the producer waits for.
     pub fn gating_set(&self) -> &'m AtomicU64 {
+        self.line(GATING_SET)
+    }
+
+    /// Returns the word of the line at `offset`, which lies in the first page, at a multiple of a line.
+    fn line(&self, offset: usize) -> &'m AtomicU64 {
+        debug_assert!(offset < SEATS && offset.is_multiple_of(LINE));
         // SAFETY: it lies in the first page, which `new` checked to be there, and is 128-byte
         // aligned.
-        let line = unsafe { self.base.add(GATING_SET) };
+        let line = unsafe { self.base.add(offset) };
         // SAFETY: as above, and made of atomics.
         unsafe { &line.cast::<Line>().as_ref().0 }
     }
@@ -433,6 +495,7 @@ impl<'m> Control<'m> {
             line: self.seat(seat),
             position: &page.position.0,
             counters: &page.counters,
+            pins: geometry.kind.spec().has_pool.then_some(&page.pins),
         }
     }
 
@@ -499,6 +562,26 @@ impl<'m> Control<'m> {
         })
     }
 
+    /// Returns the entries of a topic; `None` for other kinds.
+    ///
+    /// # Panics
+    /// Never for a geometry that this memory was validated against.
+    pub fn entries(&self, geometry: &Geometry) -> Option<Entries<'m>> {
+        if !geometry.kind.spec().has_pool {
+            return None;
+        }
+        // A geometry's fields are public: an unchecked one may lead anywhere.
+        let valid = geometry.check().is_ok() && geometry.control_len() <= self.len;
+        assert!(valid, "entries inside the control part");
+        // SAFETY: a checked geometry's entries lie inside its control part, at a multiple of a page.
+        let words = unsafe { self.base.add(geometry.claims_offset()) }.cast::<AtomicU64>();
+        let count = geometry.capacity as usize;
+        // SAFETY: as above, and made of atomics.
+        let words = unsafe { core::slice::from_raw_parts(words.as_ptr(), count) };
+        let head = self.line(HEAD);
+        Some(Entries { head, words })
+    }
+
     /// Writes a channel's header here, its magic last. The rest of the control part must be zero.
     ///
     /// `data_len` is the real size of the data part, in bytes.
@@ -534,6 +617,7 @@ impl<'m> Control<'m> {
                 .for_each(|word| word.store(0, Ordering::Relaxed));
         }
         put(self.gating_set(), 0);
+        put(self.line(HEAD), 0);
         for seat in 0..geometry.seats() {
             self.clear(geometry, seat);
         }
@@ -546,6 +630,9 @@ impl<'m> Control<'m> {
                 note.again.store(0, Ordering::Relaxed);
                 put(&note.since, 0);
             }
+        }
+        if let Some(entries) = self.entries(geometry) {
+            entries.words.iter().for_each(|word| put(word, 0));
         }
         put(&words.version, VERSION);
         put(&words.kind, geometry.kind as u64);
@@ -570,7 +657,8 @@ impl<'m> Control<'m> {
             schema.map_or(0, |schema| schema.version.into()),
         );
         put(&words.skew, geometry.skew);
-        words.reserved.iter().for_each(|word| put(word, 0));
+        put(&words.pins, geometry.pins);
+        put(&words.pool, geometry.pool);
         let mut name = [0; NAME];
         let from = schema.map_or("", |schema| schema.name).as_bytes();
         let cut = from.len().min(NAME);
@@ -601,6 +689,7 @@ impl<'m> Control<'m> {
             position,
             counters,
             write_limit,
+            pins,
         } = self.role(geometry, seat);
         let line = [
             life,
@@ -625,7 +714,8 @@ impl<'m> Control<'m> {
             &counters.at_most_once,
             &counters.handed_out,
         ];
-        for word in line.into_iter().chain(reserved).chain(&counters.reserved) {
+        let words = line.into_iter().chain(reserved).chain(&counters.reserved);
+        for word in words.chain(&pins.words).chain(&pins.reserved) {
             word.store(0, Ordering::Relaxed);
         }
     }
@@ -683,14 +773,13 @@ impl<'m> Control<'m> {
             producers: at(56),
             consumers: at(64),
             skew: at(160),
+            pins: at(168),
+            pool: at(176),
         };
         same("page_stride", at(48), PAGE as u64)?;
         geometry.check()?;
         same("control_len", at(32), geometry.control_len() as u64)?;
         same("data_len", at(40), geometry.data_len())?;
-        for reserved in [168, 176] {
-            same("reserved", at(reserved), 0)?;
-        }
         check_len("control", self.len as u64, geometry.control_len() as u64)?;
         check_len("data", data_len, geometry.data_len())?;
         Ok(Header {

@@ -11,6 +11,7 @@ mod cells;
 mod large;
 pub(crate) mod prefetch;
 mod racing;
+mod samples;
 mod small;
 mod watched;
 
@@ -22,6 +23,7 @@ pub(crate) use back::TRANSFERS_LINES;
 pub use byte_cells::ByteCells;
 pub use cells::{Cells, Contents};
 pub use racing::Racing;
+pub use samples::{Form, Samples};
 use small::Small;
 pub(crate) use small::is_small;
 pub use watched::Watched;

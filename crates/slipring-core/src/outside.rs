@@ -6,7 +6,7 @@
 //! something*: the handle's next call then returns `Corrupt`.
 
 use crate::geometry::Geometry;
-use crate::layout::{Claims, Role, SeatWords};
+use crate::layout::{Claims, Entries, Role, SeatWords};
 use crate::sync::{AtomicU64, Ordering};
 
 /// The words of a channel, for an outside reader.
@@ -22,6 +22,8 @@ pub struct View<'v> {
     pub write_limit: &'v AtomicU64,
     /// The claims of an `mpmc` channel.
     pub claims: Option<Claims<'v>>,
+    /// The entries of a topic.
+    pub entries: Option<Entries<'v>>,
 }
 
 impl<'v> View<'v> {
@@ -49,8 +51,8 @@ pub struct Outside {
     ///
     /// Seats are counted with producers first.
     pub has_message: fn(&View<'_>, usize) -> bool,
-    /// Returns `true` if a producer finds room for that many units, or something impossible.
-    pub has_room: fn(&View<'_>, u64) -> bool,
+    /// Returns `true` if the producer in this seat finds room for that many units, or something impossible.
+    pub has_room: fn(&View<'_>, usize, u64) -> bool,
     /// Returns the amount that is committed and not yet released, in units; at most the capacity.
     ///
     /// The slowest consumer that a producer waits for decides. On an overwriting channel it is the

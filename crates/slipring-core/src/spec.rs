@@ -6,6 +6,7 @@
 //! | `bytes` | 1 | 1 | bytes, in steps of 8 | 64 bytes | waits |
 //! | `broadcast` | 1 | 63, each sees all | slots | 1 slot | waits, or overwrites |
 //! | `mpmc` | 63 | 63, any one takes a message | slots | 1 slot | waits |
+//! | `topic` | 63 | 63, each sees all | messages | 1 message | overwrites |
 
 /// The most seats of one side. Each has a bit in a 64-bit word, which leaves one bit for a flag.
 pub const MOST_SEATS: usize = 63;
@@ -25,6 +26,8 @@ pub enum Kind {
     Broadcast = 3,
     /// Many producers, many consumers, fixed-size payloads, and any one consumer takes each.
     Mpmc = 4,
+    /// Many producers, many consumers, and each consumer sees all; the last messages stay readable.
+    Topic = 5,
 }
 
 /// One of the two sides of a channel.
@@ -83,12 +86,15 @@ pub struct Spec {
     /// Its unread messages then concern no other consumer. A new consumer takes over nothing from
     /// the last holder of its seat.
     pub each_sees_all: bool,
-    /// `true` if a channel of this kind may be made to overwrite its oldest messages.
+    /// `true` if a channel of this kind may wait when it is full.
+    pub may_wait: bool,
+    /// `true` if a channel of this kind may overwrite its oldest messages.
     pub may_overwrite: bool,
     /// `true` if each slot has a word by which an end claims it, in a table behind the role pages.
-    ///
-    /// A dead holder's claims then concern all others, so whoever waits recovers its seat.
     pub has_claims: bool,
+    /// `true` if a ring of entries behind the role pages names the slots of the messages, and each producer has slots of
+    /// its own.
+    pub has_pool: bool,
 }
 
 const SPSC: Spec = Spec {
@@ -99,8 +105,10 @@ const SPSC: Spec = Spec {
     step: 1,
     smallest: 1,
     each_sees_all: false,
+    may_wait: true,
     may_overwrite: false,
     has_claims: false,
+    has_pool: false,
 };
 
 const BYTES: Spec = Spec {
@@ -127,7 +135,24 @@ const MPMC: Spec = Spec {
     ..SPSC
 };
 
+const TOPIC: Spec = Spec {
+    name: "topic",
+    producers: MOST_SEATS as u64,
+    consumers: MOST_SEATS as u64,
+    each_sees_all: true,
+    may_wait: false,
+    may_overwrite: true,
+    has_pool: true,
+    ..SPSC
+};
+
 impl Spec {
+    /// Returns `true` if both sides have many ends. A dead holder then concerns all others, since no descriptor tells of
+    /// its death; so whoever waits recovers its seat.
+    pub const fn is_crowded(&self) -> bool {
+        self.producers > 1
+    }
+
     /// Returns the most seats of a side.
     pub fn most(&self, role: Role) -> u64 {
         match role {
@@ -139,7 +164,13 @@ impl Spec {
 
 impl Kind {
     /// All kinds, in the order of their numbers.
-    pub const ALL: [Kind; 4] = [Kind::Spsc, Kind::Bytes, Kind::Broadcast, Kind::Mpmc];
+    pub const ALL: [Kind; 5] = [
+        Kind::Spsc,
+        Kind::Bytes,
+        Kind::Broadcast,
+        Kind::Mpmc,
+        Kind::Topic,
+    ];
 
     /// Returns this kind's row of the table.
     pub const fn spec(self) -> &'static Spec {
@@ -148,6 +179,7 @@ impl Kind {
             Kind::Bytes => &BYTES,
             Kind::Broadcast => &BROADCAST,
             Kind::Mpmc => &MPMC,
+            Kind::Topic => &TOPIC,
         }
     }
 

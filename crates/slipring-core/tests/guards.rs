@@ -61,6 +61,8 @@ impl Made {
             producers: 1,
             consumers: 1,
             skew: 0,
+            pins: 0,
+            pool: 0,
         };
         let owned = Box::new(UnsafeCell::new(Ground([0; 4 * 4096])));
         let ground = NonNull::new(owned.get()).unwrap().cast::<u8>();

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use slipring_core::end::Seek;
 use slipring_core::layout::{Geometry, Header, METADATA, SKEW_STEP, WhenFull};
-use slipring_core::proto::broadcast::Seek;
 use slipring_core::proto::mpmc::Handling;
 use slipring_core::spec::Unit;
 use slipring_core::{FormatError, Schema};
@@ -16,7 +16,7 @@ use slipring_core::{FormatError, Schema};
 use crate::channel::Channel;
 use crate::consumer::Consumer;
 use crate::difference::Difference;
-use crate::kind::Kind;
+use crate::kind::{CrowdKind, Kind};
 use crate::name::Name;
 use crate::pages::HugePages;
 use crate::producer::Producer;
@@ -76,7 +76,7 @@ use crate::wait::{Wait, Waiting};
 ///   [`patience`](Self::patience).
 /// * [`Sealed`](SetupError::Sealed) for a producer that may not write.
 /// * [`Ahead`](crate::Error::Ahead) for a consumer that asked to begin at a message that does not exist
-///   yet ([`broadcast`](crate::broadcast)'s `join`).
+///   yet (`join` of [`broadcast`](crate::broadcast) and [`topic`](crate::topic)).
 /// * [`Corrupt`](SetupError::Corrupt) for an impossible value in shared memory.
 /// * [`Forked`](SetupError::Forked) for heap memory that a fork copied.
 ///
@@ -92,10 +92,14 @@ pub struct Builder<K> {
     ephemeral: bool,
     patience: Duration,
     waiting: Waiting,
-    /// The message at which a `broadcast` consumer begins.
+    /// The message at which a consumer that sees all messages begins.
     pub(crate) seek: Seek,
     /// The fate of what an `mpmc` consumer has in its hands when it dies.
     pub(crate) handling: Handling,
+    /// `true` if a topic's producer notes the time of each commit.
+    pub(crate) stamps: bool,
+    /// The number of slots of each producer of a topic; `None` for as many as it may need.
+    pub(crate) pool: Option<u64>,
     kind: PhantomData<fn() -> K>,
 }
 
@@ -137,8 +141,27 @@ impl<K> Builder<K> {
             waiting: self.waiting,
             seek: self.seek,
             handling: self.handling,
+            stamps: self.stamps,
+            pool: self.pool,
             kind: PhantomData,
         }
+    }
+}
+
+/// The seats of a channel with several producers and consumers: see [`CrowdKind`].
+impl<K: CrowdKind> Builder<K> {
+    /// Sets the number of producer seats: from 1 to 63, 4 KiB each. Checked when the channel is made.
+    #[must_use]
+    pub fn producers(mut self, producers: usize) -> Self {
+        self.geometry.producers = producers as u64;
+        self
+    }
+
+    /// Sets the number of consumer seats: from 1 to 63, 4 KiB each. Checked when the channel is made.
+    #[must_use]
+    pub fn consumers(mut self, consumers: usize) -> Self {
+        self.geometry.consumers = consumers as u64;
+        self
     }
 }
 
@@ -156,6 +179,8 @@ impl<K: Kind> Builder<K> {
             waiting: Waiting::default(),
             seek: Seek::default(),
             handling: Handling::default(),
+            stamps: false,
+            pool: None,
             kind: PhantomData,
         }
     }
@@ -406,12 +431,12 @@ impl<K: Kind> Builder<K> {
 
     /// Returns the length in bytes of the control part of such a channel.
     pub fn control_len(&self) -> usize {
-        self.geometry.control_len()
+        self.shape().control_len()
     }
 
     /// Returns the length in bytes of the data part of such a channel.
     pub fn data_len(&self) -> u64 {
-        self.geometry.data_len()
+        self.shape().data_len()
     }
 
     /// Makes a channel in the caller's memory, whose contents are lost.
@@ -443,17 +468,36 @@ impl<K: Kind> Builder<K> {
         self.channel(unsafe { Region::attach_in(memory) }?)
     }
 
+    /// Returns the shape of the channel that this builder makes.
+    fn shape(&self) -> Geometry {
+        let Geometry {
+            capacity,
+            consumers,
+            pins,
+            ..
+        } = self.geometry;
+        let pool = match self.geometry.kind.spec().has_pool {
+            true => self
+                .pool
+                .unwrap_or(Geometry::pool_of(capacity, consumers, pins)),
+            false => 0,
+        };
+        Geometry {
+            pool,
+            ..self.geometry
+        }
+    }
+
     fn plan(&self) -> Result<Plan, SetupError> {
         let metadata = self.metadata.map_err(|found| SetupError::Metadata {
             found,
             max: METADATA,
         })?;
-        self.geometry
-            .check()
-            .map_err(|error| self.in_words(error))?;
+        let shape = self.shape();
+        shape.check().map_err(|error| self.in_words(error))?;
         let geometry = Geometry {
             skew: next_skew(),
-            ..self.geometry
+            ..shape
         };
         Ok(Plan {
             geometry,
@@ -502,7 +546,7 @@ impl<K: Kind> Builder<K> {
     /// Checks that a region matches this builder.
     fn channel(&self, region: Region) -> Result<Channel<K>, SetupError> {
         let header = &region.header;
-        let (found, asked) = (&header.geometry, &self.geometry);
+        let (found, asked) = (&header.geometry, &self.shape());
         if found.kind != asked.kind {
             return Err(SetupError::Kind {
                 found: found.kind.name(),
@@ -539,12 +583,13 @@ impl<K: Kind> Builder<K> {
             region: Arc::new(region),
             passed: None,
             terms: Terms {
-                asked: self.geometry,
+                asked: self.shape(),
                 ephemeral: self.ephemeral,
                 patience: self.patience,
                 waiting: self.waiting,
                 seek: self.seek,
                 handling: self.handling,
+                stamps: self.stamps,
             },
             kind: PhantomData,
         })

@@ -11,7 +11,7 @@ use slipring_core::layout::{Geometry, METADATA, Role};
 use crate::consumer::Consumer;
 use crate::difference::Difference;
 use crate::inspect;
-use crate::kind::{Kind, SeatToken};
+use crate::kind::{CrowdKind, Kind, SeatToken};
 use crate::producer::Producer;
 use crate::seat::Seat;
 use crate::setup_error::SetupError;
@@ -108,11 +108,17 @@ impl<K: Kind> Channel<K> {
             return Ok(None);
         };
         seat.ephemeral = self.terms.ephemeral;
-        let Terms { seek, handling, .. } = self.terms;
+        let Terms {
+            seek,
+            handling,
+            stamps,
+            ..
+        } = self.terms;
         let core = make(&SeatToken {
             seat: &seat,
             seek,
             handling,
+            stamps,
         })?;
         Ok(Some(Attached::new(core, seat, self.terms.waiting)))
     }
@@ -200,6 +206,26 @@ impl<K: Kind> Producer<K> {
     /// ```
     pub fn channel(&self) -> Channel<K> {
         Channel::of(&self.end.seat, self.terms)
+    }
+}
+
+/// Verbs of channels with several producers: see [`CrowdKind`].
+impl<K: CrowdKind> Producer<K> {
+    /// Takes another writing role of the same channel.
+    ///
+    /// Returns `RoleTaken` if no seat is free. Other errors: as [`Builder`](crate::Builder#errors) lists for roles.
+    pub fn another(&self) -> Result<Self, SetupError> {
+        self.channel().producer()
+    }
+}
+
+/// Verbs of channels with several producers: see [`CrowdKind`].
+impl<K: CrowdKind> Consumer<K> {
+    /// Takes another reading role of the same channel, on the same terms.
+    ///
+    /// Returns `RoleTaken` if no seat is free. Other errors: as [`Builder`](crate::Builder#errors) lists for roles.
+    pub fn another(&self) -> Result<Self, SetupError> {
+        self.channel().consumer()
     }
 }
 

@@ -235,6 +235,7 @@ fn look(control: Control<'_>, header: &Header, file: Option<&OwnedFd>) -> Result
         gating_set: control.gating_set(),
         write_limit: &control.role(&geometry, 0).write_limit.0,
         claims: control.claims(&geometry),
+        entries: control.entries(&geometry),
     };
     let seats = (0..geometry.seats()).map(|seat| look_at_seat(&view, seat, file));
     let seats = seats.collect::<Result<Vec<_>, SetupError>>()?;
@@ -262,6 +263,7 @@ fn look_at_seat(
         line,
         position,
         counters,
+        ..
     } = view.seats[seat];
     let life = line.life()?;
     let state = match life.state {

@@ -4,10 +4,11 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use slipring_core::Schema;
-use slipring_core::end::{Endpoint, Pop, Push};
+use slipring_core::end::{Endpoint, Pop, Push, Seek};
 use slipring_core::guard::{Hold, Reserve};
-use slipring_core::proto::broadcast::Seek;
+use slipring_core::mem::Form;
 use slipring_core::proto::mpmc::Handling;
+use slipring_core::proto::topic;
 use slipring_core::record::{HoldRecord, PushRecord};
 
 use crate::payload::Payload;
@@ -15,8 +16,8 @@ use crate::seat::Seat;
 use crate::setup_error::SetupError;
 
 /// A kind of channel: [`Spsc`](crate::spsc::Spsc), [`Bytes`](crate::bytes::Bytes),
-/// [`Broadcast`](crate::broadcast::Broadcast), [`Mpmc`](crate::mpmc::Mpmc). The trait is sealed: only slipring defines
-/// kinds.
+/// [`Broadcast`](crate::broadcast::Broadcast), [`Mpmc`](crate::mpmc::Mpmc), [`Topic`](crate::topic::Topic). The trait is
+/// sealed: only slipring defines kinds.
 ///
 /// Every kind has `reserve`, `commit`, `len` and all that waits. A [`SlotKind`] also has `push` and
 /// `pop`, and an [`InPlaceKind`] has `read`. A [`RecordKind`] has these three for byte strings.
@@ -61,7 +62,7 @@ pub trait Kind: sealed::Sealed + Sized {
 /// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a kind of channel with values in slots",
-    note = "`spsc`, `broadcast` and `mpmc` are; a `bytes` channel carries records: see `RecordKind`"
+    note = "`spsc`, `broadcast`, `mpmc` and `topic` are; a `bytes` channel carries records: see `RecordKind`"
 )]
 pub trait SlotKind:
     Kind<
@@ -74,7 +75,7 @@ pub trait SlotKind:
 }
 
 /// A [`SlotKind`] whose consumers also read messages in place: [`Spsc`](crate::spsc::Spsc),
-/// [`Mpmc`](crate::mpmc::Mpmc), and [`Broadcast`](crate::broadcast::Broadcast) that waits.
+/// [`Mpmc`](crate::mpmc::Mpmc), [`Topic`](crate::topic::Topic), and [`Broadcast`](crate::broadcast::Broadcast) that waits.
 ///
 /// A producer that overwrites may write a message while a consumer reads it. So consumers of such a
 /// channel copy, by `pop` and `pop_slice`, and the compiler refuses the rest:
@@ -94,12 +95,12 @@ pub trait SlotKind:
     message = "`{Self}` does not read messages in place",
     label = "its consumers copy messages: `pop`, `pop_slice`",
     note = "an overwriting `broadcast` producer may write a message while a consumer reads it",
-    note = "`spsc`, `bytes`, `mpmc`, and a `broadcast` channel that waits (without `overwriting()`) read in place"
+    note = "`spsc`, `bytes`, `mpmc`, `topic`, and a `broadcast` channel that waits (without `overwriting()`) read in place"
 )]
 pub trait InPlaceKind: SlotKind<Consumer: Hold> {}
 
-/// An [`InPlaceKind`] whose consumers can look at a message without taking it: [`Spsc`](crate::spsc::Spsc), and
-/// [`Broadcast`](crate::broadcast::Broadcast) that waits.
+/// An [`InPlaceKind`] whose consumers can look at a message without taking it: [`Spsc`](crate::spsc::Spsc),
+/// [`Topic`](crate::topic::Topic), and [`Broadcast`](crate::broadcast::Broadcast) that waits.
 ///
 /// In an [`Mpmc`](crate::mpmc::Mpmc) channel another consumer may take the message meanwhile.
 #[diagnostic::on_unimplemented(
@@ -109,7 +110,8 @@ pub trait InPlaceKind: SlotKind<Consumer: Hold> {}
 pub trait PeekKind: InPlaceKind {}
 
 /// A kind whose messages are records: byte strings, each with a length of its own:
-/// [`Bytes`](crate::bytes::Bytes), and the [`Records`](crate::mpmc::records::Records) of `mpmc`.
+/// [`Bytes`](crate::bytes::Bytes), and the [`Records`](crate::mpmc::records::Records) of `mpmc` and those of
+/// [`topic`](crate::topic::records::Records).
 ///
 /// Every such kind is an [`OfRecords`], which a function over any of them names:
 ///
@@ -134,22 +136,46 @@ pub trait PeekKind: InPlaceKind {}
 /// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a kind of channel with records",
-    note = "`bytes` and `mpmc::records` are; the messages of other kinds are values in slots"
+    note = "`bytes`, `mpmc::records` and `topic::records` are; the messages of other kinds are values in slots"
 )]
 pub trait RecordKind: Kind<Producer: PushRecord, Consumer: HoldRecord> {}
 
+/// A kind with several producers and several consumers, who come and go: [`Mpmc`](crate::mpmc::Mpmc),
+/// [`Topic`](crate::topic::Topic), and the records of both.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` has one producer",
+    note = "`mpmc` and `topic` have several, for values and for records"
+)]
+pub trait CrowdKind: Kind {}
+
 /// A kind whose messages any one consumer takes: [`Mpmc`](crate::mpmc::Mpmc) and
-/// [`Records`](crate::mpmc::records::Records). Several producers and consumers come and go.
+/// [`Records`](crate::mpmc::records::Records).
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a work queue",
     note = "`mpmc` is, for values and for records"
 )]
-pub trait QueueKind: Kind {
+pub trait QueueKind: CrowdKind {
     #[doc(hidden)]
     fn deliveries(consumer: &Self::Consumer) -> u32;
 
     #[doc(hidden)]
     fn dead_letters(consumer: &Self::Consumer) -> u64;
+}
+
+/// A kind whose last messages stay readable for all: [`Topic`](crate::topic::Topic) and
+/// [`Records`](crate::topic::records::Records).
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a topic",
+    note = "`topic` is, for values and for records"
+)]
+pub trait TopicKind:
+    CrowdKind<
+        Producer = topic::Producer<'static, <Self as TopicKind>::Content>,
+        Consumer = topic::Consumer<'static, <Self as TopicKind>::Content>,
+    >
+{
+    /// What a message is: a payload, or a byte string.
+    type Content: Form + ?Sized + 'static;
 }
 
 /// A kind of records: `R` says which. [`Bytes`](crate::bytes::Bytes) is
@@ -171,8 +197,10 @@ pub(crate) mod sealed {
 /// A seat, for a trait whose methods outside code can see but not call.
 pub struct SeatToken<'s> {
     pub(crate) seat: &'s Seat,
-    /// The message at which a `broadcast` consumer begins.
+    /// The message at which a consumer that sees all messages begins.
     pub(crate) seek: Seek,
     /// The fate of what an `mpmc` consumer has in its hands when it dies.
     pub(crate) handling: Handling,
+    /// `true` if a topic's producer notes the time of each commit.
+    pub(crate) stamps: bool,
 }

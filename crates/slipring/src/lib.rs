@@ -21,6 +21,7 @@
 //! | [`bytes`] | one | one | waits | a record of any length | logs, frames, encoded messages |
 //! | [`broadcast`] | one | each sees all | waits, or overwrites | a `T` of fixed size | market data, sensor data |
 //! | [`mpmc`] | many | any one takes it | waits | a `T` of fixed size | work for several workers |
+//! | [`topic`] | many | each sees all | overwrites; the last messages stay readable | a `T`, or a record of any length | camera frames, states, anything of which the newest counts |
 //!
 //! # Verbs
 //! All kinds have the same handles, [`Producer`] and [`Consumer`], the same [`Builder`], and the
@@ -163,8 +164,10 @@ pub use channel::Channel;
 pub use consumer::{Consumer, Message, Messages};
 pub use difference::Difference;
 pub use error::{BatchError, Corrupt, Error, PushError};
-pub use kind::{InPlaceKind, Kind, OfRecords, PeekKind, QueueKind, RecordKind, SlotKind};
-pub use kinds::{broadcast, bytes, mpmc, spsc};
+pub use kind::{
+    CrowdKind, InPlaceKind, Kind, OfRecords, PeekKind, QueueKind, RecordKind, SlotKind, TopicKind,
+};
+pub use kinds::{broadcast, bytes, mpmc, spsc, topic};
 pub use name::{Name, directory};
 pub use producer::{Producer, Reservation};
 pub use records::Record;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use slipring_core::end::Seek;
 use slipring_core::layout::Geometry;
-use slipring_core::proto::broadcast::Seek;
 use slipring_core::proto::mpmc::Handling;
 
 use crate::wait::Waiting;
@@ -16,8 +16,10 @@ pub(crate) struct Terms {
     pub(crate) ephemeral: bool,
     pub(crate) patience: Duration,
     pub(crate) waiting: Waiting,
-    /// The message at which a `broadcast` consumer begins.
+    /// The message at which a consumer that sees all messages begins.
     pub(crate) seek: Seek,
     /// The fate of what an `mpmc` consumer has in its hands when it dies.
     pub(crate) handling: Handling,
+    /// `true` if a topic's producer notes the time of each commit.
+    pub(crate) stamps: bool,
 }

@@ -22,6 +22,8 @@ fn geometry(when_full: WhenFull, capacity: u64, slot_size: u64) -> Geometry {
         producers: 1,
         consumers: 1,
         skew: 0,
+        pins: 0,
+        pool: 0,
     }
 }
 

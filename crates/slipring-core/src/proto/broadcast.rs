@@ -99,6 +99,7 @@ use crate::payload::Payload;
 use crate::sync::{AtomicU64, Ordering, fence};
 use crate::wait::Notifier;
 
+pub use crate::end::Seek;
 pub use mode::{Mode, Overwriting, Waiting};
 pub use reading::{Consumer, Seat};
 pub use watching::Watcher;
@@ -129,21 +130,6 @@ pub struct Ring<'m, T: Payload, M: Mode = Waiting> {
     pub writable: bool,
     /// Wakes the other end.
     pub notifier: Notifier<'m>,
-}
-
-/// The place where a consumer begins, or goes on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum Seek {
-    /// The oldest message that is there.
-    Oldest,
-    /// Behind the newest message: at the next one that is committed. This is the default.
-    #[default]
-    Newest,
-    /// The message with this number, counted from the channel's first.
-    ///
-    /// If it is gone, the consumer begins at the oldest. On an overwriting channel it begins where
-    /// the next call's `Lagged` leads. A number beyond the newest is an error (`Ahead`).
-    To(u64),
 }
 
 /// Returns the number of messages by which an overwriting producer raises the write limit at a
@@ -242,7 +228,7 @@ fn slowest_of(gating_set: &AtomicU64, consumers: &[SeatWords<'_>]) -> Option<(us
 pub(super) const OUTSIDE: Outside = Outside {
     // A consumer that skips messages may be ahead of the tail.
     has_message: |view, seat| cursor::tail(view) > cursor::position(view, seat),
-    has_room: |view, room| match view.geometry.when_full {
+    has_room: |view, _, room| match view.geometry.when_full {
         WhenFull::Overwrite => true,
         WhenFull::Wait => cursor::room_there(view, slowest_in(view), room),
     },

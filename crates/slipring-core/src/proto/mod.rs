@@ -11,6 +11,7 @@ pub mod broadcast;
 pub mod bytes;
 pub mod mpmc;
 pub mod spsc;
+pub mod topic;
 
 /// Returns the view of a kind from outside.
 pub fn outside(kind: Kind) -> &'static Outside {
@@ -19,5 +20,6 @@ pub fn outside(kind: Kind) -> &'static Outside {
         Kind::Bytes => &bytes::OUTSIDE,
         Kind::Broadcast => &broadcast::OUTSIDE,
         Kind::Mpmc => &mpmc::OUTSIDE,
+        Kind::Topic => &topic::OUTSIDE,
     }
 }

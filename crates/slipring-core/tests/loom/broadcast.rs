@@ -135,6 +135,7 @@ impl<M: Modelled> Feed<M> {
             line: &self.lines[seat],
             position: &self.positions[seat],
             counters: &self.counters[seat],
+            pins: None,
         }
     }
 

@@ -36,6 +36,8 @@ const GEOMETRY: Geometry = Geometry {
     producers: 1,
     consumers: 1,
     skew: 0,
+    pins: 0,
+    pool: 0,
 };
 
 /// Whoever finds the magic in a header finds the whole header.

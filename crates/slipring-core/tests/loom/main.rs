@@ -194,6 +194,7 @@ impl Memory {
             line: [&self.producer, &self.consumer][role],
             position: [&self.tail, &self.head][role],
             counters: &self.counters[role],
+            pins: None,
         }
     }
 

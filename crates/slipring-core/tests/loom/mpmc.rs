@@ -73,6 +73,8 @@ impl Shop {
                 producers: SEATS as u64,
                 consumers: SEATS as u64,
                 skew: 0,
+                pins: 0,
+                pool: 0,
             },
             hints: Default::default(),
             returns: AtomicU64::new(0),
@@ -110,6 +112,7 @@ impl Shop {
             line: &self.lines[seat],
             position: &self.positions[seat],
             counters: &self.counters[seat],
+            pins: None,
         })
     }
 

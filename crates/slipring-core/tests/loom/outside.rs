@@ -31,6 +31,8 @@ fn a_bystander_sees_only_real_room() {
                     producers: 1,
                     consumers: 1,
                     skew: 0,
+                    pins: 0,
+                    pool: 0,
                 };
                 let (seats, nobody) = ([memory.seat(0), memory.seat(1)], AtomicU64::new(0));
                 let view = View {
@@ -39,9 +41,10 @@ fn a_bystander_sees_only_real_room() {
                     gating_set: &nobody,
                     write_limit: &nobody,
                     claims: None,
+                    entries: None,
                 };
                 let seen = outside(geometry.kind);
-                assert!(!(seen.has_room)(&view, 2));
+                assert!(!(seen.has_room)(&view, 0, 2));
             },
         );
     });

@@ -131,6 +131,8 @@ impl<T: Payload> Builder<T> {
             producers: 1,
             consumers: CONSUMERS,
             skew: 0,
+            pins: 0,
+            pool: 0,
         })
     }
 

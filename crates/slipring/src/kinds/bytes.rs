@@ -106,6 +106,8 @@ impl Builder {
             consumers: 1,
             when_full: layout::WhenFull::Wait,
             skew: 0,
+            pins: 0,
+            pool: 0,
         })
     }
 

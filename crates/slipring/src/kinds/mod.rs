@@ -4,3 +4,4 @@ pub mod broadcast;
 pub mod bytes;
 pub mod mpmc;
 pub mod spsc;
+pub mod topic;

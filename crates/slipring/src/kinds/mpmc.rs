@@ -60,7 +60,7 @@ pub use slipring_core::proto::mpmc::{DeadLetters, Delivery};
 
 use crate::builder;
 use crate::error::Error;
-use crate::kind::{InPlaceKind, Kind, QueueKind, SeatToken, SlotKind, sealed::Sealed};
+use crate::kind::{CrowdKind, InPlaceKind, Kind, QueueKind, SeatToken, SlotKind, sealed::Sealed};
 use crate::payload::Payload;
 use crate::seat::Seat;
 use crate::setup_error::SetupError;
@@ -114,6 +114,8 @@ fn geometry(capacity: usize, slot_size: u64, slot_align: u64) -> Geometry {
         producers: ENDS,
         consumers: ENDS,
         skew: 0,
+        pins: 0,
+        pool: 0,
     }
 }
 
@@ -137,20 +139,6 @@ impl<T: Payload> Builder<T> {
 
 /// The terms of a work queue: see [`QueueKind`].
 impl<K: QueueKind> builder::Builder<K> {
-    /// Sets the number of producer seats: from 1 to 63, 4 KiB each. Checked when the channel is made.
-    #[must_use]
-    pub fn producers(mut self, producers: usize) -> Self {
-        self.geometry.producers = producers as u64;
-        self
-    }
-
-    /// Sets the number of consumer seats: from 1 to 63, 4 KiB each. Checked when the channel is made.
-    #[must_use]
-    pub fn consumers(mut self, consumers: usize) -> Self {
-        self.geometry.consumers = consumers as u64;
-        self
-    }
-
     /// Lets the consumers that this builder makes drop, when they die, what they had taken and not released. By default
     /// another consumer gets it.
     #[must_use]
@@ -266,6 +254,8 @@ fn note_handling(token: &SeatToken<'_>) {
     counters.at_most_once.store(delivery, Ordering::Relaxed);
 }
 
+impl<T: Payload> CrowdKind for Mpmc<T> {}
+
 impl<T: Payload> QueueKind for Mpmc<T> {
     fn deliveries(consumer: &Self::Consumer) -> u32 {
         consumer.deliveries()
@@ -277,24 +267,7 @@ impl<T: Payload> QueueKind for Mpmc<T> {
 }
 
 /// Verbs of work queues: see [`QueueKind`].
-impl<K: QueueKind> producer::Producer<K> {
-    /// Takes another writing role of the same channel.
-    ///
-    /// Returns `RoleTaken` if no seat is free. Other errors: as [`Builder`](crate::Builder#errors) lists for roles.
-    pub fn another(&self) -> Result<Self, SetupError> {
-        self.channel().producer()
-    }
-}
-
-/// Verbs of work queues: see [`QueueKind`].
 impl<K: QueueKind> consumer::Consumer<K> {
-    /// Takes another reading role of the same channel, which handles messages in the same way.
-    ///
-    /// Returns `RoleTaken` if no seat is free. Other errors: as [`Builder`](crate::Builder#errors) lists for roles.
-    pub fn another(&self) -> Result<Self, SetupError> {
-        self.channel().consumer()
-    }
-
     /// Returns the number of times that the message that this consumer took last had been delivered before: to consumers
     /// that gave it back, or died with it.
     pub fn deliveries(&self) -> u32 {

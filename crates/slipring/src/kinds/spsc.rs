@@ -110,6 +110,8 @@ impl<T: Payload> Builder<T> {
             consumers: 1,
             when_full: layout::WhenFull::Wait,
             skew: 0,
+            pins: 0,
+            pool: 0,
         })
     }
 }

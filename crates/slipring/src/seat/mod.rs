@@ -23,6 +23,7 @@
 
 mod repair;
 
+use std::cell::UnsafeCell;
 use std::ops::{Deref, Range};
 use std::os::fd::{AsFd, OwnedFd};
 use std::ptr::NonNull;
@@ -33,6 +34,7 @@ use std::time::{Duration, Instant};
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 use slipring_core::crowd::Crowd;
 use slipring_core::layout::{LINE, PAGE, Role, RolePage, SEATS, SeatLine, WaitCell};
+use slipring_core::proto::topic::{Backing, PoolSlot};
 use slipring_core::seat::{Findings, Peer, State};
 use slipring_core::wait::{ALWAYS, Notifier, Waiter};
 use slipring_core::{CachedLimit, End};
@@ -57,6 +59,8 @@ pub(crate) struct Seat {
     pub(crate) number: usize,
     generation: u64,
     cached_limit: LimitPage,
+    /// The notes of a topic's producer about its slots.
+    pool: UnsafeCell<Box<[PoolSlot]>>,
     hold: Hold,
     aborted: AtomicBool,
     /// `true` if the channel is removed when this was the last handle, and nothing is unread.
@@ -107,6 +111,9 @@ enum Hold {
     /// The `owner` word.
     Word,
 }
+
+// SAFETY: whoever has the notes of the pool has them alone (`pool`); the rest may be shared anyway.
+unsafe impl Sync for Seat {}
 
 // SAFETY: the mapping is an address to be unmapped once; the rest may be sent and shared anyway.
 unsafe impl Send for Hold {}
@@ -197,6 +204,11 @@ impl Seat {
         }
         let cached_limit = LimitPage::new()?;
         let geometry = region.geometry();
+        // Checked: at most 65,535 notes of 32 bytes.
+        let notes = match role {
+            Role::Producer => geometry.pool as usize,
+            Role::Consumer => 0,
+        };
         let kernels = Kernels::of(region, role);
         let until = Instant::now().checked_add(patience);
         loop {
@@ -224,6 +236,7 @@ impl Seat {
                         number,
                         generation,
                         cached_limit,
+                        pool: UnsafeCell::new(vec![PoolSlot::default(); notes].into()),
                         hold,
                         aborted: AtomicBool::new(true),
                         ephemeral: false,
@@ -472,6 +485,21 @@ impl Seat {
     pub(crate) unsafe fn cached_limit(&self) -> &'static mut CachedLimit {
         // SAFETY: the caller's promise.
         unsafe { self.cached_limit.cached_limit() }
+    }
+
+    /// Returns what backs the slots of a topic with memory; `None` if all of it is there.
+    pub(crate) fn backing(&self) -> Option<&'static dyn Backing> {
+        let region: &'static Region = on_loan(&self.region);
+        region.is_sparse().then_some(region as &dyn Backing)
+    }
+
+    /// Returns the notes of a topic's producer about its slots.
+    ///
+    /// # Safety
+    /// Call this once, and do not use the result after the seat is dropped.
+    pub(crate) unsafe fn pool(&self) -> &'static mut [PoolSlot] {
+        // SAFETY: the caller's promise: there is no other reference, and the seat, which owns them, is there.
+        unsafe { &mut *self.pool.get() }
     }
 
     /// Returns `true` in the process that took the seat, and `false` in a forked child.

@@ -8,6 +8,7 @@ use slipring_core::End;
 use slipring_core::layout::{LINE, Role, SEATS};
 use slipring_core::proto::broadcast;
 use slipring_core::proto::mpmc::{self, Delivery, Queue};
+use slipring_core::proto::topic;
 use slipring_core::seat::State;
 use slipring_core::wait::{ALWAYS, Notifier};
 
@@ -23,7 +24,11 @@ pub(super) fn give_back(region: &Region, number: usize) -> Result<(), SetupError
     let (control, geometry) = (region.control(), region.geometry());
     let (role, spec) = (geometry.role_of(number), geometry.kind.spec());
     if spec.each_sees_all && role == Role::Consumer {
-        broadcast::leave(control.gating_set(), bit(region, number));
+        let (gating_set, bit) = (control.gating_set(), bit(region, number));
+        match control.seat_words(geometry, number).pins {
+            Some(pins) => topic::let_go(pins, gating_set, bit),
+            None => broadcast::leave(gating_set, bit),
+        }
     }
     let claims = control.claims(geometry);
     if let Some(queue) = claims.and_then(|claims| Queue::new(geometry, claims)) {
@@ -44,7 +49,7 @@ pub(super) fn give_back(region: &Region, number: usize) -> Result<(), SetupError
 fn is_waited_for(region: &Region, number: usize) -> bool {
     let (control, geometry) = (region.control(), region.geometry());
     let spec = geometry.kind.spec();
-    if spec.has_claims {
+    if spec.is_crowded() {
         let life = control.seat(number).life();
         return life.is_ok_and(|life| life.state == State::Held);
     }
@@ -71,7 +76,8 @@ pub(crate) fn repair_dead(
         if !waited_for() || region.held(other)? != Some(false) {
             continue;
         }
-        if give_back_under_locks(region, files, number, other)? && geometry.kind.spec().has_claims {
+        if give_back_under_locks(region, files, number, other)? && geometry.kind.spec().is_crowded()
+        {
             // After the locks: this may open pipes, which holds forks off, too.
             wake_both_sides(region, number, kernels);
         }
@@ -102,7 +108,7 @@ fn give_back_under_locks(
     // A dead holder need not learn that a waiter sleeps without a barrier. Its successor begins anew.
     let dead = control.role(geometry, other);
     dead.counters.fence_ack.store(ALWAYS, Ordering::Relaxed);
-    if geometry.kind.spec().has_claims {
+    if geometry.kind.spec().is_crowded() {
         let line = control.seat(other);
         line.leave(line.life()?.generation, End::Died);
     }

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use super::huge;
 use super::map::Mapping;
 use super::names::{BUILDING, CONTROL, DATA, HUGE, temporary};
-use super::space::{Refused, backed};
+use super::space::{Fill, Refused, made};
 use crate::error::Error;
 use crate::name::{Name, directory};
 use crate::pages::HugePages;
@@ -418,12 +418,13 @@ pub(super) fn create_part(
     part: &str,
     len: usize,
     mode: u32,
+    fill: Fill,
 ) -> Result<(OwnedFd, Mapping), SetupError> {
     let what = || part_in_words(part);
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = rustix::fs::openat(dir, part, flags, Mode::RUSR | Mode::WUSR)
         .map_err(|errno| SetupError::space(what(), len as u64, errno))?;
-    let mapping = backed(&file, len).map_err(|refused| refused.error(what(), len))?;
+    let mapping = made(&file, len, fill).map_err(|refused| refused.error(what(), len))?;
     // Set the mode explicitly: the umask does not apply to the caller's choice.
     rustix::fs::fchmod(&file, Mode::from_raw_mode(mode & 0o666))
         .map_err(|errno| SetupError::os(what(), errno))?;
@@ -452,7 +453,7 @@ pub(super) fn create_huge(
         let _ = unlink_data();
         fail(errno.into())
     })?;
-    let made = backed(&file, size.round(needed)).and_then(|mapping| {
+    let made = made(&file, size.round(needed), Fill::Whole).and_then(|mapping| {
         rustix::fs::fchmod(&file, Mode::from_raw_mode(mode & 0o666))?;
         Ok(mapping)
     });

@@ -7,24 +7,29 @@ use super::limits::refuse_absurd;
 use super::map::Mapping;
 use super::pipes;
 use super::region::{Plan, Region};
+use super::space::Fill;
 use crate::pages::HugePages;
 use crate::setup_error::SetupError;
 
 impl Region {
     /// Makes a fresh channel in private memory.
     pub(crate) fn heap(plan: &Plan) -> Result<Region, SetupError> {
-        let control = private(plan.geometry.control_len(), HugePages::Off)?;
+        let control = private(plan.geometry.control_len(), HugePages::Off, Fill::Whole)?;
         let needed = plan.geometry.data_len() as usize;
-        let (data, pages) =
-            huge::with_fallback(plan.huge, |size| private(size.round(needed), size))?;
+        let (data, pages) = huge::with_fallback(plan.huge, |size| {
+            private(size.round(needed), size, plan.fill(size))
+        })?;
         let mut region = Region::format(control, data, None, pages, plan)?;
         region.private = Some(Arc::new(pipes::Private::new(plan.geometry.seats())));
         Ok(region)
     }
 }
 
-fn private(len: usize, huge: HugePages) -> Result<Mapping, SetupError> {
+fn private(len: usize, huge: HugePages, fill: Fill) -> Result<Mapping, SetupError> {
     let fail = |errno| SetupError::space("memory of this machine", len as u64, errno);
+    if fill == Fill::Sparse {
+        return Mapping::reserved(len).map_err(fail);
+    }
     refuse_absurd(len).map_err(fail)?;
     let mapping = Mapping::private(len, huge).map_err(fail)?;
     mapping.wish_huge();

@@ -44,6 +44,16 @@ impl Mapping {
         Ok(Mapping::owned(base, len))
     }
 
+    /// Maps fresh private memory, zeroed, whose pages come one by one.
+    pub(crate) fn reserved(len: usize) -> Result<Mapping, Errno> {
+        let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
+        let protection = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: as in `private`.
+        let base =
+            unsafe { rustix::mm::mmap_anonymous(std::ptr::null_mut(), len, protection, flags) }?;
+        Ok(Mapping::owned(base, len))
+    }
+
     /// Maps the first `len` bytes of a file, shared.
     pub(crate) fn shared(
         file: BorrowedFd<'_>,
@@ -77,6 +87,25 @@ impl Mapping {
             len,
             owned: true,
         }
+    }
+
+    /// Gives back the whole pages of a part: they are backed anew when they are touched, and hold zeros then. `file` says
+    /// that the mapping is a file's. Best effort.
+    pub(super) fn give_back(&self, part: Range<usize>, file: bool) {
+        let page = rustix::param::page_size();
+        let start = part.start.next_multiple_of(page);
+        let end = part.end.min(self.len) / page * page;
+        if start >= end {
+            return;
+        }
+        let advice = match file {
+            true => Advice::LinuxRemove,
+            false => Advice::LinuxDontNeed,
+        };
+        // SAFETY: `start` lies in the mapping.
+        let at = unsafe { self.base.add(start) };
+        // SAFETY: whole pages of a mapping of ours, whose contents the caller gives up.
+        let _ = unsafe { rustix::mm::madvise(at.as_ptr().cast(), end - start, advice) };
     }
 
     pub(crate) fn base(&self) -> NonNull<u8> {
@@ -165,6 +194,17 @@ pub(super) fn refuse_one_file(
         });
     }
     Ok(())
+}
+
+/// Maps the first `len` bytes of an existing file, whose pages come one by one.
+pub(crate) fn existing_sparse(
+    file: &OwnedFd,
+    len: usize,
+    writable: bool,
+    shown: &Path,
+) -> Result<Mapping, SetupError> {
+    let fail = |errno| SetupError::space(shown.display(), len as u64, errno);
+    Mapping::shared(file.as_fd(), len, writable).map_err(fail)
 }
 
 /// Maps the first `len` bytes of an existing file, with every page backed.

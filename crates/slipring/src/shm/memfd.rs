@@ -12,7 +12,7 @@ use slipring_core::layout::MOST_IN_ALL;
 use super::fds::{SEALS, fresh_description};
 use super::map::Mapping;
 use super::region::{Files, Passed, Plan, Region};
-use super::space::backed;
+use super::space::{Fill, made};
 use super::{huge, pipes};
 use crate::pages::HugePages;
 use crate::setup_error::SetupError;
@@ -24,10 +24,11 @@ impl Region {
             "slipring-control",
             plan.geometry.control_len(),
             HugePages::Off,
+            Fill::Whole,
         )?;
         let needed = plan.geometry.data_len() as usize;
         let ((data_file, data), pages) = huge::with_fallback(plan.huge, |size| {
-            create("slipring-data", size.round(needed), size)
+            create("slipring-data", size.round(needed), size, plan.fill(size))
         })?;
         let passed = Arc::new(Passed {
             data: data_file,
@@ -85,12 +86,17 @@ impl Region {
     }
 }
 
-fn create(name: &str, len: usize, huge: HugePages) -> Result<(OwnedFd, Mapping), SetupError> {
+fn create(
+    name: &str,
+    len: usize,
+    huge: HugePages,
+    fill: Fill,
+) -> Result<(OwnedFd, Mapping), SetupError> {
     let what = || format!("a memfd ({name})");
     let fail = |errno| SetupError::space(what(), len as u64, errno);
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING | huge.memfd_flags();
     let file = rustix::fs::memfd_create(name, flags).map_err(fail)?;
-    let mapping = backed(&file, len).map_err(|refused| refused.error(what(), len))?;
+    let mapping = made(&file, len, fill).map_err(|refused| refused.error(what(), len))?;
     rustix::fs::fcntl_add_seals(&file, SEALS).map_err(fail)?;
     Ok((file, mapping))
 }

@@ -25,6 +25,7 @@ use super::map::Mapping;
 use super::names::{BUILDING, CONTROL, DATA, REMOVING, is_temporary, temporary};
 use super::parts::{Foreign, Parts};
 use super::region::{Files, Plan, Region, control_of, map_control};
+use super::space::Fill;
 use super::{pipes, space};
 use crate::fork::NoFork;
 use crate::lock;
@@ -112,8 +113,8 @@ fn room_for(plan: &Plan, parent: &OwnedFd) -> Result<(), SetupError> {
         plan.geometry.data_len() as usize,
     );
     let (part, lengths) = match plan.huge {
-        HugePages::Off => (DATA, vec![control, data]),
-        // The data part goes elsewhere, or checks its own space.
+        HugePages::Off if plan.fill(HugePages::Off) == Fill::Whole => (DATA, vec![control, data]),
+        // The data part goes elsewhere, or checks its own space; a sparse one takes none yet.
         _ => (CONTROL, vec![control]),
     };
     let needed = lengths.iter().copied().fold(0, usize::saturating_add);
@@ -170,11 +171,16 @@ fn build(name: &Name, parent: &OwnedFd, plan: &Plan) -> Result<Option<Region>, S
 type Filled = (Files, Mapping, Mapping, Pages);
 
 fn fill(name: &Name, parent: &OwnedFd, dir: &OwnedFd, plan: &Plan) -> Result<Filled, SetupError> {
-    let (control_file, control) =
-        create_part(dir, CONTROL, plan.geometry.control_len(), plan.mode)?;
+    let (control_file, control) = create_part(
+        dir,
+        CONTROL,
+        plan.geometry.control_len(),
+        plan.mode,
+        Fill::Whole,
+    )?;
     let needed = plan.geometry.data_len() as usize;
     let ((_, data), pages) = huge::with_fallback(plan.huge, |size| match size {
-        HugePages::Off => create_part(dir, DATA, needed, plan.mode),
+        HugePages::Off => create_part(dir, DATA, needed, plan.mode, plan.fill(size)),
         size => create_huge(dir, size, needed, plan.mode),
     })?;
     pipes::create(dir, plan.geometry.seats(), plan.mode)?;

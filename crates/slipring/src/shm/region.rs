@@ -5,8 +5,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::{Arc, Weak};
 
+use rustix::io::Errno;
 use slipring_core::layout::{Control, Geometry, Header, Identity, METADATA, Role, SeatWords, Side};
 use slipring_core::outside::View;
+use slipring_core::proto::topic::Backing;
 use slipring_core::{FormatError, Schema, layout};
 
 use super::fds::is_sealed;
@@ -14,6 +16,7 @@ use super::files::Place;
 use super::huge::Pages;
 use super::map::{self, Mapping};
 use super::pipes::{self, Private};
+use super::space::Fill;
 use crate::error::{self, Error};
 use crate::pages::HugePages;
 use crate::setup_error::SetupError;
@@ -50,6 +53,21 @@ pub(crate) struct Plan {
     pub(crate) mode: u32,
     /// For memfds: `true` if no other process may ever write the data part.
     pub(crate) sealed: bool,
+}
+
+impl Plan {
+    /// Returns how the data part is made, with pages of this size.
+    pub(super) fn fill(&self, size: HugePages) -> Fill {
+        fill(&self.geometry, size)
+    }
+}
+
+/// Returns how the data part of a channel is made: that of a topic is sparse, unless its pages come from a pool.
+fn fill(geometry: &Geometry, size: HugePages) -> Fill {
+    match (geometry.kind.spec().has_pool, size) {
+        (true, HugePages::Off) => Fill::Sparse,
+        _ => Fill::Whole,
+    }
 }
 
 /// A channel's memory, validated, with a private copy of its header.
@@ -109,7 +127,11 @@ impl Region {
             .round(header.geometry.data_len() as usize)
             .min(data_len);
         let writable = writable && !is_sealed(data_file);
-        let data = map::existing(data_file, needed, writable, &shown.join("data"))?;
+        let map = match fill(&header.geometry, pages.got) {
+            Fill::Whole => map::existing,
+            Fill::Sparse => map::existing_sparse,
+        };
+        let data = map(data_file, needed, writable, &shown.join("data"))?;
         Ok(Region {
             control,
             data,
@@ -224,7 +246,14 @@ impl Region {
             gating_set: control.gating_set(),
             write_limit: &control.role(geometry, 0).write_limit.0,
             claims: control.claims(geometry),
+            entries: control.entries(geometry),
         }
+    }
+
+    /// Returns `true` if the pages of the data part come one by one.
+    pub(crate) fn is_sparse(&self) -> bool {
+        let ours = self.files.is_some() || self.private.is_some();
+        ours && fill(self.geometry(), self.pages.got) == Fill::Sparse
     }
 
     /// Returns the start of the data part.
@@ -309,6 +338,23 @@ impl Region {
         let passed = files.passed.upgrade().ok_or(Error::NoPipes)?;
         let pipe = passed.pipes.get(seat).ok_or(Error::NoPipes)?;
         pipes::reopened(pipe.as_fd(), access)
+    }
+}
+
+impl Backing for Region {
+    fn back(&self, at: u64, len: u64) -> Result<(), Error> {
+        let page = rustix::param::page_size();
+        let part = at as usize / page * page..(at + len) as usize;
+        let populated = self.data.populate_range(part, true);
+        populated.map_err(|errno| match errno {
+            Errno::FAULT | Errno::NOSPC | Errno::NOMEM => Error::NoSpace { needed: len },
+            errno => error::os("back a message with memory", errno),
+        })
+    }
+
+    fn give_back(&self, at: u64, len: u64) {
+        let part = at as usize..(at + len) as usize;
+        self.data.give_back(part, self.files.is_some());
     }
 }
 

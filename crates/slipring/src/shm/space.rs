@@ -29,6 +29,15 @@ use crate::setup_error::SetupError;
 /// The bytes taken between two checks.
 const STEP: usize = 2 << 20;
 
+/// The pages of a fresh file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fill {
+    /// All are backed at once.
+    Whole,
+    /// They come one by one: whoever is about to write one backs it before.
+    Sparse,
+}
+
 /// The reason why a file was not made.
 #[derive(Debug)]
 pub(super) enum Refused {
@@ -80,14 +89,19 @@ pub(super) fn ask(dir: BorrowedFd<'_>, lengths: &[usize]) -> Result<(), Refused>
     refuse_full(dir, needed)
 }
 
-/// Gives a fresh file its length, mapped and with every page backed: the only way to make channel
+/// Gives a fresh file its length, mapped, and with every page backed unless it is to be sparse: the only way to make channel
 /// files. The file must be new, and used by no other process: zeros may be written over it. A
 /// refused file is empty again.
-pub(super) fn backed(file: impl AsFd, len: usize) -> Result<Mapping, Refused> {
+pub(super) fn made(file: impl AsFd, len: usize, fill: Fill) -> Result<Mapping, Refused> {
     let file = file.as_fd();
+    if fill == Fill::Sparse {
+        refuse_limit(len)?;
+        rustix::fs::ftruncate(file, len as u64)?;
+        return Ok(Mapping::shared(file, len, true)?);
+    }
     ask(file, &[len])?;
     rustix::fs::ftruncate(file, len as u64)?;
-    let filled = fill(file, len);
+    let filled = fill_whole(file, len);
     if filled.is_err() {
         // At once, and not when the file's last descriptor is closed.
         let _ = rustix::fs::ftruncate(file, 0);
@@ -95,7 +109,7 @@ pub(super) fn backed(file: impl AsFd, len: usize) -> Result<Mapping, Refused> {
     filled
 }
 
-fn fill(file: BorrowedFd<'_>, len: usize) -> Result<Mapping, Refused> {
+fn fill_whole(file: BorrowedFd<'_>, len: usize) -> Result<Mapping, Refused> {
     let mapping = Mapping::shared(file, len, true)?;
     mapping.wish_huge();
     let set_aside = is_hugetlbfs(file);

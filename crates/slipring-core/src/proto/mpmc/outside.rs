@@ -148,7 +148,7 @@ pub(in crate::proto) const OUTSIDE: Outside = Outside {
             Err(_) => true,
         }
     },
-    has_room: |view, room| {
+    has_room: |view, _, room| {
         let Some(queue) = Queue::of(view) else {
             return true;
         };
@@ -196,6 +196,8 @@ mod tests {
         producers: 2,
         consumers: 3,
         skew: 0,
+        pins: 0,
+        pool: 0,
     };
     /// One lap, in a word's bits.
     const LAP: u64 = GEOMETRY.capacity << 9;
@@ -237,6 +239,7 @@ mod tests {
                     words: &self.words,
                     notes: &self.notes,
                 }),
+                entries: None,
             };
             let (mut claims, mut count) = ([None; SLOTS], 0);
             let tally = super::claims(&view, |claim| {

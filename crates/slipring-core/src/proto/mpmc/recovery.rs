@@ -265,6 +265,8 @@ mod tests {
             producers: 1,
             consumers: 2,
             skew: 0,
+            pins: 0,
+            pool: 0,
         };
         let claims = Claims {
             tail_hint,

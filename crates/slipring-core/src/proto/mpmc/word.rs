@@ -462,6 +462,8 @@ mod tests {
             producers: 2,
             consumers: 3,
             skew: 0,
+            pins: 0,
+            pool: 0,
         })
     }
 

@@ -18,6 +18,8 @@ fn watch<M: Modelled>(feed: &Feed<M>, messages: u64) {
         producers: 1,
         consumers: 2,
         skew: 0,
+        pins: 0,
+        pool: 0,
     };
     let slots = Watched::new(&feed.words, &geometry).unwrap();
     let notes = SeatLine::default();

@@ -33,7 +33,7 @@ use slipring_core::proto::mpmc as proto;
 use super::{geometry, note_handling, ring};
 use crate::builder;
 use crate::error::Error;
-use crate::kind::{Kind, OfRecords, QueueKind, RecordKind, SeatToken, sealed::Sealed};
+use crate::kind::{CrowdKind, Kind, OfRecords, QueueKind, RecordKind, SeatToken, sealed::Sealed};
 use crate::records;
 use crate::seat::Seat;
 use crate::setup_error::SetupError;
@@ -93,6 +93,8 @@ impl Builder {
 impl Sealed for Records {}
 
 impl RecordKind for Records {}
+
+impl CrowdKind for Records {}
 
 impl QueueKind for Records {
     fn deliveries(consumer: &Self::Consumer) -> u32 {

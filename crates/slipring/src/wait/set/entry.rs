@@ -96,7 +96,7 @@ impl Entry {
             tail: position(first(Role::Producer)),
             head: position(reader),
             peer: (!many).then(|| (peer, control.seat(peer))),
-            crowd: (geometry.kind.spec().has_claims).then(|| {
+            crowd: (geometry.kind.spec().is_crowded()).then(|| {
                 let peers = parker.region.side(parker.role.other());
                 Crowd::outside(peers, parker.history())
             }),
@@ -170,7 +170,7 @@ impl Entry {
     fn ready(&self) -> bool {
         let (parker, view) = (&self.parker, self.parker.region.view());
         match self.room {
-            Some(room) => (parker.outside.has_room)(&view, room),
+            Some(room) => (parker.outside.has_room)(&view, parker.number, room),
             None => (parker.outside.has_message)(&view, parker.number),
         }
     }

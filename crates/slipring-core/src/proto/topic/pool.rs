@@ -1,0 +1,241 @@
+//! A producer's slots: which of them it may write.
+
+use super::word::Topic;
+use crate::layout::{BATCH, Side};
+use crate::sync::{AtomicU64, Ordering, fence};
+
+/// A producer's note of one slot, and of one place in each of its lists. For the producer alone.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PoolSlot {
+    /// The number of the message that the slot holds in the ring, plus 1; 0 if the ring does not name it.
+    sequence: u64,
+    /// The bytes of the slot that are known to be backed by memory.
+    pub(super) backed: u64,
+    /// The lists, a place of each.
+    free: u16,
+    named: u16,
+    waiting: u16,
+    /// The last look at the pins that found one on the slot.
+    pinned: u32,
+}
+
+/// The slots of one producer, in four states.
+///
+/// - *Named*: the ring names the slot. In the order of the messages.
+/// - *Waiting*: its message was displaced, but there was a pin on it at the last look.
+/// - *Free*: it may be written.
+/// - *Fresh*: this producer has not used it. It may hold a predecessor's message, with a pin on it.
+pub(super) struct Slots<'m> {
+    slots: &'m mut [PoolSlot],
+    /// The number of the pool's first slot among all slots of the topic.
+    first: u64,
+    free: usize,
+    named_from: usize,
+    named: usize,
+    waiting: usize,
+    /// All slots before this one have been used, or belong to another state.
+    fresh: usize,
+    /// The number of slots to find free at a look.
+    batch: usize,
+    /// The number of this look at the pins. (It wraps: a slot may then be taken for a pinned one.)
+    scan: u32,
+}
+
+impl<'m> Slots<'m> {
+    /// Takes over a pool, whose first slot has the number `first` among all: finds the slots that the ring names.
+    ///
+    /// A repeated name is a stranger's work, and is passed over: the later message wins.
+    pub(super) fn new(
+        slots: &'m mut [PoolSlot],
+        first: u64,
+        topic: &Topic<'_>,
+        stride: u64,
+    ) -> Slots<'m> {
+        // One look at the pins costs about as much as writing a kilobyte.
+        let batch = match stride {
+            0..=1280 => BATCH,
+            1281..=65_792 => 16,
+            _ => 4,
+        };
+        slots.fill(PoolSlot::default());
+        for (index, entry) in topic.entries() {
+            let Ok(slot) = entry.slot(u64::MAX) else {
+                continue;
+            };
+            let mine = slot.checked_sub(first).map(|slot| slot as usize);
+            let noted = mine.and_then(|mine| slots.get_mut(mine));
+            if let (Some(noted), Some(sequence)) = (noted, topic.sequence(index, entry)) {
+                noted.sequence = noted.sequence.max(sequence.saturating_add(1));
+            }
+        }
+        let mut pool = Slots {
+            slots,
+            first,
+            free: 0,
+            named_from: 0,
+            named: 0,
+            waiting: 0,
+            fresh: 0,
+            batch: batch as usize,
+            scan: 0,
+        };
+        pool.sort_named();
+        pool
+    }
+
+    /// Lists the slots that the ring names, in the order of their messages.
+    fn sort_named(&mut self) {
+        for slot in 0..self.slots.len() {
+            let sequence = self.slots[slot].sequence;
+            if sequence == 0 {
+                continue;
+            }
+            let mut place = self.named;
+            while place > 0 {
+                let before = self.slots[place - 1].named;
+                if self.slots[before as usize].sequence <= sequence {
+                    break;
+                }
+                self.slots[place].named = before;
+                place -= 1;
+            }
+            self.slots[place].named = slot as u16;
+            self.named += 1;
+        }
+    }
+
+    /// Returns the number of free slots.
+    #[inline]
+    pub(super) fn free(&self) -> usize {
+        self.free
+    }
+
+    /// Returns the free slot that would be used `ahead` slots later, by its number in the pool.
+    ///
+    /// `ahead` is below the number of free slots.
+    #[inline]
+    pub(super) fn next(&self, ahead: usize) -> usize {
+        self.slots[self.free - 1 - ahead].free as usize
+    }
+
+    /// Returns the number of this slot of the pool among all slots.
+    #[inline]
+    pub(super) fn number(&self, slot: usize) -> u64 {
+        self.first + slot as u64
+    }
+
+    #[inline]
+    pub(super) fn note(&mut self, slot: usize) -> &mut PoolSlot {
+        &mut self.slots[slot]
+    }
+
+    /// Takes the next free slot out of the list: it now holds message `sequence`.
+    #[inline]
+    pub(super) fn publish(&mut self, sequence: u64) {
+        self.free -= 1;
+        let slot = self.slots[self.free].free;
+        self.slots[slot as usize].sequence = sequence + 1;
+        let place = (self.named_from + self.named) % self.slots.len();
+        self.slots[place].named = slot;
+        self.named += 1;
+    }
+
+    /// Looks for free slots: at least `wanted`, if there are. `seen` messages are known to be published.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn refill(
+        &mut self,
+        wanted: usize,
+        seen: u64,
+        topic: &Topic<'_>,
+        gating_set: &AtomicU64,
+        consumers: Side<'_>,
+    ) {
+        let wanted = wanted.max(self.batch).min(self.slots.len());
+        self.displace(seen, topic.capacity());
+        // SeqCst: pairs with the fence behind a consumer's pin; see *why a pinned message stays*.
+        fence(Ordering::SeqCst);
+        self.mark(gating_set, consumers);
+        self.free_waiting(wanted);
+        while self.free < wanted && self.fresh < self.slots.len() {
+            let slot = self.fresh;
+            self.fresh += 1;
+            let PoolSlot {
+                sequence, pinned, ..
+            } = self.slots[slot];
+            match (sequence, pinned == self.scan) {
+                (0, false) => self.add_free(slot as u16),
+                (0, true) => self.add_waiting(slot as u16),
+                // Named: it waits once it is displaced.
+                _ => {}
+            }
+        }
+    }
+
+    /// Takes the slots out of the named ones whose messages were displaced.
+    fn displace(&mut self, seen: u64, capacity: u64) {
+        while self.named > 0 {
+            let slot = self.slots[self.named_from].named;
+            let sequence = self.slots[slot as usize].sequence;
+            // Message q is displaced once q + R is published; `sequence` is q + 1.
+            if sequence.saturating_add(capacity) > seen {
+                return;
+            }
+            self.slots[slot as usize].sequence = 0;
+            self.named_from = (self.named_from + 1) % self.slots.len();
+            self.named -= 1;
+            // A successor meets its predecessor's slots again where it goes through those that it has not used.
+            if (slot as usize) < self.fresh {
+                self.add_waiting(slot);
+            }
+        }
+    }
+
+    fn add_waiting(&mut self, slot: u16) {
+        self.slots[self.waiting].waiting = slot;
+        self.waiting += 1;
+    }
+
+    fn add_free(&mut self, slot: u16) {
+        self.slots[self.free].free = slot;
+        self.free += 1;
+    }
+
+    /// Moves up to `wanted` slots without a pin from the waiting to the free ones.
+    fn free_waiting(&mut self, wanted: usize) {
+        let mut kept = 0;
+        for place in 0..self.waiting {
+            let slot = self.slots[place].waiting;
+            if self.free < wanted && self.slots[slot as usize].pinned != self.scan {
+                self.add_free(slot);
+            } else {
+                self.slots[kept].waiting = slot;
+                kept += 1;
+            }
+        }
+        self.waiting = kept;
+    }
+
+    /// Marks the slots of this pool that are pinned.
+    fn mark(&mut self, gating_set: &AtomicU64, consumers: Side<'_>) {
+        self.scan = self.scan.wrapping_add(1);
+        // Acquire: pairs with the release of a consumer that leaves, whose reads come before our writes.
+        let members = gating_set.load(Ordering::Acquire);
+        let seats = consumers.seats().iter().enumerate();
+        for (_, seat) in seats.filter(|(seat, _)| members & 1 << seat != 0) {
+            let words = seat.pins.map_or(&[][..], |pins| &pins.words[..]);
+            for word in words {
+                // Acquire: pairs with the release of an unpin, whose reads come before our writes.
+                let mut pins = word.load(Ordering::Acquire);
+                while pins != 0 {
+                    let pinned = (pins & 0xffff).checked_sub(1 + self.first);
+                    pins >>= 16;
+                    let mine = pinned.map(|slot| slot as usize);
+                    if let Some(note) = mine.and_then(|slot| self.slots.get_mut(slot)) {
+                        note.pinned = self.scan;
+                    }
+                }
+            }
+        }
+    }
+}

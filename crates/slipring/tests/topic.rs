@@ -1,0 +1,135 @@
+//! Tests what a topic promises, between threads of one process.
+
+#![allow(clippy::unwrap_used)]
+
+use slipring::topic::{self, Seek, records};
+use slipring::{Error, SetupError};
+
+#[test]
+fn the_last_messages_stay_readable() {
+    let (mut tx, mut rx) = topic::channel::<u64>(4).unwrap();
+    assert_eq!(rx.latest().err(), Some(Error::Empty));
+    assert_eq!(rx.nth_latest(4).err(), Some(Error::TooLarge { asked: 5, max: 4 }));
+    for number in 0..100u64 {
+        tx.push(number).unwrap();
+        for back in 0..4.min(number + 1) {
+            let sample = rx.nth_latest(back as usize).unwrap();
+            assert_eq!(*sample, number - back);
+            assert_eq!(sample.origin().sequence, number - back);
+        }
+        if number < 3 {
+            assert_eq!(rx.nth_latest(number as usize + 1).err(), Some(Error::Empty));
+        }
+    }
+    // In order: 96 were overwritten.
+    assert_eq!(rx.pop(), Err(Error::Lagged(96)));
+    let rest: Vec<u64> = (0..4).map(|_| rx.pop().unwrap()).collect();
+    assert_eq!(rest, [96, 97, 98, 99]);
+    assert_eq!(rx.try_pop(), Err(Error::Empty));
+}
+
+#[test]
+fn held_messages_stay_as_they_are() {
+    let (mut tx, mut rx) = records::channel(2, 1000).unwrap();
+    let text = |number: usize| vec![number as u8; number % 1000];
+    let mut held = Vec::new();
+    for number in 0..5000 {
+        tx.push(&text(number)).unwrap();
+        if number % 1000 == 7 && held.len() < 4 {
+            held.push((number, rx.latest_owned().unwrap()));
+        }
+    }
+    assert_eq!(held.len(), 4);
+    assert_eq!(rx.latest_owned().err(), Some(Error::TooManyHeld { max: 4 }));
+    assert_eq!(&rx.latest().unwrap()[..], &text(4999)[..]);
+    for (number, sample) in held {
+        assert_eq!((&sample[..], sample.origin().sequence), (&text(number)[..], number as u64));
+    }
+    assert!(rx.latest_owned().is_ok());
+}
+
+#[test]
+fn publishers_share_one_order() {
+    let (tx, mut rx) = topic::channel::<[u64; 9]>(64).unwrap();
+    let each = 50_000u64;
+    std::thread::scope(|threads| {
+        for publisher in 0..3 {
+            let mut tx = tx.another().unwrap();
+            threads.spawn(move || {
+                for number in 0..each {
+                    tx.push([publisher * each + number; 9]).unwrap();
+                }
+            });
+        }
+        drop(tx);
+        let (mut next, mut lost, mut seen) = ([0; 3], 0, 0);
+        let mut expected = 0;
+        loop {
+            match rx.read() {
+                Ok(message) => {
+                    let value = *message;
+                    assert_eq!(value, [value[0]; 9], "a torn message");
+                    assert_eq!(message.origin().sequence, expected + lost);
+                    let (publisher, number) = ((value[0] / each) as usize, value[0] % each);
+                    assert!(number >= next[publisher]);
+                    next[publisher] = number + 1;
+                    (seen, expected) = (seen + 1, expected + 1);
+                }
+                Err(Error::Lagged(count)) => lost += count,
+                Err(Error::Disconnected(_)) => break,
+                Err(other) => unreachable!("{other}"),
+            }
+        }
+        assert_eq!(seen + lost, 3 * each);
+    });
+}
+
+#[test]
+fn small_pools_tell_that_they_are_full() {
+    let (mut tx, mut rx) = topic::Builder::<u64>::new(2).pool(4).channel_pair().unwrap();
+    let mut held = Vec::new();
+    let full = loop {
+        match tx.try_push(held.len() as u64) {
+            Ok(()) => held.push(rx.latest_owned().unwrap()),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(full, slipring::PushError::Full(held.len() as u64));
+    drop(held);
+    assert_eq!(tx.try_push(9), Ok(()));
+}
+
+#[test]
+fn impossible_shapes_are_refused() {
+    let refused = |builder: records::Builder| builder.channel_pair().err().unwrap();
+    assert!(matches!(refused(records::Builder::new(3, 8)), SetupError::Capacity { .. }));
+    assert!(matches!(refused(records::Builder::new(1 << 16, 8)), SetupError::Capacity { .. }));
+    for builder in [
+        records::Builder::new(4, 8).held(13),
+        records::Builder::new(4, 8).pool(4),
+        records::Builder::new(4, 8).producers(64),
+        records::Builder::new(4, 8).consumers(0),
+        records::Builder::new(4, 0),
+        records::Builder::new(4, usize::MAX),
+    ] {
+        let error = refused(builder);
+        println!("{error}");
+    }
+}
+
+#[test]
+fn subscribers_begin_where_they_ask() {
+    let topic = topic::Builder::<u64>::new(4).heap().unwrap();
+    let mut tx = topic.producer().unwrap();
+    (0..10).try_for_each(|number| tx.push(number)).unwrap();
+    let mut rx = topic.consumer().unwrap();
+    assert_eq!(rx.try_pop(), Err(Error::Empty));
+    assert_eq!(rx.seek(Seek::Oldest), Ok(6));
+    assert_eq!(rx.pop(), Ok(6));
+    assert_eq!(rx.seek(Seek::To(8)), Ok(8));
+    assert_eq!(rx.pop(), Ok(8));
+    assert_eq!(rx.seek(Seek::To(11)), Err(Error::Ahead { asked: 11, newest: 10 }));
+    rx.seek(Seek::To(1)).unwrap();
+    assert_eq!(rx.pop(), Err(Error::Lagged(5)));
+    assert_eq!(rx.pop(), Ok(6));
+}
