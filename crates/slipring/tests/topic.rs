@@ -9,7 +9,10 @@ use slipring::{Error, SetupError};
 fn the_last_messages_stay_readable() {
     let (mut tx, mut rx) = topic::channel::<u64>(4).unwrap();
     assert_eq!(rx.latest().err(), Some(Error::Empty));
-    assert_eq!(rx.nth_latest(4).err(), Some(Error::TooLarge { asked: 5, max: 4 }));
+    assert_eq!(
+        rx.nth_latest(4).err(),
+        Some(Error::TooLarge { asked: 5, max: 4 })
+    );
     for number in 0..100u64 {
         tx.push(number).unwrap();
         for back in 0..4.min(number + 1) {
@@ -43,7 +46,10 @@ fn held_messages_stay_as_they_are() {
     assert_eq!(rx.latest_owned().err(), Some(Error::TooManyHeld { max: 4 }));
     assert_eq!(&rx.latest().unwrap()[..], &text(4999)[..]);
     for (number, sample) in held {
-        assert_eq!((&sample[..], sample.origin().sequence), (&text(number)[..], number as u64));
+        assert_eq!(
+            (&sample[..], sample.origin().sequence),
+            (&text(number)[..], number as u64)
+        );
     }
     assert!(rx.latest_owned().is_ok());
 }
@@ -86,7 +92,10 @@ fn publishers_share_one_order() {
 
 #[test]
 fn small_pools_tell_that_they_are_full() {
-    let (mut tx, mut rx) = topic::Builder::<u64>::new(2).pool(4).channel_pair().unwrap();
+    let (mut tx, mut rx) = topic::Builder::<u64>::new(2)
+        .pool(4)
+        .channel_pair()
+        .unwrap();
     let mut held = Vec::new();
     let full = loop {
         match tx.try_push(held.len() as u64) {
@@ -102,8 +111,14 @@ fn small_pools_tell_that_they_are_full() {
 #[test]
 fn impossible_shapes_are_refused() {
     let refused = |builder: records::Builder| builder.channel_pair().err().unwrap();
-    assert!(matches!(refused(records::Builder::new(3, 8)), SetupError::Capacity { .. }));
-    assert!(matches!(refused(records::Builder::new(1 << 16, 8)), SetupError::Capacity { .. }));
+    assert!(matches!(
+        refused(records::Builder::new(3, 8)),
+        SetupError::Capacity { .. }
+    ));
+    assert!(matches!(
+        refused(records::Builder::new(1 << 16, 8)),
+        SetupError::Capacity { .. }
+    ));
     for builder in [
         records::Builder::new(4, 8).held(13),
         records::Builder::new(4, 8).pool(4),
@@ -128,7 +143,13 @@ fn subscribers_begin_where_they_ask() {
     assert_eq!(rx.pop(), Ok(6));
     assert_eq!(rx.seek(Seek::To(8)), Ok(8));
     assert_eq!(rx.pop(), Ok(8));
-    assert_eq!(rx.seek(Seek::To(11)), Err(Error::Ahead { asked: 11, newest: 10 }));
+    assert_eq!(
+        rx.seek(Seek::To(11)),
+        Err(Error::Ahead {
+            asked: 11,
+            newest: 10
+        })
+    );
     rx.seek(Seek::To(1)).unwrap();
     assert_eq!(rx.pop(), Err(Error::Lagged(5)));
     assert_eq!(rx.pop(), Ok(6));

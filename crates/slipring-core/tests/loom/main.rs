@@ -22,6 +22,7 @@ mod header;
 mod mpmc;
 mod outside;
 mod spsc;
+mod topic;
 mod wake;
 
 use std::cell::UnsafeCell;

@@ -179,6 +179,9 @@ impl<'m, T: Form + ?Sized> Consumer<'m, T> {
         fence(Ordering::SeqCst);
         if !self.topic.stands(sequence, entry) {
             clear(slot + 1);
+            // Acquire: pairs with the release of the producer that overwrote the message. The head that we look at next shows
+            // that, too.
+            fence(Ordering::Acquire);
             return Ok(Pin::After);
         }
         // SAFETY: checked to be below the number of slots.
