@@ -122,6 +122,10 @@ impl<'m, T: Form + ?Sized> Producer<'m, T> {
     #[cold]
     #[inline(never)]
     fn look(&mut self, amount: u64) -> Poll {
+        // The slow path tells of the fault.
+        if self.broken.is_some() {
+            return Poll::Unclear;
+        }
         match self.prepare(amount) {
             Ok(()) => Poll::Ready,
             Err(Error::Full) => Poll::NotReady,
@@ -133,9 +137,6 @@ impl<'m, T: Form + ?Sized> Producer<'m, T> {
     fn prepare(&mut self, amount: u64) -> Result<(), Error> {
         if !self.limit.alive() {
             return Err(Error::Forked);
-        }
-        if let Some(corrupt) = self.broken.take() {
-            return Err(corrupt.into());
         }
         if self.fails_alone && self.nobody_left() {
             return Err(Error::Disconnected(End::Finished));
@@ -337,6 +338,9 @@ impl<T: Form + ?Sized> Endpoint for Producer<'_, T> {
     }
 
     fn slow_path(&mut self, amount: usize) -> Result<(), Error> {
+        if let Some(corrupt) = self.broken.take() {
+            return Err(corrupt.into());
+        }
         self.prepare(amount as u64)
     }
 

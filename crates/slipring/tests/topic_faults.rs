@@ -1,0 +1,47 @@
+//! The faults that a topic could have: impossible words, pools that run out, and the last numbers.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod memory;
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use slipring::topic::Builder;
+use slipring::{Error, PushError};
+
+use memory::Memory;
+
+/// A wait that ends by its timeout.
+const SHORT: Duration = Duration::from_millis(20);
+
+fn small() -> Builder<u64> {
+    Builder::new(4).producers(2).consumers(1)
+}
+
+#[test]
+fn impossible_entries_end_a_push() {
+    let builder = small();
+    let memory = Memory::of(&builder);
+    let channel = memory.format(&builder).unwrap();
+    let entries = channel.geometry().claims_offset();
+    let mut tx = channel.producer().unwrap();
+    tx.push(1).unwrap();
+    memory
+        .control(entries + 8)
+        .store(u64::MAX, Ordering::Relaxed);
+    for _ in 0..3 {
+        let refused = tx.try_push(2);
+        assert!(
+            matches!(refused, Err(PushError::Failed(2, Error::Corrupt(_)))),
+            "{refused:?}"
+        );
+        assert!(matches!(
+            tx.push_timeout(2, SHORT),
+            Err(PushError::Failed(..))
+        ));
+        assert!(matches!(tx.try_push_iter([2, 3]), Err(Error::Corrupt(_))));
+    }
+    memory.control(entries + 8).store(0, Ordering::Relaxed);
+    tx.push(2).unwrap();
+    memory.assert_fences_stand();
+}
