@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use slipring::topic::Builder;
 use slipring::{Error, PushError};
+use slipring_core::layout::LINE;
 
 use memory::Memory;
 
@@ -44,4 +45,22 @@ fn impossible_entries_end_a_push() {
     memory.control(entries + 8).store(0, Ordering::Relaxed);
     tx.push(2).unwrap();
     memory.assert_fences_stand();
+}
+
+#[test]
+fn counts_of_messages_decide_nothing() {
+    let builder = small();
+    let memory = Memory::of(&builder);
+    let channel = memory.format(&builder).unwrap();
+    let messages = channel.geometry().role_offset(0) + LINE;
+    for count in [u64::MAX, u64::MAX - 3, 1 << 63] {
+        memory.control(messages).store(count, Ordering::Relaxed);
+        let mut tx = channel.producer().unwrap();
+        for number in 0..500 {
+            tx.push(number).unwrap();
+        }
+        drop(tx);
+        let counted = memory.control(messages).load(Ordering::Relaxed);
+        assert_eq!(counted, count.wrapping_add(500));
+    }
 }

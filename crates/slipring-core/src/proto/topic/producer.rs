@@ -27,13 +27,15 @@ pub struct Producer<'m, T: ?Sized> {
     pool: Slots<'m>,
     /// The number of messages that it knows to be published; at least those up to its own last.
     next: u64,
-    /// The number of messages that it has published, in whose unit the cached limit counts.
+    /// The number of messages that this handle has published, in whose unit the cached limit counts.
     done: u64,
     /// The value of `done` up to which there are free slots.
     limit: &'m CachedLimit,
     position: &'m AtomicU64,
     /// Counts its messages and its predecessors', for tools.
     messages: &'m AtomicU64,
+    /// The number of its predecessors' messages.
+    before: u64,
     gating_set: &'m AtomicU64,
     consumers: Side<'m>,
     notifier: Notifier<'m>,
@@ -82,17 +84,18 @@ impl<'m, T: Form + ?Sized> Producer<'m, T> {
         limit.set(0);
         let first = ring.seat * pool.slots.len() as u64;
         let stride = ring.samples.stride();
-        // Relaxed: the seat's own, and its lock has brought it.
-        let done = ring.messages.load(Ordering::Relaxed);
+        // Relaxed: the seat's own, and its lock has brought it. A figure: a stranger may have written it.
+        let before = ring.messages.load(Ordering::Relaxed);
         Ok(Producer {
             topic,
             samples: ring.samples,
             pool: Slots::new(pool.slots, first, &topic, stride),
             next,
-            done,
+            done: 0,
             limit,
             position: ring.position,
             messages: ring.messages,
+            before,
             gating_set: ring.gating_set,
             consumers: pool.consumers,
             notifier: ring.notifier,
@@ -115,7 +118,7 @@ impl<'m, T: Form + ?Sized> Producer<'m, T> {
     /// Renews the cached limit. While the producer is to fail alone, each step asks again.
     #[inline]
     fn note_free(&self, free: usize) {
-        self.limit.set(self.done.saturating_add(free as u64));
+        self.limit.set(self.done + free as u64);
     }
 
     /// Looks for free slots, with memory for `amount`. This is the rare case.
@@ -250,10 +253,11 @@ impl<'m, T: Form + ?Sized> Producer<'m, T> {
         };
         self.next = sequence + 1;
         self.pool.publish(sequence);
-        self.done = self.done.wrapping_add(1);
+        self.done += 1;
         // Relaxed, both: for tools.
         self.position.store(self.next, Ordering::Relaxed);
-        self.messages.store(self.done, Ordering::Relaxed);
+        let messages = self.before.wrapping_add(self.done);
+        self.messages.store(messages, Ordering::Relaxed);
         true
     }
 
