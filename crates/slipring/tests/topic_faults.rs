@@ -6,9 +6,9 @@ mod memory;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use slipring::topic::Builder;
+use slipring::topic::{Builder, Seek};
 use slipring::{Error, PushError};
-use slipring_core::layout::LINE;
+use slipring_core::layout::{HEAD, LINE};
 
 use memory::Memory;
 
@@ -62,5 +62,32 @@ fn counts_of_messages_decide_nothing() {
         drop(tx);
         let counted = memory.control(messages).load(Ordering::Relaxed);
         assert_eq!(counted, count.wrapping_add(500));
+    }
+}
+
+#[test]
+fn the_last_number_ends_the_topic() {
+    for producers in [1, 2] {
+        let builder = small().producers(producers).join(Seek::Oldest);
+        let memory = Memory::of(&builder);
+        let channel = memory.format(&builder).unwrap();
+        let last = ((1 << 48) - 2) * 4;
+        memory.control(HEAD).store(last - 100, Ordering::Relaxed);
+        let mut tx = channel.producer().unwrap();
+        let mut rx = channel.consumer().unwrap();
+        let mut published = 0;
+        let refused = loop {
+            match tx.try_push(published) {
+                Ok(()) => published += 1,
+                Err(error) => break error,
+            }
+            assert_eq!(*rx.latest().unwrap(), published - 1);
+            assert!(published <= 100);
+        };
+        assert!(
+            matches!(refused, PushError::Failed(_, Error::Corrupt(_))),
+            "{refused:?}"
+        );
+        assert_eq!(*rx.latest().unwrap(), published - 1);
     }
 }

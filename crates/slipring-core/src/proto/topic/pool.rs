@@ -104,6 +104,11 @@ impl<'m> Slots<'m> {
         }
     }
 
+    /// Returns the number of slots.
+    pub(super) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
     /// Returns the number of free slots.
     #[inline]
     pub(super) fn free(&self) -> usize {

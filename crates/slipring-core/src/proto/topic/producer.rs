@@ -144,6 +144,11 @@ impl<'m, T: Form + ?Sized> Producer<'m, T> {
         if self.fails_alone && self.nobody_left() {
             return Err(Error::Disconnected(End::Finished));
         }
+        // A producer that is alone does not ask at each message: it publishes at most its pool until it asks again.
+        let pool = self.pool.len() as u64;
+        if self.next.saturating_add(pool) > self.topic.last() {
+            return Err(self.topic.disagree().into());
+        }
         let max = self.topic.capacity();
         let wanted = T::slots_for(self.samples.size(), amount)?;
         if wanted > max {
@@ -266,6 +271,9 @@ impl<'m, T: Form + ?Sized> Producer<'m, T> {
     fn publish_among(&self, header: &SampleHeader, slot: u64) -> Result<u64, Corrupt> {
         let mut at = self.next;
         for _ in 0..TRIES {
+            if at >= self.topic.last() {
+                break;
+            }
             let (before, age) = self.topic.look(at);
             match age {
                 Age::Before => {
@@ -282,9 +290,6 @@ impl<'m, T: Form + ?Sized> Producer<'m, T> {
                     at += 1;
                 }
                 Age::After => at = self.topic.head()?,
-            }
-            if at >= self.topic.last() {
-                break;
             }
         }
         Err(self.topic.disagree())

@@ -20,6 +20,8 @@ pub struct Topic<'m> {
     words: &'m [AtomicU64],
     /// The number of bits of a message's number that choose the entry.
     bits: u32,
+    /// The number of messages that the entries can tell apart, and so the last head.
+    last: u64,
 }
 
 /// An entry, as it was found.
@@ -65,10 +67,13 @@ impl<'m> Topic<'m> {
     /// Returns the words of a topic; `None` if the number of entries is no power of two.
     pub fn new(entries: Entries<'m>) -> Option<Topic<'m>> {
         let count = entries.words.len();
+        // The multiplication saturates for more than 2^16 entries.
+        let last = LAST.min((MOST_LAPS - 2).saturating_mul(count as u64));
         count.is_power_of_two().then_some(Topic {
             head: entries.head,
             words: entries.words,
             bits: count.trailing_zeros(),
+            last,
         })
     }
 
@@ -138,10 +143,10 @@ impl<'m> Topic<'m> {
         }
     }
 
-    /// Returns the last number that a message may have.
+    /// Returns the number of messages that the topic may ever have.
+    #[inline]
     pub(super) fn last(&self) -> u64 {
-        // The multiplication saturates for more than 2^16 entries.
-        LAST.min((MOST_LAPS - 2).saturating_mul(self.capacity()))
+        self.last
     }
 
     /// Returns the number of messages that are published.
