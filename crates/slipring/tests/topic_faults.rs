@@ -6,7 +6,7 @@ mod memory;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use slipring::topic::{Builder, Seek};
+use slipring::topic::{self, Builder, Seek};
 use slipring::{Error, PushError};
 use slipring_core::layout::{HEAD, LINE};
 
@@ -89,5 +89,28 @@ fn the_last_number_ends_the_topic() {
             "{refused:?}"
         );
         assert_eq!(*rx.latest().unwrap(), published - 1);
+    }
+}
+
+#[test]
+fn claims_that_never_fit_are_too_large() {
+    let (mut tx, _rx) = topic::channel::<u64>(1024).unwrap();
+    (0..3000).try_for_each(|number| tx.push(number)).unwrap();
+    let most = match tx.try_reserve(1024).err() {
+        Some(Error::TooLarge { asked: 1024, max }) => max as usize,
+        other => panic!("{other:?}"),
+    };
+    assert!(most >= 64);
+    for _ in 0..100 {
+        tx.try_reserve(most).unwrap().commit(most);
+    }
+    // Also where the ring is smaller than what a look found free.
+    let (mut tx, _rx) = topic::channel::<u64>(4).unwrap();
+    for _ in 0..3 {
+        assert!(matches!(
+            tx.try_reserve(5).err(),
+            Some(Error::TooLarge { asked: 5, max: 4 })
+        ));
+        tx.push(1).unwrap();
     }
 }

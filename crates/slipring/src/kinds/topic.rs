@@ -151,7 +151,8 @@ impl<K: TopicKind> builder::Builder<K> {
     /// Sets the number of slots of each publisher: at least one more than the capacity. Checked when the topic is made.
     ///
     /// By default there are enough for the messages that stay readable, for all that subscribers may hold, and 65 more. So a
-    /// publisher is never [`Full`](Error::Full). With fewer slots it may be, if subscribers hold more messages than there is
+    /// publisher that reserves at most 65 messages at once is never [`Full`](Error::Full). It may reserve as many as it has
+    /// slots besides those that stay readable; more are [`TooLarge`](Error::TooLarge). With fewer slots it may be, if subscribers hold more messages than there is
     /// room for. Fewer take less address space, which `ulimit -v` may limit.
     #[must_use]
     pub fn pool(mut self, slots: usize) -> Self {

@@ -149,7 +149,7 @@ impl<'m, T: Form + ?Sized> Producer<'m, T> {
         if self.next.saturating_add(pool) > self.topic.last() {
             return Err(self.topic.disagree().into());
         }
-        let max = self.topic.capacity();
+        let max = self.most();
         let wanted = T::slots_for(self.samples.size(), amount)?;
         if wanted > max {
             return Err(Error::TooLarge { asked: wanted, max });
@@ -190,13 +190,20 @@ impl<'m, T: Form + ?Sized> Producer<'m, T> {
         Ok(())
     }
 
+    /// Returns the number of slots that it may claim at once. The ring may name as many of its slots as it has entries, and
+    /// only others' messages would free one of those.
+    fn most(&self) -> u64 {
+        let spare = (self.pool.len() as u64).saturating_sub(self.topic.capacity());
+        self.topic.capacity().min(spare)
+    }
+
     /// Returns `true` if the next slots are free, and have memory for `amount`.
     #[inline]
     fn prepared(&mut self, amount: u64) -> bool {
         let Ok(wanted) = T::slots_for(self.samples.size(), amount) else {
             return false;
         };
-        if self.known() < wanted {
+        if self.known() < wanted || (wanted > 1 && wanted > self.most()) {
             return false;
         }
         if self.backing.is_none() {
@@ -446,6 +453,14 @@ impl<T: Copy> Reserve for Producer<'_, T> {
 
     fn fail_alone(&mut self, on: bool) {
         self.fail_when_alone(on);
+    }
+
+    fn room_for(&self, amount: usize) -> Result<u64, Error> {
+        let (asked, max) = (amount as u64, self.most());
+        if asked > max {
+            return Err(Error::TooLarge { asked, max });
+        }
+        Ok(asked)
     }
 
     unsafe fn commit_claimed(&mut self, amount: usize) {
