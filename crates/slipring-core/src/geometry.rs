@@ -26,7 +26,7 @@ pub const NOTE: usize = 16;
 pub const SAMPLE_HEADER: u64 = 64;
 
 /// The most slots that all producers of a topic have together: an entry has 16 bits for a slot's number, and 0 means none.
-const MOST_POOLED: u64 = u16::MAX as u64;
+pub(crate) const MOST_POOLED: u64 = u16::MAX as u64;
 
 /// The most pins of a topic's consumer: one for what it reads, and three words of four for what leaves its hands.
 pub const MOST_PINS: u64 = 13;

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use slipring::topic::{self, Builder, Seek};
-use slipring::{Error, PushError};
+use slipring::{Error, PushError, WaitSet};
 use slipring_core::layout::{HEAD, LINE};
 
 use memory::Memory;
@@ -113,4 +113,18 @@ fn claims_that_never_fit_are_too_large() {
         ));
         tx.push(1).unwrap();
     }
+}
+
+#[test]
+fn sets_see_the_room_that_there_is() {
+    let builder = Builder::<u64>::new(2).producers(2).pool(4);
+    let channel = builder.heap().unwrap();
+    let (mut tx, mut rx) = (channel.producer().unwrap(), channel.consumer().unwrap());
+    (0..2).try_for_each(|number| tx.push(number)).unwrap();
+    let _both = [rx.read_owned().unwrap(), rx.read_owned().unwrap()];
+    let mut set = WaitSet::new().unwrap();
+    set.watch_room(&tx, 1).unwrap();
+    let ready = set.wait_timeout(SHORT).map(|events| events.len());
+    assert_eq!(ready, Ok(1));
+    tx.try_push(2).unwrap();
 }

@@ -5,6 +5,7 @@
 
 use super::word::{Age, Topic};
 use crate::cursor;
+use crate::geometry::MOST_POOLED;
 use crate::layout::Role;
 use crate::outside::{Outside, View};
 use crate::sync::Ordering;
@@ -61,21 +62,23 @@ fn pinned_by<'v>(view: &View<'v>, seat: usize) -> impl Iterator<Item = u64> + 'v
 /// Returns `true` if the producer in this seat may have `room` slots free: those that no entry names and nobody has pinned.
 fn has_room(view: &View<'_>, seat: usize, room: u64) -> bool {
     let pool = view.geometry.pool;
-    let mine = |slot: u64| slot / pool.max(1) == seat as u64;
-    let Some(topic) = topic(view) else {
+    let Some(topic) = topic(view).filter(|_| pool > 0) else {
         return true;
     };
     let entries = topic
         .entries()
         .filter_map(|(_, entry)| entry.slot(u64::MAX).ok());
-    let named = entries.filter(|slot| mine(*slot)).count() as u64;
     let consumers = view.geometry.seats_of(Role::Consumer);
     let pinned = consumers.flat_map(|seat| pinned_by(view, seat));
-    // A pinned message that is named as well is counted twice: if that matters, the next look differs.
-    let pinned = pinned.filter(|slot| mine(*slot)).count() as u64;
-    let wanted = match view.geometry.kind.spec().has_pool {
-        true => room.min(pool),
-        false => room,
-    };
-    named + pinned + wanted <= pool
+    // Each slot once: messages that can be read may be pinned as well, and by many.
+    let mut seen = [0u64; MOST_POOLED.div_ceil(64) as usize];
+    let mut taken = 0;
+    for slot in entries.chain(pinned) {
+        if slot / pool == seat as u64 {
+            let (word, bit) = ((slot % pool) as usize / 64, 1 << (slot % pool % 64));
+            taken += u64::from(seen[word] & bit == 0);
+            seen[word] |= bit;
+        }
+    }
+    taken + room.min(pool) <= pool
 }
