@@ -128,3 +128,21 @@ fn sets_see_the_room_that_there_is() {
     assert_eq!(ready, Ok(1));
     tx.try_push(2).unwrap();
 }
+
+#[test]
+fn room_behind_a_late_head_is_found() {
+    let builder = Builder::<u64>::new(2).producers(2).consumers(1).pool(3);
+    let memory = Memory::of(&builder);
+    let channel = memory.format(&builder).unwrap();
+    let (mut tx, mut other) = (channel.producer().unwrap(), channel.producer().unwrap());
+    let mut rx = channel.consumer().unwrap();
+    (0..2).try_for_each(|number| tx.push(number)).unwrap();
+    let _held = rx.nth_latest_owned(1).unwrap();
+    (2..3).try_for_each(|number| tx.push(number)).unwrap();
+    assert!(matches!(tx.try_push(3), Err(PushError::Full(3))));
+    other.push(3).unwrap();
+    // As if `other` had been killed before it told the head.
+    memory.control(HEAD).store(3, Ordering::Relaxed);
+    assert_eq!(tx.try_push(4), Ok(()));
+    assert_eq!(*rx.latest().unwrap(), 4);
+}
