@@ -6,9 +6,9 @@ mod memory;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use slipring::topic::{self, Builder, Seek};
+use slipring::topic::{self, Builder, Seek, records};
 use slipring::{Error, PushError, WaitSet};
-use slipring_core::layout::{HEAD, LINE};
+use slipring_core::layout::{HEAD, LINE, MOST_PINS};
 
 use memory::Memory;
 
@@ -145,4 +145,64 @@ fn room_behind_a_late_head_is_found() {
     memory.control(HEAD).store(3, Ordering::Relaxed);
     assert_eq!(tx.try_push(4), Ok(()));
     assert_eq!(*rx.latest().unwrap(), 4);
+}
+
+#[test]
+fn successors_trim_what_predecessors_backed() {
+    let builder = records::Builder::new(4, 1 << 20).producers(1).consumers(1);
+    let channel = builder.memfd().unwrap();
+    let backed = || {
+        let all = std::fs::read_to_string("/proc/self/smaps").unwrap();
+        let mut ours = false;
+        let mut kilobytes = 0;
+        for line in all.lines() {
+            match line
+                .split_once(" kB")
+                .and_then(|(line, _)| line.strip_prefix("Rss:"))
+            {
+                Some(rss) if ours => kilobytes += rss.trim().parse::<u64>().unwrap(),
+                _ if line.contains("-") && line.contains(" rw-s ") => {
+                    ours = line.contains("slipring-data");
+                }
+                _ if line.contains(" r") && line.contains("-p ") => ours = false,
+                _ => {}
+            }
+        }
+        kilobytes
+    };
+    let mut tx = channel.producer().unwrap();
+    (0..100).try_for_each(|_| tx.push(&[1; 1 << 20])).unwrap();
+    drop(tx);
+    assert!(backed() >= 4 << 10);
+    let mut tx = channel.producer().unwrap();
+    tx.trim(64);
+    (0..100).try_for_each(|_| tx.push(b"small")).unwrap();
+    let left = backed();
+    assert!(left <= 100, "{left} KiB");
+    // As much as ever.
+    tx.trim(usize::MAX);
+    (0..10).try_for_each(|_| tx.push(&[1; 1 << 20])).unwrap();
+}
+
+#[test]
+fn the_smallest_topic_carries() {
+    let builder = Builder::<[u64; 9]>::new(1)
+        .producers(2)
+        .consumers(2)
+        .join(Seek::Oldest);
+    let channel = builder.held(MOST_PINS as usize - 1).heap().unwrap();
+    let (mut tx, mut rx) = (channel.producer().unwrap(), channel.consumer().unwrap());
+    let mut held = Vec::new();
+    for number in 0..200 {
+        tx.push([number; 9]).unwrap();
+        assert_eq!(*rx.latest().unwrap(), [number; 9]);
+        if held.len() + 1 < MOST_PINS as usize {
+            held.push(rx.read_owned().unwrap());
+        }
+    }
+    for (number, sample) in held.iter().enumerate() {
+        assert_eq!(**sample, [number as u64; 9]);
+    }
+    assert_eq!(rx.pop(), Err(Error::Lagged(187)));
+    assert_eq!(rx.pop(), Ok([199; 9]));
 }

@@ -11,6 +11,8 @@ pub struct PoolSlot {
     sequence: u64,
     /// The bytes of the slot that are known to be backed by memory.
     pub(super) backed: u64,
+    /// `true` if no more than that is backed. A predecessor may have backed more.
+    pub(super) looked: bool,
     /// The lists, a place of each.
     free: u16,
     named: u16,
@@ -129,6 +131,23 @@ impl<'m> Slots<'m> {
         self.first + slot as u64
     }
 
+    /// Makes the producer look at the memory of each slot again that a predecessor may have backed.
+    pub(super) fn doubt_backing(&mut self) {
+        for note in self.slots.iter_mut().filter(|note| !note.looked) {
+            note.backed = 0;
+        }
+    }
+
+    /// Returns the first slot from `from` on that this producer has not used, and may write since the last scan, and whose
+    /// memory is in doubt.
+    pub(super) fn unused(&self, from: usize) -> Option<usize> {
+        let may_write = |slot: &usize| {
+            let note = &self.slots[*slot];
+            note.sequence == 0 && note.pinned != self.scan && !note.looked
+        };
+        (from.max(self.fresh)..self.slots.len()).find(may_write)
+    }
+
     #[inline]
     pub(super) fn note(&mut self, slot: usize) -> &mut PoolSlot {
         &mut self.slots[slot]
@@ -158,8 +177,6 @@ impl<'m> Slots<'m> {
     ) {
         let wanted = wanted.max(self.batch).min(self.slots.len());
         self.displace(seen, topic.capacity());
-        // SeqCst: pairs with the fence behind a consumer's pin; see *why a pinned message stays*.
-        fence(Ordering::SeqCst);
         self.mark(gating_set, consumers);
         self.free_waiting(wanted);
         while self.free < wanted && self.fresh < self.slots.len() {
@@ -221,8 +238,11 @@ impl<'m> Slots<'m> {
         self.waiting = kept;
     }
 
-    /// Marks the slots of this pool that are pinned.
-    fn mark(&mut self, gating_set: &AtomicU64, consumers: Side<'_>) {
+    /// Marks the slots of this pool that are pinned: a scan. Slots without a mark may be written if their messages were
+    /// displaced before.
+    pub(super) fn mark(&mut self, gating_set: &AtomicU64, consumers: Side<'_>) {
+        // SeqCst: pairs with the fence behind a consumer's pin; see *why a pinned message stays*.
+        fence(Ordering::SeqCst);
         self.scan = self.scan.wrapping_add(1);
         // Acquire: pairs with the release of a consumer that leaves, whose reads come before our writes.
         let members = gating_set.load(Ordering::Acquire);

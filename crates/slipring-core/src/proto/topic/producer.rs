@@ -178,17 +178,29 @@ impl<'m, T: Form + ?Sized> Producer<'m, T> {
             return Ok(());
         };
         let (at, len) = self.samples.extent(self.pool.number(slot), need);
-        let kept = len.max(self.keep);
-        let note = self.pool.note(slot);
-        if note.backed > kept {
-            backing.give_back(at + kept, note.backed - kept);
-            note.backed = kept;
+        if self.keep < u64::MAX {
+            self.shrink(backing, slot, len.max(self.keep));
         }
+        let note = self.pool.note(slot);
         if note.backed < len {
             backing.back(at, len)?;
             note.backed = len;
         }
         Ok(())
+    }
+
+    /// Gives back what a slot has beyond its first `kept` bytes. The producer may write the slot.
+    fn shrink(&mut self, backing: &dyn Backing, slot: usize, kept: u64) {
+        let (at, _) = self.samples.extent(self.pool.number(slot), 0);
+        let stride = self.samples.stride();
+        let note = self.pool.note(slot);
+        // To the slot's end if a predecessor may have backed more.
+        let reach = if note.looked { note.backed } else { stride };
+        if reach > kept {
+            backing.give_back(at + kept, reach - kept);
+        }
+        note.backed = note.backed.min(kept);
+        note.looked = true;
     }
 
     /// Returns the number of slots that it may claim at once. The ring may name as many of its slots as it has entries, and
@@ -328,16 +340,17 @@ impl<'m, T: Form + ?Sized> Producer<'m, T> {
         let Some(backing) = self.backing.filter(|_| self.limit.alive()) else {
             return;
         };
-        self.keep = self.samples.extent(0, keep).1;
+        self.keep = self.samples.extent(0, keep.min(self.samples.size())).1;
         for place in 0..self.pool.free() {
-            let slot = self.pool.next(place);
-            let (at, _) = self.samples.extent(self.pool.number(slot), 0);
-            // To its end: a predecessor may have backed more.
-            let kept = self.keep.min(self.samples.stride());
-            backing.give_back(at + kept, self.samples.stride() - kept);
-            let note = self.pool.note(slot);
-            note.backed = note.backed.min(kept);
+            self.shrink(backing, self.pool.next(place), self.keep);
         }
+        self.pool.mark(self.gating_set, self.consumers);
+        let mut from = 0;
+        while let Some(slot) = self.pool.unused(from) {
+            self.shrink(backing, slot, self.keep);
+            from = slot + 1;
+        }
+        self.pool.doubt_backing();
     }
 }
 
