@@ -372,3 +372,60 @@ fn a_counted_message_orders_earlier_work() {
         reader.join().unwrap();
     });
 }
+
+/// A subscriber that leaves has read what it had pinned, also for a producer that only sees that it left.
+#[test]
+fn one_that_leaves_has_read() {
+    model_within(2, || {
+        let board = Board::new(1, 1, 1, 1);
+        board.publisher(0, |mut tx| tx.try_push(0).unwrap());
+        let other = board.clone();
+        let reader = thread::spawn(move || {
+            other.subscriber(0, |mut rx| {
+                if let Ok(sample) = Sample::latest(&mut rx, 0) {
+                    assert_eq!(*sample, sample.origin().sequence);
+                    // Its handle is dropped with the message in its hands.
+                    std::mem::forget(sample);
+                }
+            });
+            other.recover(0);
+        });
+        board.publisher(0, |mut tx| {
+            for number in 1..3 {
+                until(|| tx.try_push(number).map_err(|error| error.error())).unwrap();
+            }
+        });
+        reader.join().unwrap();
+    });
+}
+
+/// A pin that takes the place of another, whose guard was forgotten, lets go of the first message.
+#[test]
+fn a_replaced_pin_was_read() {
+    model_within(2, || {
+        let board = Board::new(2, 1, 1, 1);
+        board.publisher(0, |mut tx| {
+            (0..2).for_each(|number| tx.try_push(number).unwrap())
+        });
+        let other = board.clone();
+        let reader = thread::spawn(move || {
+            other.subscriber(0, |mut rx| {
+                for back in [1, 0] {
+                    if let Ok(sample) = Sample::latest(&mut rx, back) {
+                        assert_eq!(*sample, sample.origin().sequence);
+                        std::mem::forget(sample);
+                    }
+                }
+            });
+        });
+        board.publisher(0, |mut tx| {
+            // The second may find all slots pinned.
+            for number in 2..4 {
+                if tx.try_push(number).is_err() {
+                    break;
+                }
+            }
+        });
+        reader.join().unwrap();
+    });
+}

@@ -86,8 +86,9 @@ impl<'m, T: Form + ?Sized> Consumer<'m, T> {
             // Relaxed: before the bit is set, nobody looks at them.
             word.store(0, Ordering::Relaxed);
         }
-        // Release: the pins come before. A producer that sees a later pin sees the bit, since a pin comes before its fence.
-        ring.gating_set.fetch_or(1 << ring.seat, Ordering::Release);
+        // Relaxed: a producer that sees a later pin sees the bit, since both come before the fence behind the pin. One that sees
+        // the bit and a pin of the last holder takes that slot for pinned.
+        ring.gating_set.fetch_or(1 << ring.seat, Ordering::Relaxed);
         let mut consumer = Consumer {
             topic: ring.topic,
             samples: ring.samples,
@@ -385,8 +386,8 @@ impl<'m, T: Form + ?Sized> Consumer<'m, T> {
             return Err(Error::TooManyHeld { max });
         };
         let (word, shift) = pin;
-        // Release: the slot stays pinned by the first pin until this one is there. No other thread sets a pin, and this one
-        // was 0.
+        // Release: the slot stays pinned by the first pin until this one is there: a producer that finds the first one gone,
+        // behind an acquire, finds this one. No other thread sets a pin, and this one was 0.
         self.pins.words[word].fetch_or((held.slot + 1) << shift, Ordering::Release);
         // Relaxed: for tools.
         self.handed_out.fetch_add(1, Ordering::Relaxed);
@@ -407,8 +408,8 @@ impl<'m, T: Form + ?Sized> Consumer<'m, T> {
     fn spare_pin(&self) -> Option<(usize, u32)> {
         (0..self.spare).find_map(|pin| {
             let (word, shift) = (1 + pin as usize / 4, pin as u32 % 4 * 16);
-            // Acquire: the thread that cleared it has let go of the message.
-            let pins = self.pins.words.get(word)?.load(Ordering::Acquire);
+            // Relaxed: only we set pins. The exchange that sets this one keeps the release of the thread that cleared it.
+            let pins = self.pins.words.get(word)?.load(Ordering::Relaxed);
             (pins >> shift & 0xffff == 0).then_some((word, shift))
         })
     }
