@@ -66,7 +66,7 @@ fn has_room(view: &View<'_>, seat: usize, room: u64) -> bool {
         return true;
     };
     let entries = topic
-        .entries()
+        .entries(0)
         .filter_map(|(_, entry)| entry.slot(u64::MAX).ok());
     let consumers = view.geometry.seats_of(Role::Consumer);
     let pinned = consumers.flat_map(|seat| pinned_by(view, seat));

@@ -44,13 +44,13 @@ pub(super) struct Slots<'m> {
 }
 
 impl<'m> Slots<'m> {
-    /// Takes over a pool, whose first slot has the number `first` among all: finds the slots that the ring names.
-    ///
-    /// A repeated name is a stranger's work, and is passed over: the later message wins.
+    /// Takes over a pool, whose first slot has the number `first` among all: finds the slots that the ring names. `newest`
+    /// messages are published.
     pub(super) fn new(
         slots: &'m mut [PoolSlot],
         first: u64,
         topic: &Topic<'_>,
+        newest: u64,
         stride: u64,
     ) -> Slots<'m> {
         // One look at the pins costs about as much as writing a kilobyte.
@@ -60,16 +60,6 @@ impl<'m> Slots<'m> {
             _ => 4,
         };
         slots.fill(PoolSlot::default());
-        for (index, entry) in topic.entries() {
-            let Ok(slot) = entry.slot(u64::MAX) else {
-                continue;
-            };
-            let mine = slot.checked_sub(first).map(|slot| slot as usize);
-            let noted = mine.and_then(|mine| slots.get_mut(mine));
-            if let (Some(noted), Some(sequence)) = (noted, topic.sequence(index, entry)) {
-                noted.sequence = noted.sequence.max(sequence.saturating_add(1));
-            }
-        }
         let mut pool = Slots {
             slots,
             first,
@@ -81,29 +71,39 @@ impl<'m> Slots<'m> {
             batch: batch as usize,
             scan: 0,
         };
-        pool.sort_named();
+        for (index, entry) in topic.entries(newest) {
+            let slot = entry.slot(u64::MAX).ok();
+            let mine = slot.and_then(|slot| slot.checked_sub(first));
+            if let (Some(mine), Some(sequence)) = (mine, topic.sequence(index, entry)) {
+                pool.found(mine as usize, sequence.saturating_add(1));
+            }
+        }
         pool
     }
 
-    /// Lists the slots that the ring names, in the order of their messages.
-    fn sort_named(&mut self) {
-        for slot in 0..self.slots.len() {
-            let sequence = self.slots[slot].sequence;
-            if sequence == 0 {
-                continue;
-            }
-            let mut place = self.named;
-            while place > 0 {
-                let before = self.slots[place - 1].named;
-                if self.slots[before as usize].sequence <= sequence {
-                    break;
-                }
-                self.slots[place].named = before;
-                place -= 1;
-            }
-            self.slots[place].named = slot as u16;
-            self.named += 1;
+    /// Lists a slot that the ring names, if it is of this pool, in the order of the messages.
+    fn found(&mut self, slot: usize, sequence: u64) {
+        let Some(note) = self.slots.get_mut(slot) else {
+            return;
+        };
+        let repeated = note.sequence != 0;
+        note.sequence = note.sequence.max(sequence);
+        // A repeated name is a stranger's work: the later message wins.
+        if repeated {
+            return;
         }
+        // They come in this order, unless a stranger wrote them.
+        let mut place = self.named;
+        while place > 0 {
+            let before = self.slots[place - 1].named;
+            if self.slots[before as usize].sequence <= sequence {
+                break;
+            }
+            self.slots[place].named = before;
+            place -= 1;
+        }
+        self.slots[place].named = slot as u16;
+        self.named += 1;
     }
 
     /// Returns the number of slots.

@@ -89,7 +89,7 @@ impl<'m, T: Form + ?Sized> Producer<'m, T> {
         Ok(Producer {
             topic,
             samples: ring.samples,
-            pool: Slots::new(pool.slots, first, &topic, stride),
+            pool: Slots::new(pool.slots, first, &topic, next, stride),
             next,
             done: 0,
             limit,
@@ -305,9 +305,8 @@ impl<'m, T: Form + ?Sized> Producer<'m, T> {
                     }
                 }
                 Age::Own => {
-                    // The one who published it may be dead.
-                    self.topic.advance(at);
-                    at += 1;
+                    // The one who published it may be dead. If not, the head is further on.
+                    at = self.topic.advance(at);
                 }
                 Age::After => at = self.topic.head()?,
             }

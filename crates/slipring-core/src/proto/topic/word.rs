@@ -115,11 +115,17 @@ impl<'m> Topic<'m> {
         self.place(sequence).0.load(Ordering::Relaxed) == entry.0
     }
 
-    /// Returns all entries, in the order of the ring, for one who takes a pool over.
-    pub(super) fn entries(&self) -> impl Iterator<Item = (u64, Entry)> {
-        let numbered = self.words.iter().enumerate();
+    /// Returns all entries, each with its index, in the order of their messages: from that of message `oldest` on.
+    pub(super) fn entries(&self, oldest: u64) -> impl Iterator<Item = (u64, Entry)> {
+        let mask = self.words.len() - 1;
+        let indices = (0..self.words.len()).map(move |ahead| (oldest as usize + ahead) & mask);
         // Relaxed: the seat's lock has brought what its last holder did. What others publish meanwhile is not ours.
-        numbered.map(|(index, word)| (index as u64, Entry(word.load(Ordering::Relaxed))))
+        indices.map(|index| {
+            (
+                index as u64,
+                Entry(self.words[index].load(Ordering::Relaxed)),
+            )
+        })
     }
 
     /// Returns the number of the message at `index` of the ring that has this entry; `None` if there is none.
@@ -199,17 +205,19 @@ impl<'m> Topic<'m> {
         self.head.store(sequence + 1, Ordering::Release);
     }
 
-    /// Tells the head that message `sequence` is published. Somebody else may have told it.
+    /// Tells the head that message `sequence` is published. Somebody else may have told it. Returns a number of messages that
+    /// are published: more than `sequence`.
     #[inline]
-    pub(super) fn advance(&self, sequence: u64) {
+    pub(super) fn advance(&self, sequence: u64) -> u64 {
         // Release: pairs with the acquire in `head`; the entry comes before, and what this thread has seen of others' entries.
-        // Relaxed where it fails: the head is further on then.
-        let _ = self.head.compare_exchange(
+        // Acquire where it fails: as in `head`.
+        let told = self.head.compare_exchange(
             sequence,
             sequence + 1,
             Ordering::Release,
-            Ordering::Relaxed,
+            Ordering::Acquire,
         );
+        told.map_or_else(|further| further.max(sequence + 1), |_| sequence + 1)
     }
 }
 
