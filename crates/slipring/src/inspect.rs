@@ -1,5 +1,6 @@
 //! Inspects channels without disturbing them: takes no seat and writes no word.
 
+mod discover;
 mod queue;
 mod watch;
 
@@ -18,6 +19,7 @@ use crate::name::Name;
 use crate::setup_error::SetupError;
 use crate::shm::{self, Mapping, Region, named};
 
+pub use discover::{Discovered, Discovery, discover};
 pub use queue::{Claim, ClaimState, QueueStat};
 pub use slipring_core::layout::WhenFull;
 pub use watch::{Message, Watch};

@@ -168,7 +168,7 @@ pub use kind::{
     CrowdKind, InPlaceKind, Kind, OfRecords, PeekKind, QueueKind, RecordKind, SlotKind, TopicKind,
 };
 pub use kinds::{broadcast, bytes, mpmc, spsc, topic};
-pub use name::{Name, directory};
+pub use name::{Name, Pattern, directory};
 pub use producer::{Producer, Reservation};
 pub use records::Record;
 pub use setup_error::{SchemaMismatch, SetupError};

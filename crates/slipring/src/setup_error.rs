@@ -158,6 +158,17 @@ pub enum SetupError {
         /// The rule that it breaks.
         why: &'static str,
     },
+    /// The pattern of names breaks the rule.
+    #[error(
+        "`{pattern}` is no pattern of names: {why}; a pattern is `topic` or `domain/topic`, in which `*` stands for any \
+         characters of one part, such as `cam/*`, `*/imu` or `*`"
+    )]
+    BadPattern {
+        /// The pattern, made printable.
+        pattern: Box<str>,
+        /// The rule that it breaks.
+        why: &'static str,
+    },
     /// There is no such channel.
     #[error(
         "no channel `{name}` in {dir} (never made, or removed); create it first, or look at `slipring ls`"
@@ -402,6 +413,7 @@ fn serves(kind: &str) -> &'static str {
     match kind {
         "bytes" => "`slipring send` and `slipring recv` serve it",
         "broadcast" => "`slipring tail` shows its messages",
+        "topic" => "`slipring pub` and `slipring sub` serve it if its messages are byte strings",
         "mpmc" => "it is a work queue: `slipring work` takes its items if they are byte strings",
         _ => "a program that knows its payload serves it; `slipring stat` shows its figures",
     }
