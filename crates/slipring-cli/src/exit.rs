@@ -16,7 +16,7 @@ Exit codes:
        finished, and each item that it ran succeeded
   1    failure; the message on standard error says which;
        also if an item of work failed (see letters), or a
-       line was too long for send --queue
+       line was too long for send --queue or pub
   2    usage: a wrong flag, or a name or size that no
        channel can have
   3    recv, tail, work: the sender aborted (by a signal or
@@ -25,8 +25,8 @@ Exit codes:
        all that it had sent was written, or run
   5    taken: another process holds the role, or uses the
        channel to be removed
-  129  ended by SIGHUP; send and recv left in good order,
-       and work gave back what was not done
+  129  ended by SIGHUP; send, recv, pub and sub left in good
+       order, and work gave back what was not done
   130  ended by SIGINT, as by Ctrl-C; likewise
   143  ended by SIGTERM; likewise
   141  nobody reads the output any more; recv keeps what it
@@ -108,6 +108,7 @@ pub(crate) fn complain(what: impl fmt::Display) {
 fn code_of(error: &SetupError) -> u8 {
     match error {
         SetupError::BadName { .. }
+        | SetupError::BadPattern { .. }
         | SetupError::Capacity { .. }
         | SetupError::MaxRecord { .. }
         | SetupError::Consumers { .. }

@@ -119,7 +119,7 @@ impl Feed<'_> {
                     Ok(()) => self.lines.pass(),
                     Err(error) => self.look_around(error, bar)?,
                 },
-                Line::TooLong(len) => {
+                Line::TooLong(len, _) => {
                     let (number, max) = (self.lines.number, self.lines.max);
                     bar.say(&format!(
                         "line {number} of the input is an item of {len} bytes, and the queue takes at most {max}; \
@@ -163,8 +163,8 @@ impl Feed<'_> {
     }
 }
 
-/// The input that was read and is not yet in the queue.
-struct Lines {
+/// The input that was read and is not yet taken, line by line.
+pub(crate) struct Lines {
     /// The most bytes that a line may have, with its newline.
     max: usize,
     /// What was read, from `begin` to `end`.
@@ -180,15 +180,15 @@ struct Lines {
 }
 
 /// A line of the input.
-enum Line<'a> {
+pub(crate) enum Line<'a> {
     /// The line, with its newline if it has one.
     Item(&'a [u8]),
-    /// The number of bytes of a line that is too long.
-    TooLong(u64),
+    /// The number of bytes of a line that is too long, and `true` if its newline is one of them.
+    TooLong(u64, bool),
 }
 
 impl Lines {
-    fn new(max: usize) -> Lines {
+    pub(crate) fn new(max: usize) -> Lines {
         Lines {
             max,
             buffer: vec![0; max + READ],
@@ -201,7 +201,7 @@ impl Lines {
     }
 
     /// Returns space for the next read. All whole lines were passed.
-    fn space(&mut self) -> &mut [u8] {
+    pub(crate) fn space(&mut self) -> &mut [u8] {
         self.buffer.copy_within(self.begin..self.end, 0);
         self.end -= self.begin;
         self.begin = 0;
@@ -213,23 +213,29 @@ impl Lines {
     }
 
     /// Notes that `count` bytes more were read.
-    fn grow(&mut self, count: usize) {
+    pub(crate) fn grow(&mut self, count: usize) {
         self.end += count;
     }
 
     /// Notes the end of the input.
-    fn end(&mut self) {
+    pub(crate) fn end(&mut self) {
         self.ended = true;
     }
 
     /// Returns the first line, if all of it was read.
-    fn first(&self) -> Option<Line<'_>> {
+    pub(crate) fn first(&self) -> Option<Line<'_>> {
         let len = self.first_len()?;
         let whole = self.dropped + len as u64;
+        let kept = &self.buffer[self.begin..self.begin + len];
         Some(match whole <= self.max as u64 {
-            true => Line::Item(&self.buffer[self.begin..self.begin + len]),
-            false => Line::TooLong(whole),
+            true => Line::Item(kept),
+            false => Line::TooLong(whole, kept.ends_with(b"\n")),
         })
+    }
+
+    /// Returns the number of the first line, counted from 1.
+    pub(crate) fn number(&self) -> u64 {
+        self.number
     }
 
     /// Returns the length of what is kept of the first line, if all of it was read.
@@ -243,7 +249,7 @@ impl Lines {
     }
 
     /// Goes on to the next line.
-    fn pass(&mut self) {
+    pub(crate) fn pass(&mut self) {
         self.begin += self.first_len().unwrap_or(0);
         self.dropped = 0;
         self.number += 1;
@@ -259,7 +265,7 @@ mod tests {
         while let Some(line) = lines.first() {
             out.push(match line {
                 Line::Item(item) => String::from_utf8(item.to_vec()).unwrap_or_default(),
-                Line::TooLong(len) => len.to_string(),
+                Line::TooLong(len, _) => len.to_string(),
             });
             lines.pass();
         }

@@ -20,6 +20,7 @@ mod ls;
 mod mode;
 mod output;
 mod progress;
+mod publish;
 mod queue;
 mod recv;
 mod rm;
@@ -28,6 +29,7 @@ mod send;
 mod shape;
 mod signals;
 mod stat;
+mod subscribe;
 mod tail;
 mod text;
 mod work;
@@ -57,6 +59,8 @@ enum Verb {
     Recv(recv::Args),
     Work(work::Args),
     Letters(letters::Args),
+    Pub(publish::Args),
+    Sub(subscribe::Args),
     Create(create::Args),
     Ls(ls::Args),
     Stat(stat::Args),
@@ -73,6 +77,8 @@ impl Verb {
     fn descriptors(&self) -> &'static [usize] {
         match self {
             Verb::Send(_) => &[0, 2],
+            Verb::Pub(args) if args.reads_input() => &[0, 2],
+            Verb::Pub(_) => &[2],
             _ => &[1, 2],
         }
     }
@@ -92,6 +98,8 @@ fn main() -> ExitCode {
         Verb::Recv(args) => recv::run(&args).map_err(|failure| failure.about(&args.name)),
         Verb::Work(args) => work::run(&args).map_err(|failure| failure.about(&args.name)),
         Verb::Letters(args) => letters::run(&args).map_err(|failure| failure.about(&args.name)),
+        Verb::Pub(args) => publish::run(&args).map_err(|failure| failure.about(&args.name)),
+        Verb::Sub(args) => subscribe::run(&args),
         Verb::Create(args) => create::run(&args),
         Verb::Ls(args) => ls::run(&args),
         Verb::Stat(args) => stat::run(&args),

@@ -1,4 +1,4 @@
-//! Holds the size of a channel that `send` or `recv` makes if it comes first. An existing channel
+//! Holds the size of a channel that `send`, `recv` or `pub` makes if it comes first. An existing channel
 //! keeps its own size, and the verb reports the difference.
 
 use std::time::Duration;
@@ -85,6 +85,40 @@ impl QueueSize {
         let asked = |difference: &&Difference| match difference.word {
             "capacity" => self.items.is_some(),
             "largest record" => self.max_record.is_some(),
+            _ => false,
+        };
+        tell(name, differences.iter().filter(asked));
+    }
+}
+
+/// A topic keeps this many messages readable, of up to this many bytes.
+const HISTORY: usize = 16;
+const MESSAGE: usize = 64 << 10;
+
+/// The size of a topic that does not exist yet, as far as the flags name it.
+#[derive(Clone, Copy)]
+pub(crate) struct TopicSize {
+    /// The number of messages that stay readable.
+    pub(crate) history: Option<usize>,
+    /// The most bytes of a message.
+    pub(crate) max_size: Option<usize>,
+}
+
+impl TopicSize {
+    pub(crate) fn history(self) -> usize {
+        self.history.unwrap_or(HISTORY)
+    }
+
+    /// Returns the most bytes of a message: by default `least`, or more.
+    pub(crate) fn max_size(self, least: usize) -> usize {
+        self.max_size.unwrap_or(MESSAGE.max(least))
+    }
+
+    /// Reports on standard error if an existing topic has other sizes than the flags asked for.
+    pub(crate) fn tell(self, name: &str, differences: &[Difference]) {
+        let asked = |difference: &&Difference| match difference.word {
+            "capacity" => self.history.is_some(),
+            "largest record" => self.max_size.is_some(),
             _ => false,
         };
         tell(name, differences.iter().filter(asked));

@@ -7,7 +7,7 @@
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -81,6 +81,23 @@ impl Signals {
         let mut fds = [PollFd::new(&self.come, PollFlags::IN)];
         let _ = poll(&mut fds, Some(&tick()));
         self.check().is_err()
+    }
+
+    /// Waits until this time. Fails with `Signal` if one comes, or has come.
+    pub(crate) fn sleep_until(&self, time: Instant) -> Result<(), Failure> {
+        loop {
+            self.check()?;
+            let left = time.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(());
+            }
+            let left = Timespec::try_from(left).unwrap_or(tick());
+            let mut fds = [PollFd::new(&self.come, PollFlags::IN)];
+            match poll(&mut fds, Some(&left)) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(errno) => return Err(Failure::io("wait", errno)),
+            }
+        }
     }
 
     /// Waits for a descriptor for at most a [`TICK`], and returns `true` if it is ready. Fails with
