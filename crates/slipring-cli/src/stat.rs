@@ -4,7 +4,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
-use slipring::inspect::{self, SeatStat, SeatState, Stat, WhenFull};
+use slipring::inspect::{self, SeatStat, SeatState, Stat, TopicStat, WhenFull};
 use slipring::spec::Unit;
 use slipring::{Name, Role, bytes};
 
@@ -25,6 +25,9 @@ use crate::{claims, text};
 /// or `held` (read in place) by a consumer. SINCE tells when held messages were taken, DELIVERIES how
 /// often they had been delivered before. `returned` messages wait to be delivered again; `dead letters`
 /// were delivered too often, and lie aside.
+///
+/// For a topic, PINS are the messages that a subscriber keeps from being overwritten, of those that it may keep:
+/// publishers use other slots meanwhile. `memory` is what its slots take now, and could take.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// The channel: `topic` or `domain/topic`
@@ -50,6 +53,8 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
 pub(crate) fn units(stat: &Stat) -> (&'static str, fn(u64) -> String) {
     if is_bytes(stat) {
         ("", text::bytes)
+    } else if stat.topic.is_some() {
+        (" messages", text::count)
     } else {
         (" slots", text::count)
     }
@@ -87,6 +92,10 @@ pub(crate) fn as_json(name: &str, stat: &Stat) -> Value {
     if is_bytes(stat) {
         out["max_record"] = (stat.geometry.slot_size - bytes::PREFIX).into();
     }
+    if let Some(topic) = &stat.topic {
+        add_topic(&mut out, stat, topic);
+        return out;
+    }
     if !is_broadcast(stat) {
         for role in [Role::Producer, Role::Consumer] {
             add_side(&mut out, stat, role);
@@ -121,6 +130,33 @@ pub(crate) fn as_json(name: &str, stat: &Stat) -> Value {
         });
     }
     out
+}
+
+/// Adds the figures of a topic, and its seats that were ever held.
+fn add_topic(out: &mut Value, stat: &Stat, topic: &TopicStat) {
+    out["published"] = topic.published.into();
+    out["memory"] = topic.backed.into();
+    out["most_memory"] = stat.geometry.data_len().into();
+    out["producer_seats"] = stat.geometry.producers.into();
+    out["consumer_seats"] = stat.geometry.consumers.into();
+    out["most_pins"] = stat.geometry.pins.into();
+    let list = |role| -> Value {
+        let seats = stat.seats.iter().filter(|seat| seat.role == role);
+        let held = seats.filter(|seat| seat.state != SeatState::Never);
+        let about = held.map(|seat| {
+            let mut about = seat_json(seat);
+            about["index"] = seat.index.into();
+            if role == Role::Consumer {
+                about["pins"] = topic.pins_of(seat.index).into();
+                about["lag"] = lag(stat, seat).into();
+                about["lagged"] = seat.lagged.into();
+            }
+            about
+        });
+        about.collect()
+    };
+    out["producers"] = list(Role::Producer);
+    out["consumers"] = list(Role::Consumer);
 }
 
 /// Adds the only seat of a role, or the list of those that were ever held (`producers`, `consumers`).
@@ -174,6 +210,11 @@ fn as_text(name: &str, stat: &Stat) -> String {
     let largest = if is_bytes(stat) {
         let max = stat.geometry.slot_size - bytes::PREFIX;
         ("records", format!("up to {}", text::exact(max)))
+    } else if stat.topic.is_some() && header.fingerprint == 0 {
+        (
+            "messages",
+            format!("up to {}", text::exact(stat.geometry.slot_size)),
+        )
     } else {
         ("slot", text::exact(stat.geometry.slot_size))
     };
@@ -187,12 +228,14 @@ fn as_text(name: &str, stat: &Stat) -> String {
             unread(stat).map_or("-".into(), |unread| figure(unread) + unit),
         ),
     ];
-    if is_broadcast(stat) {
+    if let Some(topic) = &stat.topic {
+        facts.extend(topic_facts(stat, topic));
+    } else if is_broadcast(stat) {
         if stat.geometry.when_full == WhenFull::Overwrite {
             facts.push(("in the ring", figure(stat.len) + unit));
         }
         facts.push(("when full", when_full(stat).to_string()));
-        facts.push(("consumers", consumers(stat)));
+        facts.push(("consumers", held_seats(stat, Role::Consumer)));
     }
     if let Some(seat) = stat.holds_back().filter(|_| is_broadcast(stat)) {
         facts.push(("held back", held_back(stat, seat)));
@@ -233,7 +276,9 @@ fn seats(stat: &Stat) -> String {
             .map(String::from)
             .to_vec(),
     ];
-    let behind = if is_broadcast(stat) {
+    let behind = if stat.topic.is_some() {
+        &["MESSAGES", "LAG", "LAGGED", "PINS"][..]
+    } else if is_broadcast(stat) {
         &["LAG", "LAGGED"][..]
     } else {
         &["MESSAGES"]
@@ -247,7 +292,7 @@ fn seats(stat: &Stat) -> String {
     format!(
         "{}\n{}",
         text::table(&holders, &[2, 3, 4]),
-        text::table(&figures, &[1, 2, 3, 4, 5])
+        text::table(&figures, &[1, 2, 3, 4, 5, 6, 7])
     )
 }
 
@@ -282,10 +327,29 @@ fn when_full(stat: &Stat) -> &'static str {
     }
 }
 
-fn consumers(stat: &Stat) -> String {
-    let held = |seat: &&SeatStat| seat.role == Role::Consumer && seat.state == SeatState::Held;
+/// Returns how many seats of a role are held.
+fn held_seats(stat: &Stat, role: Role) -> String {
+    let held = |seat: &&SeatStat| seat.role == role && seat.state == SeatState::Held;
     let held = stat.seats.iter().filter(held).count();
-    format!("{held} of {} seats held", stat.geometry.consumers)
+    format!(
+        "{held} of {} seats held",
+        stat.geometry.seats_of(role).len()
+    )
+}
+
+fn topic_facts(stat: &Stat, topic: &TopicStat) -> Vec<(&'static str, String)> {
+    let published = topic.published;
+    let published = published.map(|published| text::count(published) + " messages");
+    let most = text::bytes(stat.geometry.data_len());
+    let memory = topic
+        .backed
+        .map(|backed| format!("{} of {most}", text::bytes(backed)));
+    vec![
+        ("published", published.unwrap_or("impossible".into())),
+        ("publishers", held_seats(stat, Role::Producer)),
+        ("subscribers", held_seats(stat, Role::Consumer)),
+        ("memory", memory.unwrap_or(most)),
+    ]
 }
 
 /// Returns the name of the consumer that keeps the producer from going on.
@@ -328,6 +392,26 @@ fn holder(stat: &Stat, seat: &SeatStat) -> Vec<String> {
 
 fn seat_figures(stat: &Stat, seat: &SeatStat) -> Vec<String> {
     let mut row = vec![seat_name(stat, seat), seat.position.to_string()];
+    let none = || "-".to_string();
+    match (&stat.topic, seat.role) {
+        (Some(_), Role::Producer) => {
+            row.extend([seat.messages.to_string(), none(), none(), none()]);
+        }
+        (Some(topic), Role::Consumer) => row.extend([
+            none(),
+            lag(stat, seat).map_or_else(none, |lag| lag.to_string()),
+            seat.lagged.to_string(),
+            format!("{} of {}", topic.pins_of(seat.index), stat.geometry.pins),
+        ]),
+        (None, _) => row.extend(usual_figures(stat, seat)),
+    }
+    row.extend([seat.parks, seat.wakes].map(|figure| figure.to_string()));
+    row
+}
+
+/// Returns the figures in the middle of a seat's row, for other kinds than topics.
+fn usual_figures(stat: &Stat, seat: &SeatStat) -> Vec<String> {
+    let mut row = Vec::new();
     match (is_broadcast(stat), seat.role) {
         (false, _) => row.push(seat.messages.to_string()),
         (true, Role::Producer) => row.extend(["-", "-"].map(String::from)),
@@ -336,7 +420,6 @@ fn seat_figures(stat: &Stat, seat: &SeatStat) -> Vec<String> {
             row.push(seat.lagged.to_string());
         }
     }
-    row.extend([seat.parks, seat.wakes].map(|figure| figure.to_string()));
     row
 }
 

@@ -566,6 +566,93 @@ fn other_programs_topics_are_refused() {
     }
 }
 
+/// A process of its own holds messages while `stat` is asked, and after a kill they are told of it all the same.
+#[test]
+fn stat_tells_who_keeps_what() {
+    if std::env::var_os("TOPICS_HOLDER").is_some() {
+        let topic = slipring::topic::records::Builder::new(4, 1 << 20);
+        let (mut tx, mut rx) = (topic.producer("x").unwrap(), topic.consumer("x").unwrap());
+        let _idle = topic.consumer("x").unwrap();
+        for _ in 0..6 {
+            tx.push(&[7; 5000]).unwrap();
+        }
+        let _held = [rx.latest_owned().unwrap(), rx.nth_latest_owned(3).unwrap()];
+        println!("holds");
+        // Until the test kills it.
+        std::thread::park();
+        return;
+    }
+    let place = Place::new();
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "stat_tells_who_keeps_what", "--nocapture", "-q"]);
+    command.env("SLIPRING_DIR", place.channels());
+    command.env("TOPICS_HOLDER", "1").stdout(Stdio::piped());
+    let mut holder = Running::start(&mut command);
+    let pid = holder.0.id();
+    let mut lines = BufReader::new(holder.0.stdout.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().ends_with("holds")));
+    let check = |state: &str| {
+        let stat = place.stat("x").unwrap();
+        assert_eq!((&stat["published"], &stat["len"]), (&6.into(), &4.into()));
+        assert_eq!(
+            (&stat["most_pins"], &stat["consumer_seats"]),
+            (&5.into(), &16.into())
+        );
+        let memory = stat["memory"].as_u64().unwrap();
+        assert!((4 * 5000..stat["most_memory"].as_u64().unwrap() / 100).contains(&memory));
+        let consumers = stat["consumers"].as_array().unwrap();
+        let figures = |seat: &Value| {
+            (
+                seat["index"].clone(),
+                seat["pins"].clone(),
+                seat["pid"].clone(),
+            )
+        };
+        let figures: Vec<_> = consumers.iter().map(figures).collect();
+        assert_eq!(
+            figures,
+            [
+                (0.into(), 2.into(), pid.into()),
+                (1.into(), 0.into(), pid.into())
+            ]
+        );
+        assert_eq!(
+            (
+                &consumers[0]["state"],
+                stat["producers"][0]["messages"].as_u64()
+            ),
+            (&state.into(), Some(6))
+        );
+        let shown = text(&place.run(&["stat", "x"]).stdout);
+        for fact in [
+            "kind         topic",
+            "published    6 messages",
+            "messages     up to 1 MiB",
+            "2 of 5",
+        ] {
+            assert!(shown.contains(fact), "{fact}: {shown}");
+        }
+        assert!(
+            shown.lines().all(|line| line.chars().count() <= 80),
+            "{shown}"
+        );
+        shown
+    };
+    let shown = check("held");
+    assert!(shown.contains("subscribers  2 of 16 seats held"), "{shown}");
+    assert!(
+        text(&place.run(&["ls"]).stdout)
+            .contains("4 messages  4 messages  1 of 16 held  2 of 16 held")
+    );
+    holder.signal(Signal::KILL);
+    assert_eq!(holder.code(), None);
+    until("the kernel has freed its seats", || {
+        place.stat("x").unwrap()["producers"][0]["state"] == "died"
+    });
+    let shown = check("died");
+    assert!(shown.contains("subscribers  0 of 16 seats held"), "{shown}");
+}
+
 /// Nobody reads the output any more: sub ends by itself.
 #[test]
 fn closed_output_ends_sub() {

@@ -2,6 +2,7 @@
 
 mod discover;
 mod queue;
+mod topic;
 mod watch;
 
 use std::os::fd::{AsFd, OwnedFd};
@@ -22,6 +23,7 @@ use crate::shm::{self, Mapping, Region, named};
 pub use discover::{Discovered, Discovery, discover};
 pub use queue::{Claim, ClaimState, QueueStat};
 pub use slipring_core::layout::WhenFull;
+pub use topic::{Pins, TopicStat};
 pub use watch::{Message, Watch};
 
 /// The state of a seat, as seen from outside.
@@ -105,13 +107,15 @@ pub struct Stat {
     pub seats: Vec<SeatStat>,
     /// Who has what of a work queue in hand; `None` for other kinds.
     pub queue: Option<QueueStat>,
+    /// What was published to a topic, and who keeps messages of it; `None` for other kinds.
+    pub topic: Option<TopicStat>,
 }
 
 impl Stat {
     /// Returns the seat that holds the producer back: the slowest consumer for which it waits, or
-    /// would wait, with a full ring.
+    /// would wait, with a full ring. Nobody holds the publishers of a topic back.
     pub fn holds_back(&self) -> Option<&SeatStat> {
-        let full = self.len >= self.geometry.capacity;
+        let full = self.len >= self.geometry.capacity && self.topic.is_none();
         let readers = self.seats.iter().filter(|seat| seat.waited_for);
         readers.min_by_key(|seat| seat.position).filter(|_| full)
     }
@@ -158,7 +162,11 @@ impl Stat {
 
     /// Returns how many slots or bytes this consumer is behind the producer.
     pub fn lag(&self, consumer: &SeatStat) -> u64 {
-        let newest = self.seats.first().map_or(0, |producer| producer.position);
+        let newest = match &self.topic {
+            // A producer of many knows the newest only at its own commits.
+            Some(topic) => topic.published.unwrap_or(0),
+            None => self.seats.first().map_or(0, |producer| producer.position),
+        };
         newest.saturating_sub(consumer.position)
     }
 }
@@ -196,10 +204,10 @@ pub fn list() -> Result<Vec<Name>, SetupError> {
 /// while the channel goes on. Example: [`list`].
 pub fn stat(name: &str) -> Result<Stat, SetupError> {
     let name = Name::new(name)?;
-    let (file, mapping, data_len) = named::inspect(&name)?;
+    let (file, mapping, data) = named::inspect(&name)?;
     let control = view(&mapping)?;
-    let header = control.read(data_len)?;
-    look(control, &header, Some(&file))
+    let header = control.read(data.len)?;
+    look(control, &header, Some(&file), Some(data.backed))
 }
 
 /// Removes a named channel, even a corrupt one.
@@ -218,6 +226,7 @@ pub(crate) fn of_region(region: &Region) -> Result<Stat, SetupError> {
         region.control(),
         &region.header,
         region.files.as_ref().map(|files| &files.control),
+        region.backed(),
     )
 }
 
@@ -226,7 +235,12 @@ fn view(mapping: &Mapping) -> Result<Control<'_>, SetupError> {
     Ok(unsafe { Control::new(mapping.base(), mapping.len()) }?)
 }
 
-fn look(control: Control<'_>, header: &Header, file: Option<&OwnedFd>) -> Result<Stat, SetupError> {
+fn look(
+    control: Control<'_>,
+    header: &Header,
+    file: Option<&OwnedFd>,
+    backed: Option<u64>,
+) -> Result<Stat, SetupError> {
     let geometry = header.geometry;
     let words: Vec<_> = (0..geometry.seats())
         .map(|seat| control.seat_words(&geometry, seat))
@@ -249,6 +263,7 @@ fn look(control: Control<'_>, header: &Header, file: Option<&OwnedFd>) -> Result
         len,
         seats,
         queue: queue::look(&view, header),
+        topic: topic::look(&view, backed),
     })
 }
 

@@ -127,9 +127,9 @@ struct Channel {
 impl Channel {
     /// Looks where the name leads. Returns `None` if there is no channel, and an error if that cannot be told now.
     fn of(name: &Name) -> Result<Option<Channel>, SetupError> {
-        let read = named::inspect(name).and_then(|(_, mapping, data_len)| {
+        let read = named::inspect(name).and_then(|(_, mapping, data)| {
             let control = super::view(&mapping)?;
-            Ok(control.read(data_len)?)
+            Ok(control.read(data.len)?)
         });
         match read {
             Ok(header) => Ok(Some(Channel {

@@ -87,6 +87,16 @@ impl Region {
             .map_err(|error| error.about(&shown))
     }
 
+    /// Returns the bytes of memory that the data part has; `None` for memory without a file to ask about.
+    pub(crate) fn backed(&self) -> Option<u64> {
+        let files = self.files.as_ref()?;
+        let stat = match &files.place {
+            Some(place) => rustix::fs::statat(&place.dir, DATA, AtFlags::empty()),
+            None => rustix::fs::fstat(&files.passed.upgrade()?.data),
+        };
+        Some(DataSize::from(stat.ok()?).backed)
+    }
+
     /// Removes a named channel none of whose seats is held.
     pub(crate) fn remove(&self) -> Result<(), SetupError> {
         match self.files.as_ref().and_then(|files| files.place.as_ref()) {
@@ -201,9 +211,27 @@ fn fill(name: &Name, parent: &OwnedFd, dir: &OwnedFd, plan: &Plan) -> Result<Fil
     ))
 }
 
+/// The size of a data part.
+#[derive(Clone, Copy)]
+pub(crate) struct DataSize {
+    pub(crate) len: u64,
+    /// The bytes that the file system has given it.
+    pub(crate) backed: u64,
+}
+
+impl From<rustix::fs::Stat> for DataSize {
+    fn from(stat: rustix::fs::Stat) -> DataSize {
+        DataSize {
+            len: stat.st_size as u64,
+            // In units of 512 bytes, whatever the file system.
+            backed: stat.st_blocks as u64 * 512,
+        }
+    }
+}
+
 /// Maps the control part of a channel read-only. Also returns the file for querying locks, and the
-/// data part's length.
-pub(crate) fn inspect(name: &Name) -> Result<(OwnedFd, Mapping, u64), SetupError> {
+/// data part's size.
+pub(crate) fn inspect(name: &Name) -> Result<(OwnedFd, Mapping, DataSize), SetupError> {
     let parent = parent_of(name, None)?;
     let shown = shown(name);
     let (_, (control, data)) = look_in(&parent, name, |dir| {
@@ -214,7 +242,7 @@ pub(crate) fn inspect(name: &Name) -> Result<(OwnedFd, Mapping, u64), SetupError
         Ok((control, data))
     })?;
     let mapping = map_control(&control, false, &shown.join(CONTROL))?;
-    Ok((control, mapping, data.st_size as u64))
+    Ok((control, mapping, data.into()))
 }
 
 /// Removes a channel, if none of its seats is held.

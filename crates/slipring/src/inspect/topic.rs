@@ -1,0 +1,68 @@
+//! Inspects a topic: how much was published, which subscribers keep messages from being overwritten, and the memory of its
+//! slots.
+
+use std::sync::atomic::Ordering;
+
+use slipring_core::layout::Role;
+use slipring_core::outside::View;
+use slipring_core::proto::topic::Topic;
+
+/// The number of pins in a word of pins, and the bits of each.
+const PINS: u32 = 4;
+const PIN_BITS: u32 = 16;
+
+/// The messages that a subscriber keeps from being overwritten. A hint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Pins {
+    /// The number of the subscriber's seat, counted from zero: [`SeatStat::index`](super::SeatStat::index).
+    pub index: usize,
+    /// The number of messages: the one that it reads in place, and those that have left its hands.
+    pub count: u64,
+}
+
+/// The visible contents of a topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TopicStat {
+    /// The number of messages that were published since the topic was made; `None` if its words are impossible.
+    pub published: Option<u64>,
+    /// The subscribers that keep messages, in the order of their seats. A dead one keeps them until its seat is repaired or
+    /// taken.
+    pub pins: Vec<Pins>,
+    /// The bytes of memory that the data part has now; `None` where the kernel does not count them by the topic.
+    pub backed: Option<u64>,
+}
+
+impl TopicStat {
+    /// Returns the number of messages that this subscriber keeps.
+    pub fn pins_of(&self, index: usize) -> u64 {
+        let of_seat = |pins: &&Pins| pins.index == index;
+        self.pins.iter().find(of_seat).map_or(0, |pins| pins.count)
+    }
+}
+
+/// Returns the contents of a topic; `None` for another kind.
+pub(super) fn look(view: &View<'_>, backed: Option<u64>) -> Option<TopicStat> {
+    let topic = view.entries.and_then(Topic::new)?;
+    // Relaxed, here and below: hints.
+    let members = view.gating_set.load(Ordering::Relaxed);
+    let consumers = view.side(Role::Consumer).iter().enumerate();
+    let kept = consumers.filter_map(|(index, seat)| {
+        let words = seat.pins.filter(|_| members & 1 << index != 0)?;
+        let words = words.words.iter().map(|word| word.load(Ordering::Relaxed));
+        let count = words.map(count_of).sum();
+        (count > 0).then_some(Pins { index, count })
+    });
+    Some(TopicStat {
+        published: topic.newest().ok(),
+        pins: kept.collect(),
+        backed,
+    })
+}
+
+/// Returns the number of pins in a word.
+fn count_of(word: u64) -> u64 {
+    let pin = |place: &u32| word >> (PIN_BITS * place) & 0xffff != 0;
+    (0..PINS).filter(pin).count() as u64
+}
