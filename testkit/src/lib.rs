@@ -71,6 +71,14 @@ pub enum Fate {
     PutAside,
 }
 
+/// A message of a topic that has left its consumer's hands. It stays as it is until this is dropped.
+pub trait Held: Send {
+    /// Returns the message's place in the order of all messages.
+    fn sequence(&self) -> u64;
+    /// Checks all of it again, and returns its number.
+    fn check(&self) -> Came;
+}
+
 /// A builder of some kind.
 pub trait Maker {
     /// Makes a named channel.
@@ -238,12 +246,28 @@ pub trait Consumer: Handle {
         unimplemented!("consumers of this kind have no stride")
     }
 
-    /// Reads one message by a guard that leaves the handle's hands. Only of [work queues](Kind::queue), like the rest.
+    /// Reads one message by a guard that leaves the handle's hands. Only of [work queues](Kind::queue).
     fn try_read_owned(&mut self) -> Result<(Came, Finish), Error> {
         unimplemented!("guards of this kind stay with their handle")
     }
 
-    /// Reads one message in place, if there is one, and finishes with it so.
+    /// Reads the message `back` before the newest in place: its place in the order of all messages, and what came. Only of
+    /// [topics](Kind::topic), like the next two.
+    fn try_nth_latest(&mut self, _back: usize) -> Result<(u64, Came), Error> {
+        unimplemented!("this kind keeps no messages")
+    }
+
+    /// Holds the message `back` before the newest.
+    fn try_nth_latest_owned(&mut self, _back: usize) -> Result<Box<dyn Held>, Error> {
+        unimplemented!("this kind keeps no messages")
+    }
+
+    /// Holds the next message, if there is one.
+    fn try_read_held(&mut self) -> Result<Box<dyn Held>, Error> {
+        unimplemented!("this kind keeps no messages")
+    }
+
+    /// Reads one message in place, if there is one, and finishes with it so. Only of [work queues](Kind::queue).
     fn try_handle(&mut self, _fate: Fate) -> Result<Came, Error> {
         unimplemented!("messages of this kind are released")
     }

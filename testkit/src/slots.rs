@@ -7,7 +7,9 @@ use slipring::broadcast::Seek;
 use slipring::{Builder, Error, InPlaceKind, SlotKind};
 
 use crate::message::Numbered;
-use crate::{Came, Commit, Consumer, Fate, Finish, Maker, MessageType, Producer, Terms, whole};
+use crate::{
+    Came, Commit, Consumer, Fate, Finish, Held, Maker, MessageType, Producer, Terms, whole,
+};
 
 /// A kind that carries numbers in slots, and what only its consumers can do.
 pub(crate) trait Slots: SlotKind<Value: Numbered> + 'static {
@@ -38,6 +40,27 @@ pub(crate) trait Slots: SlotKind<Value: Numbered> + 'static {
     /// Implements [`Consumer::try_read_owned`].
     fn try_read_owned(_rx: &mut slipring::Consumer<Self>) -> Result<(Came, Finish), Error> {
         unimplemented!("guards of this kind stay with their handle")
+    }
+
+    /// Implements [`Consumer::try_nth_latest`].
+    fn try_nth_latest(
+        _rx: &mut slipring::Consumer<Self>,
+        _back: usize,
+    ) -> Result<(u64, Came), Error> {
+        unimplemented!("this kind keeps no messages")
+    }
+
+    /// Implements [`Consumer::try_nth_latest_owned`].
+    fn try_nth_latest_owned(
+        _rx: &mut slipring::Consumer<Self>,
+        _back: usize,
+    ) -> Result<Box<dyn Held>, Error> {
+        unimplemented!("this kind keeps no messages")
+    }
+
+    /// Implements [`Consumer::try_read_held`].
+    fn try_read_held(_rx: &mut slipring::Consumer<Self>) -> Result<Box<dyn Held>, Error> {
+        unimplemented!("this kind keeps no messages")
     }
 
     /// Implements [`Consumer::try_handle`].
@@ -312,6 +335,18 @@ impl<K: Slots> Consumer for slipring::Consumer<K> {
 
     fn try_read_owned(&mut self) -> Result<(Came, Finish), Error> {
         K::try_read_owned(self)
+    }
+
+    fn try_nth_latest(&mut self, back: usize) -> Result<(u64, Came), Error> {
+        K::try_nth_latest(self, back)
+    }
+
+    fn try_nth_latest_owned(&mut self, back: usize) -> Result<Box<dyn Held>, Error> {
+        K::try_nth_latest_owned(self, back)
+    }
+
+    fn try_read_held(&mut self) -> Result<Box<dyn Held>, Error> {
+        K::try_read_held(self)
     }
 
     fn try_handle(&mut self, fate: Fate) -> Result<Came, Error> {

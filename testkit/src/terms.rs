@@ -39,6 +39,8 @@ pub struct Terms {
     pub producers: Option<usize>,
     /// The number of consumers' seats, where a kind has several.
     pub consumers: Option<usize>,
+    /// The number of messages that a consumer of a topic may hold besides the one that it reads.
+    pub held: Option<usize>,
     /// After how many deliveries consumers of a work queue put a message aside, and how many they keep.
     pub dead_letters: Option<(u32, usize)>,
     /// `true` if what consumers of a work queue had in their hands is dropped when they die.

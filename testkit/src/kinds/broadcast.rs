@@ -22,6 +22,7 @@ pub(super) const WAITING: Kind = Kind {
     variant: false,
     batches: true,
     queue: false,
+    topic: false,
     maker: waiting,
 };
 
@@ -31,6 +32,7 @@ pub(super) const OVERWRITING: Kind = Kind {
     variant: true,
     batches: true,
     queue: false,
+    topic: false,
     maker: overwriting,
     ..WAITING
 };

@@ -24,6 +24,7 @@ pub(super) const KIND: Kind = Kind {
     variant: false,
     batches: true,
     queue: false,
+    topic: false,
     maker,
 };
 

@@ -6,6 +6,7 @@ mod bytes;
 mod mpmc;
 mod records;
 mod spsc;
+mod topic;
 
 use slipring::Role;
 pub use slipring::spec::Unit;
@@ -50,6 +51,8 @@ pub struct Kind {
     pub batches: bool,
     /// `true` for work queues: several ends a side, guards that leave their handle's hands, dead letters.
     pub queue: bool,
+    /// `true` for topics: several producers, and consumers that read and hold any of the last messages.
+    pub topic: bool,
     /// Returns the builder for these terms.
     pub maker: fn(&Terms) -> Box<dyn Maker>,
 }
@@ -69,13 +72,15 @@ impl Kind {
     }
 }
 
-static ALL: [Kind; 6] = [
+static ALL: [Kind; 8] = [
     spsc::KIND,
     bytes::KIND,
     broadcast::WAITING,
     broadcast::OVERWRITING,
     mpmc::KIND,
     records::KIND,
+    topic::KIND,
+    topic::RECORDS,
 ];
 
 /// Returns all kinds.

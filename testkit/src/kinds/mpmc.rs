@@ -23,6 +23,7 @@ pub(super) const KIND: Kind = Kind {
     variant: false,
     batches: true,
     queue: true,
+    topic: false,
     maker,
 };
 

@@ -25,6 +25,7 @@ pub(super) const KIND: Kind = Kind {
     variant: false,
     batches: false,
     queue: true,
+    topic: false,
     maker,
 };
 

@@ -80,6 +80,7 @@ const QUEUE: Kind = Kind {
     variant: true,
     batches: true,
     queue: true,
+    topic: false,
     maker: |_| unreachable!("queues are made by their own terms"),
 };
 
