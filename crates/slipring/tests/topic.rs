@@ -90,6 +90,33 @@ fn publishers_share_one_order() {
     });
 }
 
+/// A copy of several messages stops before one that was overwritten meanwhile, and the next call tells of the loss.
+#[test]
+fn slices_hide_no_loss() {
+    let (mut tx, mut rx) = topic::channel::<u64>(2).unwrap();
+    let count = 300_000;
+    std::thread::scope(|threads| {
+        threads.spawn(move || (0..count).try_for_each(|number| tx.push(number)).unwrap());
+        let (mut out, mut lost, mut seen) = ([0; 8], 0, 0);
+        loop {
+            let at = rx.position();
+            match rx.try_pop_slice(&mut out) {
+                Ok(copied) => {
+                    assert_eq!(rx.position(), at + copied as u64);
+                    let expected = at..at + copied as u64;
+                    assert!(out[..copied].iter().copied().eq(expected), "{at}: {out:?}");
+                    seen += copied as u64;
+                }
+                Err(Error::Lagged(count)) => lost += count,
+                Err(Error::Empty) => std::thread::yield_now(),
+                Err(Error::Disconnected(_)) => break,
+                Err(other) => unreachable!("{other}"),
+            }
+        }
+        assert_eq!(seen + lost, count);
+    });
+}
+
 #[test]
 fn small_pools_tell_that_they_are_full() {
     let (mut tx, mut rx) = topic::Builder::<u64>::new(2)

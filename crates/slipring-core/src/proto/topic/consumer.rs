@@ -333,6 +333,19 @@ impl<'m, T: Form + ?Sized> Consumer<'m, T> {
         Error::Lagged(lost)
     }
 
+    /// Goes back to message `at`, behind which this end met an error that its caller cannot return: the next call meets it
+    /// again.
+    #[cold]
+    #[inline(never)]
+    fn leave_for_later(&mut self, at: u64, error: Error) {
+        if let Error::Lagged(lost) = error {
+            // Relaxed: as in `overrun`, which counted them.
+            let sum = self.lagged.load(Ordering::Relaxed).wrapping_sub(lost);
+            self.lagged.store(sum, Ordering::Relaxed);
+        }
+        self.go_to(at);
+    }
+
     /// Gives up the pin of what this end has in its hands.
     #[inline(always)]
     fn unpin(&mut self) {
@@ -494,11 +507,15 @@ impl<T: Copy> Pop for Consumer<'_, T> {
                 Err(error) if count == 0 => return Err(error),
                 Err(_) => break,
             }
+            let at = self.at;
             // SAFETY: `ensure` succeeded.
             match unsafe { self.take() } {
                 Ok(value) => *place = value,
                 Err(error) if count == 0 => return Err(error),
-                Err(_) => break,
+                Err(error) => {
+                    self.leave_for_later(at, error);
+                    break;
+                }
             }
             count += 1;
         }
