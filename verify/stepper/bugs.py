@@ -182,6 +182,36 @@ BUGS = {
 """,
         "--stopped --near 48 --first --only guards mpmc",
     ),
+    "a pin set after the second look": (
+        CORE + "proto/topic/consumer.rs",
+        """        set(slot + 1);
+        // SeqCst: pairs with the fence before a producer's scan; see *why a pinned message stays*.
+        fence(Ordering::SeqCst);
+        if !self.topic.stands(sequence, entry) {
+""",
+        """        fence(Ordering::SeqCst);
+        let stands = self.topic.stands(sequence, entry);
+        set(slot + 1);
+        if !stands {
+""",
+        "--stopped --first --only read-one topic",
+    ),
+    "a successor that does not read the ring": (
+        CORE + "proto/topic/pool.rs",
+        "        for (index, entry) in topic.entries() {\n",
+        "        for (index, entry) in topic.entries().take(0) {\n",
+        "--first topic",
+    ),
+    "a head that nobody helps along": (
+        CORE + "proto/topic/producer.rs",
+        """                Age::Own => {
+                    // The one who published it may be dead.
+                    self.topic.advance(at);
+""",
+        """                Age::Own => {
+""",
+        "--first --only fellows topic",
+    ),
 }
 
 # Which of them a storm is asked about, over which kind. Where it says so it finds nothing: no message is lost by

@@ -539,8 +539,13 @@ pub(crate) fn traffic(
         return Err(format!("room for {room} of {}", kind.all));
     }
     let image = window.look();
+    // Producers of a topic wait for nobody: a dead consumer's bit stays until its seat is taken, and does no harm.
     let gating_set = match kind.delivery {
         Delivery::All => readers.len() as u32,
+        _ if kind.topic => image
+            .word(GATING_SET)
+            .count_ones()
+            .max(readers.len() as u32),
         Delivery::One | Delivery::Overwriting => 0,
     };
     if image.word(GATING_SET).count_ones() != gating_set {

@@ -8,8 +8,8 @@
 use std::collections::BTreeSet;
 use std::process::ExitCode;
 
-use slipring::Geometry;
-use slipring_core::layout::{GATING_SET, LINE, NOTE, SEATS, WAIT_CELLS, WORDS_OFFSET};
+use slipring::{Geometry, Role};
+use slipring_core::layout::{GATING_SET, HEAD, LINE, NOTE, SEATS, WAIT_CELLS, WORDS_OFFSET};
 
 use crate::Args;
 use crate::hostile::{self, Answer, Lie, Place, Rest, Whom};
@@ -20,6 +20,10 @@ use crate::kinds::Kind;
 const BELL: usize = 3;
 const SEAT: usize = 9;
 const COUNTERS: usize = 8;
+
+/// The offset of the pins on a role page, and the number of words with pins.
+const PINS: usize = 3 * LINE;
+const PIN_WORDS: usize = 4;
 
 pub(crate) fn main(args: &Args) -> ExitCode {
     println!("| kind | memory | words | lies at rest | found corrupt |");
@@ -76,6 +80,13 @@ fn in_use(geometry: &Geometry) -> Vec<usize> {
         let page = geometry.role_offset(seat);
         used.extend([page, page + 2 * LINE]);
         used.extend(words(page + LINE, COUNTERS));
+    }
+    if geometry.kind.spec().has_pool {
+        used.push(HEAD);
+        used.extend(words(geometry.claims_offset(), geometry.capacity as usize));
+        for seat in geometry.seats_of(Role::Consumer) {
+            used.extend(words(geometry.role_offset(seat) + PINS, PIN_WORDS));
+        }
     }
     if geometry.kind.spec().has_claims {
         let (claims, slots) = (geometry.claims_offset(), geometry.slots() as usize);

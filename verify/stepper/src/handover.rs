@@ -8,7 +8,8 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 
-use slipring::SetupError;
+use slipring::Role;
+use slipring::inspect::SeatStat;
 use slipring_testkit::{Memory, Producer, inherited};
 
 use crate::Held;
@@ -102,10 +103,11 @@ impl<'k> Scenario<'k> {
     }
 }
 
-/// Returns `true` if the channel is the one in use here: we hold its producer's seat.
+/// Returns `true` if the channel is the one in use here: we hold a producer's seat.
 fn same(channel: &dyn Memory) -> bool {
-    let taken = |error: SetupError| words(error).contains(&std::process::id().to_string());
-    channel.producer().is_err_and(taken)
+    let us = u64::from(std::process::id());
+    let ours = |seat: &SeatStat| seat.role == Role::Producer && seat.pid == us;
+    channel.stat().is_ok_and(|stat| stat.seats.iter().any(ours))
 }
 
 /// Returns the number of bytes that may be read from a socket.

@@ -45,6 +45,8 @@ pub(crate) struct Kind {
     pub(crate) batches: bool,
     /// `true` for work queues, which have [operations of their own](crate::queue).
     pub(crate) queue: bool,
+    /// `true` for topics, which have [operations of their own](crate::topic) as well.
+    pub(crate) topic: bool,
 }
 
 /// A channel, or the reason why there is none.
@@ -89,6 +91,7 @@ impl Kind {
             variant: row.variant,
             batches: row.batches,
             queue: row.queue,
+            topic: row.topic,
         }
     }
 
@@ -105,6 +108,15 @@ impl Kind {
             consumers: Some(seats),
             dead_letters: rule,
             at_most_once,
+            ..terms(self.row, Seek::Oldest)
+        })
+    }
+
+    /// Returns the builder of a topic with this number of seats a side.
+    pub(crate) fn with_seats(&self, seats: usize) -> Box<dyn Maker> {
+        (self.row.maker)(&Terms {
+            producers: Some(seats),
+            consumers: Some(seats),
             ..terms(self.row, Seek::Oldest)
         })
     }
@@ -174,6 +186,7 @@ fn terms(row: &testkit::Kind, join: Seek) -> Terms {
         producers: Some(row.producers),
         consumers: Some(row.consumers),
         join: Some(join),
+        held: row.topic.then_some(2),
         // A wait sleeps at once: polling repeats the same few instructions over and over.
         spin_for: Some(Duration::ZERO),
         ..Terms::default()

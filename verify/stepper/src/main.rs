@@ -25,6 +25,7 @@ mod kinds;
 mod names;
 mod operations;
 mod queue;
+mod topic;
 mod trace;
 mod walls;
 
@@ -54,8 +55,8 @@ struct Args {
     /// Also kill each successor at every instruction of taking the dead process's seat.
     #[arg(long)]
     recovery: bool,
-    /// Instead of all that, stop an end of a work queue at each new image of each operation. Others must go on, and so must
-    /// it afterwards.
+    /// Instead of all that, stop an end of a work queue, or of a topic, at each new image of each operation. Others must go
+    /// on, and so must it afterwards.
     #[arg(long)]
     stopped: bool,
     /// Also stop it at each of this many instructions before a change of the memory, and at some behind it.
@@ -106,6 +107,9 @@ fn main() -> ExitCode {
         [_, "victim", "queue", kind, index, name, passed] => {
             Some(queue::victim(kind, index, name, passed))
         }
+        [_, "victim", "fellows", kind, index, name, passed] => {
+            Some(topic::victim(kind, index, name, passed))
+        }
         [_, "victim", ..] => Some(victim(&words[2..])),
         [_, "honest", role, kind, place, passed] => Some(honest::act(role, kind, place, passed)),
         [_, "names", "make"] => Some(names::make()),
@@ -129,7 +133,11 @@ fn main() -> ExitCode {
         return hostile::main(&args, lies);
     }
     if args.stopped {
-        return queue::stopped::main(&args);
+        let queues = queue::stopped::main(&args);
+        return match topic::stopped::main(&args) {
+            ExitCode::SUCCESS => queues,
+            failed => failed,
+        };
     }
     if args.every_word {
         return every::main(&args);
@@ -183,6 +191,7 @@ impl Report {
             }
         }
         queue::all(self)?;
+        topic::all(self)?;
         if self.args.wants("names") {
             for name in names::OPERATIONS {
                 self.tell("names", name, || names::run(name).map(Figures::of))?;

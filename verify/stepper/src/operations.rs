@@ -203,6 +203,26 @@ const OVERWRITING: [Operation; 14] = [
     consumes("park", 0, 0),
 ];
 
+/// The operations of topics, besides those of kinds that overwrite.
+const TOPIC: [Operation; 16] = [
+    produces("attach", 2, 0),
+    produces("abort", 2, 0),
+    produces("watch-ready", 2, 0),
+    consumes("read-one", 3, 1),
+    consumes("read-release", 3, 1),
+    consumes("read-keep", 3, 0),
+    consumes("read-owned", 3, 1),
+    consumes("latest", 3, 0),
+    consumes("nth-latest", 3, 0),
+    consumes("hold-latest", 3, 0),
+    consumes("hold-many", 4, 2),
+    consumes("arm", 0, 0),
+    consumes("watch", 0, 0),
+    consumes("watch-ready", 2, 0),
+    consumes("abort", 2, 0),
+    armed(produces("place", 0, 1)),
+];
+
 /// The operations of consumers that choose where they begin.
 const SEEKING: [Operation; 7] = [
     consumes("read-nothing", 0, 0),
@@ -217,21 +237,28 @@ const SEEKING: [Operation; 7] = [
 /// Returns the operations of a kind.
 pub(crate) fn of(kind: &testkit::Kind) -> Vec<Operation> {
     let has_slots = kind.unit == Unit::Slots && kind.batches;
-    let lists: [(bool, &[Operation]); 6] = [
+    let lists: [(bool, &[Operation]); 7] = [
         (kind.waits(), &WAITING),
         (kind.waits() && has_slots, &SLOTS),
         (kind.waits() && !has_slots, &RECORDS),
         (kind.delivery == Delivery::All, &SLOWEST),
         (!kind.waits(), &OVERWRITING),
+        (kind.topic, &TOPIC),
         (kind.seeks, &SEEKING),
     ];
     let own = lists.into_iter().filter(|(has, _)| *has);
+    // A topic has no stride, and its records no batches.
+    let has = |name: &str| match name {
+        "stride" => !kind.topic,
+        _ => true,
+    };
     let list = own.flat_map(|(_, list)| list).copied();
-    list.map(|operation| Operation {
-        whole: operation.whole && kind.batches,
-        ..operation
-    })
-    .collect()
+    list.filter(|operation| has(operation.name))
+        .map(|operation| Operation {
+            whole: operation.whole && kind.batches && !kind.topic,
+            ..operation
+        })
+        .collect()
 }
 
 /// Does a producer's operation, whose first message is `next`; it waits for at most `patience`.
@@ -246,6 +273,7 @@ pub(crate) fn produce(
     match name {
         "push" => tx.try_push(next).map_err(words),
         "push-waiting" => push(tx, next, patience),
+        "place" => tx.place(next).map_err(words),
         "push-slice" => tx.try_batch(three).map(drop).map_err(words),
         "push-iter" => tx.iterate(three, &mut || {}).map(drop).map_err(words),
         "reserve-commit" => tx.hold(three, &mut |_| Some(2)).map_err(words),
@@ -287,6 +315,36 @@ pub(crate) fn consume(
             rx.try_read_batch(2, release, &mut |came| found.add(came))
                 .map_err(words)?;
         }
+        "read-owned" => {
+            let held = rx.try_read_held().map_err(words)?;
+            found.add(held.check());
+        }
+        "latest" | "nth-latest" => {
+            let back = usize::from(name == "nth-latest");
+            let (sequence, came) = rx.try_nth_latest(back).map_err(words)?;
+            Found::from(sequence).check(came)?;
+        }
+        "hold-latest" => {
+            let held = rx.try_nth_latest_owned(1).map_err(words)?;
+            Found::from(held.sequence()).check(held.check())?;
+        }
+        // One of them is let go before the next is there, and the others in the order in which they came.
+        "hold-many" => {
+            let first = rx.try_read_held().map_err(words)?;
+            let newest = rx.try_nth_latest_owned(0).map_err(words)?;
+            match rx.try_nth_latest_owned(0) {
+                Err(Error::TooManyHeld { max: 2 }) => {}
+                other => {
+                    let held = other.map(|held| held.sequence());
+                    return Err(format!("expected TooManyHeld, found {held:?}"));
+                }
+            }
+            found.add(first.check());
+            drop(first);
+            let second = rx.try_read_held().map_err(words)?;
+            found.add(second.check());
+            Found::from(newest.sequence()).check(newest.check())?;
+        }
         "read-nothing" => match rx.try_pop_any() {
             Err(Error::Empty) => {}
             other => return Err(format!("expected Empty, found {other:?}")),
@@ -320,6 +378,12 @@ impl Found {
             next: first,
             wrong: Ok(()),
         }
+    }
+
+    /// Checks one message.
+    fn check(mut self, came: Came) -> Result<(), String> {
+        self.add(came);
+        self.wrong
     }
 
     fn add(&mut self, came: Came) {
