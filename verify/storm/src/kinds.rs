@@ -84,15 +84,55 @@ const QUEUE: Kind = Kind {
     maker: |_| unreachable!("queues are made by their own terms"),
 };
 
+/// The topics: several publishers and several subscribers share one.
+pub(crate) static TOPICS: [Kind; 2] = [
+    TOPIC,
+    Kind {
+        name: "topic-records",
+        maker: |terms| topic("topic-records", terms),
+        ..TOPIC
+    },
+];
+
+const TOPIC: Kind = Kind {
+    name: "topic",
+    unit: Unit::Slots,
+    delivery: Delivery::Overwriting,
+    producers: 3,
+    consumers: 3,
+    seeks: true,
+    exact_positions: false,
+    ends_survive: false,
+    released_apart: false,
+    variant: true,
+    batches: true,
+    queue: false,
+    topic: true,
+    maker: |terms| topic("topic", terms),
+};
+
+/// Returns the builder of the kit's topic of this name.
+fn topic(name: &str, terms: &Terms) -> Box<dyn Maker> {
+    let kind = slipring_testkit::kinds::named(name);
+    let kind = kind.unwrap_or_else(|| panic!("no kind {name}"));
+    (kind.maker)(terms)
+}
+
 /// Returns all kinds of the storm.
 pub(crate) fn all() -> impl Iterator<Item = &'static Kind> {
     let exact = slipring_testkit::kinds::all().iter();
-    exact.filter(|kind| kind.exact_positions).chain(&QUEUES)
+    let exact = exact.filter(|kind| kind.exact_positions);
+    exact.chain(&QUEUES).chain(&TOPICS)
 }
 
 /// Returns `true` if the kind is a queue.
 pub(crate) fn is_queue(kind: &Kind) -> bool {
     kind.queue
+}
+
+/// Returns `true` if several producers hold seats, so that nobody has to wait for one of them.
+pub(crate) fn is_shared(kind: &Kind) -> bool {
+    kind.queue || kind.topic
 }
 
 /// Returns the terms of a queue; `None` for other kinds.
@@ -114,7 +154,7 @@ pub(crate) fn queue(kind: &Kind, way: Way) -> Option<QueueTerms> {
 
 /// Returns the role that a process wants: each seat is wanted by the same number of processes.
 pub(crate) fn role(kind: &Kind, process: usize) -> Role {
-    let produces = match is_queue(kind) {
+    let produces = match is_shared(kind) {
         // Two processes are one of each.
         true => process.is_multiple_of(2),
         false => process % (kind.producers + kind.consumers) < kind.producers,
@@ -146,7 +186,7 @@ pub(crate) fn most(kind: &Kind, way: Way) -> u64 {
     }
 }
 
-fn maker(kind: &Kind, way: Way) -> Box<dyn Maker> {
+pub(crate) fn maker(kind: &Kind, way: Way) -> Box<dyn Maker> {
     (kind.maker)(&Terms {
         capacity: Some(capacity(kind, way)),
         max_record: Some(LARGEST),

@@ -9,7 +9,7 @@
 //!
 //! Two to eight processes share a channel. As many as there are seats hold one, and pass numbered
 //! messages, each of which holds its number and can be checked in full. The others want the seats,
-//! and try again and again. A queue has up to three producers and three consumers.
+//! and try again and again. A queue and a topic have up to three producers and three consumers.
 //!
 //! Between two blows messages pass. A blow kills one process or two, kills one while another is
 //! stopped, or stops one; each killed process is replaced. After each blow, everybody must go on.
@@ -24,6 +24,7 @@ mod ledger;
 mod queue;
 mod scenario;
 mod tally;
+mod topic;
 mod watch;
 mod words;
 mod worker;
@@ -190,8 +191,8 @@ fn soak(kinds: &[&'static Kind], seconds: u64) -> bool {
             kind,
             way: Way::Stream,
             passed,
-            // Of a queue: a process for each seat.
-            processes: if kinds::is_queue(kind) { 6 } else { 2 },
+            // Of a queue, and of a topic: a process for each seat.
+            processes: if kinds::is_shared(kind) { 6 } else { 2 },
             seed: 0,
         });
         scenario.rest(Duration::from_secs(seconds));

@@ -29,6 +29,8 @@ const LULL: u64 = 100;
 /// A release that is known less exactly than this, in nanoseconds, is not measured from. A worker
 /// that waited longer than this for a processor was disturbed.
 const UNSURE: u64 = 100_000;
+/// The number of times that a topic's publishers are stopped before they are killed.
+const TRIES: usize = 4;
 
 /// The parameters of a scenario.
 pub(crate) struct Plot<'k> {
@@ -120,6 +122,10 @@ impl<'k> Scenario<'k> {
         let lull = self.roll(LULL);
         self.flow(1 + lull);
         (0..self.roll(4096)).for_each(|_| std::hint::spin_loop());
+        if self.plot.kind.topic && self.roll(3) == 0 {
+            self.kill_publishers();
+            return;
+        }
         match self.roll(16) {
             0 => {
                 let one = self.pick(|_| true);
@@ -188,8 +194,8 @@ impl<'k> Scenario<'k> {
         self.settle();
         if release.by - release.after <= UNSURE {
             // A producer with many consumers learns of no death, and may not have waited for this
-            // one. Nor may the ends of a queue.
-            if !of_many && !kinds::is_queue(self.plot.kind) {
+            // one. Nor may the ends of a queue or a topic.
+            if !of_many && !kinds::is_shared(self.plot.kind) {
                 self.measure(role, seat, release, &delays);
             }
             let seated_at = get(&self.words.seat(seat).seated_at);
@@ -247,7 +253,7 @@ impl<'k> Scenario<'k> {
         // it, and so may any end of a queue.
         if role != other
             && (role == Role::Producer || self.plot.kind.delivery == Delivery::One)
-            && !kinds::is_queue(self.plot.kind)
+            && !kinds::is_shared(self.plot.kind)
         {
             self.until("all seats are taken again", |scenario| {
                 scenario.is_full(role)
@@ -263,6 +269,39 @@ impl<'k> Scenario<'k> {
             .for_each(|index| self.strike(index));
         [one, other].into_iter().for_each(|index| self.reap(index));
         [one, other].into_iter().for_each(|index| self.start(index));
+        self.settle();
+    }
+
+    /// Stops all publishers of a topic, and kills them. If it has to, it lets them go on a few times, so that it meets them
+    /// where one has written its entry in the ring, and not the head. Subscribers go on meanwhile.
+    fn kill_publishers(&mut self) {
+        let publishers = self.of(Role::Producer).collect::<Vec<_>>();
+        let geometry = {
+            let maker = kinds::maker(self.plot.kind, self.plot.way);
+            maker.heap().unwrap().geometry()
+        };
+        let (entries, capacity) = (geometry.claims_offset(), geometry.capacity);
+        let mut behind = false;
+        for _ in 0..TRIES {
+            for index in &publishers {
+                self.freeze(*index);
+            }
+            behind = self.watch.is_behind(entries, capacity);
+            if behind {
+                break;
+            }
+            publishers.iter().for_each(|index| self.thaw(*index));
+            (0..self.roll(4096)).for_each(|_| std::hint::spin_loop());
+        }
+        for index in &publishers {
+            self.strike(*index);
+            self.reap(*index);
+        }
+        if behind {
+            assert!(self.watch.is_behind(entries, capacity), "{}", self.plot);
+            self.tally.add(Count::Behind, 1);
+        }
+        publishers.iter().for_each(|index| self.start(*index));
         self.settle();
     }
 
@@ -294,7 +333,7 @@ impl<'k> Scenario<'k> {
         }
         // Workers that wait in a blocking call check its lock, and update their heartbeat then. Those of a queue need
         // not wait for this one.
-        if self.plot.way == Way::Sleep && !overtaken && !kinds::is_queue(self.plot.kind) {
+        if self.plot.way == Way::Sleep && !overtaken && !kinds::is_shared(self.plot.kind) {
             for opposite in self.opposite(role).collect::<Vec<_>>() {
                 for _ in 0..2 {
                     let Some(number) = self.words.worker(opposite).seat() else {

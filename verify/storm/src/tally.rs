@@ -95,10 +95,12 @@ pub(crate) enum Count {
     Lost,
     /// The messages that a queue dropped with a killed consumer, as it was asked to.
     Dropped,
+    /// The publishers of a topic that were killed between the entry of a message and the head.
+    Behind,
 }
 
 impl Count {
-    const NAMES: [&'static str; 8] = [
+    const NAMES: [&'static str; 9] = [
         "killed",
         "of those seated",
         "stopped",
@@ -107,6 +109,7 @@ impl Count {
         "deaths told",
         "overwritten",
         "dropped",
+        "head behind",
     ];
 }
 
@@ -183,7 +186,8 @@ impl Results {
         let [unblocked, undisturbed, succeeded] = &self.times;
         format!(
             "{} killed ({} of them seated), {} stopped, {} messages, 0 lost, {} overwritten; the other side unblocked within \
-             {} (p50), {} (p99.9), undisturbed {} (p99.9); the next one seated within {} (p50), {} (p99.9)",
+             {} (p50), {} (p99.9), undisturbed {} (p99.9); the next one seated within {} (p50), {} (p99.9); \
+             {} killed between a topic's entry and its head",
             figure(self.total(Count::Kills)),
             figure(self.total(Count::Seated)),
             figure(self.total(Count::Stops)),
@@ -194,6 +198,7 @@ impl Results {
             undisturbed.below(999),
             succeeded.below(500),
             succeeded.below(999),
+            figure(self.total(Count::Behind)),
         )
     }
 

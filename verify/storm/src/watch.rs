@@ -10,6 +10,8 @@ use crate::words::now;
 /// The offset of the seat table, and the length of a seat's line.
 const SEATS: usize = 1024;
 const LINE: usize = 128;
+/// The word that counts a topic's messages.
+const HEAD: usize = 896;
 /// The words of a line: the generation with the seat's state, and the holder's last heartbeat.
 const LIFE: usize = 0;
 const HEARTBEAT: usize = 64;
@@ -35,8 +37,9 @@ pub(crate) struct Release {
 impl Watch {
     pub(crate) fn new(control: OwnedFd) -> Watch {
         let (nowhere, shared) = (std::ptr::null_mut(), MapFlags::SHARED);
+        // More than a control part may have: nobody looks beyond its end.
         // SAFETY: a fresh mapping at an address of the kernel's choice, never unmapped.
-        let page = unsafe { mmap(nowhere, 16384, ProtFlags::READ, shared, &control, 0) };
+        let page = unsafe { mmap(nowhere, 1 << 16, ProtFlags::READ, shared, &control, 0) };
         let page = page.unwrap().cast();
         Watch { control, page }
     }
@@ -51,9 +54,22 @@ impl Watch {
         self.word(seat, HEARTBEAT)
     }
 
+    /// Returns `true` if the newest message of a topic is not in its head. `entries` is the place of its ring, which has
+    /// this many.
+    pub(crate) fn is_behind(&self, entries: usize, capacity: u64) -> bool {
+        let head = self.at(HEAD);
+        let entry = self.at(entries + 8 * (head % capacity) as usize);
+        entry >> 16 == head / capacity + 1
+    }
+
     fn word(&self, seat: usize, word: usize) -> u64 {
-        // SAFETY: the lines of 64 seats lie within the four pages.
-        let word = unsafe { self.page.add(SEATS + LINE * seat + word) };
+        self.at(SEATS + LINE * seat + word)
+    }
+
+    /// Returns the word at this offset.
+    fn at(&self, offset: usize) -> u64 {
+        // SAFETY: callers stay in the control part.
+        let word = unsafe { self.page.add(offset) };
         // SAFETY: mapped for ever, aligned, and everybody uses it as this atomic.
         let word = unsafe { AtomicU64::from_ptr(word.cast_mut().cast()) };
         word.load(Ordering::Acquire)

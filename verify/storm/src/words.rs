@@ -10,6 +10,7 @@ use rustix::mm::{MapFlags, ProtFlags, mmap};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::ledger::Ledger;
+use crate::topic::Lines;
 
 /// The most processes of a scenario.
 pub(crate) const MOST: usize = 64;
@@ -26,6 +27,8 @@ pub(crate) struct Words {
     pub(crate) slowest_pid: AtomicU64,
     seats: [SeatWords; MOST],
     parties: [PartyWords; MOST],
+    /// The messages of a topic's publishers.
+    pub(crate) lines: Lines,
     /// The account of a queue's messages.
     pub(crate) ledger: Ledger,
 }

@@ -13,6 +13,7 @@ use slipring_tests::room::PATIENCE;
 
 use crate::kinds::{self, Ends, HAND, Way};
 use crate::queue;
+use crate::topic;
 use crate::words::{MOST, PartyWords, SeatWords, Words, add, get, now, put};
 
 /// The name of a scenario's channel, if it has one.
@@ -151,19 +152,19 @@ pub(crate) fn run(arguments: &[String]) {
     }
     let ends = &Ends::open(kind, way, NAME, passed);
     match who.as_str() {
+        AUDITOR if kind.topic => return topic::audit(kind, ends, words),
         AUDITOR => return audit(kind, way, ends, words),
         ONLOOKER => return look_on(ends, words),
         _ => {}
     }
     let mut worker = worker();
-    let error = match worker.role {
-        Role::Producer => worker.produce(ends),
-        Role::Consumer => match worker.consume(ends) {
-            // This end is the auditor's: every message was there, and the worker is done.
-            Ok(()) => return,
-            Err(error) => error,
-        },
+    let worked = match worker.role {
+        _ if kind.topic => topic::work(&mut worker, kind, ends),
+        Role::Producer => Err(worker.produce(ends)),
+        Role::Consumer => worker.consume(ends),
     };
+    // An end is the auditor's: every message was there, and the worker is done.
+    let Err(error) = worked else { return };
     panic!("{:?} {who} in seat {}: {error}", worker.role, worker.seat);
 }
 
