@@ -212,7 +212,7 @@ pub trait Consumer: Handle {
     /// Takes a message, waiting for at most `timeout`.
     fn pop_any(&mut self, timeout: Duration) -> Result<Came, Error>;
     /// Reads one message in place, if there is one, and releases it. Only of [kinds that
-    /// wait](Kind::waits), like the next two.
+    /// wait](Kind::waits) and of [topics](Kind::topic), like the next two.
     fn try_read(&mut self) -> Result<Came, Error>;
     /// Reads up to `max` messages in place, and releases all of them or keeps all.
     fn try_read_batch(
