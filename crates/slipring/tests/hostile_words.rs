@@ -7,13 +7,17 @@
 mod memory;
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use proptest::prelude::*;
 use slipring::broadcast;
-use slipring::{Builder, Consumer, Corrupt, Error, Kind, Producer, SetupError, bytes, spsc};
-use slipring_core::layout::{Geometry, PAGE};
+use slipring::topic::{self, Publisher, Subscriber};
+use slipring::{
+    Builder, Consumer, Corrupt, Error, Kind, Producer, PushError, SetupError, bytes, spsc,
+};
+use slipring_core::layout::{Geometry, HEAD, PAGE, Role, RolePage};
 
-use memory::calls::{Calls, is_typed, use_broadcast, use_bytes, use_spsc};
+use memory::calls::{Calls, is_typed, use_broadcast, use_bytes, use_spsc, use_topic};
 use memory::{GATE, Memory};
 
 /// Returns the values to which a word is changed: each bit flipped, and those at which arithmetic
@@ -56,6 +60,24 @@ fn broadcast_builder() -> broadcast::Builder<u64> {
     broadcast::Builder::new(4)
         .consumers(2)
         .join(broadcast::Seek::Oldest)
+}
+
+/// Two publishers of a topic and its two subscribers, the first of whom may hold two messages.
+type Ends = (Vec<Publisher<u64>>, Vec<Subscriber<u64>>);
+
+fn topic_builder() -> topic::Builder<u64> {
+    topic::Builder::new(4)
+        .producers(2)
+        .consumers(2)
+        .held(2)
+        .join(topic::Seek::Oldest)
+}
+
+fn topic_ends(channel: &topic::Channel<u64>) -> Result<Ends, SetupError> {
+    Ok((
+        vec![channel.producer()?, channel.producer()?],
+        vec![channel.consumer()?, channel.consumer()?],
+    ))
 }
 
 /// An attach reads the header once: it refuses every changed word by name.
@@ -147,6 +169,231 @@ fn resealed_header_changes_are_harmless() {
     resealed_header_words(&overwriting, &[24, 160], |tx, rx, what| {
         use_broadcast(tx, std::slice::from_mut(rx), what);
     });
+}
+
+/// A topic whose header has impossible numbers of pins or slots is refused by name.
+#[test]
+fn impossible_pins_and_pools_are_refused() {
+    let builder = topic_builder();
+    let memory = Memory::of(&builder);
+    drop(memory.format(&builder).unwrap());
+    let slots = topic_builder().heap().unwrap().geometry().pool;
+    for (name, offset, right, wrong) in [
+        ("pins", 168, 3, &[0, 14, 1 << 16, u64::MAX][..]),
+        ("pool", 176, slots, &[0, 4, 1 << 15, 1 << 48, u64::MAX][..]),
+    ] {
+        let word = memory.control(offset);
+        assert_eq!(word.load(Ordering::Relaxed), right, "{name}");
+        for wrong in wrong {
+            word.store(*wrong, Ordering::Relaxed);
+            memory.reseal();
+            let found = corrupt(memory.attach(&builder));
+            assert_eq!((found.word, found.found), (name, *wrong));
+        }
+        word.store(right, Ordering::Relaxed);
+        memory.reseal();
+    }
+    memory.attach(&builder).map(drop).unwrap();
+}
+
+/// The words of a topic that its ends use: those of wait cells, seats and role pages, and its own.
+fn topic_words(geometry: &Geometry) -> Vec<usize> {
+    let bells = [0, 8, 16].map(|word| 512 + word);
+    let mut words = Vec::from_iter(bells.into_iter().chain(bells.map(|word| word + 128)));
+    words.extend([768, HEAD]);
+    words.extend((0..geometry.capacity as usize).map(|entry| geometry.claims_offset() + 8 * entry));
+    for seat in 0..geometry.seats() {
+        words.extend((0..72).step_by(8).map(|word| 1024 + 128 * seat + word));
+        let page = geometry.role_offset(seat);
+        words.extend((128..192).step_by(8).chain([0]).map(|word| page + word));
+    }
+    words.extend(topic_pins(geometry));
+    words
+}
+
+/// The words with the pins of both subscribers.
+fn topic_pins(geometry: &Geometry) -> Vec<usize> {
+    let pins = std::mem::offset_of!(RolePage, pins);
+    let pages = geometry.seats_of(Role::Consumer);
+    let pages = pages.map(|seat| geometry.role_offset(seat) + pins);
+    pages
+        .flat_map(|pins| (pins..pins + 32).step_by(8))
+        .collect()
+}
+
+/// Every wrong value of every word of a topic is survived, under live handles and by those that come later.
+#[test]
+fn topic_handles_survive_wrong_words() {
+    let builder = topic_builder();
+    let memory = Memory::of(&builder);
+    let channel = memory.format(&builder).unwrap();
+    let geometry = channel.geometry();
+    for offset in topic_words(&geometry) {
+        let word = memory.control(offset);
+        let (mut txs, mut rxs) = topic_ends(&channel).unwrap();
+        use_topic(&mut txs, &mut rxs, "nothing is wrong yet");
+        let right = word.load(Ordering::Relaxed);
+        for wrong in corruptions(right) {
+            let what = format!("word {offset} = {wrong:#x}");
+            word.store(wrong, Ordering::Relaxed);
+            use_topic(&mut txs, &mut rxs, &what);
+        }
+        drop((txs, rxs));
+        for wrong in corruptions(right) {
+            let what = format!("word {offset} = {wrong:#x} before anybody came");
+            word.store(wrong, Ordering::Relaxed);
+            match topic_ends(&channel) {
+                Ok((mut txs, mut rxs)) => use_topic(&mut txs, &mut rxs, &what),
+                failed => is_typed(failed.map(drop), &what),
+            }
+        }
+        for offset in (512..geometry.control_len()).step_by(8) {
+            memory.control(offset).store(0, Ordering::Relaxed);
+        }
+    }
+    memory.assert_fences_stand();
+}
+
+/// Publishers go on, and are never full, whatever the pins and the gating set say; and each word that is right again
+/// brings the messages back.
+#[test]
+fn wrong_pins_stop_no_publisher() {
+    let builder = topic_builder();
+    let memory = Memory::of(&builder);
+    let channel = memory.format(&builder).unwrap();
+    let (mut txs, mut rxs) = topic_ends(&channel).unwrap();
+    let mut number = 0;
+    for offset in [768].into_iter().chain(topic_pins(&channel.geometry())) {
+        let word = memory.control(offset);
+        let right = word.load(Ordering::Relaxed);
+        for wrong in corruptions(right) {
+            word.store(wrong, Ordering::Relaxed);
+            // More than a pool has slots.
+            for tx in &mut txs {
+                for _ in 0..100 {
+                    tx.try_push(number).unwrap();
+                    number += 1;
+                }
+            }
+            word.store(right, Ordering::Relaxed);
+            for rx in &mut rxs {
+                assert_eq!(*rx.latest().unwrap(), number - 1);
+                rx.seek(topic::Seek::Oldest).unwrap();
+                let rest = (0..4).map(|_| rx.try_pop().unwrap());
+                assert_eq!(rest.collect::<Vec<_>>(), Vec::from_iter(number - 4..number));
+            }
+        }
+    }
+}
+
+/// A publisher whose words are impossible learns that by each verb, and goes on as soon as they are right again.
+#[test]
+fn wrong_entries_end_each_push() {
+    let builder = topic_builder();
+    let memory = Memory::of(&builder);
+    let channel = memory.format(&builder).unwrap();
+    let (mut txs, mut rxs) = topic_ends(&channel).unwrap();
+    let (tx, entries) = (&mut txs[0], channel.geometry().claims_offset());
+    let words = [HEAD, entries, entries + 8, entries + 16, entries + 24];
+    for number in 0..20 {
+        tx.try_push(number).unwrap();
+        let before = words.map(|word| memory.control(word).load(Ordering::Relaxed));
+        // All entries are of a lap far ahead.
+        for word in &words[1..] {
+            memory.control(*word).fetch_or(1 << 60, Ordering::Relaxed);
+        }
+        assert!(matches!(
+            tx.try_push(99),
+            Err(PushError::Failed(99, Error::Corrupt(_)))
+        ));
+        assert!(matches!(
+            tx.push_timeout(99, Duration::from_millis(1)),
+            Err(PushError::Failed(99, Error::Corrupt(_)))
+        ));
+        for (word, right) in words.iter().zip(before) {
+            memory.control(*word).store(right, Ordering::Relaxed);
+        }
+        assert_eq!(*rxs[0].latest().unwrap(), number);
+    }
+}
+
+/// A wrong head or entry is a typed error, and publishers and subscribers go on as soon as it is right again.
+#[test]
+fn wrong_heads_and_entries_leave_no_trace() {
+    let builder = topic_builder();
+    let memory = Memory::of(&builder);
+    let channel = memory.format(&builder).unwrap();
+    let (mut txs, mut rxs) = topic_ends(&channel).unwrap();
+    let entries = channel.geometry().claims_offset();
+    let words = [HEAD, entries, entries + 8, entries + 16, entries + 24];
+    let mut number = 0;
+    for offset in words {
+        for wrong in corruptions(0) {
+            for tx in &mut txs {
+                tx.try_push(number).unwrap();
+                number += 1;
+            }
+            let before = words.map(|word| memory.control(word).load(Ordering::Relaxed));
+            let wrong = wrong ^ memory.control(offset).load(Ordering::Relaxed);
+            memory.control(offset).store(wrong, Ordering::Relaxed);
+            let what = format!("word {offset} = {wrong:#x}");
+            for rx in &mut rxs {
+                is_typed(rx.latest().map(|sample| *sample), &what);
+                is_typed(rx.nth_latest(3).map(|sample| *sample), &what);
+                is_typed(rx.seek(topic::Seek::Oldest), &what);
+                is_typed(rx.try_pop(), &what);
+            }
+            for (word, right) in words.iter().zip(before) {
+                memory.control(*word).store(right, Ordering::Relaxed);
+            }
+            for rx in &mut rxs {
+                rx.seek(topic::Seek::Newest).unwrap();
+                assert_eq!(*rx.latest().unwrap(), number - 1, "{what}");
+            }
+        }
+    }
+}
+
+/// A header that says another number or a length that cannot be is an error that names it. The next message is whole, and
+/// the publisher goes on with that slot.
+#[test]
+fn wrong_sample_headers_break_one_message() {
+    let builder = topic_builder();
+    let memory = Memory::of(&builder);
+    let channel = memory.format(&builder).unwrap();
+    let (mut txs, mut rxs) = topic_ends(&channel).unwrap();
+    let (tx, rx) = (&mut txs[0], &mut rxs[0]);
+    let (geometry, mut number) = (channel.geometry(), 0);
+    let entries = geometry.claims_offset();
+    for (name, word) in [("sequence", 0), ("length", 8)] {
+        for bit in 0..64 {
+            for _ in 0..4 {
+                tx.try_push(number).unwrap();
+                number += 1;
+            }
+            let broken = number - 3;
+            let entry = memory.control(entries + 8 * (broken % 4) as usize);
+            let slot = (entry.load(Ordering::Relaxed) & 0xffff) - 1;
+            let header = slot as usize * 128 + word;
+            memory.flip_data(header, 1 << bit);
+            rx.seek(topic::Seek::Oldest).unwrap();
+            assert_eq!(rx.try_pop(), Ok(number - 4));
+            let found = corrupt(rx.try_read());
+            assert_eq!(found.word, name, "bit {bit}");
+            assert_eq!(corrupt(rx.nth_latest(2)).word, name, "bit {bit}");
+            assert_eq!(corrupt(rx.nth_latest_owned(2)).word, name, "bit {bit}");
+            assert_eq!(rx.try_pop(), Ok(number - 2));
+            assert_eq!(*rx.latest().unwrap(), number - 1);
+        }
+    }
+    // Nobody has a pin: each slot of the pool comes again.
+    for _ in 0..1000 {
+        tx.try_push(number).unwrap();
+        number += 1;
+    }
+    let ring = (0..4).map(|back| *rx.nth_latest(back).unwrap());
+    assert_eq!(ring.sum::<u64>(), 4 * number - 10);
+    memory.assert_fences_stand();
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use slipring::broadcast::{self, Mode, Overwriting, Seek, Waiting};
+use slipring::topic::{Publisher, Subscriber};
 use slipring::{Error, SetupError, bytes, spsc};
 
 /// Long enough for a few looks at the peer, and no longer.
@@ -25,7 +26,8 @@ pub(crate) fn is_typed<T>(outcome: Result<T, impl Into<SetupError>>, what: &str)
             | Error::Disconnected(_)
             | Error::TooLarge { .. }
             | Error::Lagged(_)
-            | Error::Ahead { .. },
+            | Error::Ahead { .. }
+            | Error::TooManyHeld { .. },
         )) => {}
         Err(other) => panic!("{what}: {other:?}"),
     }
@@ -135,6 +137,45 @@ pub(crate) fn use_broadcast<M: Calls>(
                 is_typed(rx.seek(to), what);
                 is_typed(rx.try_pop(), what);
             }
+        }
+    }
+    assert!(begun.elapsed() < LATE, "{what}: late");
+}
+
+/// The same for two publishers and two subscribers of a topic.
+pub(crate) fn use_topic(txs: &mut [Publisher<u64>], rxs: &mut [Subscriber<u64>], what: &str) {
+    let begun = Instant::now();
+    for tx in txs {
+        is_typed(tx.len(), what);
+        is_typed(tx.try_push(1), what);
+        is_typed(tx.try_push_slice(&[1, 2, 3]), what);
+        is_typed(tx.try_reserve(2).map(|slots| slots.commit(1)), what);
+        is_typed(tx.push_timeout(1, SOON), what);
+        is_typed(tx.is_disconnected(), what);
+        is_typed(tx.wait_for_consumer(SOON), what);
+        tx.trim(8);
+    }
+    for rx in rxs {
+        is_typed(rx.len(), what);
+        is_typed(rx.try_pop(), what);
+        is_typed(rx.try_pop_slice(&mut [0; 3]), what);
+        is_typed(rx.try_read().map(|message| *message), what);
+        is_typed(rx.latest().map(|sample| (*sample, sample.origin())), what);
+        is_typed(rx.nth_latest(3).map(|sample| *sample), what);
+        let held = [
+            rx.try_read_owned(),
+            rx.latest_owned(),
+            rx.nth_latest_owned(1),
+        ];
+        for held in held {
+            is_typed(held.map(|sample| (*sample, sample.origin())), what);
+        }
+        is_typed(rx.pop_timeout(SOON), what);
+        is_typed(rx.is_disconnected(), what);
+        is_typed(rx.wait_for_producer(SOON), what);
+        for to in [Seek::To(rx.position() / 2), Seek::Oldest, Seek::Newest] {
+            is_typed(rx.seek(to), what);
+            is_typed(rx.try_pop(), what);
         }
     }
     assert!(begun.elapsed() < LATE, "{what}: late");

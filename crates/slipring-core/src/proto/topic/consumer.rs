@@ -234,10 +234,12 @@ impl<'m, T: Form + ?Sized> Consumer<'m, T> {
                 max,
             });
         }
+        let mut fresh = false;
         for _ in 0..PATIENCE {
             // The head is a line that every producer writes. If there is no newer message, it is left alone.
             if self.topic.look(self.seen).1 != Age::Before {
                 self.seen = self.topic.newest()?;
+                fresh = true;
             }
             let Some(sequence) = self.seen.checked_sub(1 + back) else {
                 return Err(Error::Empty);
@@ -253,7 +255,12 @@ impl<'m, T: Form + ?Sized> Consumer<'m, T> {
                 // Overwritten since: there is a newer one.
                 Pin::After => {}
                 // No producer leaves a gap.
-                Pin::Before => return Err(self.topic.disagree().into()),
+                Pin::Before if fresh => {
+                    self.seen = 0;
+                    return Err(self.topic.disagree().into());
+                }
+                // The head was wrong when it was asked last. It may be right now.
+                Pin::Before => self.seen = 0,
             }
         }
         // Each turn, others have published `max - back` messages or more.
