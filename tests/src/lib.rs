@@ -34,6 +34,7 @@
 //! | huge pages, or the reason why there are none | `hugepages.rs` |
 //! | a set sleeps for many channels: wakes, deaths, barriers, a thousand channels (SEEDS 1, 14) | `wait_set.rs` |
 //! | speed never costs a message (SEEDS 2, 3, 4, 13) | `faults.rs` |
+//! | publishers and subscribers of a topic race, die and stop, and nobody waits (SEEDS 14, 15, 16, 17) | `topic.rs` |
 //! | every consumer of `broadcast` gets all, or knows what it lost, even if others are killed, stopped or refused (SEEDS 5, 9, 13, 17) | `broadcast.rs` |
 //!
 //! # The faults of SEEDS.md, each by the test that would find it
@@ -53,9 +54,10 @@
 //! | 11 one slot lent to two | `no_slot_is_lent_twice` of `crates/slipring/tests/queue_faults.rs` |
 //! | 12 best effort that fails, or spins past its timeout | `best_effort_does_what_it_can` and `timeouts_hold_while_others_keep_slots` there |
 //! | 13 products and positions that overflow | `faults::large_slots_hold_what_was_written`, `faults::positions_pass_every_edge`, `broadcast::large_slots_hold_what_was_written`; of queues the tests of those names in `queue_faults.rs` |
-//! | 14 one wake bit for all | `descriptor::a_message_wakes_only_its_channel` |
-//! | 16 names | `refusals::names_must_follow_the_rule`, `refusals::domains_do_not_collide` |
-//! | 17 a dead owner wedges everyone | `kill.rs`, `verify/storm`, `lifecycle::killed_peers_are_seen_as_died`, `broadcast::a_killed_reader_holds_nobody_back`, `queue_kills.rs` |
+//! | 14 one wake bit for all | `descriptor::a_message_wakes_only_its_channel`, `topic::a_write_wakes_only_its_watchers` |
+//! | 15 length and data of two versions | `topic::racing_publishers_share_one_order` |
+//! | 16 names | `refusals::names_must_follow_the_rule`, `refusals::domains_do_not_collide`, `topic::topics_have_names_of_their_own` |
+//! | 17 a dead owner wedges everyone | `kill.rs`, `verify/storm`, `lifecycle::killed_peers_are_seen_as_died`, `broadcast::a_killed_reader_holds_nobody_back`, `queue_kills.rs`, `topic::killed_subscribers_free_their_pins`, `topic::dead_ends_leave_a_sound_topic` |
 //! | 18 only one process is ever tested | all of this |
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

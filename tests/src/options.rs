@@ -30,6 +30,7 @@ pub fn maker<'o>(options: impl IntoIterator<Item = (&'o str, &'o str)>) -> Box<d
             ("max", _) => terms.max_record = Some(number()),
             ("producers", _) => terms.producers = Some(number()),
             ("consumers", _) => terms.consumers = Some(number()),
+            ("held", _) => terms.held = Some(number()),
             ("join", "default") => terms.join = None,
             ("mode", _) => terms.mode = Some(u32::from_str_radix(value, 8).unwrap()),
             ("metadata", _) => terms.metadata = Some(value.to_owned()),
@@ -55,8 +56,8 @@ pub fn maker<'o>(options: impl IntoIterator<Item = (&'o str, &'o str)>) -> Box<d
 /// is `spsc`.
 fn kind(value: &str) -> (&str, MessageType) {
     let (name, message) = match value.split_once('-') {
+        _ if kinds::named(value).is_some() => (value, ""),
         Some(both) => both,
-        None if kinds::named(value).is_some() => (value, ""),
         None => ("spsc", value),
     };
     let message = match message {

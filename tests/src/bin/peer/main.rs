@@ -16,7 +16,7 @@
 //!   `frame`)
 //! - `capacity`, `max` (largest record), `consumers`, `full=overwrite`, `mode` (octal), `metadata`,
 //!   `huge` (`2m`, `1g`)
-//! - `patience` (in milliseconds), `exact=1`, `join=default` (else `broadcast` consumers begin at
+//! - `patience` (in milliseconds), `exact=1`, `producers`, `join=default` (else `broadcast` consumers begin at
 //!   the oldest)
 //! - `wait=sleep` (at once), `check` (the interval in milliseconds)
 //!
@@ -43,6 +43,7 @@
 //! | `scribble` FD SEED | see `scribbling.rs` |
 //! | `life-…` | see `lives.rs` |
 //! | `watch` and `watch-…` | see `sets.rs` |
+//! | `topic-…`, `frame-…` | see `topics.rs` |
 //! | the rest | see `system.rs` |
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -56,6 +57,7 @@ mod races;
 mod scribbling;
 mod sets;
 mod system;
+mod topics;
 mod waiting;
 mod worker;
 

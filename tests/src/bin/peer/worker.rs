@@ -15,7 +15,9 @@ use slipring_testkit::{Consumer, Handle, Made, Maker, Memory, Producer, inherite
 use slipring_tests::room::PATIENCE;
 use slipring_tests::{counter, options};
 
-use crate::{broadcasts, forks, hostile, lives, next_line, races, say, scribbling, sets, waiting};
+use crate::{
+    broadcasts, forks, hostile, lives, next_line, races, say, scribbling, sets, topics, waiting,
+};
 
 /// The answer to a verb.
 pub(crate) type Said = Result<Vec<String>, SetupError>;
@@ -27,6 +29,7 @@ pub(crate) struct Worker {
     pub(crate) producer: Option<Box<dyn Producer>>,
     pub(crate) consumer: Option<Box<dyn Consumer>>,
     pub(crate) watch: Option<sets::Watch>,
+    pub(crate) topics: topics::Topics,
     pub(crate) locked: Vec<OwnedFd>,
     pub(crate) socket: Option<UnixListener>,
     /// A connection over which a channel went.
@@ -110,7 +113,7 @@ pub(crate) fn variant(error: &SetupError) -> String {
         SetupError::Message(Error::Lagged(lost)) => format!("Lagged({lost})"),
         SetupError::Message(error) => named!(
             error: Error;
-            Full Empty TimedOut Ahead Stride TooLarge Removed Replaced NoPipes BadPipe InSet NoSet
+            Full Empty TimedOut Ahead Stride TooLarge Removed Replaced NoPipes BadPipe InSet NoSet TooManyHeld NoSpace
         ),
         error => named!(
             error: SetupError;
@@ -341,6 +344,9 @@ impl Worker {
             "endure" => hostile::endure(self, line),
             "scribble" => scribbling::scribble(line),
             _ if verb.starts_with("life-") => lives::obey(self, line),
+            _ if verb.starts_with("topic-") || verb.starts_with("frame-") => {
+                topics::obey(self, line)
+            }
             _ if verb.starts_with("watch") => sets::obey(self, line),
             _ => broadcasts::obey(self, line),
         }
