@@ -47,6 +47,7 @@ pub mod crowd;
 mod cursor;
 pub mod end;
 mod error;
+mod gate;
 mod geometry;
 pub mod guard;
 pub mod layout;

@@ -4,15 +4,16 @@ use core::fmt;
 use core::mem::MaybeUninit;
 
 use super::mode::Store as _;
-use super::{Mode, Ring, Seek, Waiting, first, newest, oldest, overtaken, whole};
+use super::{Mode, Ring, Seek, Waiting, overtaken, whole};
 use crate::cached_limit::CachedLimit;
 use crate::cursor::{Reader, Words};
 use crate::end::{Endpoint, Poll, Pop, sealed::Sealed};
 use crate::error::{Corrupt, Error};
+use crate::gate::{Seat, first, newest};
 use crate::guard::{self, Hold, Runs};
 use crate::payload::Payload;
 use crate::seat::Peer;
-use crate::sync::{AtomicU64, Ordering, fence};
+use crate::sync::{AtomicU64, Ordering};
 
 /// The distance, in slots, at which a consumer prefetches a line: only committed ones, see
 /// `spsc.rs`.
@@ -20,60 +21,6 @@ const AHEAD: u64 = 32;
 
 /// The most parts that consumers can divide the messages into.
 const MOST_PARTS: u64 = 1 << 32;
-
-/// The words by which a consumer stands somewhere in the ring.
-///
-/// It joins with them, and its place is cleared with them when it left or died.
-#[derive(Clone, Copy)]
-pub struct Seat<'m> {
-    /// The consumer's position, in its role page.
-    pub position: &'m AtomicU64,
-    /// The producer's write limit.
-    pub write_limit: &'m AtomicU64,
-    /// The consumers that the producer waits for.
-    pub gating_set: &'m AtomicU64,
-    /// The consumer's bit in `gating_set`. An overwriting channel does not use it.
-    pub bit: u64,
-    /// The number of messages that the ring holds.
-    pub capacity: u64,
-}
-
-impl Seat<'_> {
-    /// Stands at `wanted`, or at the oldest safe message if that is further on, and returns the
-    /// place.
-    fn stand<M: Mode>(&self, wanted: u64) -> u64 {
-        if M::OVERWRITES {
-            // Relaxed: the producer does not wait for it; only tools read it.
-            self.position.store(wanted, Ordering::Relaxed);
-            return wanted;
-        }
-        let first = wanted.max(self.floor());
-        // Release: this releases the messages that it passes over.
-        self.position.store(first, Ordering::Release);
-        // Relaxed: before the fence, like the position. A producer may see the bit alone, and a
-        // position of this seat's last holder; it looks again behind its fence.
-        self.gating_set.fetch_or(self.bit, Ordering::Relaxed);
-        // SeqCst: pairs with the fence in `Producer::raise`; see *the write limit*.
-        fence(Ordering::SeqCst);
-        let then = first.max(self.floor());
-        if then != first {
-            // Relaxed: we had released the messages that this passes over. Otherwise there would be
-            // no such limit.
-            self.position.store(then, Ordering::Relaxed);
-        }
-        then
-    }
-
-    /// Returns the oldest message that the producer has not been free to overwrite.
-    fn floor(&self) -> u64 {
-        oldest(self.write_limit, self.capacity)
-    }
-
-    /// Removes this seat from the gating set. The caller holds the seat's lock.
-    pub fn leave(&self) {
-        super::leave(self.gating_set, self.bit);
-    }
-}
 
 /// A reading end.
 pub struct Consumer<'m, T: Payload, M: Mode = Waiting> {
@@ -154,10 +101,11 @@ impl<'m, T: Payload, M: Mode> Consumer<'m, T, M> {
                 Error::Lagged(lost)
             }
             // The message was gone, and the write limit never decreases.
-            Ok(None) => self.unknown(write_limit_error(
-                at + seat.capacity,
-                at + seat.capacity + 1,
-            )),
+            Ok(None) => self.unknown(Error::Corrupt(Corrupt {
+                word: "write_limit",
+                found: at + seat.capacity,
+                expected: at + seat.capacity + 1,
+            })),
             Err(corrupt) => self.unknown(corrupt.into()),
         }
     }
@@ -394,27 +342,18 @@ fn place<M: Mode>(newest: u64, seat: &Seat<'_>, seek: Seek) -> Result<u64, Error
         Seek::To(asked) if M::OVERWRITES => asked,
         Seek::To(asked) => asked.max(oldest),
     };
-    Ok(seat.stand::<M>(wanted))
+    if M::OVERWRITES {
+        // Relaxed: the producer does not wait for it; only tools read it.
+        seat.position.store(wanted, Ordering::Relaxed);
+        return Ok(wanted);
+    }
+    Ok(seat.stand(wanted))
 }
 
 /// Returns `at` if a consumer may stand there.
 fn standing<M: Mode>(tail: &AtomicU64, seat: &Seat<'_>, at: u64) -> Result<u64, Error> {
-    // Relaxed: nothing is read that this orders. A thread that acquired the write limit sees no
-    // tail from before it, and the limit is at most a ring ahead of that tail.
-    let newest = tail.load(Ordering::Relaxed);
-    if !M::OVERWRITES && at > newest {
-        let [found, expected] = [at, newest].map(|at| at.saturating_add(seat.capacity));
-        return Err(write_limit_error(found, expected));
+    if !M::OVERWRITES {
+        seat.check(tail, at, 1)?;
     }
     Ok(at)
-}
-
-/// Makes the error for an impossible write limit.
-fn write_limit_error(found: u64, expected: u64) -> Error {
-    let word = "write_limit";
-    Error::Corrupt(Corrupt {
-        word,
-        found,
-        expected,
-    })
 }

@@ -24,8 +24,9 @@
 
 use core::fmt;
 
-use super::{Seek, first, newest, oldest, overtaken, whole};
+use super::{Seek, overtaken, whole};
 use crate::error::{Corrupt, Error};
+use crate::gate::{first, newest, oldest};
 use crate::mem::Watched;
 use crate::seat::Peer;
 use crate::sync::AtomicU64;
