@@ -18,7 +18,7 @@
 //! |---|---|---|---|
 //! | `tail` | the producer, at each commit | consumers | release *(commit)* → acquire *(the reader's look)* |
 //! | a consumer's position | that consumer | the producer, in a look | release *(release)* → acquire *(the slowest)* |
-//! | `gating_set` | consumers, repairers | the producer | release *(leave)* → the fence behind the look, see below |
+//! | `gating_set` | consumers, repairers | the producer | release *(leave)* → acquire *(the slowest)*; fences, see below |
 //! | `write_limit` | the producer | consumers that join or copy racing slots | fences, see below |
 //!
 //! Consumers write `gating_set` when they join and leave. A program that repairs a dead consumer's
@@ -81,7 +81,7 @@ pub(crate) fn oldest(write_limit: &AtomicU64, capacity: u64) -> u64 {
 
 /// Removes the consumer with this bit from the gating set. The caller holds its seat's lock.
 pub fn leave(gating_set: &AtomicU64, bit: u64) {
-    // Release: pairs with the fence in `Gate::raise`. That consumer's reads come before the
+    // Release: pairs with the acquire in `slowest_of`. That consumer's reads come before the
     // producer's writes.
     gating_set.fetch_and(!bit, Ordering::Release);
 }
@@ -92,10 +92,10 @@ pub fn slowest(gating_set: &AtomicU64, consumers: Side<'_>) -> Option<(usize, u6
 }
 
 fn slowest_of(gating_set: &AtomicU64, consumers: &[SeatWords<'_>]) -> Option<(usize, u64)> {
-    // Relaxed: a producer that writes where a consumer that left has read looks twice, with a fence
-    // in between. It goes no further than the first look allows (`Gate::raise`). For all others
-    // this is a hint. For consumers that join, see *the write limit*.
-    let gating_set = gating_set.load(Ordering::Relaxed);
+    // Acquire: pairs with the release in `leave`; the reads of a consumer that left come before the
+    // producer's writes. It may have joined and left between the producer's two looks. For
+    // consumers that join, see *the write limit*.
+    let gating_set = gating_set.load(Ordering::Acquire);
     let positions = consumers
         .iter()
         .enumerate()
@@ -336,8 +336,6 @@ impl<'m> Gate<'m> {
             .store(self.published, Ordering::Release);
         // SeqCst: pairs with the fence in `Seat::stand`; see *the write limit*. For readers that
         // copy what may be overwritten, it is a release fence: see *overwriting* in `broadcast.rs`.
-        // For a consumer that left before the first look, it is an acquire fence, which pairs with
-        // the release in `leave`.
         fence(Ordering::SeqCst);
         // A consumer that leaves only now was in the gating set at the first look. The limit is no
         // further than that consumer allowed.
