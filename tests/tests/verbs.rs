@@ -43,7 +43,7 @@ struct Column {
     records: bool,
 }
 
-const COLUMNS: [Column; 8] = [
+const COLUMNS: [Column; 9] = [
     Column {
         head: "`spsc`",
         kind: "spsc",
@@ -65,6 +65,12 @@ const COLUMNS: [Column; 8] = [
     Column {
         head: "`bytes`",
         kind: "bytes",
+        traits: &[],
+        records: true,
+    },
+    Column {
+        head: "`broadcast::records`",
+        kind: "broadcast/records",
         traits: &[],
         records: true,
     },
@@ -118,11 +124,15 @@ fn in_code(column: &Column, role: &str) -> BTreeSet<String> {
         found.extend(functions(&file, &[&records]));
     }
     let mut files = vec![format!("crates/slipring/src/kinds/{kind}.rs")];
-    if kind == "bytes" {
-        files.push("crates/slipring/src/kinds/bytes/io.rs".to_owned());
-    }
     if kind == "mpmc" {
         files.push("crates/slipring/src/kinds/mpmc/owned.rs".to_owned());
+    }
+    if matches!(kind, "bytes" | "broadcast/records") {
+        let records = format!("impl<R> {role}<OfRecords<R>>");
+        for file in ["packed.rs", "packed/io.rs"] {
+            let file = read(&format!("crates/slipring/src/kinds/{file}"));
+            found.extend(functions(&file, &[&records]));
+        }
     }
     let own: Vec<&str> = own.iter().map(String::as_str).collect();
     for file in files {

@@ -38,11 +38,11 @@ BUGS = {
 """,
     ),
     "a tail stored before a record": (
-        CORE + "proto/bytes.rs",
-        """        unsafe { self.write(self.writer.at(), payload) };
+        CORE + "packed.rs",
+        """        unsafe { self.write(self.room.at(), payload) };
         self.publish(record_size(payload.len() as u64), 1);
 """,
-        """        let at = self.writer.at();
+        """        let at = self.room.at();
         self.publish(record_size(payload.len() as u64), 1);
         unsafe { self.write(at, payload) };
 """,
@@ -80,12 +80,10 @@ BUGS = {
     "a tail stored before the message that all are to see": (
         CORE + "proto/broadcast/writing.rs",
         """        unsafe { self.store_ahead(0, value) };
-        self.commit(1);
+        self.gate.commit(1);
 """,
-        """        self.commit(1);
-        self.at -= 1;
-        unsafe { self.store_ahead(0, value) };
-        self.at += 1;
+        """        self.gate.commit(1);
+        unsafe { self.slots.write(self.gate.at() - 1, value) };
 """,
         "--first broadcast",
     ),
@@ -108,13 +106,13 @@ BUGS = {
         "--first broadcast",
     ),
     "a successor that takes the gate back": (
-        CORE + "proto/broadcast/writing.rs",
-        "        self.write_limit.store(self.published, Ordering::Release);",
-        "        self.write_limit.store(write_limit, Ordering::Release);",
+        CORE + "gate.rs",
+        "            .store(self.published, Ordering::Release);",
+        "            .store(write_limit, Ordering::Release);",
         "--first broadcast",
     ),
     "a consumer that goes on in its predecessor's place": (
-        CORE + "proto/broadcast/reading.rs",
+        CORE + "gate.rs",
         "        let first = wanted.max(self.floor());\n",
         "        let first = self.position.load(Ordering::Relaxed).min(wanted);\n",
         "--first broadcast",

@@ -207,7 +207,7 @@ impl Words<'_> {
 }
 
 /// The writing side. It may fill the positions from `at` on, as far as they are free.
-pub(crate) struct Writer<'m> {
+pub struct Writer<'m> {
     words: Words<'m>,
     /// Our own position; `tail` is its published copy.
     at: u64,

@@ -52,7 +52,8 @@ pub enum Seek {
     /// The message with this number, counted from the channel's first.
     ///
     /// If it is gone, the consumer begins at the oldest. On an overwriting channel, and in a topic, it begins where
-    /// the next call's `Lagged` leads. A number beyond the newest is an error (`Ahead`).
+    /// the next call's `Lagged` leads. A number beyond the newest is an error (`Ahead`). If positions
+    /// count bytes, it is the first record that begins at this position or behind it.
     To(u64),
 }
 

@@ -147,9 +147,11 @@ impl<'m> Gate<'m> {
         // it. But the last producer may have written before that limit. (Relaxed: the seat has
         // brought all that the last producer did.)
         let published = words.write_limit.load(Ordering::Relaxed);
+        let published = published.min(at + words.capacity);
+        aligned("write_limit", published, words.unit)?;
         limit.set(at);
         Ok(Gate {
-            published: published.min(at + words.capacity),
+            published,
             words,
             at,
             limit,
@@ -164,6 +166,12 @@ impl<'m> Gate<'m> {
         self.at
     }
 
+    /// Returns the size of the ring.
+    #[inline]
+    pub(crate) fn capacity(&self) -> u64 {
+        self.words.capacity
+    }
+
     /// Returns `true` if this is the handle that took the seat, and not a forked copy.
     #[inline]
     pub(crate) fn ours(&self) -> bool {
@@ -174,6 +182,11 @@ impl<'m> Gate<'m> {
     #[inline]
     pub(crate) fn known(&self) -> u64 {
         self.limit.get().saturating_sub(self.at)
+    }
+
+    /// Returns the highest write limit that was ever published.
+    pub(crate) fn published(&self) -> u64 {
+        self.published
     }
 
     /// Makes calls fail once the last consumer has left.

@@ -54,6 +54,7 @@ pub mod layout;
 mod line_transfer;
 pub mod mem;
 pub mod outside;
+pub mod packed;
 pub mod payload;
 pub mod proto;
 pub mod record;

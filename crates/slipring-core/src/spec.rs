@@ -7,6 +7,7 @@
 //! | `broadcast` | 1 | 63, each sees all | slots | 1 slot | waits, or overwrites |
 //! | `mpmc` | 63 | 63, any one takes a message | slots | 1 slot | waits |
 //! | `topic` | 63 | 63, each sees all | messages | 1 message | overwrites |
+//! | `broadcast-records` | 1 | 63, each sees all | bytes, in steps of 8 | 64 bytes | waits |
 
 /// The most seats of one side. Each has a bit in a 64-bit word, which leaves one bit for a flag.
 pub const MOST_SEATS: usize = 63;
@@ -28,6 +29,8 @@ pub enum Kind {
     Mpmc = 4,
     /// Many producers, many consumers, and each consumer sees all; the last messages stay readable.
     Topic = 5,
+    /// One producer, records of varying size, and each consumer sees all of them.
+    BroadcastRecords = 6,
 }
 
 /// One of the two sides of a channel.
@@ -146,6 +149,13 @@ const TOPIC: Spec = Spec {
     ..SPSC
 };
 
+const BROADCAST_RECORDS: Spec = Spec {
+    name: "broadcast-records",
+    consumers: MOST_SEATS as u64,
+    each_sees_all: true,
+    ..BYTES
+};
+
 impl Spec {
     /// Returns `true` if both sides have many ends. A dead holder then concerns all others, since no descriptor tells of
     /// its death; so whoever waits recovers its seat.
@@ -164,12 +174,13 @@ impl Spec {
 
 impl Kind {
     /// All kinds, in the order of their numbers.
-    pub const ALL: [Kind; 5] = [
+    pub const ALL: [Kind; 6] = [
         Kind::Spsc,
         Kind::Bytes,
         Kind::Broadcast,
         Kind::Mpmc,
         Kind::Topic,
+        Kind::BroadcastRecords,
     ];
 
     /// Returns this kind's row of the table.
@@ -180,6 +191,7 @@ impl Kind {
             Kind::Broadcast => &BROADCAST,
             Kind::Mpmc => &MPMC,
             Kind::Topic => &TOPIC,
+            Kind::BroadcastRecords => &BROADCAST_RECORDS,
         }
     }
 

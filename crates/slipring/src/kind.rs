@@ -7,6 +7,7 @@ use slipring_core::Schema;
 use slipring_core::end::{Endpoint, Pop, Push, Seek};
 use slipring_core::guard::{Hold, Reserve};
 use slipring_core::mem::Form;
+use slipring_core::packed;
 use slipring_core::proto::mpmc::Handling;
 use slipring_core::proto::topic;
 use slipring_core::record::{HoldRecord, PushRecord};
@@ -110,8 +111,8 @@ pub trait InPlaceKind: SlotKind<Consumer: Hold> {}
 pub trait PeekKind: InPlaceKind {}
 
 /// A kind whose messages are records: byte strings, each with a length of its own:
-/// [`Bytes`](crate::bytes::Bytes), and the [`Records`](crate::mpmc::records::Records) of `mpmc` and those of
-/// [`topic`](crate::topic::records::Records).
+/// [`Bytes`](crate::bytes::Bytes), and the [`Records`](crate::mpmc::records::Records) of `mpmc`, those of
+/// [`broadcast`](crate::broadcast::records::Records) and those of [`topic`](crate::topic::records::Records).
 ///
 /// Every such kind is an [`OfRecords`], which a function over any of them names:
 ///
@@ -136,9 +137,29 @@ pub trait PeekKind: InPlaceKind {}
 /// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a kind of channel with records",
-    note = "`bytes`, `mpmc::records` and `topic::records` are; the messages of other kinds are values in slots"
+    note = "`bytes`, `broadcast::records`, `mpmc::records` and `topic::records` are; the messages of other kinds are values in slots"
 )]
 pub trait RecordKind: Kind<Producer: PushRecord, Consumer: HoldRecord> {}
+
+/// A [`RecordKind`] whose records lie one behind another in a ring of bytes: [`Bytes`](crate::bytes::Bytes), and the
+/// [`Records`](crate::broadcast::records::Records) of `broadcast`.
+///
+/// Their lengths are as they come, so a ring holds as many as fit. Several can be read, or appended, at once.
+#[diagnostic::on_unimplemented(
+    message = "the records of `{Self}` have a slot each",
+    note = "those of `bytes` and `broadcast::records` lie one behind another"
+)]
+pub trait PackedKind:
+    RecordKind<
+        Producer = packed::Producer<'static, <Self as PackedKind>::Room>,
+        Consumer = packed::Consumer<'static, <Self as PackedKind>::Place>,
+    >
+{
+    #[doc(hidden)]
+    type Room: packed::Room + Send;
+    #[doc(hidden)]
+    type Place: Send;
+}
 
 /// A kind with several producers and several consumers, who come and go: [`Mpmc`](crate::mpmc::Mpmc),
 /// [`Topic`](crate::topic::Topic), and the records of both.

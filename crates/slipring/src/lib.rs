@@ -20,6 +20,7 @@
 //! | [`spsc`] | one | one | waits | a `T` of fixed size | commands, samples, work for one reader |
 //! | [`bytes`] | one | one | waits | a record of any length | logs, frames, encoded messages |
 //! | [`broadcast`] | one | each sees all | waits, or overwrites | a `T` of fixed size | market data, sensor data |
+//! | [`broadcast::records`] | one | each sees all | waits | a record of any length | logs and frames of which several readers may lose none |
 //! | [`mpmc`] | many | any one takes it | waits | a `T` of fixed size | work for several workers |
 //! | [`topic`] | many | each sees all | overwrites; the last messages stay readable | a `T`, or a record of any length | camera frames, states, anything of which the newest counts |
 //!
@@ -165,8 +166,10 @@ pub use consumer::{Consumer, Message, Messages};
 pub use difference::Difference;
 pub use error::{BatchError, Corrupt, Error, PushError};
 pub use kind::{
-    CrowdKind, InPlaceKind, Kind, OfRecords, PeekKind, QueueKind, RecordKind, SlotKind, TopicKind,
+    CrowdKind, InPlaceKind, Kind, OfRecords, PackedKind, PeekKind, QueueKind, RecordKind, SlotKind,
+    TopicKind,
 };
+pub use kinds::packed::{RecordReader, RecordWriter};
 pub use kinds::{broadcast, bytes, mpmc, spsc, topic};
 pub use name::{Name, Pattern, directory};
 pub use producer::{Producer, Reservation};

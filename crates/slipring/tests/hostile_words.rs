@@ -17,7 +17,9 @@ use slipring::{
 };
 use slipring_core::layout::{Geometry, HEAD, PAGE, Role, RolePage};
 
-use memory::calls::{Calls, is_typed, use_broadcast, use_bytes, use_spsc, use_topic};
+use memory::calls::{
+    Calls, is_typed, use_broadcast, use_broadcast_records, use_bytes, use_spsc, use_topic,
+};
 use memory::{GATE, Memory};
 
 /// Returns the values to which a word is changed: each bit flipped, and those at which arithmetic
@@ -511,6 +513,81 @@ fn broadcast_words_under_handles<M: Calls>(builder: &broadcast::Builder<u64, M>)
 fn broadcast_handles_survive_wrong_words() {
     broadcast_words_under_handles(&broadcast_builder());
     broadcast_words_under_handles(&broadcast_builder().overwriting());
+}
+
+fn records_builder() -> broadcast::records::Builder {
+    broadcast::records::Builder::new(256)
+        .max_record(64)
+        .consumers(2)
+        .join(broadcast::Seek::Oldest)
+}
+
+/// Every wrong value of every word under live handles of `broadcast` records is survived.
+#[test]
+fn broadcast_records_survive_wrong_words() {
+    let builder = records_builder();
+    let memory = Memory::of(&builder);
+    let channel = memory.format(&builder).unwrap();
+    words_under_handles(
+        &memory,
+        &channel.geometry(),
+        || {
+            Ok((
+                channel.producer()?,
+                [channel.consumer()?, channel.consumer()?],
+            ))
+        },
+        |(tx, readers), what| use_broadcast_records(tx, readers, what),
+    );
+}
+
+/// No record begins where a consumer's position or the write limit says so, if it is no multiple of
+/// 8. A wrong length word stops a consumer that goes over it, and nobody else.
+#[test]
+fn impossible_boundaries_are_corrupt() {
+    let builder = records_builder();
+    let memory = Memory::of(&builder);
+    let channel = memory.format(&builder).unwrap();
+    let geometry = channel.geometry();
+    let page = geometry.role_offset(0);
+    let (write_limit, position) = (
+        memory.control(page + GATE),
+        memory.control(geometry.role_offset(1)),
+    );
+    let (mut tx, mut rx) = (channel.producer().unwrap(), channel.consumer().unwrap());
+    while tx.try_push(b"three words, or 24 bytes").is_ok() {}
+    position.store(4, Ordering::Relaxed);
+    for _ in 0..3 {
+        let found = corrupt(tx.try_push(b"more"));
+        assert_eq!((found.word, found.found), ("position", 4));
+    }
+    position.store(0, Ordering::Relaxed);
+    assert_eq!(tx.try_push(b"more"), Err(Error::Full));
+
+    let limit = write_limit.load(Ordering::Relaxed);
+    write_limit.store(limit + 4, Ordering::Relaxed);
+    for found in [
+        corrupt(rx.seek(broadcast::Seek::Oldest)),
+        corrupt(channel.consumer()),
+    ] {
+        assert_eq!((found.word, found.found), ("write_limit", limit + 4));
+    }
+    write_limit.store(limit, Ordering::Relaxed);
+
+    for wrong in [0, 1 << 60 | 1, 24 << 8 | 3] {
+        memory.set_data(32, wrong);
+        let found = corrupt(rx.seek(broadcast::Seek::To(72)));
+        assert_eq!((found.word, found.found), ("record length", wrong));
+        assert_eq!(rx.seek(broadcast::Seek::Oldest), Ok(0));
+        assert_eq!(rx.try_read().map(|record| record.len()), Ok(24));
+        assert_eq!(corrupt(rx.try_read()).found, wrong);
+        rx.seek(broadcast::Seek::Oldest).unwrap();
+    }
+    // Without consumers, a producer that would have to go over it gives up all.
+    drop(rx);
+    assert_eq!(tx.try_push(&[7; 40]), Ok(()));
+    let mut rx = channel.consumer().unwrap();
+    assert_eq!(&rx.try_read().unwrap()[..], [7; 40]);
 }
 
 /// Returns the word that makes this call fail.

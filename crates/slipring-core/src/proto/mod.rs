@@ -8,6 +8,7 @@ use crate::outside::Outside;
 use crate::spec::Kind;
 
 pub mod broadcast;
+pub mod broadcast_records;
 pub mod bytes;
 pub mod mpmc;
 pub mod spsc;
@@ -21,5 +22,6 @@ pub fn outside(kind: Kind) -> &'static Outside {
         Kind::Broadcast => &broadcast::OUTSIDE,
         Kind::Mpmc => &mpmc::OUTSIDE,
         Kind::Topic => &topic::OUTSIDE,
+        Kind::BroadcastRecords => &broadcast_records::OUTSIDE,
     }
 }

@@ -1,6 +1,7 @@
 //! Models one producer and several consumers. A consumer reads what was written, while others join,
 //! leave, go back or are overtaken.
 
+mod records;
 mod watch;
 
 use std::cell::UnsafeCell;
@@ -108,6 +109,11 @@ impl Feed<Overwriting> {
 
 impl<M: Modelled> Feed<M> {
     fn new(capacity: usize) -> Arc<Self> {
+        Arc::new(Feed::of(capacity, capacity, capacity))
+    }
+
+    /// Makes the memory of a ring of `capacity`, with that many slots and loom cells.
+    fn of(capacity: usize, slots: usize, cells: usize) -> Self {
         let feed = Feed {
             tail: AtomicU64::new(0),
             write_limit: AtomicU64::new(0),
@@ -118,15 +124,15 @@ impl<M: Modelled> Feed<M> {
             counters: Default::default(),
             kernel: Kernel::new(false),
             capacity: capacity as u64,
-            slots: (0..capacity).map(|_| UnsafeCell::new([0; 2])).collect(),
-            shadow: (0..capacity).map(|_| Default::default()).collect(),
+            slots: (0..slots).map(|_| UnsafeCell::new([0; 2])).collect(),
+            shadow: (0..cells).map(|_| Default::default()).collect(),
             words: (0..capacity * STRIDE).map(|_| Default::default()).collect(),
             mode: PhantomData,
         };
         for line in &feed.lines {
             line.take(0).unwrap();
         }
-        Arc::new(feed)
+        feed
     }
 
     /// Returns the words of seat `seat`; seat 0 is the producer's.

@@ -39,6 +39,7 @@
 //! joined. To begin at the oldest message still there, use `.join(Seek::Oldest)`.
 //!
 //! There is no `channel(capacity)` as for the other kinds: a second consumer needs the [`Channel`].
+//! Messages of varying size: [`records`].
 //!
 //! The processes may come in any order:
 //!
@@ -49,6 +50,8 @@
 //! let mut rx = feed.consumer("market/ticks")?;                            // in each of the others
 //! # Ok::<(), slipring::SetupError>(())
 //! ```
+
+pub mod records;
 
 use std::fmt;
 use std::marker::PhantomData;

@@ -3,5 +3,6 @@
 pub mod broadcast;
 pub mod bytes;
 pub mod mpmc;
+pub(crate) mod packed;
 pub mod spsc;
 pub mod topic;

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use slipring::broadcast::{self, Mode, Overwriting, Seek, Waiting};
 use slipring::topic::{Publisher, Subscriber};
-use slipring::{Error, SetupError, bytes, spsc};
+use slipring::{Consumer, Error, OfRecords, PackedKind, Producer, SetupError, spsc};
 
 /// Long enough for a few looks at the peer, and no longer.
 const SOON: Duration = Duration::from_micros(1);
@@ -58,8 +58,14 @@ pub(crate) fn use_spsc(tx: &mut spsc::Producer<u64>, rx: &mut spsc::Consumer<u64
     }
 }
 
-/// The same for records.
-pub(crate) fn use_bytes(tx: &mut bytes::Producer, rx: &mut bytes::Consumer, what: &str) {
+/// The same for records that lie one behind another.
+pub(crate) fn use_bytes<R>(
+    tx: &mut Producer<OfRecords<R>>,
+    rx: &mut Consumer<OfRecords<R>>,
+    what: &str,
+) where
+    OfRecords<R>: PackedKind,
+{
     let most = rx.max_record();
     for _ in 0..3 {
         is_typed(tx.len(), what);
@@ -88,6 +94,23 @@ pub(crate) fn use_bytes(tx: &mut bytes::Producer, rx: &mut bytes::Consumer, what
         is_typed(rx.wait_for_producer(SOON), what);
         is_typed(tx.wait_for_consumer(SOON), what);
     }
+}
+
+/// The same for records that each consumer sees.
+pub(crate) fn use_broadcast_records(
+    tx: &mut broadcast::records::Producer,
+    readers: &mut [broadcast::records::Consumer],
+    what: &str,
+) {
+    let begun = Instant::now();
+    for rx in readers {
+        use_bytes(tx, rx, what);
+        for to in [Seek::To(rx.position() / 2), Seek::Oldest, Seek::Newest] {
+            is_typed(rx.seek(to), what);
+            is_typed(rx.try_read().map(|record| record.len()), what);
+        }
+    }
+    assert!(begun.elapsed() < LATE, "{what}: late");
 }
 
 /// A mode of `broadcast`, with the calls that only one of the two has.

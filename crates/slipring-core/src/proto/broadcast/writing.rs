@@ -28,8 +28,8 @@ impl<T: Payload, M: Mode> fmt::Debug for Producer<'_, T, M> {
 
 /// Returns the write limit to publish if the producer waits for nobody: enough for `wanted`
 /// messages, but at least a block.
-fn unheld(wanted: u64, capacity: u64) -> impl FnOnce(&Gate<'_>) -> u64 {
-    move |gate| gate.at() + wanted.max(block(capacity))
+fn unheld(wanted: u64) -> impl FnOnce(&Gate<'_>) -> u64 {
+    move |gate| gate.at() + wanted.max(block(gate.capacity()))
 }
 
 impl<'m, T: Payload, M: Mode> Producer<'m, T, M> {
@@ -95,14 +95,12 @@ impl<T: Payload, M: Mode> Endpoint for Producer<'_, T, M> {
     #[inline]
     fn poll(&mut self, amount: usize) -> Poll {
         let wanted = amount as u64;
-        let unheld = unheld(wanted, self.slots.capacity());
-        self.gate.poll(wanted, 1, unheld)
+        self.gate.poll(wanted, 1, unheld(wanted))
     }
 
     fn slow_path(&mut self, amount: usize) -> Result<(), Error> {
         let wanted = amount as u64;
-        let unheld = unheld(wanted, self.slots.capacity());
-        self.gate.slow_path(wanted, 1, unheld)
+        self.gate.slow_path(wanted, 1, unheld(wanted))
     }
 
     fn ready(&mut self, amount: usize) -> Result<(), Error> {
@@ -188,7 +186,7 @@ impl<T: Payload, M: Mode> Push for Producer<'_, T, M> {
             if count >= self.gate.known() {
                 let capacity = self.slots.capacity();
                 let wanted = (count + block(capacity)).min(capacity);
-                self.gate.raise(wanted, unheld(wanted, capacity));
+                self.gate.raise(wanted, unheld(wanted));
             }
             // SAFETY: `count` is below the number of slots known to be free.
             unsafe { self.store_ahead(count, &value) };

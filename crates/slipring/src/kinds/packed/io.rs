@@ -1,9 +1,9 @@
-//! A `bytes` channel as a stream of bytes: the traits of `std::io` and of tokio.
+//! A channel of records as a stream of bytes: the traits of `std::io` and of tokio.
 //!
 //! | trait | a call | waits |
 //! |---|---|---|
-//! | `Write` of [`Writer`] | pushes one record of at most the largest size | while the channel is full |
-//! | `Read`, `BufRead` of [`Reader`] | reads the rest of the oldest record only | while there is none |
+//! | `Write` of [`RecordWriter`] | pushes one record of at most the largest size | while the channel is full |
+//! | `Read`, `BufRead` of [`RecordReader`] | reads the rest of the oldest record only | while there is none |
 //! | tokio's `AsyncWrite`, `AsyncRead`, `AsyncBufRead` | the same | as a task |
 //!
 //! The reader releases a record when its last byte is consumed. If a reader is dropped or killed in
@@ -14,23 +14,33 @@ use std::io::{BufRead, Error as IoError, ErrorKind, Read, Result, Write};
 
 use slipring_core::End;
 
-use super::{Consumer, Producer};
+use crate::consumer::Consumer;
 use crate::error::Error;
+use crate::kind::{OfRecords, PackedKind};
+use crate::producer::Producer;
 
-/// Writes bytes into a channel as records: see [`Producer::writer`](Producer::writer).
+/// Writes bytes into a channel as records: see [`writer`](Producer::writer).
 #[derive(Debug)]
-pub struct Writer<'p>(&'p mut Producer);
+pub struct RecordWriter<'p, R>(&'p mut Producer<OfRecords<R>>)
+where
+    OfRecords<R>: PackedKind;
 
 /// Reads bytes out of a channel, regardless of record boundaries: see
 /// [`Consumer::reader`](Consumer::reader).
 #[derive(Debug)]
-pub struct Reader<'c> {
-    consumer: &'c mut Consumer,
+pub struct RecordReader<'c, R>
+where
+    OfRecords<R>: PackedKind,
+{
+    consumer: &'c mut Consumer<OfRecords<R>>,
     /// The number of bytes of the oldest record that are consumed.
     consumed: usize,
 }
 
-impl Producer {
+impl<R> Producer<OfRecords<R>>
+where
+    OfRecords<R>: PackedKind,
+{
     /// Returns a writer. Each write publishes one record of at most the largest size at once, so
     /// there is nothing to flush. A `write!` or `writeln!` is one write.
     ///
@@ -49,34 +59,43 @@ impl Producer {
     /// # Errors
     /// Returns `BrokenPipe` if the channel is full and the consumer is gone. Any other [`Error`] is
     /// the source of an error of kind `Other`.
-    pub fn writer(&mut self) -> Writer<'_> {
-        Writer(self)
+    pub fn writer(&mut self) -> RecordWriter<'_, R> {
+        RecordWriter(self)
     }
 }
 
-impl Consumer {
+impl<R> Consumer<OfRecords<R>>
+where
+    OfRecords<R>: PackedKind,
+{
     /// Returns a reader, which begins at the start of the oldest record. It reaches its end when
     /// the producer has finished and all records are read.
     ///
     /// # Errors
     /// Returns `ConnectionAborted` if the producer aborted or died, after everything that it
     /// committed. Any other [`Error`] is the source of an error of kind `Other`.
-    pub fn reader(&mut self) -> Reader<'_> {
-        Reader {
+    pub fn reader(&mut self) -> RecordReader<'_, R> {
+        RecordReader {
             consumer: self,
             consumed: 0,
         }
     }
 }
 
-impl Writer<'_> {
+impl<R> RecordWriter<'_, R>
+where
+    OfRecords<R>: PackedKind,
+{
     /// Returns the part of `bytes` that fits into one record.
     fn part<'b>(&self, bytes: &'b [u8]) -> &'b [u8] {
         &bytes[..bytes.len().min(self.0.max_record())]
     }
 }
 
-impl Write for Writer<'_> {
+impl<R> Write for RecordWriter<'_, R>
+where
+    OfRecords<R>: PackedKind,
+{
     fn write(&mut self, bytes: &[u8]) -> Result<usize> {
         let part = self.part(bytes);
         if !part.is_empty() {
@@ -118,7 +137,10 @@ fn end_or_failure(error: Error) -> Result<Left> {
     }
 }
 
-impl Reader<'_> {
+impl<R> RecordReader<'_, R>
+where
+    OfRecords<R>: PackedKind,
+{
     /// Looks at what is left of the oldest record. Steps over records that are read to their end, and over empty ones: they
     /// are no end of the stream.
     fn look(&mut self) -> Result<Left> {
@@ -155,7 +177,10 @@ impl Reader<'_> {
     }
 }
 
-impl BufRead for Reader<'_> {
+impl<R> BufRead for RecordReader<'_, R>
+where
+    OfRecords<R>: PackedKind,
+{
     fn fill_buf(&mut self) -> Result<&[u8]> {
         loop {
             match self.look()? {
@@ -179,7 +204,10 @@ impl BufRead for Reader<'_> {
     }
 }
 
-impl Read for Reader<'_> {
+impl<R> Read for RecordReader<'_, R>
+where
+    OfRecords<R>: PackedKind,
+{
     fn read(&mut self, out: &mut [u8]) -> Result<usize> {
         let count = self.fill_buf()?.read(out)?;
         self.consume(count);
@@ -197,9 +225,13 @@ mod tokio {
 
     use ::tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
 
-    use super::{IoError, Left, Reader, Writer, end_or_failure};
+    use super::{IoError, Left, RecordReader, RecordWriter, end_or_failure};
+    use crate::kind::{OfRecords, PackedKind};
 
-    impl AsyncWrite for Writer<'_> {
+    impl<R> AsyncWrite for RecordWriter<'_, R>
+    where
+        OfRecords<R>: PackedKind,
+    {
         fn poll_write(
             mut self: Pin<&mut Self>,
             cx: &mut Context<'_>,
@@ -228,8 +260,11 @@ mod tokio {
         }
     }
 
-    impl Reader<'_> {
-        /// As [`look`](Reader::look), ready once there is data, or the end.
+    impl<R> RecordReader<'_, R>
+    where
+        OfRecords<R>: PackedKind,
+    {
+        /// As [`look`](RecordReader::look), ready once there is data, or the end.
         fn poll_look(&mut self, cx: &mut Context<'_>) -> Poll<Result<Left>> {
             loop {
                 // Also if there is data: a task that always finds some must leave its thread to others at times.
@@ -248,7 +283,10 @@ mod tokio {
         }
     }
 
-    impl AsyncBufRead for Reader<'_> {
+    impl<R> AsyncBufRead for RecordReader<'_, R>
+    where
+        OfRecords<R>: PackedKind,
+    {
         fn poll_fill_buf(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<&[u8]>> {
             let reader = self.get_mut();
             match ready!(reader.poll_look(cx))? {
@@ -264,7 +302,10 @@ mod tokio {
         }
     }
 
-    impl AsyncRead for Reader<'_> {
+    impl<R> AsyncRead for RecordReader<'_, R>
+    where
+        OfRecords<R>: PackedKind,
+    {
         fn poll_read(
             mut self: Pin<&mut Self>,
             cx: &mut Context<'_>,

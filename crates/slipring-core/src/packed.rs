@@ -1,0 +1,696 @@
+//! Packs records of varying size one behind another into a ring of bytes, and reads them there. The
+//! kinds of such records use it: one consumer or many, whatever moves the positions.
+//!
+//! # Guarantees
+//! - A record is one contiguous run of bytes, 8-byte aligned, even at the ring's end.
+//! - A producer may reserve a record at its largest size and commit it at its real one.
+//! - A length that a stranger wrote leads to `Corrupt`, and to nothing worse.
+//!
+//! # Refuses
+//! A record above the largest size that the creator chose. The producer gets an error at once, and
+//! changes nothing.
+//!
+//! # Memory
+//! ```text
+//! data  0                                     ring            ring + largest
+//!       | records, one after another ...      | slack         |
+//!                                   [len|payload ~~~~~~~~]      a record may run into the slack;
+//!       ~~~~~~~~~[len|payload]                                  the next starts at (its end - ring)
+//!
+//! record  0  length word: payload length << 8 | 1; zero is never a record
+//!         8  payload, then up to 7 bytes to the next multiple of 8
+//! ```
+//! Positions count bytes from zero, always a multiple of 8. A record takes `8 + len` bytes of
+//! *position*, rounded up to 8, even where part of it lies in the slack. The bytes at the ring's
+//! start that it would have covered stay unused for that lap. So there are no padding records and
+//! no mirror mapping, and one subtraction gives the free space.
+//!
+//! # Why the slack does not break it
+//! The producer writes a record of `n` bytes only when `n` bytes of position are free. So the bytes
+//! up to the ring's end hold no unread record, nor do those at its start that the record skips. The
+//! slack belongs to the one record of each lap that crosses the ring's end. That record is released
+//! before one a lap later can be reserved there.
+//!
+//! A length word is in a consumer's hands from the acquire on. The consumer still reads it only once, and checks it against what was committed, since a stranger may have overwritten it. A
+//! wrong one leads to `Corrupt`, and to nothing worse.
+//!
+//! # Source
+//! The slack instead of a wrap marker is ours.
+
+use core::fmt;
+use core::mem::ManuallyDrop;
+
+use crate::cursor::{Reader, Writer};
+use crate::end::{Endpoint, Poll, sealed::Sealed};
+use crate::error::{Corrupt, Error};
+use crate::guard::Reserve;
+use crate::mem::ByteRing;
+use crate::outside::View;
+use crate::record::{HoldRecord, PushRecord};
+use crate::seat::Peer;
+use crate::sync::{AtomicU64, Ordering};
+
+/// The size of a record's length word, in bytes.
+pub const PREFIX: u64 = 8;
+/// The low byte of a length word that belongs to a message.
+const MESSAGE: u64 = 1;
+
+/// Returns the number of bytes of the ring that a payload of `len` bytes takes.
+#[inline]
+pub const fn record_size(len: u64) -> u64 {
+    // Saturating: a length that no channel takes remains one.
+    len.saturating_add(PREFIX + 7) & !7
+}
+
+/// Returns the number of records that the holders of this seat committed or released, for a view
+/// from outside. Positions count bytes.
+pub(crate) fn messages(view: &View<'_>, seat: usize) -> u64 {
+    let words = view.seat(seat);
+    words.map_or(0, |words| words.counters.messages.load(Ordering::Relaxed))
+}
+
+/// The writing side of the positions: it knows how much is free, and moves the tail. All amounts are
+/// in bytes of position.
+///
+/// Two implement it: `cursor::Writer`, for one reader, and the gate of many readers.
+pub trait Room: Sealed {
+    /// Returns the writer's own position.
+    fn at(&self) -> u64;
+
+    /// Returns `true` if this is the handle that took the seat, and not a forked copy.
+    fn ours(&self) -> bool;
+
+    /// Checks if `wanted` is free, where one record takes `message`.
+    fn poll(&mut self, wanted: u64, message: u64) -> Poll;
+
+    /// Decides a poll that was [`Poll::Unclear`].
+    fn slow_path(&mut self, wanted: u64, message: u64) -> Result<(), Error>;
+
+    /// Gives everything up to the new tail to the readers.
+    fn commit(&mut self, amount: u64);
+
+    /// Ends a step that found room, so that a producer that is to fail alone asks again.
+    fn end_step(&mut self) {}
+
+    /// As [`Reserve::fail_alone`].
+    fn fail_alone(&mut self, on: bool);
+
+    /// Returns the amount that is committed and not released.
+    fn used(&self) -> Result<u64, Error>;
+
+    /// As [`Endpoint::with_peer`].
+    fn with_peer<R>(&mut self, ask: impl FnOnce(&mut Peer<'_>) -> R) -> Option<R>;
+}
+
+impl Sealed for Writer<'_> {}
+
+impl Room for Writer<'_> {
+    #[inline]
+    fn at(&self) -> u64 {
+        self.at()
+    }
+
+    #[inline]
+    fn ours(&self) -> bool {
+        self.ours()
+    }
+
+    #[inline]
+    fn poll(&mut self, wanted: u64, message: u64) -> Poll {
+        self.poll(wanted, message)
+    }
+
+    fn slow_path(&mut self, wanted: u64, _: u64) -> Result<(), Error> {
+        self.slow_path(wanted)
+    }
+
+    #[inline]
+    fn commit(&mut self, amount: u64) {
+        self.commit(amount);
+    }
+
+    fn fail_alone(&mut self, on: bool) {
+        self.fail_alone(on);
+    }
+
+    fn used(&self) -> Result<u64, Error> {
+        self.len()
+    }
+
+    fn with_peer<R>(&mut self, ask: impl FnOnce(&mut Peer<'_>) -> R) -> Option<R> {
+        Some(ask(&mut self.peer))
+    }
+}
+
+/// Returns the checked payload length of the record at `position`, which ends at `end` or before.
+///
+/// # Safety
+/// A record that was committed starts there, unless `position` is `end`, and no role writes it now.
+#[inline]
+unsafe fn length(records: &ByteRing<'_>, position: u64, end: u64) -> Result<usize, Corrupt> {
+    // SAFETY: the caller's promise.
+    let word = unsafe { records.load(position) };
+    let len = word >> 8;
+    let room = end.saturating_sub(position).min(records.largest());
+    // A record that was committed has a `room` of at least 8, so `room - PREFIX` is the longest that
+    // fits. The shift by 8 holds the sum below 2^57, so it cannot overflow.
+    if word & 0xff == MESSAGE && record_size(len) <= room {
+        return Ok(len as usize);
+    }
+    Err(Corrupt {
+        word: "record length",
+        found: word,
+        expected: room.saturating_sub(PREFIX) << 8 | MESSAGE,
+    })
+}
+
+/// Returns the position of the first record that begins at `to` or behind it, or `end`. Goes from
+/// the record at `from` to each next one.
+///
+/// # Safety
+/// Records lie from `from` up to `end`, where `to` is not beyond, and no role writes them now.
+pub(crate) unsafe fn boundary(
+    records: &ByteRing<'_>,
+    from: u64,
+    to: u64,
+    end: u64,
+) -> Result<u64, Corrupt> {
+    let mut at = from;
+    while at < to {
+        // SAFETY: the caller's promise; a checked length leads to the next record.
+        at += record_size(unsafe { length(records, at, end) }? as u64);
+    }
+    Ok(at)
+}
+
+/// Counts messages, for people. It has one writer, so a private count and a plain store do.
+struct Count<'m> {
+    word: &'m AtomicU64,
+    count: u64,
+}
+
+impl<'m> Count<'m> {
+    /// Goes on where the last holder of the seat stopped.
+    fn of(word: &'m AtomicU64) -> Count<'m> {
+        Count {
+            word,
+            count: word.load(Ordering::Relaxed),
+        }
+    }
+
+    #[inline]
+    fn add(&mut self, messages: u64) {
+        self.count = self.count.wrapping_add(messages);
+        self.word.store(self.count, Ordering::Relaxed);
+    }
+}
+
+/// The writing end.
+pub struct Producer<'m, R> {
+    room: R,
+    records: ByteRing<'m>,
+    messages: Count<'m>,
+}
+
+impl<R: Room> fmt::Debug for Producer<'_, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Producer")
+            .field("position", &self.room.at())
+            .field("capacity", &self.records.ring())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'m, R: Room> Producer<'m, R> {
+    /// Makes the writing end of a ring in which `room` moves the tail, and counts records in
+    /// `messages`.
+    ///
+    /// # Safety
+    /// What `room` finds free is a free part of `records`, to which no other role has access until
+    /// it is committed.
+    pub(crate) unsafe fn over(room: R, records: ByteRing<'m>, messages: &'m AtomicU64) -> Self {
+        Producer {
+            room,
+            records,
+            messages: Count::of(messages),
+        }
+    }
+
+    /// Appends as many of `payloads` as fit, published as one, and returns their number.
+    ///
+    /// Takes no item from the iterator that it cannot place, so it needs one that can be peeked. An
+    /// oversize record ends the batch; at the batch's start it is an error.
+    pub fn try_push_iter<'a, I>(
+        &mut self,
+        payloads: &mut core::iter::Peekable<I>,
+    ) -> Result<usize, Error>
+    where
+        I: Iterator<Item = &'a [u8]>,
+    {
+        let (mut size, mut count) = (0, 0);
+        while let Some(payload) = payloads.peek() {
+            match self.ensure_behind(size, payload.len()) {
+                Ok(()) => {}
+                Err(error) if count == 0 => return Err(error),
+                Err(_) => break,
+            }
+            // SAFETY: `ensure_behind` saw room at tail + size, and only we write there.
+            unsafe { self.write(self.room.at() + size, payload) };
+            size += record_size(payload.len() as u64);
+            count += 1;
+            payloads.next();
+        }
+        // An iterator may run any code: it may have forked.
+        if !self.room.ours() {
+            return Err(Error::Forked);
+        }
+        if count > 0 {
+            self.publish(size, count);
+        }
+        self.room.end_step();
+        Ok(count as usize)
+    }
+
+    /// Makes sure, like `ensure`, that there is room for a record that starts `skip` bytes behind
+    /// the tail.
+    #[inline]
+    fn ensure_behind(&mut self, skip: u64, len: usize) -> Result<(), Error> {
+        let size = record_size(len as u64);
+        if len as u64 > self.records.largest_payload() {
+            return self.slow_path(len);
+        }
+        match self.room.poll(skip + size, size) {
+            Poll::Ready => Ok(()),
+            Poll::NotReady => Err(Self::NOT_READY),
+            Poll::Unclear => self.room.slow_path(skip + size, size),
+        }
+    }
+
+    /// Writes a record's payload and length word.
+    ///
+    /// # Safety
+    /// A record of that size fits at `position`, in space that is free and ours.
+    #[inline]
+    unsafe fn write(&self, position: u64, payload: &[u8]) {
+        // SAFETY: the caller's promise.
+        let bytes = unsafe { self.records.payload_mut(position, payload.len()) };
+        bytes.copy_from_slice(payload);
+        // SAFETY: the caller's promise.
+        unsafe {
+            self.records
+                .store(position, (payload.len() as u64) << 8 | MESSAGE)
+        };
+    }
+
+    #[inline]
+    fn publish(&mut self, size: u64, messages: u64) {
+        self.room.commit(size);
+        self.messages.add(messages);
+    }
+}
+
+impl<R> Sealed for Producer<'_, R> {}
+
+impl<R: Room> Endpoint for Producer<'_, R> {
+    const NOT_READY: Error = Error::Full;
+
+    #[inline]
+    fn poll(&mut self, amount: usize) -> Poll {
+        if amount as u64 > self.records.largest_payload() {
+            return Poll::Unclear;
+        }
+        let size = record_size(amount as u64);
+        self.room.poll(size, size)
+    }
+
+    fn slow_path(&mut self, amount: usize) -> Result<(), Error> {
+        let size = self.room_for(amount)?;
+        self.room.slow_path(size, size)
+    }
+
+    #[inline]
+    fn ready(&mut self, amount: usize) -> Result<(), Error> {
+        self.ensure(amount)?;
+        self.room.end_step();
+        Ok(())
+    }
+
+    fn with_peer<A>(&mut self, ask: impl FnOnce(&mut Peer<'_>) -> A) -> Option<A> {
+        self.room.with_peer(ask)
+    }
+
+    fn capacity(&self) -> usize {
+        self.records.ring() as usize
+    }
+
+    fn position(&self) -> u64 {
+        self.room.at()
+    }
+
+    fn len(&self) -> Result<usize, Error> {
+        Ok(self.room.used()? as usize)
+    }
+}
+
+impl<R: Room> Reserve for Producer<'_, R> {
+    /// Claims a record of up to `amount` bytes. Whatever becomes of it, the next step asks again if
+    /// this producer is to fail alone.
+    #[inline]
+    fn claim(&mut self, amount: usize) -> Result<(), Error> {
+        self.ready(amount)
+    }
+
+    fn fail_alone(&mut self, on: bool) {
+        self.room.fail_alone(on);
+    }
+
+    fn room_for(&self, amount: usize) -> Result<u64, Error> {
+        let (asked, max) = (amount as u64, self.records.largest_payload());
+        if asked > max {
+            return Err(Error::TooLarge { asked, max });
+        }
+        Ok(record_size(asked))
+    }
+
+    #[inline]
+    unsafe fn commit_claimed(&mut self, amount: usize) {
+        if !self.room.ours() {
+            return;
+        }
+        // SAFETY: the record lies in space that was claimed, and only we write there.
+        unsafe {
+            self.records
+                .store(self.room.at(), (amount as u64) << 8 | MESSAGE)
+        };
+        self.publish(record_size(amount as u64), 1);
+    }
+}
+
+impl<R: Room> PushRecord for Producer<'_, R> {
+    fn max_record(&self) -> usize {
+        self.records.largest_payload() as usize
+    }
+
+    #[inline]
+    unsafe fn put_record(&mut self, payload: &[u8]) -> bool {
+        // SAFETY: the poll saw room for the record behind the tail, and only we write there.
+        unsafe { self.write(self.room.at(), payload) };
+        self.publish(record_size(payload.len() as u64), 1);
+        true
+    }
+
+    #[inline]
+    unsafe fn claimed<'a>(&self, len: usize) -> &'a [u8] {
+        // SAFETY: the record lies in space that the claim saw free, and only we write there.
+        unsafe { self.records.payload(self.room.at(), len) }
+    }
+
+    #[inline]
+    unsafe fn claimed_mut<'a>(&mut self, len: usize) -> &'a mut [u8] {
+        // SAFETY: as in `claimed`; the caller has no other reference to it.
+        unsafe { self.records.payload_mut(self.room.at(), len) }
+    }
+}
+
+/// The reading end.
+pub struct Consumer<'m, P = ()> {
+    pub(crate) reader: Reader<'m>,
+    records: ByteRing<'m>,
+    messages: Count<'m>,
+    /// The size of the record that was released last.
+    last: u64,
+    /// What else the kind knows of its place.
+    pub(crate) place: P,
+}
+
+impl<P> fmt::Debug for Consumer<'_, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Consumer")
+            .field("position", &self.reader.at())
+            .field("capacity", &self.records.ring())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'m, P> Consumer<'m, P> {
+    /// Makes the reading end of a ring in which `reader` moves the head, and counts records in
+    /// `messages`.
+    ///
+    /// # Safety
+    /// What `reader` finds committed is a part of `records` that no role writes until the reader
+    /// releases it.
+    pub(crate) unsafe fn over(
+        reader: Reader<'m>,
+        records: ByteRing<'m>,
+        messages: &'m AtomicU64,
+        place: P,
+    ) -> Self {
+        Consumer {
+            reader,
+            records,
+            messages: Count::of(messages),
+            last: 0,
+            place,
+        }
+    }
+
+    /// Returns the oldest record in place and does not release it. Fails as
+    /// [`try_read`](HoldRecord::try_read).
+    #[inline]
+    pub fn try_peek(&mut self) -> Result<&[u8], Error> {
+        self.ensure(1)?;
+        let len = self.length(self.reader.at())?;
+        // SAFETY: `length` found the record within what is committed. It is not written until
+        // released, which needs `&mut self`.
+        Ok(unsafe { self.records.payload(self.reader.at(), len) })
+    }
+
+    /// Reads up to `max` records in place: at least one, or an error.
+    #[inline]
+    pub fn try_read_batch(&mut self, max: usize) -> Result<Records<'_, 'm, P>, Error> {
+        self.ensure(1)?;
+        let end = self.reader.at();
+        self.reader.begin_guard();
+        Ok(Records {
+            consumer: self,
+            last: end,
+            end,
+            count: 0,
+            max,
+        })
+    }
+
+    /// Returns the checked payload length of the committed record at `position`.
+    #[inline]
+    fn length(&self, position: u64) -> Result<usize, Error> {
+        // SAFETY: the record lies below the acquired tail, and only we release it.
+        Ok(unsafe { length(&self.records, position, self.reader.end()) }?)
+    }
+
+    /// Goes on at the first record that begins at `to` or behind it. `to` is not beyond the tail,
+    /// and not before the place where this end stands.
+    pub(crate) fn go_forward(&mut self, to: u64) -> Result<(), Error> {
+        let from = self.reader.at();
+        if from < to {
+            self.ensure(1)?;
+            // SAFETY: the records lie below the acquired tail, and only we release them.
+            let at = unsafe { boundary(&self.records, from, to, self.reader.end()) }?;
+            self.reader.go_to(at, 0);
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn release(&mut self, size: u64, messages: u64) {
+        if self.reader.transfers_lines() {
+            // SAFETY: the records lie before the acquired tail, and are not written until we
+            // release; no reference to them is left.
+            unsafe { self.records.transfer_lines(self.reader.at(), size) };
+        }
+        self.reader.release(size);
+        self.messages.add(messages);
+        self.last = size;
+    }
+}
+
+impl<P> Sealed for Consumer<'_, P> {}
+
+impl<P> Endpoint for Consumer<'_, P> {
+    const NOT_READY: Error = Error::Empty;
+
+    #[inline]
+    fn poll(&mut self, _: usize) -> Poll {
+        self.reader.poll(self.last)
+    }
+
+    fn slow_path(&mut self, _: usize) -> Result<(), Error> {
+        self.reader.slow_path()
+    }
+
+    fn with_peer<R>(&mut self, ask: impl FnOnce(&mut Peer<'_>) -> R) -> Option<R> {
+        Some(ask(&mut self.reader.peer))
+    }
+
+    fn capacity(&self) -> usize {
+        self.records.ring() as usize
+    }
+
+    fn position(&self) -> u64 {
+        self.reader.at()
+    }
+
+    fn len(&self) -> Result<usize, Error> {
+        Ok(self.reader.len()? as usize)
+    }
+}
+
+impl<P> HoldRecord for Consumer<'_, P> {
+    fn max_record(&self) -> usize {
+        self.records.largest_payload() as usize
+    }
+
+    #[inline]
+    fn hold_record(&mut self) -> Result<usize, Error> {
+        self.ensure(1)?;
+        self.length(self.reader.at())
+    }
+
+    #[inline]
+    unsafe fn held_record<'a>(&self, len: usize) -> &'a [u8] {
+        // SAFETY: `length` found the record within what is committed; it is not written until
+        // released.
+        unsafe { self.records.payload(self.reader.at(), len) }
+    }
+
+    #[inline]
+    unsafe fn release_record(&mut self, len: usize) {
+        if self.reader.ours() {
+            self.release(record_size(len as u64), 1);
+        }
+    }
+
+    #[inline]
+    fn begin_guard(&mut self) {
+        self.reader.begin_guard();
+    }
+
+    #[inline]
+    fn drop_releases(&self) -> bool {
+        self.reader.drop_releases()
+    }
+}
+
+/// A run of records read in place, one after another.
+///
+/// Dropping it releases the records that were returned, and no others.
+/// [`keep_last`](Self::keep_last) releases all of them but the last one, [`keep`](Self::keep) none.
+/// A kill while it is held releases none. With the feature `std`, nor does a drop while the thread
+/// is panicking. The next read, or the successor's, sees the records again.
+///
+/// An early return by `?` is a drop like any other, and releases the record that failed, too. A
+/// loop that may fail keeps that one:
+///
+/// ```
+/// # mod slipring {
+/// #     pub mod bytes {
+/// #         pub type Records<'c> = slipring_core::proto::bytes::Records<'c, 'static>;
+/// #     }
+/// # }
+/// use slipring::bytes::Records;
+///
+/// fn handle_all(
+///     mut batch: Records<'_>,
+///     handle: fn(&[u8]) -> Result<(), std::io::Error>,
+/// ) -> Result<(), Box<dyn std::error::Error>> {
+///     while let Some(record) = batch.next()? {
+///         if let Err(error) = handle(record) {
+///             batch.keep_last(); // it is read again, and those behind it
+///             return Err(error.into());
+///         }
+///     }
+///     Ok(())
+/// }
+/// # let _ = handle_all;
+/// ```
+pub struct Records<'c, 'm, P = ()> {
+    consumer: &'c mut Consumer<'m, P>,
+    /// The position of the record that was returned last.
+    last: u64,
+    end: u64,
+    count: u64,
+    max: usize,
+}
+
+impl<P> fmt::Debug for Records<'_, '_, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Records")
+            .field("returned", &self.count)
+            .field("max", &self.max)
+            .field("position", &self.consumer.reader.at())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<P> Records<'_, '_, P> {
+    /// Returns the next record, or `None` if no more are committed or `max` have been returned.
+    ///
+    /// This is no `Iterator`, since a record must not outlive the borrow of `self`.
+    #[allow(clippy::should_implement_trait)]
+    #[inline]
+    pub fn next(&mut self) -> Result<Option<&[u8]>, Error> {
+        if self.count >= self.max as u64 || self.end >= self.consumer.reader.end() {
+            return Ok(None);
+        }
+        let (start, len) = (self.end, self.consumer.length(self.end)?);
+        self.last = start;
+        self.end += record_size(len as u64);
+        self.count += 1;
+        // SAFETY: `length` found the record within what is committed; it is not written until
+        // released.
+        Ok(Some(unsafe { self.consumer.records.payload(start, len) }))
+    }
+
+    /// Releases the records that were returned, as dropping the batch does, but also while
+    /// panicking.
+    #[inline]
+    pub fn release(self) {
+        let mut guard = ManuallyDrop::new(self);
+        let end = guard.end;
+        let count = guard.count;
+        guard.release_to(end, count);
+    }
+
+    /// Releases the records that were returned, except the last one, which the next read sees
+    /// again.
+    #[inline]
+    pub fn keep_last(self) {
+        let mut guard = ManuallyDrop::new(self);
+        let end = guard.last;
+        let count = guard.count.saturating_sub(1);
+        guard.release_to(end, count);
+    }
+
+    /// Releases nothing: the next read sees all of the records again.
+    #[inline]
+    pub fn keep(self) {
+        core::mem::forget(self);
+    }
+
+    /// Releases the first `count` records, which end at `end`.
+    #[inline]
+    fn release_to(&mut self, end: u64, count: u64) {
+        if count > 0 && self.consumer.reader.ours() {
+            self.consumer
+                .release(end - self.consumer.reader.at(), count);
+        }
+    }
+}
+
+impl<P> Drop for Records<'_, '_, P> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.count > 0 && self.consumer.reader.drop_releases() {
+            self.release_to(self.end, self.count);
+        }
+    }
+}
