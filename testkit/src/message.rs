@@ -121,6 +121,13 @@ pub fn check(record: &[u8]) -> Result<u64, String> {
     }
 }
 
+/// Returns the position of the record with this number in a channel of bytes that began with record 0.
+pub fn position_of(number: u64) -> u64 {
+    let size = |number| slipring::bytes::record_size(length(number) as u64);
+    let lap = (0..PERIOD).map(size).sum::<u64>();
+    number / PERIOD * lap + (0..number % PERIOD).map(size).sum::<u64>()
+}
+
 /// Returns the record that begins at this position of a `bytes` channel that began with record 0,
 /// or `None` if none does. So a restarted producer learns from the position alone which records
 /// were committed.

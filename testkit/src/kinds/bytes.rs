@@ -1,15 +1,11 @@
 //! Describes `bytes`: one producer and one consumer, over records of 16 to 112 bytes. Its ends are
-//! here too, because records go through verbs of their own.
+//! here too, because records go through verbs of their own. `broadcast::records` has the same.
 
-use std::ops::Range;
-use std::time::Duration;
-
-use slipring::Error;
 use slipring::bytes::{Builder, Bytes};
 
 use super::{Delivery, Kind, Unit};
-use crate::message::{self, LARGEST, record};
-use crate::{Came, Consumer, Maker, Producer, Terms, whole};
+use crate::message;
+use crate::{Maker, Terms};
 
 pub(super) const KIND: Kind = Kind {
     name: "bytes",
@@ -38,66 +34,73 @@ fn maker(terms: &Terms) -> Box<dyn Maker> {
 }
 
 /// Room for a record whose length is torn, as far as a program's channels allow any.
-const LONGEST: usize = 512;
+pub(super) const LONGEST: usize = 512;
 
 /// Returns the number of the record that begins at this position.
-fn number(at: u64) -> u64 {
+pub(super) fn number(at: u64) -> u64 {
     message::record_at(at).unwrap_or_else(|| panic!("torn: a record ends at {at}"))
 }
 
-impl Producer for slipring::Producer<Bytes> {
+/// Implements the kit's two ends for a kind of records that lie one behind another. The consumer has
+/// the methods `besides`, too.
+///
+/// By a macro: the language does not let a crate implement a trait for `OfRecords<R>` wherever it is a
+/// `PackedKind`, beside one kind of records that is none.
+macro_rules! packed_ends {
+    ($kind:ty, $($besides:item)*) => {
+impl $crate::Producer for slipring::Producer<$kind> {
     fn next(&self) -> u64 {
-        number(self.position())
+        $crate::kinds::bytes::number(self.position())
     }
 
     fn room_for(&self, number: u64) -> usize {
-        message::length(number)
+        $crate::message::length(number)
     }
 
-    fn push(&mut self, number: u64) -> Result<(), Error> {
-        Self::push(self, &record(number))
+    fn push(&mut self, number: u64) -> Result<(), slipring::Error> {
+        Self::push(self, &$crate::message::record(number))
     }
 
-    fn push_timeout(&mut self, number: u64, timeout: Duration) -> Result<(), Error> {
-        Self::push_timeout(self, &record(number), timeout)
+    fn push_timeout(&mut self, number: u64, timeout: std::time::Duration) -> Result<(), slipring::Error> {
+        Self::push_timeout(self, &$crate::message::record(number), timeout)
     }
 
-    fn try_push(&mut self, number: u64) -> Result<(), Error> {
-        Self::try_push(self, &record(number))
+    fn try_push(&mut self, number: u64) -> Result<(), slipring::Error> {
+        Self::try_push(self, &$crate::message::record(number))
     }
 
-    fn place(&mut self, number: u64) -> Result<(), Error> {
-        let mut space = self.reserve(LARGEST)?;
-        let length = message::length(number);
-        message::write(number, &mut space[..length]);
+    fn place(&mut self, number: u64) -> Result<(), slipring::Error> {
+        let mut space = self.reserve($crate::message::LARGEST)?;
+        let length = $crate::message::length(number);
+        $crate::message::write(number, &mut space[..length]);
         space.commit(length);
         Ok(())
     }
 
-    fn batch(&mut self, numbers: Range<u64>) -> Result<(), Error> {
-        let records = numbers.map(record).collect::<Vec<_>>();
+    fn batch(&mut self, numbers: std::ops::Range<u64>) -> Result<(), slipring::Error> {
+        let records = numbers.map($crate::message::record).collect::<Vec<_>>();
         self.push_iter(records.iter().map(Vec::as_slice))?;
         Ok(())
     }
 
-    fn try_batch(&mut self, numbers: Range<u64>) -> Result<usize, Error> {
+    fn try_batch(&mut self, numbers: std::ops::Range<u64>) -> Result<usize, slipring::Error> {
         self.iterate(numbers, &mut || {})
     }
 
-    fn iterate(&mut self, numbers: Range<u64>, between: &mut dyn FnMut()) -> Result<usize, Error> {
-        let records = numbers.map(record).collect::<Vec<_>>();
+    fn iterate(&mut self, numbers: std::ops::Range<u64>, between: &mut dyn FnMut()) -> Result<usize, slipring::Error> {
+        let records = numbers.map($crate::message::record).collect::<Vec<_>>();
         let records = records.iter().map(Vec::as_slice);
         self.try_push_iter(&mut records.inspect(|_| between()).peekable())
     }
 
     fn hold(
         &mut self,
-        numbers: Range<u64>,
-        decide: &mut dyn FnMut(Range<u64>) -> Option<usize>,
-    ) -> Result<(), Error> {
-        let mut space = self.try_reserve(LARGEST)?;
-        let length = message::length(numbers.start);
-        message::write(numbers.start, &mut space[..length]);
+        numbers: std::ops::Range<u64>,
+        decide: &mut dyn FnMut(std::ops::Range<u64>) -> Option<usize>,
+    ) -> Result<(), slipring::Error> {
+        let mut space = self.try_reserve($crate::message::LARGEST)?;
+        let length = $crate::message::length(numbers.start);
+        $crate::message::write(numbers.start, &mut space[..length]);
         match decide(numbers.start..numbers.start + 1) {
             Some(1..) => space.commit(length),
             Some(0) | None => space.discard(),
@@ -105,45 +108,45 @@ impl Producer for slipring::Producer<Bytes> {
         Ok(())
     }
 
-    fn try_room(&mut self, room: usize) -> Result<usize, Error> {
+    fn try_room(&mut self, room: usize) -> Result<usize, slipring::Error> {
         Ok(self.try_reserve(room)?.len())
     }
 
-    fn wait_for_room(&mut self, room: usize, timeout: Duration) -> Result<(), Error> {
+    fn wait_for_room(&mut self, room: usize, timeout: std::time::Duration) -> Result<(), slipring::Error> {
         self.reserve_timeout(room, timeout).map(drop)
     }
 }
 
-impl Consumer for slipring::Consumer<Bytes> {
+impl $crate::Consumer for slipring::Consumer<$kind> {
     fn next(&self) -> u64 {
-        number(self.position())
+        $crate::kinds::bytes::number(self.position())
     }
 
-    fn try_pop_any(&mut self) -> Result<Came, Error> {
-        let mut record = [0; LONGEST];
+    fn try_pop_any(&mut self) -> Result<$crate::Came, slipring::Error> {
+        let mut record = [0; $crate::kinds::bytes::LONGEST];
         let length = Self::try_pop(self, &mut record)?;
-        Ok(message::check(&record[..length]))
+        Ok($crate::message::check(&record[..length]))
     }
 
-    fn pop_any(&mut self, timeout: Duration) -> Result<Came, Error> {
-        let mut record = [0; LONGEST];
+    fn pop_any(&mut self, timeout: std::time::Duration) -> Result<$crate::Came, slipring::Error> {
+        let mut record = [0; $crate::kinds::bytes::LONGEST];
         let length = Self::pop_timeout(self, &mut record, timeout)?;
-        Ok(message::check(&record[..length]))
+        Ok($crate::message::check(&record[..length]))
     }
 
-    fn try_read(&mut self) -> Result<Came, Error> {
-        Ok(message::check(&Self::try_read(self)?))
+    fn try_read(&mut self) -> Result<$crate::Came, slipring::Error> {
+        Ok($crate::message::check(&Self::try_read(self)?))
     }
 
     fn try_read_batch(
         &mut self,
         max: usize,
         release: bool,
-        seen: &mut dyn FnMut(Came),
-    ) -> Result<(), Error> {
+        seen: &mut dyn FnMut($crate::Came),
+    ) -> Result<(), slipring::Error> {
         let mut records = Self::try_read_batch(self, max)?;
         while let Some(record) = records.next()? {
-            seen(message::check(record));
+            seen($crate::message::check(record));
         }
         if !release {
             records.keep();
@@ -151,13 +154,21 @@ impl Consumer for slipring::Consumer<Bytes> {
         Ok(())
     }
 
-    fn read(&mut self, max: usize, seen: &mut dyn FnMut(&[u64])) -> Result<(), Error> {
+    fn read(&mut self, max: usize, seen: &mut dyn FnMut(&[u64])) -> Result<(), slipring::Error> {
         let mut records = self.read_batch(max)?;
         let mut numbers = Vec::new();
         while let Some(record) = records.next()? {
-            numbers.push(whole(message::check(record)));
+            numbers.push($crate::whole($crate::message::check(record)));
         }
         seen(&numbers);
         Ok(())
     }
+
+$($besides)*
 }
+    };
+}
+
+pub(super) use packed_ends;
+
+packed_ends!(Bytes,);

@@ -2,6 +2,7 @@
 //! name in the list of `all`.
 
 mod broadcast;
+mod broadcast_records;
 mod bytes;
 mod mpmc;
 mod records;
@@ -72,13 +73,14 @@ impl Kind {
     }
 }
 
-static ALL: [Kind; 8] = [
+static ALL: [Kind; 9] = [
     spsc::KIND,
     bytes::KIND,
     broadcast::WAITING,
     broadcast::OVERWRITING,
     mpmc::KIND,
     records::KIND,
+    broadcast_records::KIND,
     topic::KIND,
     topic::RECORDS,
 ];
