@@ -10,7 +10,8 @@
 //! - `message`: the messages and their checks;
 //! - `peers`: the contenders' loops, one file each;
 //! - `targets`, `report`, `machine`: the evaluation of the figures;
-//! - `mpmc`: a measurement of its own, of the work queue.
+//! - `mpmc`: a measurement of its own, of the work queue;
+//! - `topic`: another, of topics.
 
 mod broadcast;
 mod duel;
@@ -22,6 +23,8 @@ mod plan;
 mod referee;
 mod report;
 mod targets;
+#[cfg(feature = "slipring")]
+mod topic;
 mod worker;
 
 use clap::{Parser, Subcommand};
@@ -85,12 +88,19 @@ struct Cli {
 enum Other {
     /// Measure the work queue (`mpmc`) beside its peers.
     Mpmc(mpmc::Options),
+    /// Measure topics: publish, look at the newest, round trips.
+    #[cfg(feature = "slipring")]
+    Topic(topic::Options),
     /// Do one run, for the referee.
     #[command(hide = true)]
     Worker(worker::Order),
     /// Do one run of the work queue's.
     #[command(hide = true)]
     MpmcWorker(mpmc::Order),
+    /// Do one run of a topic's.
+    #[cfg(feature = "slipring")]
+    #[command(hide = true)]
+    TopicWorker(topic::Order),
 }
 
 /// The settings of a whole measurement.
@@ -148,6 +158,10 @@ fn main() -> ExitCode {
         Some(Other::Mpmc(options)) => mpmc::compare(options),
         Some(Other::Worker(order)) => worker::work(order),
         Some(Other::MpmcWorker(order)) => mpmc::work(order),
+        #[cfg(feature = "slipring")]
+        Some(Other::Topic(options)) => topic::compare(options),
+        #[cfg(feature = "slipring")]
+        Some(Other::TopicWorker(order)) => topic::work(order),
         None => compare(&cli),
     };
     match done {
