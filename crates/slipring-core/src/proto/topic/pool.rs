@@ -153,13 +153,23 @@ impl<'m> Slots<'m> {
         &mut self.slots[slot]
     }
 
+    /// Returns the place of the named slots' list that this is, at most once around. A division would take a third of the
+    /// time of a whole push.
+    #[inline]
+    fn around(&self, place: usize) -> usize {
+        match place < self.slots.len() {
+            true => place,
+            false => place - self.slots.len(),
+        }
+    }
+
     /// Takes the next free slot out of the list: it now holds message `sequence`.
     #[inline]
     pub(super) fn publish(&mut self, sequence: u64) {
         self.free -= 1;
         let slot = self.slots[self.free].free;
         self.slots[slot as usize].sequence = sequence + 1;
-        let place = (self.named_from + self.named) % self.slots.len();
+        let place = self.around(self.named_from + self.named);
         self.slots[place].named = slot;
         self.named += 1;
     }
@@ -204,7 +214,7 @@ impl<'m> Slots<'m> {
                 return;
             }
             self.slots[slot as usize].sequence = 0;
-            self.named_from = (self.named_from + 1) % self.slots.len();
+            self.named_from = self.around(self.named_from + 1);
             self.named -= 1;
             // A successor meets its predecessor's slots again where it goes through those that it has not used.
             if (slot as usize) < self.fresh {
