@@ -41,8 +41,8 @@ fn itself(test: &str) -> Command {
     command
 }
 
-/// A process that makes and removes channels.
-struct Maker(Child, BufReader<ChildStdout>);
+/// A process that makes and removes channels: its answers, and the number of orders that it has not answered.
+struct Maker(Child, BufReader<ChildStdout>, usize);
 
 impl Maker {
     fn start() -> Maker {
@@ -54,23 +54,22 @@ impl Maker {
             .spawn()
             .unwrap();
         let answers = BufReader::new(child.stdout.take().unwrap());
-        Maker(child, answers)
+        Maker(child, answers, 0)
     }
 
     fn order(&mut self, what: &str) {
         writeln!(self.0.stdin.as_mut().unwrap(), "{what}").unwrap();
+        self.2 += 1;
     }
 
-    /// Gives an order, and waits until it was obeyed.
+    /// Gives an order, and waits until it and those before it were obeyed.
     fn tell(&mut self, what: &str) {
         self.order(what);
-        loop {
+        while self.2 > 0 {
             let mut line = String::new();
             assert!(self.1.read_line(&mut line).unwrap() > 0, "it went");
             // The test harness writes lines between the answers.
-            if line.trim_end().ends_with("done") {
-                return;
-            }
+            self.2 -= usize::from(line.trim_end().ends_with("done"));
         }
     }
 }
