@@ -10,6 +10,7 @@ use slipring::Role;
 
 use super::Scenario;
 use crate::tally::Count;
+use crate::watch::Watch;
 use crate::words::get;
 
 impl Scenario<'_> {
@@ -68,6 +69,38 @@ impl Scenario<'_> {
 
     pub(super) fn signal(&self, index: usize, signal: Signal) {
         kill_process(self.pid(index), signal).unwrap();
+    }
+
+    /// Lets a worker do one instruction after another, at most so many, until the condition is true. It is stopped then.
+    pub(super) fn step_until(&self, index: usize, most: usize, is_so: impl Fn(&Watch) -> bool) {
+        let pid = self.pid(index).as_raw_nonzero().get();
+        let ask = |request: libc::c_uint, signal: usize| {
+            // SAFETY: a request about a child of ours, with no memory of ours in it.
+            let asked = unsafe { libc::ptrace(request, pid, 0usize, signal) };
+            assert_eq!(asked, 0, "{}", std::io::Error::last_os_error());
+        };
+        let wait = || {
+            let mut status = 0;
+            // SAFETY: waits for our own child, and writes one integer of ours.
+            let waited = unsafe { libc::waitpid(pid, &raw mut status, libc::__WALL) };
+            assert!(
+                waited == pid && libc::WIFSTOPPED(status),
+                "process {index} ended by itself: {status:x}: {}",
+                self.plot
+            );
+            libc::WSTOPSIG(status)
+        };
+        ask(libc::PTRACE_ATTACH, 0);
+        while wait() != libc::SIGSTOP {
+            ask(libc::PTRACE_CONT, 0);
+        }
+        for _ in 0..most {
+            if is_so(&self.watch) {
+                return;
+            }
+            ask(libc::PTRACE_SINGLESTEP, 0);
+            wait();
+        }
     }
 
     /// Returns the total time that the worker waited for a processor, in nanoseconds.
