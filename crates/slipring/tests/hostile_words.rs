@@ -492,7 +492,10 @@ fn bytes_handles_survive_wrong_words() {
     );
 }
 
-fn broadcast_words_under_handles<M: Calls>(builder: &broadcast::Builder<u64, M>) {
+fn words_under_readers<K: Kind>(
+    builder: &Builder<K>,
+    use_them: impl Fn(&mut Producer<K>, &mut [Consumer<K>], &str),
+) {
     let memory = Memory::of(builder);
     let channel = memory.format(builder).unwrap();
     words_under_handles(
@@ -504,15 +507,15 @@ fn broadcast_words_under_handles<M: Calls>(builder: &broadcast::Builder<u64, M>)
                 [channel.consumer()?, channel.consumer()?],
             ))
         },
-        |(tx, readers), what| use_broadcast(tx, readers, what),
+        |(tx, readers), what| use_them(tx, readers, what),
     );
 }
 
 /// Every wrong value of every word under live `broadcast` handles is survived.
 #[test]
 fn broadcast_handles_survive_wrong_words() {
-    broadcast_words_under_handles(&broadcast_builder());
-    broadcast_words_under_handles(&broadcast_builder().overwriting());
+    words_under_readers(&broadcast_builder(), use_broadcast);
+    words_under_readers(&broadcast_builder().overwriting(), use_broadcast);
 }
 
 fn records_builder() -> broadcast::records::Builder {
@@ -525,20 +528,7 @@ fn records_builder() -> broadcast::records::Builder {
 /// Every wrong value of every word under live handles of `broadcast` records is survived.
 #[test]
 fn broadcast_records_survive_wrong_words() {
-    let builder = records_builder();
-    let memory = Memory::of(&builder);
-    let channel = memory.format(&builder).unwrap();
-    words_under_handles(
-        &memory,
-        &channel.geometry(),
-        || {
-            Ok((
-                channel.producer()?,
-                [channel.consumer()?, channel.consumer()?],
-            ))
-        },
-        |(tx, readers), what| use_broadcast_records(tx, readers, what),
-    );
+    words_under_readers(&records_builder(), use_broadcast_records);
 }
 
 /// No record begins where a consumer's position or the write limit says so, if it is no multiple of
