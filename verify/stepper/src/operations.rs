@@ -224,15 +224,17 @@ const TOPIC: [Operation; 16] = [
 ];
 
 /// The operations of consumers that choose where they begin.
-const SEEKING: [Operation; 7] = [
+const SEEKING: [Operation; 6] = [
     consumes("read-nothing", 0, 0),
     consumes("join-newest", 3, 0),
     consumes("join-number", 3, 0),
     back(consumes("seek-oldest", 0, 0)),
     back(consumes("seek-number", 0, 0)),
     consumes("seek-newest", 3, 0),
-    consumes("stride", 3, 0),
 ];
+
+/// Besides, those of consumers that take one message of several.
+const STRIDING: [Operation; 1] = [consumes("stride", 3, 0)];
 
 /// Returns the operations of a kind.
 pub(crate) fn of(kind: &testkit::Kind) -> Vec<Operation> {
@@ -245,6 +247,7 @@ pub(crate) fn of(kind: &testkit::Kind) -> Vec<Operation> {
         (!kind.waits(), &OVERWRITING),
         (kind.topic, &TOPIC),
         (kind.seeks, &SEEKING),
+        (kind.seeks && kind.unit == Unit::Slots, &STRIDING),
     ];
     let own = lists.into_iter().filter(|(has, _)| *has);
     // A topic has no stride, and its records no batches.
@@ -353,7 +356,7 @@ pub(crate) fn consume(
         "seek-newest" => seek(rx, Seek::Newest)?,
         // Goes back, to a message that the others have had.
         "seek-number" => {
-            let before = rx.position().saturating_sub(1);
+            let before = rx.next().saturating_sub(1);
             seek(rx, Seek::To(before))?;
         }
         "stride" => rx.stride(1, 2).map_err(words)?,
