@@ -13,6 +13,7 @@ use slipring_core::layout::{Control, Geometry, Header, LINE, Role, SEATS, SeatWo
 use slipring_core::outside::View;
 use slipring_core::proto;
 use slipring_core::seat::State;
+use slipring_core::spec::Unit;
 
 use crate::clock;
 use crate::lock;
@@ -115,7 +116,13 @@ impl Stat {
     /// Returns the seat that holds the producer back: the slowest consumer for which it waits, or
     /// would wait, with a full ring. Nobody holds the publishers of a topic back.
     pub fn holds_back(&self) -> Option<&SeatStat> {
-        let full = self.len >= self.geometry.capacity && self.topic.is_none();
+        // A ring of bytes is full if the largest record does not fit: it seldom has no room at all.
+        let spec = self.geometry.kind.spec();
+        let room = match (spec.unit, spec.each_sees_all) {
+            (Unit::Bytes, true) => self.geometry.slot_size,
+            _ => 1,
+        };
+        let full = self.len.saturating_add(room) > self.geometry.capacity && self.topic.is_none();
         let readers = self.seats.iter().filter(|seat| seat.waited_for);
         readers.min_by_key(|seat| seat.position).filter(|_| full)
     }

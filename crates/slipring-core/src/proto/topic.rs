@@ -32,12 +32,12 @@
 //! at the entry of the head as well, and producers help the head along.
 //!
 //! # Why a pinned message stays
-//! A producer writes a slot again only after two things. The message in it was *displaced*: the head shows a message a ring
-//! later. And behind a fence it finds no pin on it:
+//! A producer writes a slot again only after two things. The message in it was *displaced*: its entry names another. And behind
+//! a fence it finds no pin on it:
 //!
 //! ```text
 //! producer                              consumer
-//! sees message q + R published          pin := the slot that entry q names
+//! sees another entry in q's place       pin := the slot that entry q names
 //! fence                                 fence
 //! looks at all pins                     entry q still the same? then the message stays
 //! writes slots without a pin            else unpins, and the message is gone

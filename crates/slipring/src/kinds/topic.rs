@@ -307,7 +307,8 @@ impl<K: TopicKind> producer::Producer<K> {
 impl<K: TopicKind> consumer::Consumer<K> {
     /// Reads the newest message in place, whatever this subscriber has read in order. Dropping the guard lets go of it.
     ///
-    /// Returns [`Empty`](Error::Empty) if nothing was ever published. A message stays readable after its publisher has left.
+    /// Returns [`Empty`](Error::Empty) if nothing was ever published, and [`Lagged`](Error::Lagged) if publishers overwrote the
+    /// newest message again and again before it could be read, as they may where one or two stay readable. A message stays readable after its publisher has left.
     /// Never waits; to wait for the next message, use [`read`](Self::read) or [`arm`](Self::arm).
     #[inline]
     pub fn latest(&mut self) -> Result<Sample<'_, K>, Error> {

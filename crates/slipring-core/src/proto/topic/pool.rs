@@ -56,7 +56,7 @@ impl<'m> Slots<'m> {
         // One look at the pins costs about as much as writing a kilobyte.
         let batch = match stride {
             0..=1280 => BATCH,
-            1281..=65_792 => 16,
+            1281..=73_728 => 16,
             _ => 4,
         };
         slots.fill(PoolSlot::default());
@@ -174,19 +174,18 @@ impl<'m> Slots<'m> {
         self.named += 1;
     }
 
-    /// Looks for free slots: at least `wanted`, if there are. `seen` messages are known to be published.
+    /// Looks for free slots: at least `wanted`, if there are.
     #[cold]
     #[inline(never)]
     pub(super) fn refill(
         &mut self,
         wanted: usize,
-        seen: u64,
         topic: &Topic<'_>,
         gating_set: &AtomicU64,
         consumers: Side<'_>,
     ) {
         let wanted = wanted.max(self.batch).min(self.slots.len());
-        self.displace(seen, topic.capacity());
+        self.displace(topic);
         self.mark(gating_set, consumers);
         self.free_waiting(wanted);
         while self.free < wanted && self.fresh < self.slots.len() {
@@ -205,12 +204,14 @@ impl<'m> Slots<'m> {
     }
 
     /// Takes the slots out of the named ones whose messages were displaced.
-    fn displace(&mut self, seen: u64, capacity: u64) {
+    ///
+    /// By the entries themselves: a wrong head cannot make a slot free that a reader may still find.
+    fn displace(&mut self, topic: &Topic<'_>) {
         while self.named > 0 {
             let slot = self.slots[self.named_from].named;
             let sequence = self.slots[slot as usize].sequence;
-            // Message q is displaced once q + R is published; `sequence` is q + 1.
-            if sequence.saturating_add(capacity) > seen {
+            // `sequence` is the message's number, plus 1.
+            if topic.names(sequence.saturating_sub(1), self.first + u64::from(slot)) {
                 return;
             }
             self.slots[slot as usize].sequence = 0;

@@ -155,11 +155,9 @@ impl<'m, T: Form + ?Sized> Producer<'m, T> {
             return Err(Error::TooLarge { asked: wanted, max });
         }
         if (self.pool.free() as u64) < wanted {
-            // Not the head alone: if a producer died before it told the head, a set sees room, and so must we.
-            let seen = self.topic.newest()?.max(self.next);
             let (gating_set, consumers) = (self.gating_set, self.consumers);
             self.pool
-                .refill(wanted as usize, seen, &self.topic, gating_set, consumers);
+                .refill(wanted as usize, &self.topic, gating_set, consumers);
         }
         if (self.pool.free() as u64) < wanted {
             return Err(Error::Full);

@@ -101,6 +101,14 @@ impl<'m> Topic<'m> {
         (found, age(found, lap))
     }
 
+    /// Returns `true` if the entry of message `sequence` names `slot` for it.
+    ///
+    /// Acquire: pairs with the release of the producer that displaced the message, whose entry comes before our fence.
+    pub(super) fn names(&self, sequence: u64, slot: u64) -> bool {
+        let (word, lap) = self.place(sequence);
+        word.load(Ordering::Acquire) == Entry::of(lap, slot).0
+    }
+
     /// Returns `true` if `entry` is that of message `sequence`.
     #[inline]
     pub(super) fn is_of(&self, sequence: u64, entry: Entry) -> bool {
