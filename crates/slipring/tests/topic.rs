@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use slipring::topic::{self, Seek, records};
-use slipring::{Error, SetupError};
+use slipring::{End, Error, SetupError, WaitSet};
 
 #[test]
 fn the_last_messages_stay_readable() {
@@ -180,4 +180,23 @@ fn subscribers_begin_where_they_ask() {
     rx.seek(Seek::To(1)).unwrap();
     assert_eq!(rx.pop(), Err(Error::Lagged(5)));
     assert_eq!(rx.pop(), Ok(6));
+}
+
+/// The messages that stay readable do not keep a set from telling that the last publisher has left.
+#[test]
+fn sets_tell_the_end() {
+    let (mut tx, mut rx) = topic::channel::<u64>(4).unwrap();
+    let mut set = WaitSet::new().unwrap();
+    let key = set.watch(&rx).unwrap();
+    tx.push(7).unwrap();
+    assert!(set.wait().unwrap()[0].ready);
+    assert_eq!(rx.try_pop(), Ok(7));
+    let reader = std::thread::spawn(move || {
+        let events = set.wait().unwrap();
+        (events[0].key, events[0].ended, events[0].ready)
+    });
+    drop(tx);
+    assert_eq!(reader.join().unwrap(), (key, Some(End::Finished), true));
+    assert_eq!(rx.try_pop(), Err(Error::Disconnected(End::Finished)));
+    assert_eq!(*rx.latest().unwrap(), 7);
 }
