@@ -225,7 +225,20 @@ impl<'m> Topic<'m> {
             Ordering::Release,
             Ordering::Acquire,
         );
-        told.map_or_else(|further| further.max(sequence + 1), |_| sequence + 1)
+        match told {
+            Ok(_) => sequence + 1,
+            Err(further) if further > sequence => further,
+            Err(_) => self.raise(sequence + 1),
+        }
+    }
+
+    /// Raises a head that is behind by more than one, and returns `to`. Only a stranger's writes take it there, and nobody else
+    /// would help it along.
+    #[cold]
+    fn raise(&self, to: u64) -> u64 {
+        // Release: as in `advance`.
+        self.head.fetch_max(to, Ordering::Release);
+        to
     }
 }
 
