@@ -4,7 +4,7 @@
 //! # Guarantees
 //! As for `spsc`: a commit is visible at once, `Full` is exact, and no call waits or allocates. No
 //! record is lost or torn, and none is read twice but the one in hand of a killed consumer. And:
-//! - Each record is one run of bytes, as [`packed`](crate::packed) says.
+//! - Each record is one run of bytes, as [`packed`] says.
 //!
 //! # Refuses
 //! A record above the largest size that the creator chose. The producer gets an error at once, and

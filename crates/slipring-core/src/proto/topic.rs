@@ -5,7 +5,7 @@
 //! - All messages of all producers have one order of numbers, without gaps. The newest message never goes back.
 //! - A message that a consumer has *pinned* stays as it is until the consumer unpins it.
 //! - A consumer that reads in order learns exactly how many messages were overwritten before it read them.
-//! - A producer waits for nobody while its pool has as many slots as [`Geometry::pool_of`] says. Of a smaller pool it may
+//! - A producer waits for nobody while its pool has as many slots as [`Geometry::pool_of`](crate::layout::Geometry::pool_of) says. Of a smaller pool it may
 //!   run out (`Full`), if consumers pin more than it has to spare.
 //! - An end that is killed or stopped at any instruction holds up nobody. A killed producer's messages stay readable.
 //!

@@ -50,7 +50,7 @@ where
     OfRecords<R>: PackedKind,
 {
     /// Sets the largest payload of one record, in bytes: at most the ring less 8. That many bytes,
-    /// rounded up, are added behind the ring. A larger value is [`SetupError::MaxRecord`] when the
+    /// rounded up, are added behind the ring. A larger value is [`MaxRecord`](crate::SetupError::MaxRecord) when the
     /// channel is made.
     #[must_use]
     pub fn max_record(mut self, bytes: usize) -> Self {
