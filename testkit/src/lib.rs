@@ -27,6 +27,7 @@ mod ends;
 pub mod kinds;
 pub mod message;
 pub mod queue;
+mod record_ends;
 mod slots;
 mod terms;
 

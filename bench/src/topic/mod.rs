@@ -55,7 +55,7 @@ struct Row {
     measure: fn(f64) -> Result<f64, String>,
 }
 
-/// What a row is to reach.
+/// The goal of a row.
 struct Goal {
     row: &'static str,
     bound: Bound,

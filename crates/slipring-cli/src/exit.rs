@@ -112,6 +112,7 @@ fn code_of(error: &SetupError) -> u8 {
         | SetupError::Capacity { .. }
         | SetupError::MaxRecord { .. }
         | SetupError::Consumers { .. }
+        | SetupError::Setting { .. }
         | SetupError::Metadata { .. } => 2,
         SetupError::RoleTaken { .. } | SetupError::Recovering { .. } | SetupError::InUse { .. } => {
             5

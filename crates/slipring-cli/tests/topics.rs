@@ -262,7 +262,7 @@ fn losses_are_counted() {
     assert!(said.contains("messages were lost unread"), "{said}");
 }
 
-/// What a killed publisher had published stays readable, and the next one goes on behind it.
+/// The messages of a killed publisher stay readable, and the next one goes on behind them.
 #[test]
 fn killed_publishers_leave_messages() {
     let place = Place::new();

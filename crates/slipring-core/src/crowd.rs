@@ -171,6 +171,16 @@ impl<'m> Crowd<'m> {
     }
 }
 
+/// Returns `true` if a handle was there at some time, and none is any more.
+pub(crate) fn all_left(seats: &[SeatWords<'_>]) -> bool {
+    let (mut came, mut held) = (false, false);
+    for life in seats.iter().flat_map(|seat| seat.line.life()) {
+        came |= life.generation > 0;
+        held |= life.state == State::Held;
+    }
+    came && !held
+}
+
 /// The lives of a side's seats, taken together.
 #[derive(Default)]
 struct Count<'m> {

@@ -1,7 +1,7 @@
 //! Lets one producer send to consumers that come and go: the gating set, the write limit, and a
 //! consumer's place. Every kind in which each consumer sees all messages of one ring uses it.
 //!
-//! What lies at the positions, slots or bytes, is the protocols' business.
+//! The protocols know what lies at the positions: slots, or bytes.
 //!
 //! # Guarantees
 //! - A producer that waits never writes what a consumer of the gating set has not released.
@@ -53,12 +53,12 @@
 
 use crate::backoff::Backoff;
 use crate::cached_limit::CachedLimit;
+use crate::crowd::all_left;
 use crate::cursor::{self, END, LAST, committed};
 use crate::end::Poll;
 use crate::error::{Corrupt, End, Error};
 use crate::layout::{Role, SeatWords, Side, WhenFull};
 use crate::outside::{Outside, View};
-use crate::seat::State;
 use crate::sync::{AtomicU64, Ordering, fence};
 use crate::wait::Notifier;
 
@@ -207,18 +207,7 @@ impl<'m> Gate<'m> {
 
     /// Returns `true` if a call is to fail since no consumer is left.
     pub(crate) fn left_alone(&self) -> bool {
-        self.fails_alone && self.alone()
-    }
-
-    /// Returns `true` if a consumer was there at some time, and none is any more.
-    fn alone(&self) -> bool {
-        let seats = self.words.consumers.seats();
-        let (mut came, mut held) = (false, false);
-        for life in seats.iter().flat_map(|seat| seat.line.life()) {
-            came |= life.generation > 0;
-            held |= life.state == State::Held;
-        }
-        came && !held
+        self.fails_alone && all_left(self.words.consumers.seats())
     }
 
     /// Checks if `wanted` is free.

@@ -226,8 +226,7 @@ impl<'m, R: Room> Producer<'m, R> {
     /// `messages`.
     ///
     /// # Safety
-    /// What `room` finds free is a free part of `records`, to which no other role has access until
-    /// it is committed.
+    /// A part of `records` that `room` finds free is free, and no other role has access to it until it is committed.
     pub(crate) unsafe fn over(room: R, records: ByteRing<'m>, messages: &'m AtomicU64) -> Self {
         Producer {
             room,
@@ -419,7 +418,7 @@ pub struct Consumer<'m, P = ()> {
     messages: Count<'m>,
     /// The size of the record that was released last.
     last: u64,
-    /// What else the kind knows of its place.
+    /// The kind's own knowledge of its place.
     pub(crate) place: P,
 }
 
@@ -437,8 +436,7 @@ impl<'m, P> Consumer<'m, P> {
     /// `messages`.
     ///
     /// # Safety
-    /// What `reader` finds committed is a part of `records` that no role writes until the reader
-    /// releases it.
+    /// A part of `records` that `reader` finds committed is not written by any role until the reader releases it.
     pub(crate) unsafe fn over(
         reader: Reader<'m>,
         records: ByteRing<'m>,

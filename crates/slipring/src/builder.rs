@@ -46,8 +46,8 @@ use crate::wait::{Wait, Waiting};
 /// # Errors
 /// *Making* a channel, wherever it lies:
 /// * [`Capacity`](SetupError::Capacity), [`MaxRecord`](SetupError::MaxRecord),
-///   [`Consumers`](SetupError::Consumers) or [`Metadata`](SetupError::Metadata) for a value that no
-///   channel can have. Nothing has been touched then.
+///   [`Consumers`](SetupError::Consumers), [`Setting`](SetupError::Setting) or
+///   [`Metadata`](SetupError::Metadata) for a value that no channel can have. Nothing has been touched then.
 /// * [`NoSpace`](SetupError::NoSpace) if the memory is not available, or if a file size limit
 ///   (`ulimit -f`) forbids it. All memory is allocated before the channel appears.
 /// * [`FileSystem`](SetupError::FileSystem) if the file system cannot preallocate space.
@@ -530,9 +530,16 @@ impl<K: Kind> Builder<K> {
             },
             "slot_size" => SetupError::MaxRecord {
                 found,
-                max: u32::MAX.into(),
+                max: match self.geometry.kind.spec().has_pool {
+                    true => max,
+                    false => u32::MAX.into(),
+                },
             },
             "consumers" => SetupError::Consumers { found, max },
+            "producers" => setting("producers", found, 1, max),
+            // A consumer has one pin besides those for what it holds.
+            "pins" => setting("held", found.saturating_sub(1), 0, max - 1),
+            "pool" => setting("pool", found, self.geometry.capacity + 1, max),
             _ => corrupt.into(),
         }
     }
@@ -593,6 +600,15 @@ impl<K: Kind> Builder<K> {
             },
             kind: PhantomData,
         })
+    }
+}
+
+fn setting(setting: &'static str, found: u64, min: u64, max: u64) -> SetupError {
+    SetupError::Setting {
+        setting,
+        found,
+        min,
+        max,
     }
 }
 

@@ -108,7 +108,7 @@ pub struct Stat {
     pub seats: Vec<SeatStat>,
     /// Who has what of a work queue in hand; `None` for other kinds.
     pub queue: Option<QueueStat>,
-    /// What was published to a topic, and who keeps messages of it; `None` for other kinds.
+    /// The contents of a topic, and who keeps messages of it; `None` for other kinds.
     pub topic: Option<TopicStat>,
 }
 

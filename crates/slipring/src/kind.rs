@@ -195,7 +195,7 @@ pub trait TopicKind:
         Consumer = topic::Consumer<'static, <Self as TopicKind>::Content>,
     >
 {
-    /// What a message is: a payload, or a byte string.
+    /// The type of a message: a payload, or a byte string.
     type Content: Form + ?Sized + 'static;
 }
 

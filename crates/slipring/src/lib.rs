@@ -80,8 +80,9 @@
 //! # Descriptors
 //! A resting handle holds at most 3 descriptors: the control file, the directory, and its peer's
 //! pipe. On the heap it holds none. The producer of a `broadcast` channel in memfds holds one for
-//! each consumer seat, and an end of an [`mpmc`] channel in memfds one for each other seat. An end of a named `mpmc` channel
-//! holds one for each seat that it has woken by its pipe.
+//! each consumer seat, an end of an [`mpmc`] channel in memfds one for each other seat, and
+//! an end of a [`topic`] in memfds one for each seat of the other side. An end of a named channel of either kind holds one for
+//! each seat that it has woken by its pipe.
 //!
 //! An armed handle holds at most 3 more. Both `as_fd` and `arm` arm a handle, and so does a future
 //! that has waited. A [`WaitSet`] of more than 127 channels arms its handles, and so does a

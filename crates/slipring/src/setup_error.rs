@@ -137,6 +137,18 @@ pub enum SetupError {
         /// The largest valid number.
         max: u64,
     },
+    /// The channel cannot be made with this value of a setting.
+    #[error("{found} is no value for `{setting}`: this channel may have {min} to {max}")]
+    Setting {
+        /// The builder's method.
+        setting: &'static str,
+        /// The requested value.
+        found: u64,
+        /// The smallest valid value.
+        min: u64,
+        /// The largest valid value.
+        max: u64,
+    },
     /// The user metadata is longer than the header's space for it.
     #[error(
         "the header holds {max} bytes of user metadata, {found} were given; give fewer, and send the rest as a message"

@@ -217,7 +217,7 @@ fn producers_follow_each_other() {
     }
 }
 
-/// What a discarded reservation wrote over is not there for a consumer that joins.
+/// Records that a discarded reservation wrote over are not there for a consumer that joins.
 #[test]
 fn discarded_reservations_give_records_up() {
     let builder = Builder::new(256).max_record(248).join(Seek::Oldest);

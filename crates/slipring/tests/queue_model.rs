@@ -88,7 +88,7 @@ struct Reader {
     rx: Consumer<u64>,
 }
 
-/// What a queue should hold.
+/// The contents that a queue should have.
 #[derive(Default)]
 struct Model {
     capacity: usize,
@@ -103,7 +103,7 @@ struct Model {
     held: Vec<(u64, u64)>,
     /// Forgotten, and the name of the consumer that had it.
     forgotten: Vec<(u64, u64)>,
-    /// How often each message was delivered.
+    /// The number of times that each message was delivered.
     deliveries: HashMap<u64, u32>,
     gone: Vec<u64>,
     /// `true` if positions may have been given up, behind which others wait until the ring has come round: those of what
@@ -199,7 +199,7 @@ impl Model {
         assert!(self.nothing(), "{error}");
     }
 
-    /// What a consumer forgot comes back when it has left, and all that it handed out is finished with.
+    /// Messages that a consumer forgot come back when it has left, and all that it handed out is finished with.
     fn settle(&mut self) {
         self.gapped &= self.used() > 0;
         for name in &self.gone {

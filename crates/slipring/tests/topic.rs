@@ -146,16 +146,32 @@ fn impossible_shapes_are_refused() {
         refused(records::Builder::new(1 << 16, 8)),
         SetupError::Capacity { .. }
     ));
-    for builder in [
-        records::Builder::new(4, 8).held(13),
-        records::Builder::new(4, 8).pool(4),
-        records::Builder::new(4, 8).producers(64),
-        records::Builder::new(4, 8).consumers(0),
-        records::Builder::new(4, 0),
-        records::Builder::new(4, usize::MAX),
-    ] {
-        let error = refused(builder);
-        println!("{error}");
+    let four = || records::Builder::new(4, 8);
+    let settings = [
+        (four().held(13), "held", 13, 0, 12),
+        (four().held(usize::MAX), "held", u64::MAX - 1, 0, 12),
+        (four().pool(4), "pool", 4, 5, 4095),
+        (four().producers(64), "producers", 64, 1, 63),
+        (four().producers(0), "producers", 0, 1, 63),
+    ];
+    for (builder, setting, found, min, max) in settings {
+        match refused(builder) {
+            SetupError::Setting {
+                setting: s,
+                found: f,
+                min: least,
+                max: most,
+            } => assert_eq!((s, f, least, most), (setting, found, min, max)),
+            other => unreachable!("{other}"),
+        }
+    }
+    assert!(matches!(
+        refused(four().consumers(0)),
+        SetupError::Consumers { found: 0, max: 63 }
+    ));
+    for largest in [0, usize::MAX] {
+        let error = refused(records::Builder::new(4, largest));
+        assert!(matches!(error, SetupError::MaxRecord { .. }), "{error}");
     }
 }
 

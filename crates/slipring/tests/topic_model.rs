@@ -163,7 +163,7 @@ impl Model {
     }
 }
 
-/// What a call found instead of a message.
+/// The finding of a call that found no message.
 #[derive(Debug, PartialEq, Eq)]
 enum Found {
     Empty,

@@ -33,9 +33,6 @@ fn maker(terms: &Terms) -> Box<dyn Maker> {
     Box::new(terms.apply(builder))
 }
 
-/// Room for a record whose length is torn, as far as a program's channels allow any.
-pub(super) const LONGEST: usize = 512;
-
 /// Returns the number of the record that begins at this position.
 pub(super) fn number(at: u64) -> u64 {
     message::record_at(at).unwrap_or_else(|| panic!("torn: a record ends at {at}"))
@@ -70,11 +67,7 @@ impl $crate::Producer for slipring::Producer<$kind> {
     }
 
     fn place(&mut self, number: u64) -> Result<(), slipring::Error> {
-        let mut space = self.reserve($crate::message::LARGEST)?;
-        let length = $crate::message::length(number);
-        $crate::message::write(number, &mut space[..length]);
-        space.commit(length);
-        Ok(())
+        $crate::record_ends::place(self, number)
     }
 
     fn batch(&mut self, numbers: std::ops::Range<u64>) -> Result<(), slipring::Error> {
@@ -98,14 +91,7 @@ impl $crate::Producer for slipring::Producer<$kind> {
         numbers: std::ops::Range<u64>,
         decide: &mut dyn FnMut(std::ops::Range<u64>) -> Option<usize>,
     ) -> Result<(), slipring::Error> {
-        let mut space = self.try_reserve($crate::message::LARGEST)?;
-        let length = $crate::message::length(numbers.start);
-        $crate::message::write(numbers.start, &mut space[..length]);
-        match decide(numbers.start..numbers.start + 1) {
-            Some(1..) => space.commit(length),
-            Some(0) | None => space.discard(),
-        }
-        Ok(())
+        $crate::record_ends::hold(self, numbers, decide)
     }
 
     fn try_room(&mut self, room: usize) -> Result<usize, slipring::Error> {
@@ -124,15 +110,11 @@ impl $crate::Consumer for slipring::Consumer<$kind> {
     }
 
     fn try_pop_any(&mut self) -> Result<$crate::Came, slipring::Error> {
-        let mut record = [0; $crate::kinds::bytes::LONGEST];
-        let length = Self::try_pop(self, &mut record)?;
-        Ok($crate::message::check(&record[..length]))
+        $crate::record_ends::pop_any(self, None)
     }
 
     fn pop_any(&mut self, timeout: std::time::Duration) -> Result<$crate::Came, slipring::Error> {
-        let mut record = [0; $crate::kinds::bytes::LONGEST];
-        let length = Self::pop_timeout(self, &mut record, timeout)?;
-        Ok($crate::message::check(&record[..length]))
+        $crate::record_ends::pop_any(self, Some(timeout))
     }
 
     fn try_read(&mut self) -> Result<$crate::Came, slipring::Error> {

@@ -10,6 +10,7 @@ use slipring::mpmc::records::{Builder, Record, Records};
 use super::mpmc::with_terms;
 use super::{Delivery, Kind, Unit};
 use crate::message::{self, LARGEST, record};
+use crate::record_ends;
 use crate::{Came, Commit, Consumer, Fate, Finish, Maker, Producer, Terms, whole};
 
 pub(super) const KIND: Kind = Kind {
@@ -35,9 +36,6 @@ fn maker(terms: &Terms) -> Box<dyn Maker> {
     Box::new(terms.apply(builder))
 }
 
-/// Room for a record whose length is torn.
-const LONGEST: usize = 512;
-
 impl Producer for slipring::Producer<Records> {
     fn next(&self) -> u64 {
         self.position()
@@ -60,11 +58,7 @@ impl Producer for slipring::Producer<Records> {
     }
 
     fn place(&mut self, number: u64) -> Result<(), Error> {
-        let mut space = self.reserve(LARGEST)?;
-        let length = message::length(number);
-        message::write(number, &mut space[..length]);
-        space.commit(length);
-        Ok(())
+        record_ends::place(self, number)
     }
 
     fn batch(&mut self, mut numbers: Range<u64>) -> Result<(), Error> {
@@ -75,18 +69,8 @@ impl Producer for slipring::Producer<Records> {
         self.iterate(numbers, &mut || {})
     }
 
-    /// Appends the messages one by one: there are no batches of these records.
     fn iterate(&mut self, numbers: Range<u64>, between: &mut dyn FnMut()) -> Result<usize, Error> {
-        let mut count = 0;
-        for number in numbers {
-            between();
-            match Producer::try_push(self, number) {
-                Ok(()) => count += 1,
-                Err(error) if count == 0 => return Err(error),
-                Err(_) => break,
-            }
-        }
-        Ok(count)
+        record_ends::iterate_singly(self, numbers, between)
     }
 
     fn hold(
@@ -94,14 +78,7 @@ impl Producer for slipring::Producer<Records> {
         numbers: Range<u64>,
         decide: &mut dyn FnMut(Range<u64>) -> Option<usize>,
     ) -> Result<(), Error> {
-        let mut space = self.try_reserve(LARGEST)?;
-        let length = message::length(numbers.start);
-        message::write(numbers.start, &mut space[..length]);
-        match decide(numbers.start..numbers.start + 1) {
-            Some(1..) => space.commit(length),
-            Some(0) | None => space.discard(),
-        }
-        Ok(())
+        record_ends::hold(self, numbers, decide)
     }
 
     /// Reserves the slots one by one, and all of them at once.
@@ -132,15 +109,11 @@ impl Consumer for slipring::Consumer<Records> {
     }
 
     fn try_pop_any(&mut self) -> Result<Came, Error> {
-        let mut record = [0; LONGEST];
-        let length = Self::try_pop(self, &mut record)?;
-        Ok(message::check(&record[..length]))
+        record_ends::pop_any(self, None)
     }
 
     fn pop_any(&mut self, timeout: Duration) -> Result<Came, Error> {
-        let mut record = [0; LONGEST];
-        let length = Self::pop_timeout(self, &mut record, timeout)?;
-        Ok(message::check(&record[..length]))
+        record_ends::pop_any(self, Some(timeout))
     }
 
     fn try_read(&mut self) -> Result<Came, Error> {

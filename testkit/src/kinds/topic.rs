@@ -12,6 +12,7 @@ use slipring::{Builder, Error, TopicKind};
 
 use super::{Delivery, Kind, Unit};
 use crate::message::{self, LARGEST, Message, Numbered, Odd, record};
+use crate::record_ends;
 use crate::slots::{self, Family, Reads, Slots};
 use crate::{Came, Consumer, Held, Maker, MessageType, Producer, Terms, whole};
 
@@ -193,11 +194,7 @@ impl Producer for records::Publisher {
     }
 
     fn place(&mut self, number: u64) -> Result<(), Error> {
-        let mut space = self.reserve(LARGEST)?;
-        let length = message::length(number);
-        message::write(number, &mut space[..length]);
-        space.commit(length);
-        Ok(())
+        record_ends::place(self, number)
     }
 
     fn batch(&mut self, mut numbers: Range<u64>) -> Result<(), Error> {
@@ -208,18 +205,8 @@ impl Producer for records::Publisher {
         self.iterate(numbers, &mut || {})
     }
 
-    /// Appends the messages one by one: there are no batches of these records.
     fn iterate(&mut self, numbers: Range<u64>, between: &mut dyn FnMut()) -> Result<usize, Error> {
-        let mut count = 0;
-        for number in numbers {
-            between();
-            match Producer::try_push(self, number) {
-                Ok(()) => count += 1,
-                Err(error) if count == 0 => return Err(error),
-                Err(_) => break,
-            }
-        }
-        Ok(count)
+        record_ends::iterate_singly(self, numbers, between)
     }
 
     fn hold(
@@ -227,14 +214,7 @@ impl Producer for records::Publisher {
         numbers: Range<u64>,
         decide: &mut dyn FnMut(Range<u64>) -> Option<usize>,
     ) -> Result<(), Error> {
-        let mut space = self.try_reserve(LARGEST)?;
-        let length = message::length(numbers.start);
-        message::write(numbers.start, &mut space[..length]);
-        match decide(numbers.start..numbers.start + 1) {
-            Some(1..) => space.commit(length),
-            Some(0) | None => space.discard(),
-        }
-        Ok(())
+        record_ends::hold(self, numbers, decide)
     }
 
     /// Reserves one record: there are no more of them at once.
@@ -247,24 +227,17 @@ impl Producer for records::Publisher {
     }
 }
 
-/// Room for a record whose length is torn.
-const LONGEST: usize = 512;
-
 impl Consumer for records::Subscriber {
     fn next(&self) -> u64 {
         self.position()
     }
 
     fn try_pop_any(&mut self) -> Result<Came, Error> {
-        let mut record = [0; LONGEST];
-        let length = Self::try_pop(self, &mut record)?;
-        Ok(message::check(&record[..length]))
+        record_ends::pop_any(self, None)
     }
 
     fn pop_any(&mut self, timeout: Duration) -> Result<Came, Error> {
-        let mut record = [0; LONGEST];
-        let length = Self::pop_timeout(self, &mut record, timeout)?;
-        Ok(message::check(&record[..length]))
+        record_ends::pop_any(self, Some(timeout))
     }
 
     fn try_read(&mut self) -> Result<Came, Error> {

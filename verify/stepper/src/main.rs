@@ -17,6 +17,7 @@
 mod check;
 mod errno;
 mod every;
+mod fellows;
 mod handover;
 mod honest;
 mod hostile;
@@ -107,7 +108,7 @@ fn main() -> ExitCode {
         [_, "victim", "queue", kind, index, name, passed] => {
             Some(queue::victim(kind, index, name, passed))
         }
-        [_, "victim", "fellows", kind, index, name, passed] => {
+        [_, "victim", "topic", kind, index, name, passed] => {
             Some(topic::victim(kind, index, name, passed))
         }
         [_, "victim", ..] => Some(victim(&words[2..])),

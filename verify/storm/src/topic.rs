@@ -74,7 +74,7 @@ fn parts(message: u64) -> (usize, u64) {
     ((message >> LINE_SHIFT) as usize % LINES, number)
 }
 
-/// What a subscriber has read in order.
+/// The account of what a subscriber has read in order.
 struct Account {
     lines: &'static Lines,
     /// The place of the next message in the order of all.

@@ -5,8 +5,9 @@
 //! - All messages of all producers have one order of numbers, without gaps. The newest message never goes back.
 //! - A message that a consumer has *pinned* stays as it is until the consumer unpins it.
 //! - A consumer that reads in order learns exactly how many messages were overwritten before it read them.
-//! - A producer waits for nobody while its pool has as many slots as [`Geometry::pool_of`](crate::layout::Geometry::pool_of) says. Of a smaller pool it may
-//!   run out (`Full`), if consumers pin more than it has to spare.
+//! - A producer waits for nobody while its pool has as many slots as
+//!   [`Geometry::pool_of`](crate::layout::Geometry::pool_of) says. Of a smaller pool it may run out (`Full`), if consumers pin
+//!   more than it has to spare.
 //! - An end that is killed or stopped at any instruction holds up nobody. A killed producer's messages stay readable.
 //!
 //! # Refuses
@@ -66,6 +67,7 @@ mod outside;
 mod owned;
 mod pool;
 mod producer;
+mod sample;
 mod word;
 
 use crate::crowd::Crowd;
@@ -76,11 +78,12 @@ use crate::sync::{AtomicU64, Ordering};
 use crate::wait::Notifier;
 
 pub use crate::end::Seek;
-pub use consumer::{Consumer, Sample};
-pub use outside::OUTSIDE;
+pub use consumer::Consumer;
+pub use outside::{OUTSIDE, pinned_by};
 pub use owned::OwnedSample;
 pub use pool::PoolSlot;
 pub use producer::Producer;
+pub use sample::Sample;
 pub use word::Topic;
 
 /// The number and the origin of a message.
@@ -90,7 +93,8 @@ pub struct Origin {
     pub sequence: u64,
     /// The number of the producer's seat among those of its side.
     pub publisher: u64,
-    /// The time of the commit, in nanoseconds since boot; 0 if the producer notes none.
+    /// The time of the commit, in nanoseconds of `CLOCK_MONOTONIC`: since boot, without suspended time. 0 if the producer
+    /// notes none.
     pub time: u64,
 }
 
@@ -121,7 +125,7 @@ pub struct Ring<'m, T: ?Sized> {
     pub notifier: Notifier<'m>,
 }
 
-/// What a producer has besides the ring.
+/// The parts of a producer besides the ring.
 pub struct Pool<'m> {
     /// A note for each slot of the pool, for this producer alone.
     pub slots: &'m mut [PoolSlot],
@@ -131,18 +135,17 @@ pub struct Pool<'m> {
     pub alone: bool,
     /// Backs slots with memory; `None` if all of it is there.
     pub backing: Option<&'m dyn Backing>,
-    /// Tells the time of each commit, if messages are to have one: in nanoseconds since boot, by a clock that all processes
-    /// share.
+    /// Tells the time of each commit, if messages are to have one: see [`Origin::time`].
     pub clock: Option<fn() -> u64>,
 }
 
-/// What a consumer has besides the ring.
+/// The parts of a consumer besides the ring.
 pub struct Keep<'m> {
     /// The consumer's pins, in its role page.
     pub pins: &'m Pins,
     /// The number of pins that it may have.
     pub most: u64,
-    /// The number of seats of producers.
+    /// Knows whether any producer is left.
     pub producers: Crowd<'m>,
     /// Counts the messages that it lost, for tools.
     pub lagged: &'m AtomicU64,

@@ -168,6 +168,30 @@ impl Board {
         body(unsafe { Consumer::new(ring, keep, &mut limit, Seek::Oldest) }.unwrap())
     }
 
+    /// Publishes these numbers from seat `seat`, each as soon as there is room.
+    fn publish(&self, seat: usize, numbers: std::ops::Range<u64>) {
+        self.publisher(seat, |mut tx| {
+            for number in numbers {
+                until(|| tx.try_push(number).map_err(|error| error.error())).unwrap();
+            }
+        });
+    }
+
+    /// Runs a subscriber on a thread of its own, and recovers its seat then if it is to be dead.
+    fn reader(
+        self: &Arc<Self>,
+        dies: bool,
+        body: impl FnOnce(Subscriber<'_>) + Send + 'static,
+    ) -> thread::JoinHandle<()> {
+        let board = self.clone();
+        thread::spawn(move || {
+            board.subscriber(0, body);
+            if dies {
+                board.recover(0);
+            }
+        })
+    }
+
     /// Takes a subscriber's pins away, as whoever recovers its seat does.
     fn recover(&self, seat: usize) {
         let_go(&self.pins[seat], &self.gating_set, 1 << seat);
@@ -179,20 +203,12 @@ impl Board {
 fn a_pinned_message_is_not_written() {
     model_within(2, || {
         let board = Board::new(1, 1, 1, 1);
-        let other = board.clone();
-        let reader = thread::spawn(move || {
-            other.subscriber(0, |mut rx| {
-                if let Ok(sample) = Sample::latest(&mut rx, 0) {
-                    assert_eq!(*sample, sample.origin().sequence);
-                }
-            });
-        });
-        board.publisher(0, |mut tx| {
-            for number in 0..3 {
-                // Every message needs a look at the pins: the pool is as small as can be.
-                until(|| tx.try_push(number).map_err(|error| error.error())).unwrap();
+        let reader = board.reader(false, |mut rx| {
+            if let Ok(sample) = Sample::latest(&mut rx, 0) {
+                assert_eq!(*sample, sample.origin().sequence);
             }
         });
+        board.publish(0, 0..3);
         reader.join().unwrap();
     });
 }
@@ -202,29 +218,22 @@ fn a_pinned_message_is_not_written() {
 fn readers_in_order_miss_nothing_silently() {
     model_within(3, || {
         let board = Board::new(2, 1, 1, 2);
-        let other = board.clone();
-        let reader = thread::spawn(move || {
-            other.subscriber(0, |mut rx| {
-                let mut next = rx.position();
-                while next < 4 {
-                    match rx.try_pop() {
-                        Ok(value) => {
-                            assert_eq!(value, next);
-                            next += 1;
-                        }
-                        Err(Error::Lagged(lost)) => next += lost,
-                        Err(Error::Empty) => thread::yield_now(),
-                        Err(other) => panic!("{other}"),
+        let reader = board.reader(false, |mut rx| {
+            let mut next = rx.position();
+            while next < 4 {
+                match rx.try_pop() {
+                    Ok(value) => {
+                        assert_eq!(value, next);
+                        next += 1;
                     }
+                    Err(Error::Lagged(lost)) => next += lost,
+                    Err(Error::Empty) => thread::yield_now(),
+                    Err(other) => panic!("{other}"),
                 }
-                assert_eq!(next, 4);
-            });
-        });
-        board.publisher(0, |mut tx| {
-            for number in 0..4 {
-                until(|| tx.try_push(number).map_err(|error| error.error())).unwrap();
             }
+            assert_eq!(next, 4);
         });
+        board.publish(0, 0..4);
         reader.join().unwrap();
     });
 }
@@ -236,13 +245,9 @@ fn producers_share_one_order() {
         let board = Board::new(4, 2, 1, 3);
         let other = board.clone();
         let first = thread::spawn(move || {
-            other.publisher(0, |mut tx| {
-                (0..2).for_each(|number| tx.try_push(number).unwrap())
-            });
+            other.publish(0, 0..2);
         });
-        board.publisher(1, |mut tx| {
-            (10..12).for_each(|number| tx.try_push(number).unwrap())
-        });
+        board.publish(1, 10..12);
         first.join().unwrap();
         board.subscriber(0, |mut rx| {
             let all: Vec<u64> = (0..4).map(|_| rx.try_pop().unwrap()).collect();
@@ -293,60 +298,43 @@ fn the_newest_never_goes_back() {
     });
 }
 
-/// What a consumer has read before it lets go is not overwritten before; nor what a dead one had pinned, before recovery.
+/// A message that a consumer reads is not overwritten before it lets go, nor one that a dead consumer had pinned before recovery.
 #[test]
 fn a_released_slot_was_read() {
     model_within(2, || {
         let board = Board::new(1, 1, 1, 1);
-        board.publisher(0, |mut tx| tx.try_push(0).unwrap());
-        let other = board.clone();
-        let reader = thread::spawn(move || {
-            other.subscriber(0, |mut rx| {
-                // SAFETY: dropped before the memory is.
-                let sample = unsafe {
-                    rx.hold_latest(0).unwrap();
-                    rx.detach()
-                };
-                let sample = sample.unwrap();
-                let (value, sequence) = (*sample, sample.origin().sequence);
-                assert_eq!(value, sequence);
-                drop(sample);
-            });
-            other.recover(0);
+        board.publish(0, 0..1);
+        let reader = board.reader(true, |mut rx| {
+            // SAFETY: dropped before the memory is.
+            let sample = unsafe {
+                rx.hold_latest(0).unwrap();
+                rx.detach()
+            };
+            let sample = sample.unwrap();
+            let (value, sequence) = (*sample, sample.origin().sequence);
+            assert_eq!(value, sequence);
+            drop(sample);
         });
-        board.publisher(0, |mut tx| {
-            for number in 1..3 {
-                until(|| tx.try_push(number).map_err(|error| error.error())).unwrap();
-            }
-        });
+        board.publish(0, 1..3);
         reader.join().unwrap();
     });
 }
 
-/// Who takes over a dead producer's pool writes nothing that the ring names.
+/// The successor of a dead producer writes nothing that the ring names.
 #[test]
 fn successors_spare_what_the_ring_names() {
     model_within(3, || {
         let board = Board::new(2, 2, 1, 2);
-        board.publisher(0, |mut tx| {
-            (0..2).for_each(|number| tx.try_push(number).unwrap())
-        });
-        let other = board.clone();
-        let reader = thread::spawn(move || {
-            other.subscriber(0, |mut rx| {
-                for back in [1, 0] {
-                    if let Ok(sample) = Sample::latest(&mut rx, back) {
-                        assert_eq!(*sample, sample.origin().sequence);
-                    }
+        board.publish(0, 0..2);
+        let reader = board.reader(false, |mut rx| {
+            for back in [1, 0] {
+                if let Ok(sample) = Sample::latest(&mut rx, back) {
+                    assert_eq!(*sample, sample.origin().sequence);
                 }
-            });
-        });
-        // The successor of the first producer.
-        board.publisher(0, |mut tx| {
-            for number in 2..4 {
-                until(|| tx.try_push(number).map_err(|error| error.error())).unwrap();
             }
         });
+        // The successor of the first producer.
+        board.publish(0, 2..4);
         reader.join().unwrap();
     });
 }
@@ -378,23 +366,15 @@ fn a_counted_message_orders_earlier_work() {
 fn one_that_leaves_has_read() {
     model_within(2, || {
         let board = Board::new(1, 1, 1, 1);
-        board.publisher(0, |mut tx| tx.try_push(0).unwrap());
-        let other = board.clone();
-        let reader = thread::spawn(move || {
-            other.subscriber(0, |mut rx| {
-                if let Ok(sample) = Sample::latest(&mut rx, 0) {
-                    assert_eq!(*sample, sample.origin().sequence);
-                    // Its handle is dropped with the message in its hands.
-                    std::mem::forget(sample);
-                }
-            });
-            other.recover(0);
-        });
-        board.publisher(0, |mut tx| {
-            for number in 1..3 {
-                until(|| tx.try_push(number).map_err(|error| error.error())).unwrap();
+        board.publish(0, 0..1);
+        let reader = board.reader(true, |mut rx| {
+            if let Ok(sample) = Sample::latest(&mut rx, 0) {
+                assert_eq!(*sample, sample.origin().sequence);
+                // Its handle is dropped with the message in its hands.
+                std::mem::forget(sample);
             }
         });
+        board.publish(0, 1..3);
         reader.join().unwrap();
     });
 }
@@ -404,19 +384,14 @@ fn one_that_leaves_has_read() {
 fn a_replaced_pin_was_read() {
     model_within(2, || {
         let board = Board::new(2, 1, 1, 1);
-        board.publisher(0, |mut tx| {
-            (0..2).for_each(|number| tx.try_push(number).unwrap())
-        });
-        let other = board.clone();
-        let reader = thread::spawn(move || {
-            other.subscriber(0, |mut rx| {
-                for back in [1, 0] {
-                    if let Ok(sample) = Sample::latest(&mut rx, back) {
-                        assert_eq!(*sample, sample.origin().sequence);
-                        std::mem::forget(sample);
-                    }
+        board.publish(0, 0..2);
+        let reader = board.reader(false, |mut rx| {
+            for back in [1, 0] {
+                if let Ok(sample) = Sample::latest(&mut rx, back) {
+                    assert_eq!(*sample, sample.origin().sequence);
+                    std::mem::forget(sample);
                 }
-            });
+            }
         });
         board.publisher(0, |mut tx| {
             // The second may find all slots pinned.

@@ -29,7 +29,7 @@ use crate::name::{Name, Pattern};
 use crate::setup_error::SetupError;
 use crate::shm::named::{self, Base};
 
-/// What a [`Discovery`] reports.
+/// The news that a [`Discovery`] reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Discovered {
@@ -81,7 +81,7 @@ pub fn discover(pattern: &str) -> Result<Discovery, SetupError> {
 /// It holds one descriptor. A copy in a forked child fails with [`Forked`](SetupError::Forked).
 pub struct Discovery {
     patterns: Vec<Pattern>,
-    /// What was found and not yet reported.
+    /// The news that was found and not yet reported.
     found: VecDeque<Discovered>,
     /// The channels that were reported, or are about to be.
     known: BTreeMap<Name, Channel>,
@@ -116,7 +116,7 @@ struct Watched {
     file: (u64, u64),
 }
 
-/// What a name led to.
+/// The channel to which a name led.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Channel {
     /// The channel's own number, from its header; 0 if that cannot be read.

@@ -5,11 +5,7 @@ use std::sync::atomic::Ordering;
 
 use slipring_core::layout::Role;
 use slipring_core::outside::View;
-use slipring_core::proto::topic::Topic;
-
-/// The number of pins in a word of pins, and the bits of each.
-const PINS: u32 = 4;
-const PIN_BITS: u32 = 16;
+use slipring_core::proto::topic::{Topic, pinned_by};
 
 /// The messages that a subscriber keeps from being overwritten. A hint.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,24 +41,17 @@ impl TopicStat {
 /// Returns the contents of a topic; `None` for another kind.
 pub(super) fn look(view: &View<'_>, backed: Option<u64>) -> Option<TopicStat> {
     let topic = view.entries.and_then(Topic::new)?;
-    // Relaxed, here and below: hints.
+    // Relaxed: a hint.
     let members = view.gating_set.load(Ordering::Relaxed);
-    let consumers = view.side(Role::Consumer).iter().enumerate();
-    let kept = consumers.filter_map(|(index, seat)| {
-        let words = seat.pins.filter(|_| members & 1 << index != 0)?;
-        let words = words.words.iter().map(|word| word.load(Ordering::Relaxed));
-        let count = words.map(count_of).sum();
-        (count > 0).then_some(Pins { index, count })
+    let seats = view.geometry.seats_of(Role::Consumer).enumerate();
+    let kept = seats.filter(|(index, _)| members & 1 << index != 0);
+    let kept = kept.map(|(index, seat)| Pins {
+        index,
+        count: pinned_by(view, seat).count() as u64,
     });
     Some(TopicStat {
         published: topic.newest().ok(),
-        pins: kept.collect(),
+        pins: kept.filter(|pins| pins.count > 0).collect(),
         backed,
     })
-}
-
-/// Returns the number of pins in a word.
-fn count_of(word: u64) -> u64 {
-    let pin = |place: &u32| word >> (PIN_BITS * place) & 0xffff != 0;
-    (0..PINS).filter(pin).count() as u64
 }

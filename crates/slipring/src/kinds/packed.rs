@@ -1,5 +1,4 @@
-//! What kinds of records have in common whose records lie one behind another in a ring of bytes:
-//! their shape, verbs and streams.
+//! The shape, verbs and streams of all kinds whose records lie one behind another in a ring of bytes.
 
 mod io;
 

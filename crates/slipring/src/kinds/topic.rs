@@ -139,16 +139,17 @@ impl<T: Payload> Builder<T> {
 /// The terms of a topic: see [`TopicKind`].
 impl<K: TopicKind> builder::Builder<K> {
     /// Sets the number of messages that a subscriber may hold at once besides the one that it reads: from 0 to 12. Checked
-    /// when the topic is made. The default is 4.
+    /// when the topic is made ([`SetupError::Setting`]). The default is 4.
     ///
     /// Each adds a slot for each subscriber to each publisher's pool, of address space; memory comes when it is needed.
     #[must_use]
     pub fn held(mut self, held: usize) -> Self {
-        self.geometry.pins = held as u64 + 1;
+        self.geometry.pins = (held as u64).saturating_add(1);
         self
     }
 
-    /// Sets the number of slots of each publisher: at least one more than the capacity. Checked when the topic is made.
+    /// Sets the number of slots of each publisher: at least one more than the capacity, and at most 65,535 for all publishers
+    /// together. Checked when the topic is made ([`SetupError::Setting`]).
     ///
     /// By default there are enough for the messages that stay readable, for all that subscribers may hold, and 65 more. So a
     /// publisher that reserves at most 65 messages at once is never [`Full`](Error::Full). It may reserve as many as it has

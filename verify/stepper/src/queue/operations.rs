@@ -176,7 +176,7 @@ const fn at_most_once(operation: Operation) -> Operation {
     }
 }
 
-/// Of the consumer that finds a message given back, or a letter, before `before` others.
+/// An operation of the consumer that finds a message given back, or a letter, before `before` others.
 const fn finds(name: &'static str, first: First, firsts: u64, before: u64) -> Operation {
     Operation {
         first,

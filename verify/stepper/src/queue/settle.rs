@@ -13,6 +13,7 @@ use slipring_testkit::{Consumer, Fate, Memory, Producer};
 use super::operations::{Dead, First, Operation, PASSED};
 use super::stage::{Stage, VICTIM};
 use crate::check::{FRESH, LONG};
+use crate::fellows::{ORDERS, Order};
 use crate::image::{Image, Window};
 use crate::kinds::{CAPACITY, Given, Kind, consumer, pop, producer, push, words};
 
@@ -49,23 +50,6 @@ impl Account {
         }
     }
 }
-
-/// Those who go on first.
-#[derive(Clone, Copy, Debug)]
-enum Order {
-    Consumer,
-    Producer,
-    Successor,
-    /// The fellows died as well.
-    New,
-}
-
-const ORDERS: [Order; 4] = [
-    Order::Consumer,
-    Order::Producer,
-    Order::Successor,
-    Order::New,
-];
 
 /// Settles the account of an image.
 pub(super) fn image(

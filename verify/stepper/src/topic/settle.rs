@@ -9,25 +9,9 @@ use slipring_testkit::{Consumer, Producer};
 use super::stage::Stage;
 use super::{BEFORE, Operation, PASSED, SEATS};
 use crate::check::FRESH;
+use crate::fellows::{ORDERS, Order};
 use crate::image::Image;
 use crate::kinds::{CAPACITY, Given, Kind, consumer, pop, producer, push, words};
-
-/// Those who go on first.
-#[derive(Clone, Copy, Debug)]
-enum Order {
-    Consumer,
-    Producer,
-    Successor,
-    /// The fellows died as well.
-    New,
-}
-
-const ORDERS: [Order; 4] = [
-    Order::Consumer,
-    Order::Producer,
-    Order::Successor,
-    Order::New,
-];
 
 /// The offset of a consumer's pins on its role page, and the number of words with pins.
 const PINS: usize = 3 * LINE;

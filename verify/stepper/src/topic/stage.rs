@@ -1,6 +1,5 @@
 //! Sets the stage: a topic with a living producer and consumer, and a seat for the victim.
 
-use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use slipring::Role;
@@ -9,6 +8,7 @@ use slipring_testkit::{Consumer, Held, Memory, Producer};
 
 use super::{BEFORE, OPERATIONS, Operation, PASSED, SEATS};
 use crate::check;
+use crate::fellows;
 use crate::image::{Image, Window};
 use crate::kinds::{Given, Kind, consumer, pop, producer, push, words};
 use crate::trace::Victim;
@@ -83,14 +83,7 @@ impl<'o> Stage<'o> {
     /// Starts the process that does the operation, or takes the victim's seat as its successor. The process is stopped where
     /// it begins.
     pub(super) fn victim(&mut self, name: &str) -> Result<Victim, String> {
-        let index = OPERATIONS
-            .iter()
-            .position(|candidate| std::ptr::eq(candidate, self.operation))
-            .ok_or("no such operation")?;
-        let passed = self.memory.descriptors();
-        let numbers: Vec<String> = passed.iter().map(|fd| fd.as_raw_fd().to_string()).collect();
-        let (kind, index) = (self.kind.name, index.to_string());
-        let words = ["fellows", kind, &index, name, &numbers.join(",")].map(String::from);
-        Victim::start(&words, &passed)
+        let (kind, memory) = (self.kind.name, &*self.memory);
+        fellows::start("topic", kind, &OPERATIONS, self.operation, name, memory)
     }
 }

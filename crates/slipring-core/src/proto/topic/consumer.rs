@@ -1,7 +1,6 @@
 //! The reading end of a topic. See the head of `topic.rs`.
 
 use core::fmt;
-use core::ops::Deref;
 
 use super::owned::{OwnedSample, Pinned, origin_of};
 use super::word::{Age, Entry, Topic};
@@ -10,10 +9,10 @@ use crate::cached_limit::CachedLimit;
 use crate::crowd::Crowd;
 use crate::end::{Endpoint, Poll, Pop, Seek, sealed::Sealed};
 use crate::error::{Corrupt, Error};
-use crate::guard::{Hold, Message, PanicMark, Runs};
+use crate::guard::{Hold, PanicMark, Runs};
 use crate::layout::Pins;
 use crate::mem::{Form, Samples};
-use crate::record::{HoldRecord, Record};
+use crate::record::HoldRecord;
 use crate::seat::{PATIENCE, Peer};
 use crate::sync::{AtomicU64, Ordering, fence};
 use crate::wait::Notifier;
@@ -21,7 +20,7 @@ use crate::wait::Notifier;
 /// The reading end.
 pub struct Consumer<'m, T: ?Sized> {
     topic: Topic<'m>,
-    samples: Samples<'m, T>,
+    pub(super) samples: Samples<'m, T>,
     /// The number of the next message.
     at: u64,
     /// The entry of that message, while the cached limit lies beyond it.
@@ -163,23 +162,21 @@ impl<'m, T: Form + ?Sized> Consumer<'m, T> {
         true
     }
 
-    /// Pins message `sequence`, whose entry was found to be `entry`, by `set` and `clear` of a pin.
+    /// Pins message `sequence`, whose entry was found to be `entry`, with the pin of what this end reads.
     #[inline(always)]
-    fn pin_by(
-        &self,
-        sequence: u64,
-        entry: Entry,
-        set: impl FnOnce(u64),
-        clear: impl Fn(u64),
-    ) -> Result<Pin, Corrupt> {
+    fn pin(&self, sequence: u64, entry: Entry) -> Result<Pin, Corrupt> {
+        let word = &self.pins.words[0];
+        // Release: pairs with the acquire of a producer's scan.
+        let clear = || word.store(0, Ordering::Release);
         let slot = entry.slot(self.samples.count())?;
         // Its lines are on their way while the fence waits.
         self.samples.prefetch(slot);
-        set(slot + 1);
+        // Release: what this pin kept before, if anything, was read before. Producers that find it gone may write that slot.
+        word.store(slot + 1, Ordering::Release);
         // SeqCst: pairs with the fence before a producer's scan; see *why a pinned message stays*.
         fence(Ordering::SeqCst);
         if !self.topic.stands(sequence, entry) {
-            clear(slot + 1);
+            clear();
             // Acquire: pairs with the release of the producer that overwrote the message. The head that we look at next shows
             // that, too.
             fence(Ordering::Acquire);
@@ -188,41 +185,27 @@ impl<'m, T: Form + ?Sized> Consumer<'m, T> {
         // SAFETY: checked to be below the number of slots.
         let header = unsafe { self.samples.header(slot) };
         // Relaxed, both: the look has acquired the entry. The slot is pinned, so its header does not change.
-        let (found, len) = (
-            header.sequence.load(Ordering::Relaxed),
-            header.length.load(Ordering::Relaxed),
-        );
-        if found != sequence + 1 {
-            clear(slot + 1);
-            return Err(Corrupt {
-                word: "sequence",
+        let found = header.sequence.load(Ordering::Relaxed);
+        let len = header.length.load(Ordering::Relaxed);
+        let corrupt = |word, found, expected| {
+            clear();
+            Err(Corrupt {
+                word,
                 found,
-                expected: sequence + 1,
-            });
+                expected,
+            })
+        };
+        if found != sequence + 1 {
+            return corrupt("sequence", found, sequence + 1);
         }
         if !T::fits(self.samples.size(), len) {
-            clear(slot + 1);
-            return Err(Corrupt {
-                word: "length",
-                found: len,
-                expected: self.samples.size(),
-            });
+            return corrupt("length", len, self.samples.size());
         }
-        let len = len as usize;
         Ok(Pin::Done(Pinned {
             slot,
             sequence,
-            len,
+            len: len as usize,
         }))
-    }
-
-    /// Pins a message with the pin of what this end reads.
-    #[inline(always)]
-    fn pin(&self, sequence: u64, entry: Entry) -> Result<Pin, Corrupt> {
-        let word = &self.pins.words[0];
-        // Release: what this pin kept before, if anything, was read before. Producers that find it gone may write that slot.
-        let set = |pin| word.store(pin, Ordering::Release);
-        self.pin_by(sequence, entry, set, |_| word.store(0, Ordering::Release))
     }
 
     /// Pins the message `back` before the newest.
@@ -364,7 +347,7 @@ impl<'m, T: Form + ?Sized> Consumer<'m, T> {
 
     /// Ends the reading of what this end has in its hands: goes on behind it, if it is the next message and `go_on`.
     #[inline]
-    fn finish(&mut self, go_on: bool) {
+    pub(super) fn finish(&mut self, go_on: bool) {
         if !self.limit.alive() || self.held.is_none() {
             return;
         }
@@ -376,12 +359,12 @@ impl<'m, T: Form + ?Sized> Consumer<'m, T> {
 
     /// Returns the slot of the message in this end's hands, and the length of its payload. Only for a guard of it.
     #[inline]
-    fn held_slot(&self) -> (u64, usize) {
+    pub(super) fn held_slot(&self) -> (u64, usize) {
         self.held.map_or((0, 0), |held| (held.slot, held.len))
     }
 
     /// Returns the number and the origin of the message in this end's hands.
-    fn origin(&self) -> Origin {
+    pub(super) fn origin(&self) -> Origin {
         self.held.map_or(
             Origin {
                 sequence: 0,
@@ -608,66 +591,5 @@ impl HoldRecord for Consumer<'_, [u8]> {
     #[inline]
     fn drop_releases(&self) -> bool {
         self.limit.alive() && self.panic.drop_releases()
-    }
-}
-
-/// A message of a topic that its consumer reads in place, whatever it has read in order.
-///
-/// It stays as it is until this is dropped.
-pub struct Sample<'c, 'm, T: Form + ?Sized> {
-    consumer: &'c mut Consumer<'m, T>,
-}
-
-impl<'c, 'm, T: Form + ?Sized> Sample<'c, 'm, T> {
-    /// Reads the message `back` before the newest: see [`Consumer::hold_latest`].
-    #[inline]
-    pub fn latest(consumer: &'c mut Consumer<'m, T>, back: u64) -> Result<Self, Error> {
-        consumer.hold_latest(back)?;
-        Ok(Sample { consumer })
-    }
-
-    /// Returns the message's number and origin.
-    pub fn origin(&self) -> Origin {
-        self.consumer.origin()
-    }
-}
-
-impl<T: Form + ?Sized> fmt::Debug for Sample<'_, '_, T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sample")
-            .field("origin", &self.origin())
-            .finish_non_exhaustive()
-    }
-}
-
-impl<T: Form + ?Sized> Deref for Sample<'_, '_, T> {
-    type Target = T;
-
-    #[inline]
-    fn deref(&self) -> &T {
-        let (slot, len) = self.consumer.held_slot();
-        // SAFETY: this guard has pinned that slot, and nothing else is held until it is dropped.
-        unsafe { self.consumer.samples.content(slot, len) }
-    }
-}
-
-impl<T: Form + ?Sized> Drop for Sample<'_, '_, T> {
-    #[inline]
-    fn drop(&mut self) {
-        self.consumer.finish(false);
-    }
-}
-
-impl<T: Copy> Message<'_, Consumer<'_, T>> {
-    /// Returns the message's number and origin.
-    pub fn origin(&self) -> Origin {
-        self.0.consumer.origin()
-    }
-}
-
-impl Record<'_, Consumer<'_, [u8]>> {
-    /// Returns the record's number and origin.
-    pub fn origin(&self) -> Origin {
-        self.consumer.origin()
     }
 }

@@ -48,8 +48,8 @@ fn published(view: &View<'_>) -> u64 {
     topic(view).map_or(0, |topic| topic.newest().unwrap_or(0))
 }
 
-/// Returns the slots that the consumer in this seat has pinned.
-fn pinned_by<'v>(view: &View<'v>, seat: usize) -> impl Iterator<Item = u64> + 'v {
+/// Returns the slots that the consumer in this seat has pinned, by their numbers. Seats are counted with producers first.
+pub fn pinned_by<'v>(view: &View<'v>, seat: usize) -> impl Iterator<Item = u64> + 'v {
     let pins = view.seat(seat).and_then(|words| words.pins);
     let words = pins.map_or(&[][..], |pins| &pins.words[..]);
     words.iter().flat_map(|word| {

@@ -6,13 +6,14 @@ use super::pool::Slots;
 use super::word::{Age, Topic};
 use super::{Backing, Pool, Ring};
 use crate::cached_limit::CachedLimit;
+use crate::crowd::all_left;
 use crate::end::{Endpoint, Poll, Push, sealed::Sealed};
 use crate::error::{Corrupt, End, Error};
 use crate::guard::Reserve;
 use crate::layout::{SampleHeader, Side};
 use crate::mem::{Form, Samples};
 use crate::record::PushRecord;
-use crate::seat::{Peer, State};
+use crate::seat::Peer;
 use crate::sync::{AtomicU64, Ordering};
 use crate::wait::Notifier;
 
@@ -141,7 +142,7 @@ impl<'m, T: Form + ?Sized> Producer<'m, T> {
         if !self.limit.alive() {
             return Err(Error::Forked);
         }
-        if self.fails_alone && self.nobody_left() {
+        if self.fails_alone && all_left(self.consumers.seats()) {
             return Err(Error::Disconnected(End::Finished));
         }
         // A producer that is alone does not ask at each message: it publishes at most its pool until it asks again.
@@ -228,17 +229,6 @@ impl<'m, T: Form + ?Sized> Producer<'m, T> {
         })
     }
 
-    /// Returns `true` if a consumer was there at some time, and none is any more.
-    fn nobody_left(&self) -> bool {
-        let lives = self.consumers.seats().iter().map(|seat| seat.line.life());
-        let (mut came, mut held) = (false, false);
-        for life in lives.flatten() {
-            came |= life.generation > 0;
-            held |= life.state == State::Held;
-        }
-        came && !held
-    }
-
     /// Ends a step: while it is to fail alone, the next one asks again.
     #[inline]
     fn end_step(&self) {
@@ -312,7 +302,7 @@ impl<'m, T: Form + ?Sized> Producer<'m, T> {
         Err(self.topic.disagree())
     }
 
-    /// Returns the number of the first of the reserved slots: the next free one.
+    /// Returns the number of the reserved slot `index`: the free slots that come next are reserved.
     #[inline]
     fn reserved(&self, index: usize) -> u64 {
         self.pool.number(self.pool.next(index))

@@ -240,7 +240,7 @@ impl Entry {
         };
         // What another consumer of a queue holds may come back.
         let stands = self.parker.role == Role::Producer
-            || self.parker.region.geometry().kind.spec().each_sees_all
+            || !self.parker.region.geometry().kind.spec().has_claims
             || (self.parker.outside.used)(&self.parker.region.view()) == 0;
         let is_news = stands && news.generation > self.told;
         if is_news {
