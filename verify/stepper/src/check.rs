@@ -140,6 +140,7 @@ impl Stage {
         let numbers: Vec<String> = passed.iter().map(|fd| fd.as_raw_fd().to_string()).collect();
         let next = operation.passed + operation.before;
         let words = [
+            "alone".to_string(),
             kind.name.to_string(),
             index.to_string(),
             next.to_string(),

@@ -111,7 +111,7 @@ fn main() -> ExitCode {
         [_, "victim", "topic", kind, index, name, passed] => {
             Some(topic::victim(kind, index, name, passed))
         }
-        [_, "victim", ..] => Some(victim(&words[2..])),
+        [_, "victim", "alone", ..] => Some(victim(&words[3..])),
         [_, "honest", role, kind, place, passed] => Some(honest::act(role, kind, place, passed)),
         [_, "names", "make"] => Some(names::make()),
         [_, "names", "examine"] => Some(names::examine()),
