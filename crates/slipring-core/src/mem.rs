@@ -83,10 +83,25 @@ impl<'m, T> Slots<'m, T> {
         unsafe { self.base.add(index) }
     }
 
-    /// Prefetches the first line of the slot of `position`, which will be read soon. Only a hint.
-    #[inline]
-    pub fn prefetch(&self, position: u64) {
-        prefetch::for_reading(self.at(position));
+    /// The distance, in slots, from a reader to the message that it prefetches.
+    pub(crate) const AHEAD: u64 = prefetch::slots_ahead(size_of::<T>());
+
+    /// Prefetches the slot of `position`, which will be read soon. Only a hint.
+    #[inline(always)]
+    pub(crate) fn prefetch(&self, position: u64) {
+        prefetch::message(self.at(position).cast(), size_of::<T>());
+    }
+
+    /// Prefetches the slot of `position`, which is written next, if it is a line at most. Only a hint.
+    ///
+    /// A reader that waits calls this at each poll. The slot's line then comes together with the tail's. Plain version:
+    /// the slot is loaded once the tail has come, and a round trip waits for one line after another. A larger message
+    /// takes its writer some time, and loses the lines that a reader asks for meanwhile.
+    #[inline(always)]
+    pub(crate) fn prefetch_awaited(&self, position: u64) {
+        if size_of::<T>() <= back::LINE {
+            prefetch::for_reading(self.at(position));
+        }
     }
 
     /// Stores `value` in the slot of `position`.
@@ -280,6 +295,23 @@ impl<'m> ByteRing<'m> {
         // SAFETY: offset < ring, and the caller of `new` promised at least that many bytes behind
         // `base`.
         unsafe { self.base.add(offset) }
+    }
+
+    /// Prefetches what lies some way behind the record of `len` bytes at `position`, and will be read soon. From `position`
+    /// on, `known` bytes are committed. Only a hint.
+    #[inline(always)]
+    pub(crate) fn prefetch_behind(&self, position: u64, len: usize, known: u64) {
+        let ahead = (prefetch::DISTANCE as u64).max(len as u64);
+        if known > ahead {
+            prefetch::message(self.record(position + ahead), len);
+        }
+    }
+
+    /// Prefetches the start of the record of `position`, which is written next. Only a hint; see
+    /// [`Slots::prefetch_awaited`].
+    #[inline(always)]
+    pub(crate) fn prefetch_awaited(&self, position: u64) {
+        prefetch::for_reading(self.record(position));
     }
 
     /// Returns the length word of the record at `position`.

@@ -518,7 +518,11 @@ impl<P> Endpoint for Consumer<'_, P> {
 
     #[inline]
     fn poll(&mut self, _: usize) -> Poll {
-        self.reader.poll(self.last)
+        let found = self.reader.poll(self.last);
+        if found == Poll::NotReady {
+            self.records.prefetch_awaited(self.reader.at());
+        }
+        found
     }
 
     fn slow_path(&mut self, _: usize) -> Result<(), Error> {
@@ -550,7 +554,10 @@ impl<P> HoldRecord for Consumer<'_, P> {
     #[inline]
     fn hold_record(&mut self) -> Result<usize, Error> {
         self.ensure(1)?;
-        self.length(self.reader.at())
+        let at = self.reader.at();
+        let len = self.length(at)?;
+        self.records.prefetch_behind(at, len, self.reader.known());
+        Ok(len)
     }
 
     #[inline]

@@ -10,8 +10,8 @@ use core::ptr::NonNull;
 pub(crate) const TRANSFERS_LINES: bool =
     cfg!(all(target_arch = "x86_64", not(loom), not(slipring_plain)));
 
-/// The size of a line that this file assumes, in bytes.
-const LINE: usize = 64;
+/// The size of a line that `mem` assumes, in bytes.
+pub(super) const LINE: usize = 64;
 
 /// Returns one byte of each line that ends within `len` bytes from `start` on.
 ///

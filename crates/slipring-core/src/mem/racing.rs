@@ -10,7 +10,7 @@ use core::marker::PhantomData;
 use core::mem::MaybeUninit;
 use core::ptr::NonNull;
 
-use super::{Small, back, large};
+use super::{Small, back, large, prefetch};
 use crate::geometry::padded;
 use crate::sync::{AtomicU64, Ordering};
 
@@ -61,6 +61,17 @@ impl<'m, T: Copy> Racing<'m, T> {
     #[inline]
     pub fn capacity(&self) -> u64 {
         self.mask + 1
+    }
+
+    /// Prefetches the slot of `position`, which is written next; see `Slots::prefetch_awaited`.
+    #[inline(always)]
+    pub(crate) fn prefetch_awaited(&self, position: u64) {
+        let word = (position & self.mask) as usize * Self::STRIDE;
+        if Self::STRIDE <= back::LINE / 8
+            && let Some(word) = self.words.get(word)
+        {
+            prefetch::for_reading(NonNull::from(word));
+        }
     }
 
     /// Makes `capacity` slots at `base`.

@@ -44,11 +44,6 @@ pub type Messages<'c, 'm, T> = guard::Messages<'c, Consumer<'m, T>>;
 /// Reads an `spsc` channel from outside.
 pub(super) const OUTSIDE: Outside = cursor::OUTSIDE;
 
-/// The distance, in slots, at which a consumer that pops one at a time prefetches a line.
-///
-/// It prefetches only committed slots, so it never takes a line from the producer.
-const AHEAD: u64 = 32;
-
 /// The shared words of a channel and its slots, as both ends see them.
 pub struct Ring<'m, T> {
     /// The position before which everything is committed.
@@ -278,6 +273,18 @@ impl<'m, T: Copy> Consumer<'m, T> {
         })
     }
 
+    /// Prefetches a message some way ahead, which will be read soon.
+    ///
+    /// It prefetches only committed slots, so it never takes a line from the producer. Plain version: no prefetch. Then
+    /// the lines of a message are missed only once it is read, and work on the message before keeps the processor from
+    /// getting as far.
+    #[inline(always)]
+    fn prefetch(&self) {
+        if self.reader.known() > Slots::<T>::AHEAD {
+            self.slots.prefetch(self.reader.at() + Slots::<T>::AHEAD);
+        }
+    }
+
     /// Releases `count` messages that were found, and handed out.
     #[inline(always)]
     fn release(&mut self, count: usize) {
@@ -308,7 +315,11 @@ impl<T: Copy> Endpoint for Consumer<'_, T> {
 
     #[inline]
     fn poll(&mut self, _: usize) -> Poll {
-        self.reader.poll(1)
+        let found = self.reader.poll(1);
+        if found == Poll::NotReady {
+            self.slots.prefetch_awaited(self.reader.at());
+        }
+        found
     }
 
     fn slow_path(&mut self, _: usize) -> Result<(), Error> {
@@ -337,13 +348,7 @@ impl<T: Copy> Pop for Consumer<'_, T> {
 
     #[inline(always)]
     unsafe fn take(&mut self) -> Result<T, Error> {
-        // Plain version: no prefetch. Then each slot of about a line is a cache miss, and dependent
-        // work keeps the processor from starting many misses at once. Prefetched ones overlap: 64
-        // bytes between distant cores go from 9 to 12 M/s. Where lines are transferred they go from
-        // 23 to 55, and between neighbours from 82 to 120. Smaller slots share their lines anyway.
-        if size_of::<T>() >= 32 && self.reader.known() > AHEAD {
-            self.slots.prefetch(self.reader.at() + AHEAD);
-        }
+        self.prefetch();
         // SAFETY: head < tail, acquired: the slot is committed, and not written until we release.
         let value = unsafe { self.slots.read(self.reader.at()) };
         self.release(1);
@@ -368,7 +373,9 @@ impl<T: Copy> Pop for Consumer<'_, T> {
 impl<T: Copy> Hold for Consumer<'_, T> {
     #[inline]
     fn hold(&mut self, max: usize) -> Result<usize, Error> {
-        self.best_effort(max)
+        let held = self.best_effort(max)?;
+        self.prefetch();
+        Ok(held)
     }
 
     #[inline]

@@ -113,8 +113,12 @@ pub trait Store<T>: Copy {
     /// as slots.
     unsafe fn read_every(&self, position: u64, stride: u64, out: &mut [T]);
 
-    /// Prefetches the slot of `position`, which will be read soon, if that pays.
-    fn prefetch(&self, position: u64);
+    /// Prefetches a message some way behind `position`, which will be read soon, if that pays. From `position` on, `known`
+    /// slots are committed.
+    fn prefetch(&self, position: u64, known: u64);
+
+    /// Prefetches the slot of `position`, which is written next, if that pays.
+    fn prefetch_awaited(&self, position: u64);
 
     /// Transfers the lines of `count` messages, every `stride`th from `position` on, back to the
     /// producer; see `line_transfer.rs`.
@@ -167,8 +171,15 @@ impl<T: Payload> Store<T> for Slots<'_, T> {
     }
 
     #[inline(always)]
-    fn prefetch(&self, position: u64) {
-        Slots::prefetch(self, position);
+    fn prefetch(&self, position: u64, known: u64) {
+        if known > Self::AHEAD {
+            Slots::prefetch(self, position + Self::AHEAD);
+        }
+    }
+
+    #[inline(always)]
+    fn prefetch_awaited(&self, position: u64) {
+        Slots::prefetch_awaited(self, position);
     }
 
     #[inline]
@@ -228,7 +239,12 @@ impl<T: Payload> Store<T> for Racing<'_, T> {
 
     /// Does nothing: a consumer of an overwriting channel may never get as far.
     #[inline(always)]
-    fn prefetch(&self, _: u64) {}
+    fn prefetch(&self, _: u64, _: u64) {}
+
+    #[inline(always)]
+    fn prefetch_awaited(&self, position: u64) {
+        Racing::prefetch_awaited(self, position);
+    }
 
     #[inline]
     unsafe fn transfer_every(&self, position: u64, stride: u64, count: u64) {

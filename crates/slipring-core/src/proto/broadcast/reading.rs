@@ -3,7 +3,7 @@
 use core::fmt;
 use core::mem::MaybeUninit;
 
-use super::mode::Store as _;
+use super::mode::Store;
 use super::{Mode, Ring, Seek, Waiting, overtaken, whole};
 use crate::cached_limit::CachedLimit;
 use crate::cursor::{Reader, Words};
@@ -14,10 +14,6 @@ use crate::guard::{self, Hold, Runs};
 use crate::payload::Payload;
 use crate::seat::Peer;
 use crate::sync::{AtomicU64, Ordering};
-
-/// The distance, in slots, at which a consumer prefetches a line: only committed ones, see
-/// `spsc.rs`.
-const AHEAD: u64 = 32;
 
 /// The most parts that consumers can divide the messages into.
 const MOST_PARTS: u64 = 1 << 32;
@@ -194,7 +190,11 @@ impl<T: Payload, M: Mode> Endpoint for Consumer<'_, T, M> {
 
     #[inline]
     fn poll(&mut self, _: usize) -> Poll {
-        self.reader.poll(self.stride)
+        let found = self.reader.poll(self.stride);
+        if found == Poll::NotReady {
+            self.slots.prefetch_awaited(self.reader.at());
+        }
+        found
     }
 
     fn slow_path(&mut self, _: usize) -> Result<(), Error> {
@@ -227,9 +227,7 @@ impl<T: Payload, M: Mode> Pop for Consumer<'_, T, M> {
     #[inline(always)]
     unsafe fn take(&mut self) -> Result<T, Error> {
         let at = self.reader.at();
-        if !M::OVERWRITES && size_of::<T>() >= 32 && self.reader.known() > AHEAD {
-            self.slots.prefetch(at + AHEAD);
-        }
+        self.slots.prefetch(at, self.reader.known());
         let mut value = MaybeUninit::uninit();
         // SAFETY: if the slots are plain, they lie before the acquired tail, and are not written
         // until we release.
@@ -280,6 +278,7 @@ impl<T: Payload> Hold for Consumer<'_, T, Waiting> {
         if max > 0 {
             self.ensure(1)?;
         }
+        Store::prefetch(&self.slots, self.reader.at(), self.reader.known());
         Ok(max.min(self.known()))
     }
 
