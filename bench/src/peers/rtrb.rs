@@ -66,8 +66,12 @@ fn batches<J: Job>(tx: &mut Producer<J::Msg>, range: Range<u64>) {
     for first in range.step_by(BATCH as usize) {
         let mut chunk = spin!(tx.write_chunk_uninit(BATCH as usize).ok());
         let (front, back) = chunk.as_mut_slices();
-        for (slot, seq) in front.iter_mut().chain(back).zip(first..) {
-            J::fill(slot, seq);
+        let mut seq = first;
+        for run in [front, back] {
+            for slot in run {
+                J::fill(slot, seq);
+                seq += 1;
+            }
         }
         // SAFETY: all slots were just filled.
         unsafe { chunk.commit_all() };
@@ -80,9 +84,11 @@ fn drain<J: Job>(rx: &mut Consumer<J::Msg>, range: Range<u64>) -> u64 {
         let there = spin!(Some(rx.slots()).filter(|n| *n > 0)).min(BATCH as usize);
         let chunk = rx.read_chunk(there).expect("as many as there are");
         let (front, back) = chunk.as_slices();
-        for msg in front.iter().chain(back) {
-            bad |= J::check(msg, seq);
-            seq += 1;
+        for run in [front, back] {
+            for msg in run {
+                bad |= J::check(msg, seq);
+                seq += 1;
+            }
         }
         chunk.commit_all();
     }

@@ -94,9 +94,11 @@ fn drain<J: Job>(rx: &mut Consumer<J::Msg>, range: Range<u64>) -> u64 {
     while seq < range.end {
         let batch = spin!(rx.try_reserve_read_batch(BATCH_MAX));
         let (front, back) = batch.as_slices();
-        for msg in front.iter().chain(back) {
-            bad |= J::check(msg, seq);
-            seq += 1;
+        for run in [front, back] {
+            for msg in run {
+                bad |= J::check(msg, seq);
+                seq += 1;
+            }
         }
     }
     bad
@@ -161,8 +163,10 @@ fn batches_to_all<J: Job>(tx: &mut fan_out::Producer<J::Msg>, range: Range<u64>)
 fn take_batch<J: Job>(rx: &mut fan_out::Consumer<J::Msg>, place: &mut Place) -> bool {
     if let Some(batch) = rx.try_reserve_read_batch(BATCH_MAX) {
         let (front, back) = batch.as_slices();
-        for msg in front.iter().chain(back) {
-            place.took(J::check(msg, place.next));
+        for run in [front, back] {
+            for msg in run {
+                place.took(J::check(msg, place.next));
+            }
         }
     }
     false

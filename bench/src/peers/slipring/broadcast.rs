@@ -165,8 +165,12 @@ impl Batched for Waiting {
         for first in range.step_by(BATCH as usize) {
             let mut slots = spin!(now(tx.try_reserve(BATCH as usize)));
             let (front, back) = slots.as_mut_slices();
-            for (slot, seq) in front.iter_mut().chain(back).zip(first..) {
-                J::refill(slot, seq);
+            let mut seq = first;
+            for run in [front, back] {
+                for slot in run {
+                    J::refill(slot, seq);
+                    seq += 1;
+                }
             }
             slots.commit(BATCH as usize);
         }
@@ -178,8 +182,10 @@ impl Batched for Waiting {
             return false;
         };
         let (front, back) = msgs.as_slices().expect("neighbours");
-        for msg in front.iter().chain(back) {
-            place.took(J::check(msg, place.next));
+        for run in [front, back] {
+            for msg in run {
+                place.took(J::check(msg, place.next));
+            }
         }
         false
     }
