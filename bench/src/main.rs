@@ -11,7 +11,8 @@
 //! - `peers`: the contenders' loops, one file each;
 //! - `targets`, `report`, `machine`: the evaluation of the figures;
 //! - `mpmc`: a measurement of its own, of the work queue;
-//! - `topic`: another, of topics.
+//! - `topic`: another, of topics;
+//! - `probe`: the costs of this machine, without any contender.
 
 mod broadcast;
 mod duel;
@@ -20,6 +21,7 @@ mod message;
 mod mpmc;
 mod peers;
 mod plan;
+mod probe;
 mod referee;
 mod report;
 mod targets;
@@ -91,6 +93,8 @@ enum Other {
     /// Measure topics: publish, look at the newest, round trips.
     #[cfg(feature = "slipring")]
     Topic(topic::Options),
+    /// Measure what this machine takes to move lines between two cores, and the floors that follow.
+    Probe(probe::Options),
     /// Do one run, for the referee.
     #[command(hide = true)]
     Worker(worker::Order),
@@ -156,6 +160,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match &cli.other {
         Some(Other::Mpmc(options)) => mpmc::compare(options),
+        Some(Other::Probe(options)) => probe::probe(options),
         Some(Other::Worker(order)) => worker::work(order),
         Some(Other::MpmcWorker(order)) => mpmc::work(order),
         #[cfg(feature = "slipring")]
