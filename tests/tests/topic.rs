@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 
 use slipring_tests::{Peer, Place, Room, eventually, is_root};
 
@@ -239,6 +240,36 @@ fn growing_messages_find_no_space() {
     fs::remove_file(tx.sees(&filler)).unwrap();
     tx.ok("frame-push 200000 79");
     assert_eq!(rx.numbers("frame-latest"), [200_000, 79]);
+}
+
+/// The memory of a killed publisher comes back with its successor, or when another publisher gives memory back. Its messages
+/// stay.
+#[test]
+fn dead_publishers_memory_comes_back() {
+    for by_successor in [true, false] {
+        let room = Room::new(PEER);
+        let (mut victim, mut other, mut rx) = (room.peer(), room.peer(), room.peer());
+        for peer in [&mut victim, &mut other] {
+            peer.ok("frame-producer frames 262144");
+        }
+        rx.ok("frame-consumer frames 262144");
+        let data = room.file("frames", "data");
+        let slots = || fs::metadata(&data).unwrap().blocks() / (262_144 / 512);
+        for fill in 0..20 {
+            victim.ok(&format!("frame-push 262144 {fill}"));
+        }
+        assert!(slots() >= 5);
+        victim.kill();
+        let mut successor = room.peer();
+        let mut give_back = || match by_successor {
+            true => successor.ok("frame-producer frames 262144"),
+            false => other.ok("frame-trim 0"),
+        };
+        give_back();
+        // The last two, and a page or two of each.
+        assert_eq!(slots(), 2);
+        assert_eq!(rx.numbers("frame-latest"), [262_144, 19]);
+    }
 }
 
 /// Fault 14: a write wakes only those that watch that topic.

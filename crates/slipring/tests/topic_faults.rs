@@ -3,26 +3,17 @@
 
 mod memory;
 
-use std::fs::File;
-use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use slipring::topic::{self, Builder, Seek, records};
-use slipring::{Channel, Error, Kind, PushError, WaitSet};
+use slipring::topic::{self, Builder, Seek};
+use slipring::{Error, PushError, WaitSet};
 use slipring_core::layout::{HEAD, LINE, MOST_PINS};
 
 use memory::Memory;
 
 /// A wait that ends by its timeout.
 const SHORT: Duration = Duration::from_millis(20);
-
-/// Returns a function that tells how many bytes of the data part are backed.
-fn backed<K: Kind>(channel: &Channel<K>) -> impl Fn() -> usize {
-    let data = channel.descriptors()[1].try_clone_to_owned().unwrap();
-    let data = File::from(data);
-    move || data.metadata().unwrap().blocks() as usize * 512
-}
 
 fn small() -> Builder<u64> {
     Builder::new(4).producers(2).consumers(1)
@@ -157,25 +148,6 @@ fn room_behind_a_late_head_is_found() {
 }
 
 #[test]
-fn successors_trim_what_predecessors_backed() {
-    let builder = records::Builder::new(4, 1 << 20).producers(1).consumers(1);
-    let channel = builder.memfd().unwrap();
-    let backed = backed(&channel);
-    let mut tx = channel.producer().unwrap();
-    (0..100).try_for_each(|_| tx.push(&[1; 1 << 20])).unwrap();
-    drop(tx);
-    assert!(backed() >= 4 << 20);
-    let mut tx = channel.producer().unwrap();
-    tx.trim(64);
-    (0..100).try_for_each(|_| tx.push(b"small")).unwrap();
-    let left = backed();
-    assert!(left <= 100 << 10, "{left} bytes");
-    // As much as ever.
-    tx.trim(usize::MAX);
-    (0..10).try_for_each(|_| tx.push(&[1; 1 << 20])).unwrap();
-}
-
-#[test]
 fn the_smallest_topic_carries() {
     let builder = Builder::<[u64; 9]>::new(1)
         .producers(2)
@@ -196,19 +168,4 @@ fn the_smallest_topic_carries() {
     }
     assert_eq!(rx.pop(), Err(Error::Lagged(187)));
     assert_eq!(rx.pop(), Ok([199; 9]));
-}
-
-#[test]
-fn publishers_back_few_slots() {
-    const LARGEST: usize = 1 << 20;
-    let builder = records::Builder::new(8, LARGEST).producers(1);
-    let channel = builder.memfd().unwrap();
-    let backed = backed(&channel);
-    let mut tx = channel.producer().unwrap();
-    (0..1000).try_for_each(|_| tx.push(&[1; LARGEST])).unwrap();
-    let slots = 8 + 1 + 4;
-    assert!(backed() <= slots * (LARGEST + 8192), "{}", backed());
-    tx.trim(64);
-    (0..2 * slots).try_for_each(|_| tx.push(b"small")).unwrap();
-    assert!(backed() <= slots * 8192, "{}", backed());
 }

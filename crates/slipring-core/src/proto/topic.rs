@@ -57,6 +57,12 @@
 //! names hold messages; all others may be written if there is no pin on them. Nothing else needs repair. A dead consumer's
 //! pins are cleared by whoever recovers its seat.
 //!
+//! # Memory of a pool without a producer
+//! No entry will ever name a slot again that none names now, until the seat has a producer again. So its memory goes back to
+//! the system, unless there is a pin on it: after the entries comes the fence, and then a look at the pins, as above. The
+//! producer does that when it leaves, a successor when it takes the seat, and any other producer, when it gives memory
+//! back, by taking the locks of vacant seats meanwhile. No word is written for it, so a kill in the middle changes nothing.
+//!
 //! # Source
 //! Pools and pins: hazard pointers, Michael, *Hazard pointers: safe memory reclamation for lock-free objects* (2004). The
 //! second look behind a fence is Dekker's pattern, as in `wait.rs`. A head that lags by one, and that everybody helps along:
@@ -82,7 +88,7 @@ pub use consumer::Consumer;
 pub use outside::{OUTSIDE, pinned_by};
 pub use owned::OwnedSample;
 pub use pool::PoolSlot;
-pub use producer::Producer;
+pub use producer::{Producer, vacate};
 pub use sample::Sample;
 pub use word::Topic;
 
@@ -105,6 +111,10 @@ pub trait Backing: Sync {
 
     /// Gives back the whole pages among `len` bytes from `at` on. They read as zeros then. Best effort.
     fn give_back(&self, at: u64, len: u64);
+
+    /// Gives back what the pools of seats without a producer hold, but for messages that are needed: see [`vacate`]. Best
+    /// effort.
+    fn give_back_vacant(&self);
 }
 
 /// The shared words of a topic and its slots, as an end sees them.

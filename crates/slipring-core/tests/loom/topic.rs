@@ -13,7 +13,7 @@ use slipring_core::layout::{
 };
 use slipring_core::mem::Samples;
 use slipring_core::proto::topic::{
-    Consumer, Keep, Pool, PoolSlot, Producer, Ring, Sample, Topic, let_go,
+    Backing, Consumer, Keep, Pool, PoolSlot, Producer, Ring, Sample, Topic, let_go, vacate,
 };
 use slipring_core::sync::{AtomicU64, Ordering};
 use slipring_core::wait::Notifier;
@@ -53,6 +53,22 @@ struct Board {
 unsafe impl Sync for Board {}
 // SAFETY: as above.
 unsafe impl Send for Board {}
+
+/// Memory that is there throughout. Giving some back is a write, which no reader may see.
+impl Backing for Board {
+    fn back(&self, _: u64, _: u64) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn give_back(&self, at: u64, len: u64) {
+        let stride = self.geometry.stride();
+        for slot in at / stride..(at + len) / stride {
+            self.shadow[slot as usize].with_mut(|_| ());
+        }
+    }
+
+    fn give_back_vacant(&self) {}
+}
 
 type Publisher<'m> = Producer<'m, u64>;
 type Subscriber<'m> = Consumer<'m, u64>;
@@ -190,6 +206,22 @@ impl Board {
                 board.recover(0);
             }
         })
+    }
+
+    /// Gives back the memory of a seat without a producer.
+    fn vacate(&self, seat: u64) {
+        let consumers: Vec<_> = (SEATS..SEATS + self.geometry.consumers as usize)
+            .map(|number| self.seat(number))
+            .collect();
+        let mut notes = vec![PoolSlot::default(); self.geometry.pool as usize];
+        let entries = Entries {
+            head: &self.head,
+            words: &self.entries,
+        };
+        let (topic, sides) = (Topic::new(entries).unwrap(), Side::Many(&consumers));
+        let (geometry, gating_set) = (&self.geometry, &self.gating_set);
+        // SAFETY: the model has no producer in this seat.
+        unsafe { vacate(&topic, geometry, seat, &mut notes, gating_set, sides, self) };
     }
 
     /// Takes a subscriber's pins away, as whoever recovers its seat does.
@@ -402,5 +434,24 @@ fn a_replaced_pin_was_read() {
             }
         });
         reader.join().unwrap();
+    });
+}
+
+/// The memory of a seat without a producer goes back, but for messages that can be read or are pinned.
+#[test]
+fn vacated_pools_keep_what_is_read() {
+    model_within(3, || {
+        let board = Board::new(1, 2, 1, 1);
+        board.publish(0, 0..1);
+        let reader = board.reader(false, |mut rx| {
+            if let Ok(sample) = Sample::latest(&mut rx, 0) {
+                assert_eq!(*sample, sample.origin().sequence);
+            }
+        });
+        let other = board.clone();
+        let writer = thread::spawn(move || other.publish(1, 1..2));
+        board.vacate(0);
+        reader.join().unwrap();
+        writer.join().unwrap();
     });
 }

@@ -9,7 +9,8 @@
 //! ([`Lagged`](Error::Lagged)). An end that is killed or stopped at any instruction holds up nobody, and what a killed
 //! publisher had published stays readable.
 //!
-//! Memory comes when it is needed: a publisher backs a slot before it first writes there. By default there are enough slots
+//! Memory comes when it is needed: a publisher backs a slot before it first writes there. A publisher that leaves gives back
+//! all but the messages that can still be read ([`trim`](Publisher::trim)). By default there are enough slots
 //! that a publisher is never [`Full`](Error::Full).
 //!
 //! The protocol, and why it is right: [`slipring_core::proto::topic`].
@@ -299,6 +300,10 @@ impl<K: TopicKind> producer::Producer<K> {
     ///
     /// Without it, a slot that once held a large message stays that large. Messages that can be read stay as they are. Does
     /// nothing in memory of the caller's, or of huge pages.
+    ///
+    /// It also gives back what publishers left that are gone: all slots whose messages were overwritten and let go since. A
+    /// publisher that leaves, or that follows a dead one in its seat, gives back all other slots. (On the heap nobody does
+    /// so for others.)
     pub fn trim(&mut self, keep: usize) {
         self.end.core.trim(keep as u64);
     }

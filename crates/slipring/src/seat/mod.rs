@@ -21,9 +21,9 @@
 //! Where there is no file (heap, borrowed memory), a word in the seat line refuses a second taker.
 //! A dead holder is never detected there.
 
+mod pool;
 mod repair;
 
-use std::cell::UnsafeCell;
 use std::ops::{Deref, Range};
 use std::os::fd::{AsFd, OwnedFd};
 use std::ptr::NonNull;
@@ -47,6 +47,7 @@ use crate::lock;
 use crate::setup_error::SetupError;
 use crate::shm::{Files, Place, Region, pipes};
 
+use pool::Pool;
 use repair::give_back;
 pub(crate) use repair::repair_dead;
 
@@ -59,8 +60,7 @@ pub(crate) struct Seat {
     pub(crate) number: usize,
     generation: u64,
     cached_limit: LimitPage,
-    /// The notes of a topic's producer about its slots.
-    pool: UnsafeCell<Box<[PoolSlot]>>,
+    pool: Pool,
     hold: Hold,
     aborted: AtomicBool,
     /// `true` if the channel is removed when this was the last handle, and nothing is unread.
@@ -111,9 +111,6 @@ enum Hold {
     /// The `owner` word.
     Word,
 }
-
-// SAFETY: whoever has the notes of the pool has them alone (`pool`); the rest may be shared anyway.
-unsafe impl Sync for Seat {}
 
 // SAFETY: the mapping is an address to be unmapped once; the rest may be sent and shared anyway.
 unsafe impl Send for Hold {}
@@ -204,11 +201,6 @@ impl Seat {
         }
         let cached_limit = LimitPage::new()?;
         let geometry = region.geometry();
-        // Checked: at most 65,535 notes of 32 bytes.
-        let notes = match role {
-            Role::Producer => geometry.pool as usize,
-            Role::Consumer => 0,
-        };
         let kernels = Kernels::of(region, role);
         let until = Instant::now().checked_add(patience);
         loop {
@@ -236,7 +228,7 @@ impl Seat {
                         number,
                         generation,
                         cached_limit,
-                        pool: UnsafeCell::new(vec![PoolSlot::default(); notes].into()),
+                        pool: Pool::new(region, role, number),
                         hold,
                         aborted: AtomicBool::new(true),
                         ephemeral: false,
@@ -489,8 +481,7 @@ impl Seat {
 
     /// Returns what backs the slots of a topic with memory; `None` if all of it is there.
     pub(crate) fn backing(&self) -> Option<&'static dyn Backing> {
-        let region: &'static Region = on_loan(&self.region);
-        region.is_sparse().then_some(region as &dyn Backing)
+        self.pool.backing()
     }
 
     /// Returns the notes of a topic's producer about its slots.
@@ -498,8 +489,8 @@ impl Seat {
     /// # Safety
     /// Call this once, and do not use the result after the seat is dropped.
     pub(crate) unsafe fn pool(&self) -> &'static mut [PoolSlot] {
-        // SAFETY: the caller's promise: there is no other reference, and the seat, which owns them, is there.
-        unsafe { &mut *self.pool.get() }
+        // SAFETY: the caller's promise; the pool is vacated when the seat is dropped.
+        unsafe { self.pool.notes() }
     }
 
     /// Returns `true` in the process that took the seat, and `false` in a forked child.
@@ -567,6 +558,7 @@ impl Drop for Seat {
         };
         // A forgotten guard may hold something. If its words are impossible, whoever meets them reports that.
         let _ = give_back(&self.region, self.number);
+        self.pool.vacate();
         // The channel's idle time is counted from here.
         self.beat();
         self.line().leave(self.generation, end);

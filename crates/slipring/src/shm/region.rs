@@ -8,7 +8,6 @@ use std::sync::{Arc, Weak};
 use rustix::io::Errno;
 use slipring_core::layout::{Control, Geometry, Header, Identity, METADATA, Role, SeatWords, Side};
 use slipring_core::outside::View;
-use slipring_core::proto::topic::Backing;
 use slipring_core::{FormatError, Schema, layout};
 
 use super::fds::is_sealed;
@@ -341,8 +340,10 @@ impl Region {
     }
 }
 
-impl Backing for Region {
-    fn back(&self, at: u64, len: u64) -> Result<(), Error> {
+/// The memory of a sparse data part.
+impl Region {
+    /// Backs `len` bytes of the data part from `at` on.
+    pub(crate) fn back(&self, at: u64, len: u64) -> Result<(), Error> {
         let page = rustix::param::page_size();
         let part = at as usize / page * page..(at + len) as usize;
         let populated = self.data.populate_range(part, true);
@@ -352,7 +353,8 @@ impl Backing for Region {
         })
     }
 
-    fn give_back(&self, at: u64, len: u64) {
+    /// Gives back the whole pages among `len` bytes from `at` on.
+    pub(crate) fn give_back(&self, at: u64, len: u64) {
         let part = at as usize..(at + len) as usize;
         self.data.give_back(part, self.files.is_some());
     }

@@ -15,6 +15,7 @@
 //! | `topic-last` N | says the places of the last N messages, the newest first |
 //! | `frame-producer`, `frame-consumer` NAME MAX | takes a role of a topic of records of up to MAX bytes |
 //! | `frame-push` LEN FILL | publishes a record of LEN bytes, all FILL |
+//! | `frame-trim` KEEP | gives memory back |
 //! | `frame-latest` | says the length and the content of the newest record |
 //! | `topic-watch` NAME COUNT | takes the consumers of the topics NAME-0 and so on, and puts them in a set |
 //! | `topic-wait` MS | waits for the set once, at most so long; says the numbers of topics that have news, and takes that |
@@ -44,7 +45,7 @@ const HELD: usize = 4;
 
 fn frames(line: &Line<'_>) -> records::Builder {
     let largest = line.number(2) as usize;
-    records::Builder::new(2, largest).producers(1).consumers(1)
+    records::Builder::new(2, largest).producers(2).consumers(1)
 }
 
 pub(crate) fn obey(worker: &mut Worker, line: &Line<'_>) -> Said {
@@ -88,6 +89,11 @@ pub(crate) fn obey(worker: &mut Worker, line: &Line<'_>) -> Said {
             let (len, fill) = (line.number(1) as usize, line.number(2) as u8);
             let tx = worker.topics.publisher.as_mut().expect("no publisher");
             tx.try_push(&vec![fill; len])?;
+            Ok(vec![])
+        }
+        "frame-trim" => {
+            let tx = worker.topics.publisher.as_mut().expect("no publisher");
+            tx.trim(line.number(1) as usize);
             Ok(vec![])
         }
         "frame-latest" => {

@@ -11,8 +11,10 @@ pub struct PoolSlot {
     sequence: u64,
     /// The bytes of the slot that are known to be backed by memory.
     pub(super) backed: u64,
-    /// `true` if no more than that is backed. A predecessor may have backed more.
-    pub(super) looked: bool,
+    /// `true` if more than that may be backed, by a predecessor.
+    pub(super) in_doubt: bool,
+    /// `true` if the slot was named or pinned when the pool was taken over, so that a list has it.
+    listed: bool,
     /// The lists, a place of each.
     free: u16,
     named: u16,
@@ -26,7 +28,8 @@ pub struct PoolSlot {
 /// - *Named*: the ring names the slot. In the order of the messages.
 /// - *Waiting*: its message was displaced, but there was a pin on it at the last look.
 /// - *Free*: it may be written.
-/// - *Fresh*: this producer has not used it. It may hold a predecessor's message, with a pin on it.
+/// - *Fresh*: this producer has not used it. It held nothing when the pool was taken over: no entry named it, and no consumer
+///   had pinned it. So it may be written.
 pub(super) struct Slots<'m> {
     slots: &'m mut [PoolSlot],
     /// The number of the pool's first slot among all slots of the topic.
@@ -35,7 +38,7 @@ pub(super) struct Slots<'m> {
     named_from: usize,
     named: usize,
     waiting: usize,
-    /// All slots before this one have been used, or belong to another state.
+    /// All slots before this one have been used. Of the others, those that are not listed are fresh.
     fresh: usize,
     /// The number of slots to find free at a look.
     batch: usize,
@@ -44,14 +47,16 @@ pub(super) struct Slots<'m> {
 }
 
 impl<'m> Slots<'m> {
-    /// Takes over a pool, whose first slot has the number `first` among all: finds the slots that the ring names. `newest`
-    /// messages are published.
+    /// Takes over a pool, whose first slot has the number `first` among all: finds the slots that the ring names, and those
+    /// that are pinned. `newest` messages are published.
     pub(super) fn new(
         slots: &'m mut [PoolSlot],
         first: u64,
         topic: &Topic<'_>,
         newest: u64,
         stride: u64,
+        gating_set: &AtomicU64,
+        consumers: Side<'_>,
     ) -> Slots<'m> {
         // One look at the pins costs about as much as writing a kilobyte.
         let batch = match stride {
@@ -78,7 +83,31 @@ impl<'m> Slots<'m> {
                 pool.found(mine as usize, sequence.saturating_add(1));
             }
         }
+        // After the entries: what they did not name was displaced before this scan.
+        pool.mark(gating_set, consumers);
+        for slot in 0..pool.slots.len() {
+            let note = &mut pool.slots[slot];
+            let pinned = note.pinned == pool.scan;
+            note.in_doubt = note.listed || pinned;
+            if pinned && !note.listed {
+                note.listed = true;
+                pool.add_waiting(slot as u16);
+            }
+        }
         pool
+    }
+
+    /// Returns the runs of fresh slots: each as the number of its first slot among all, and its length. Nobody reads them, and
+    /// only the holder of this pool's seat can publish them.
+    pub(super) fn fresh_runs(&self) -> impl Iterator<Item = (u64, u64)> {
+        let mut from = self.fresh;
+        core::iter::from_fn(move || {
+            let fresh = |slot: &usize| !self.slots[*slot].listed;
+            let start = (from..self.slots.len()).find(fresh)?;
+            let end = (start..self.slots.len()).find(|slot| !fresh(slot));
+            from = end.unwrap_or(self.slots.len());
+            Some((self.number(start), (from - start) as u64))
+        })
     }
 
     /// Lists a slot that the ring names, if it is of this pool, in the order of the messages.
@@ -87,6 +116,7 @@ impl<'m> Slots<'m> {
             return;
         };
         let repeated = note.sequence != 0;
+        note.listed = true;
         note.sequence = note.sequence.max(sequence);
         // A repeated name is a stranger's work: the later message wins.
         if repeated {
@@ -133,19 +163,9 @@ impl<'m> Slots<'m> {
 
     /// Makes the producer look at the memory of each slot again that a predecessor may have backed.
     pub(super) fn doubt_backing(&mut self) {
-        for note in self.slots.iter_mut().filter(|note| !note.looked) {
+        for note in self.slots.iter_mut().filter(|note| note.in_doubt) {
             note.backed = 0;
         }
-    }
-
-    /// Returns the first slot from `from` on that this producer has not used, and may write since the last scan, and whose
-    /// memory is in doubt.
-    pub(super) fn unused(&self, from: usize) -> Option<usize> {
-        let may_write = |slot: &usize| {
-            let note = &self.slots[*slot];
-            note.sequence == 0 && note.pinned != self.scan && !note.looked
-        };
-        (from.max(self.fresh)..self.slots.len()).find(may_write)
     }
 
     #[inline]
@@ -185,22 +205,27 @@ impl<'m> Slots<'m> {
         consumers: Side<'_>,
     ) {
         let wanted = wanted.max(self.batch).min(self.slots.len());
-        self.displace(topic);
-        self.mark(gating_set, consumers);
-        self.free_waiting(wanted);
+        self.look_again(wanted, topic, gating_set, consumers);
         while self.free < wanted && self.fresh < self.slots.len() {
             let slot = self.fresh;
             self.fresh += 1;
-            let PoolSlot {
-                sequence, pinned, ..
-            } = self.slots[slot];
-            match (sequence, pinned == self.scan) {
-                (0, false) => self.add_free(slot as u16),
-                (0, true) => self.add_waiting(slot as u16),
-                // Named: it waits once it is displaced.
-                _ => {}
+            if !self.slots[slot].listed {
+                self.add_free(slot as u16);
             }
         }
+    }
+
+    /// Finds out which slots have been displaced, and frees up to `wanted` of those without a pin.
+    pub(super) fn look_again(
+        &mut self,
+        wanted: usize,
+        topic: &Topic<'_>,
+        gating_set: &AtomicU64,
+        consumers: Side<'_>,
+    ) {
+        self.displace(topic);
+        self.mark(gating_set, consumers);
+        self.free_waiting(wanted);
     }
 
     /// Takes the slots out of the named ones whose messages were displaced.
@@ -217,10 +242,7 @@ impl<'m> Slots<'m> {
             self.slots[slot as usize].sequence = 0;
             self.named_from = self.around(self.named_from + 1);
             self.named -= 1;
-            // A successor meets its predecessor's slots again where it goes through those that it has not used.
-            if (slot as usize) < self.fresh {
-                self.add_waiting(slot);
-            }
+            self.add_waiting(slot);
         }
     }
 
@@ -251,7 +273,7 @@ impl<'m> Slots<'m> {
 
     /// Marks the slots of this pool that are pinned: a scan. Slots without a mark may be written if their messages were
     /// displaced before.
-    pub(super) fn mark(&mut self, gating_set: &AtomicU64, consumers: Side<'_>) {
+    fn mark(&mut self, gating_set: &AtomicU64, consumers: Side<'_>) {
         // SeqCst: pairs with the fence behind a consumer's pin; see *why a pinned message stays*.
         fence(Ordering::SeqCst);
         self.scan = self.scan.wrapping_add(1);

@@ -4,13 +4,13 @@ use core::fmt;
 
 use super::pool::Slots;
 use super::word::{Age, Topic};
-use super::{Backing, Pool, Ring};
+use super::{Backing, Pool, PoolSlot, Ring};
 use crate::cached_limit::CachedLimit;
 use crate::crowd::all_left;
 use crate::end::{Endpoint, Poll, Push, sealed::Sealed};
 use crate::error::{Corrupt, End, Error};
 use crate::guard::Reserve;
-use crate::layout::{SampleHeader, Side};
+use crate::layout::{Geometry, SampleHeader, Side};
 use crate::mem::{Form, Samples};
 use crate::record::PushRecord;
 use crate::seat::Peer;
@@ -87,10 +87,22 @@ impl<'m, T: Form + ?Sized> Producer<'m, T> {
         let stride = ring.samples.stride();
         // Relaxed: the seat's own, and its lock has brought it. A figure: a stranger may have written it.
         let before = ring.messages.load(Ordering::Relaxed);
+        let slots = Slots::new(
+            pool.slots,
+            first,
+            &topic,
+            next,
+            stride,
+            ring.gating_set,
+            pool.consumers,
+        );
+        if let Some(backing) = pool.backing {
+            give_back_fresh(&slots, stride, backing);
+        }
         Ok(Producer {
             topic,
             samples: ring.samples,
-            pool: Slots::new(pool.slots, first, &topic, next, stride),
+            pool: slots,
             next,
             done: 0,
             limit,
@@ -194,12 +206,12 @@ impl<'m, T: Form + ?Sized> Producer<'m, T> {
         let stride = self.samples.stride();
         let note = self.pool.note(slot);
         // To the slot's end if a predecessor may have backed more.
-        let reach = if note.looked { note.backed } else { stride };
+        let reach = if note.in_doubt { stride } else { note.backed };
         if reach > kept {
             backing.give_back(at + kept, reach - kept);
         }
         note.backed = note.backed.min(kept);
-        note.looked = true;
+        note.in_doubt = false;
     }
 
     /// Returns the number of slots that it may claim at once. The ring may name as many of its slots as it has entries, and
@@ -320,7 +332,7 @@ impl<'m, T: Form + ?Sized> Producer<'m, T> {
     }
 
     /// Gives memory back: of each slot that this producer uses next, no more than `keep` bytes stay, and of those that no
-    /// message needs now at once.
+    /// message needs now at once. The pools of seats without a producer keep only the messages that are needed.
     ///
     /// Does nothing in a forked child, nor where all memory was there from the start.
     pub fn trim(&mut self, keep: u64) {
@@ -328,16 +340,45 @@ impl<'m, T: Form + ?Sized> Producer<'m, T> {
             return;
         };
         self.keep = self.samples.extent(0, keep.min(self.samples.size())).1;
+        let (gating_set, consumers) = (self.gating_set, self.consumers);
+        self.pool
+            .look_again(usize::MAX, &self.topic, gating_set, consumers);
         for place in 0..self.pool.free() {
             self.shrink(backing, self.pool.next(place), self.keep);
         }
-        self.pool.mark(self.gating_set, self.consumers);
-        let mut from = 0;
-        while let Some(slot) = self.pool.unused(from) {
-            self.shrink(backing, slot, self.keep);
-            from = slot + 1;
-        }
         self.pool.doubt_backing();
+        self.note_free(self.pool.free());
+        backing.give_back_vacant();
+    }
+}
+
+/// Gives back the memory of a pool without a producer, or whose producer leaves: of the slots that no entry names and no
+/// consumer has pinned.
+///
+/// It writes no word, so it may be cut short anywhere, and done again. `notes` has a note for each slot of the pool.
+///
+/// # Safety
+/// The caller is the producer in seat `seat`, which publishes nothing more, or holds that seat's locks.
+pub unsafe fn vacate(
+    topic: &Topic<'_>,
+    geometry: &Geometry,
+    seat: u64,
+    notes: &mut [PoolSlot],
+    gating_set: &AtomicU64,
+    consumers: Side<'_>,
+    backing: &dyn Backing,
+) {
+    let (first, stride) = (seat * notes.len() as u64, geometry.stride());
+    // Only an order in which to look. If the words are impossible, any will do.
+    let newest = topic.newest().unwrap_or(0);
+    let slots = Slots::new(notes, first, topic, newest, stride, gating_set, consumers);
+    give_back_fresh(&slots, stride, backing);
+}
+
+/// Gives back the memory of a pool's fresh slots.
+fn give_back_fresh(slots: &Slots<'_>, stride: u64, backing: &dyn Backing) {
+    for (first, count) in slots.fresh_runs() {
+        backing.give_back(first * stride, count * stride);
     }
 }
 

@@ -127,11 +127,12 @@ impl<'m> Topic<'m> {
     pub(super) fn entries(&self, oldest: u64) -> impl Iterator<Item = (u64, Entry)> {
         let mask = self.words.len() - 1;
         let indices = (0..self.words.len()).map(move |ahead| (oldest as usize + ahead) & mask);
-        // Relaxed: the seat's lock has brought what its last holder did. What others publish meanwhile is not ours.
+        // Acquire: pairs with the release of the producer that displaced the message which was there, whose entry comes before
+        // our fence. (The seat's lock has brought what the seat's last holder did.)
         indices.map(|index| {
             (
                 index as u64,
-                Entry(self.words[index].load(Ordering::Relaxed)),
+                Entry(self.words[index].load(Ordering::Acquire)),
             )
         })
     }
