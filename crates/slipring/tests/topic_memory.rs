@@ -117,6 +117,7 @@ fn neighbours_keep_their_pages() {
     }
 }
 
+/// The successor of a publisher of large messages, too, leaves no slot large once as many small ones are there.
 #[test]
 fn successors_trim_what_predecessors_backed() {
     let channel = builder().producers(1).memfd().unwrap();
@@ -126,7 +127,7 @@ fn successors_trim_what_predecessors_backed() {
     assert!(backed(&channel) >= LAST * LARGE);
     let mut tx = channel.producer().unwrap();
     tx.trim(64);
-    (0..100).for_each(|_| tx.push(b"small").unwrap());
+    (0..LAST + 1).for_each(|_| tx.push(b"small").unwrap());
     assert!(backed(&channel) <= (LAST + 1 + BATCH) * SMALL);
     // As much as ever.
     tx.trim(usize::MAX);
@@ -141,6 +142,47 @@ fn publishers_back_few_slots() {
     let slots = LAST + 1 + BATCH;
     assert!(backed(&channel) <= slots * WHOLE);
     tx.trim(64);
-    (0..2 * slots).for_each(|_| tx.push(b"small").unwrap());
+    // All but the messages that can be read.
+    assert!(backed(&channel) <= LAST * WHOLE + (1 + BATCH) * SMALL);
+    for small in 0..=LAST {
+        tx.push(b"small").unwrap();
+        assert!(backed(&channel) <= (LAST - small).min(LAST) * WHOLE + WHOLE + slots * SMALL);
+    }
+    assert!(backed(&channel) <= slots * SMALL);
+}
+
+/// Slots come back one and all, also when they are overwritten by another publisher, more than one look asks for.
+#[test]
+fn others_overwrite_what_is_to_be_given_back() {
+    const LAST: usize = 64;
+    let builder = Builder::new(LAST, LARGE / 8).producers(2).consumers(1);
+    let channel = builder.memfd().unwrap();
+    let (mut tx, mut other) = (channel.producer().unwrap(), channel.producer().unwrap());
+    for _ in 0..3 * LAST {
+        tx.push(&[1; LARGE / 8]).unwrap();
+    }
+    tx.trim(64);
+    (0..LAST).for_each(|_| other.push(b"small").unwrap());
+    assert!(backed(&channel) >= LAST * LARGE / 8);
+    tx.push(b"small").unwrap();
+    assert!(backed(&channel) <= 2 * (LAST + 1 + BATCH) * SMALL);
+}
+
+/// A message that is held when memory is given back stays, and its slot follows when it is let go.
+#[test]
+fn held_messages_are_given_back_later() {
+    let channel = builder().memfd().unwrap();
+    let (mut tx, mut rx) = (channel.producer().unwrap(), channel.consumer().unwrap());
+    push_large(&mut tx, 0..9);
+    let overwritten = rx.nth_latest_owned(3).unwrap();
+    push_large(&mut tx, 9..13);
+    let newest = rx.nth_latest_owned(0).unwrap();
+    tx.trim(64);
+    let slots = LAST + 3 + BATCH;
+    (0..LAST + 1).for_each(|_| tx.push(b"small").unwrap());
+    assert!(backed(&channel) <= 2 * WHOLE + slots * SMALL);
+    assert!(is_large(&overwritten, 5) && is_large(&newest, 12));
+    drop((overwritten, newest));
+    (0..LAST + 1 + BATCH).for_each(|_| tx.push(b"small").unwrap());
     assert!(backed(&channel) <= slots * SMALL);
 }

@@ -295,11 +295,12 @@ unsafe fn ring<T: Form + ?Sized>(seat: &Seat) -> Result<proto::Ring<'static, T>,
 
 /// Verbs of topics: see [`TopicKind`].
 impl<K: TopicKind> producer::Producer<K> {
-    /// Gives memory back: the slots that hold no message keep at most `keep` bytes of payload from now on, and slots with
-    /// larger messages give back the rest when they are used next.
+    /// Gives memory back: slots that hold no message keep at most `keep` bytes of payload.
     ///
-    /// Without it, a slot that once held a large message stays that large. Messages that can be read stay as they are. Does
-    /// nothing in memory of the caller's, or of huge pages.
+    /// A slot with a larger message gives back the rest when this publisher next publishes after that message was overwritten
+    /// and let go. So one message more than stay readable leaves no slot large, if they are small, and nobody holds the large
+    /// ones. A larger message that is published later makes its slot large again, until the slot is used for a smaller one.
+    /// Without `trim` the slot stays that large. Does nothing in memory of the caller's, or of huge pages.
     ///
     /// It also gives back what publishers left that are gone: all slots whose messages were overwritten and let go since. A
     /// publisher that leaves, or that follows a dead one in its seat, gives back all other slots. (On the heap nobody does

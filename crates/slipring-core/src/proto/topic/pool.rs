@@ -13,6 +13,8 @@ pub struct PoolSlot {
     pub(super) backed: u64,
     /// `true` if more than that may be backed, by a predecessor.
     pub(super) in_doubt: bool,
+    /// `true` if the slot is to give back memory once it is free.
+    pub(super) heavy: bool,
     /// `true` if the slot was named or pinned when the pool was taken over, so that a list has it.
     listed: bool,
     /// The lists, a place of each.
@@ -40,6 +42,8 @@ pub(super) struct Slots<'m> {
     waiting: usize,
     /// All slots before this one have been used. Of the others, those that are not listed are fresh.
     fresh: usize,
+    /// The number of named slots that are to give back memory once they are free.
+    heavy: usize,
     /// The number of slots to find free at a look.
     batch: usize,
     /// The number of this look at the pins. (It wraps: a slot may then be taken for a pinned one.)
@@ -73,6 +77,7 @@ impl<'m> Slots<'m> {
             named: 0,
             waiting: 0,
             fresh: 0,
+            heavy: 0,
             batch: batch as usize,
             scan: 0,
         };
@@ -161,11 +166,20 @@ impl<'m> Slots<'m> {
         self.first + slot as u64
     }
 
-    /// Makes the producer look at the memory of each slot again that a predecessor may have backed.
-    pub(super) fn doubt_backing(&mut self) {
-        for note in self.slots.iter_mut().filter(|note| note.in_doubt) {
-            note.backed = 0;
+    /// Marks the slots that have more than `keep` bytes, or may have, and hold messages: they are to give back the rest once
+    /// they are free.
+    pub(super) fn mark_heavy(&mut self, keep: u64) {
+        self.heavy = 0;
+        for note in &mut *self.slots {
+            note.heavy = note.in_doubt || note.backed > keep;
+            self.heavy += usize::from(note.heavy && note.sequence != 0);
         }
+    }
+
+    /// Returns `true` if a slot that is to give back memory has a message that the ring names.
+    #[inline]
+    pub(super) fn has_heavy(&self) -> bool {
+        self.heavy > 0
     }
 
     #[inline]
@@ -205,7 +219,9 @@ impl<'m> Slots<'m> {
         consumers: Side<'_>,
     ) {
         let wanted = wanted.max(self.batch).min(self.slots.len());
-        self.look_again(wanted, topic, gating_set, consumers);
+        // All of them, while some are to give back memory.
+        let most = if self.has_heavy() { usize::MAX } else { wanted };
+        self.look_again(most, topic, gating_set, consumers);
         while self.free < wanted && self.fresh < self.slots.len() {
             let slot = self.fresh;
             self.fresh += 1;
@@ -239,7 +255,9 @@ impl<'m> Slots<'m> {
             if topic.names(sequence.saturating_sub(1), self.first + u64::from(slot)) {
                 return;
             }
-            self.slots[slot as usize].sequence = 0;
+            let note = &mut self.slots[slot as usize];
+            note.sequence = 0;
+            self.heavy -= usize::from(note.heavy);
             self.named_from = self.around(self.named_from + 1);
             self.named -= 1;
             self.add_waiting(slot);

@@ -167,10 +167,12 @@ impl<'m, T: Form + ?Sized> Producer<'m, T> {
         if wanted > max {
             return Err(Error::TooLarge { asked: wanted, max });
         }
-        if (self.pool.free() as u64) < wanted {
+        if (self.pool.free() as u64) < wanted || self.pool.has_heavy() {
+            let before = self.pool.free();
             let (gating_set, consumers) = (self.gating_set, self.consumers);
             self.pool
                 .refill(wanted as usize, &self.topic, gating_set, consumers);
+            self.shed(before);
         }
         if (self.pool.free() as u64) < wanted {
             return Err(Error::Full);
@@ -179,8 +181,25 @@ impl<'m, T: Form + ?Sized> Producer<'m, T> {
         for ahead in 0..wanted as usize {
             self.back(self.pool.next(ahead), need)?;
         }
-        self.note_free(self.pool.free());
+        // While messages are in heavy slots, each step looks for those that were overwritten.
+        self.note_free(match self.pool.has_heavy() {
+            true => wanted as usize,
+            false => self.pool.free(),
+        });
         Ok(())
+    }
+
+    /// Has the slots that came free give back what `trim` asked for; `before` were free already.
+    fn shed(&mut self, before: usize) {
+        let Some(backing) = self.backing else {
+            return;
+        };
+        for place in 0..self.pool.free().saturating_sub(before) {
+            let slot = self.pool.next(place);
+            if self.pool.note(slot).heavy {
+                self.shrink(backing, slot, self.keep);
+            }
+        }
     }
 
     /// Makes sure that a slot of the pool has memory for a payload of `need` bytes, and gives back what is beyond.
@@ -211,7 +230,7 @@ impl<'m, T: Form + ?Sized> Producer<'m, T> {
             backing.give_back(at + kept, reach - kept);
         }
         note.backed = note.backed.min(kept);
-        note.in_doubt = false;
+        (note.in_doubt, note.heavy) = (false, false);
     }
 
     /// Returns the number of slots that it may claim at once. The ring may name as many of its slots as it has entries, and
@@ -331,8 +350,9 @@ impl<'m, T: Form + ?Sized> Producer<'m, T> {
         self.end_step();
     }
 
-    /// Gives memory back: of each slot that this producer uses next, no more than `keep` bytes stay, and of those that no
-    /// message needs now at once. The pools of seats without a producer keep only the messages that are needed.
+    /// Gives memory back: of each slot that no message needs, no more than `keep` bytes stay. Slots with larger messages follow
+    /// at the first step after those were overwritten and let go. So do slots that get a larger message later, when they
+    /// are used again. The pools of seats without a producer keep only the messages that are needed.
     ///
     /// Does nothing in a forked child, nor where all memory was there from the start.
     pub fn trim(&mut self, keep: u64) {
@@ -346,8 +366,9 @@ impl<'m, T: Form + ?Sized> Producer<'m, T> {
         for place in 0..self.pool.free() {
             self.shrink(backing, self.pool.next(place), self.keep);
         }
-        self.pool.doubt_backing();
-        self.note_free(self.pool.free());
+        // Those that are free have shed it already.
+        self.pool.mark_heavy(self.keep);
+        self.note_free(0);
         backing.give_back_vacant();
     }
 }
