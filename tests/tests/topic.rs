@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 
 use slipring_tests::{Peer, Place, Room, eventually, is_root};
 
@@ -200,6 +201,56 @@ fn last_messages_are_exact_under_load() {
     }
 }
 
+/// Two publishers and a subscriber of frames, on a file system of 1 MiB.
+struct Small {
+    txs: [Peer; 2],
+    rx: Peer,
+    filler: PathBuf,
+    _room: Room,
+}
+
+impl Small {
+    fn new() -> Small {
+        let room = Room::new(PEER);
+        let dir = room.path().join("small");
+        fs::create_dir(&dir).unwrap();
+        let mut first = room.peer();
+        first.ok("private");
+        first.ok(&format!("mount tmpfs {} size:1m", dir.display()));
+        let mut others = [room.peer(), room.peer()];
+        for other in &mut others {
+            other.ok(&format!("join {}", first.pid()));
+        }
+        let [second, rx] = others;
+        let filler = dir.join("filler");
+        let mut small = Small {
+            txs: [first, second],
+            rx,
+            filler,
+            _room: room,
+        };
+        // The slots have some 40 MiB.
+        for peer in small.txs.iter_mut().chain([&mut small.rx]) {
+            peer.ok(&format!("dir {}", dir.display()));
+        }
+        for tx in &mut small.txs {
+            tx.ok("frame-producer frames 262144");
+        }
+        small.rx.ok("frame-consumer frames 262144");
+        small
+    }
+
+    /// Takes all memory that is left.
+    fn fill(&mut self) {
+        let fill = format!("fill {}", self.filler.display());
+        self.txs[1].number(&fill);
+    }
+
+    fn latest(&mut self) -> Vec<u64> {
+        self.rx.numbers("frame-latest")
+    }
+}
+
 /// When the file system is full, a message that needs more memory is refused. The last one stays readable, and the
 /// publisher goes on as soon as there is room. It goes on with small ones at once.
 #[test]
@@ -207,39 +258,50 @@ fn growing_messages_find_no_space() {
     if !is_root() {
         return;
     }
-    let room = Room::new(PEER);
-    let dir = room.path().join("small");
-    fs::create_dir(&dir).unwrap();
-    let mut tx = room.peer();
-    tx.ok("private");
-    tx.ok(&format!("mount tmpfs {} size:1m", dir.display()));
-    let mut rx = room.peer();
-    rx.ok(&format!("join {}", tx.pid()));
-    for peer in [&mut tx, &mut rx] {
-        peer.ok(&format!("dir {}", dir.display()));
-    }
-    // The slots have some 20 MiB, on a file system of one.
-    tx.ok("frame-producer frames 262144");
-    rx.ok("frame-consumer frames 262144");
+    let mut small = Small::new();
     for fill in 0..40 {
-        tx.ok(&format!("frame-push {} {fill}", 100 + fill));
+        small.txs[0].ok(&format!("frame-push {} {fill}", 100 + fill));
     }
-    let filler = dir.join("filler");
-    tx.number(&format!("fill {}", filler.display()));
+    small.fill();
     for _ in 0..3 {
-        tx.refused(
-            "frame-push 200000 77",
-            "NoSpace",
-            &["no memory for", "full"],
-        );
-        assert_eq!(rx.numbers("frame-latest"), [139, 39]);
+        let about = ["no memory for", "full"];
+        small.txs[0].refused("frame-push 200000 77", "NoSpace", &about);
+        assert_eq!(small.latest(), [139, 39]);
     }
     // A slot that has memory serves.
-    tx.ok("frame-push 100 78");
-    assert_eq!(rx.numbers("frame-latest"), [100, 78]);
-    fs::remove_file(tx.sees(&filler)).unwrap();
-    tx.ok("frame-push 200000 79");
-    assert_eq!(rx.numbers("frame-latest"), [200_000, 79]);
+    small.txs[0].ok("frame-push 100 78");
+    assert_eq!(small.latest(), [100, 78]);
+    fs::remove_file(small.txs[1].sees(&small.filler)).unwrap();
+    small.txs[0].ok("frame-push 200000 79");
+    assert_eq!(small.latest(), [200_000, 79]);
+}
+
+/// When the file system is full, a publisher gives back what its free slots have, and publishers that are gone, before it refuses
+/// a message.
+#[test]
+fn growing_messages_take_what_is_free() {
+    if !is_root() {
+        return;
+    }
+    for own in [true, false] {
+        let mut small = Small::new();
+        for fill in 0..20 {
+            small.txs[0].ok(&format!("frame-push 120000 {fill}"));
+        }
+        small.fill();
+        assert_eq!(small.latest(), [120_000, 19]);
+        let publisher = match own {
+            true => 0,
+            false => {
+                small.txs[0].kill();
+                1
+            }
+        };
+        for fill in 20..40 {
+            small.txs[publisher].ok(&format!("frame-push 200000 {fill}"));
+            assert_eq!(small.latest(), [200_000, fill]);
+        }
+    }
 }
 
 /// The memory of a killed publisher comes back with its successor, or when another publisher gives memory back. Its messages

@@ -178,8 +178,12 @@ impl<'m, T: Form + ?Sized> Producer<'m, T> {
             return Err(Error::Full);
         }
         let need = T::bytes_for(self.samples.size(), amount);
-        for ahead in 0..wanted as usize {
-            self.back(self.pool.next(ahead), need)?;
+        let backed = self.back_next(wanted as usize, need);
+        if matches!(backed, Err(Error::NoSpace { .. })) {
+            self.reclaim();
+            self.back_next(wanted as usize, need)?;
+        } else {
+            backed?;
         }
         // While messages are in heavy slots, each step looks for those that were overwritten.
         self.note_free(match self.pool.has_heavy() {
@@ -202,6 +206,29 @@ impl<'m, T: Form + ?Sized> Producer<'m, T> {
         }
     }
 
+    /// Makes sure that the next `count` slots have memory for payloads of `need` bytes.
+    fn back_next(&mut self, count: usize, need: u64) -> Result<(), Error> {
+        (0..count).try_for_each(|ahead| self.back(self.pool.next(ahead), need))
+    }
+
+    /// Gives back what this producer can do without, since it found no memory: of its slots that hold no message, and of the
+    /// pools without a producer. A page with a slot's header stays, so that a small message finds memory.
+    #[cold]
+    #[inline(never)]
+    fn reclaim(&mut self) {
+        let Some(backing) = self.backing else {
+            return;
+        };
+        let (gating_set, consumers) = (self.gating_set, self.consumers);
+        self.pool
+            .look_again(usize::MAX, &self.topic, gating_set, consumers);
+        let (_, kept) = self.samples.extent(0, 0);
+        for place in 0..self.pool.free() {
+            self.shrink(backing, self.pool.next(place), kept);
+        }
+        backing.give_back_vacant();
+    }
+
     /// Makes sure that a slot of the pool has memory for a payload of `need` bytes, and gives back what is beyond.
     fn back(&mut self, slot: usize, need: u64) -> Result<(), Error> {
         let Some(backing) = self.backing else {
@@ -213,7 +240,12 @@ impl<'m, T: Form + ?Sized> Producer<'m, T> {
         }
         let note = self.pool.note(slot);
         if note.backed < len {
-            backing.back(at, len)?;
+            if let Err(error) = backing.back(at, len) {
+                // A part of it may be backed.
+                let before = note.backed;
+                backing.give_back(at + before, len - before);
+                return Err(error);
+            }
             note.backed = len;
         }
         Ok(())
