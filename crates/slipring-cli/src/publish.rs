@@ -342,13 +342,27 @@ impl Publish<'_> {
                     self.signals.check()?;
                     if !self.told {
                         self.told = true;
-                        self.bar.say(
-                            "subscribers hold all messages for which there is room; waiting until one lets go",
-                        );
+                        self.bar.say(&self.holders());
                     }
                 }
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+
+    /// Returns the reason why there is no room: who holds messages.
+    fn holders(&self) -> String {
+        let pins = self.tx.pins();
+        let each = pins.iter().map(|pins| {
+            format!(
+                "subscriber {} (process {}) holds {}",
+                pins.index, pins.pid, pins.count
+            )
+        });
+        let each: Vec<String> = each.collect();
+        format!(
+            "no slot is free for the next message: {}; waiting until one lets go",
+            each.join(", ")
+        )
     }
 }

@@ -60,6 +60,8 @@ impl fmt::Display for Corrupt {
 #[non_exhaustive]
 pub enum Error {
     /// There is no room for the amount asked for. Only `try_` verbs return this.
+    ///
+    /// A publisher of a topic is full only if it has few slots and subscribers hold them: `Publisher::pins` says which.
     Full,
     /// There is no message to read now. Only `try_` verbs return this.
     Empty,

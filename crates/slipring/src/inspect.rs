@@ -24,6 +24,7 @@ use crate::shm::{self, Mapping, Region, named};
 pub use discover::{Discovered, Discovery, discover};
 pub use queue::{Claim, ClaimState, QueueStat};
 pub use slipring_core::layout::WhenFull;
+pub(crate) use topic::pins;
 pub use topic::{Pins, TopicStat};
 pub use watch::{Message, Watch};
 

@@ -47,6 +47,8 @@ impl<K: SlotKind> Producer<K> {
     /// consumer is gone. A `broadcast` producer waits only for the consumers that are present, so it
     /// returns `Disconnected` only after [`fail_alone`](Self::fail_alone).
     ///
+    /// A topic's publisher is `Full` only if subscribers hold its slots: see [`pins`](Self::pins).
+    ///
     /// Never waits. Enters the kernel only to wake a sleeping consumer.
     ///
     /// ```

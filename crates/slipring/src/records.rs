@@ -22,7 +22,8 @@ where
     ///
     /// Returns [`Disconnected`](Error::Disconnected) if there is no room and the consumer is gone,
     /// and [`TooLarge`](Error::TooLarge) above the largest record. Never waits. Enters the kernel
-    /// only to wake a sleeping consumer.
+    /// only to wake a sleeping consumer. A topic's publisher is `Full` only if subscribers hold its slots: see
+    /// [`pins`](Producer::pins).
     #[inline]
     #[doc(alias = "send")]
     pub fn try_push(&mut self, payload: &[u8]) -> Result<(), Error> {

@@ -70,3 +70,31 @@ fn backed_memory_is_counted() {
     assert!((1 << 20..2 << 20).contains(&backed), "{backed}");
     assert!(backed < channel.stat().unwrap().geometry.data_len());
 }
+
+/// A publisher tells who holds slots of its own, by seat and process.
+#[test]
+fn publishers_tell_who_holds_their_slots() {
+    let channel = Builder::new(2, 64).pool(4).heap().unwrap();
+    let (mut tx, mut tx2) = (channel.producer().unwrap(), channel.producer().unwrap());
+    let (mut rx, mut rx2) = (channel.consumer().unwrap(), channel.consumer().unwrap());
+    tx.push(b"1").unwrap();
+    tx2.push(b"2").unwrap();
+    let (first, second) = (
+        rx2.nth_latest_owned(1).unwrap(),
+        rx2.latest_owned().unwrap(),
+    );
+    let again = rx2.nth_latest_owned(1).unwrap();
+    let us = u64::from(std::process::id());
+    let told = |tx: &slipring::topic::records::Publisher| -> Vec<_> {
+        let pins = tx.pins().into_iter();
+        pins.map(|pins| (pins.index, pins.pid, pins.count))
+            .collect()
+    };
+    assert_eq!(told(&tx), [(1, us, 2)]);
+    assert_eq!(told(&tx2), [(1, us, 1)]);
+    let latest = rx.latest().unwrap();
+    assert_eq!(told(&tx2), [(0, us, 1), (1, us, 1)]);
+    assert_eq!(pins(&channel), [(0, 1), (1, 3)]);
+    drop((first, second, again, latest));
+    assert_eq!((told(&tx), told(&tx2)), (vec![], vec![]));
+}

@@ -13,6 +13,8 @@ use slipring_core::proto::topic::{Topic, pinned_by};
 pub struct Pins {
     /// The number of the subscriber's seat, counted from zero: [`SeatStat::index`](super::SeatStat::index).
     pub index: usize,
+    /// The subscriber's process id, as it wrote it.
+    pub pid: u64,
     /// The number of messages: the one that it reads in place, and those that have left its hands.
     pub count: u64,
 }
@@ -41,17 +43,24 @@ impl TopicStat {
 /// Returns the contents of a topic; `None` for another kind.
 pub(super) fn look(view: &View<'_>, backed: Option<u64>) -> Option<TopicStat> {
     let topic = view.entries.and_then(Topic::new)?;
-    // Relaxed: a hint.
+    Some(TopicStat {
+        published: topic.newest().ok(),
+        pins: pins(view, |_| true),
+        backed,
+    })
+}
+
+/// Returns the subscribers that keep messages in slots that `counts`, in the order of their seats.
+pub(crate) fn pins(view: &View<'_>, counts: impl Fn(u64) -> bool) -> Vec<Pins> {
+    // Relaxed, both: hints.
     let members = view.gating_set.load(Ordering::Relaxed);
+    let pid = |seat: usize| view.seats[seat].line.pid.load(Ordering::Relaxed);
     let seats = view.geometry.seats_of(Role::Consumer).enumerate();
     let kept = seats.filter(|(index, _)| members & 1 << index != 0);
     let kept = kept.map(|(index, seat)| Pins {
         index,
-        count: pinned_by(view, seat).count() as u64,
+        pid: pid(seat),
+        count: pinned_by(view, seat).filter(|slot| counts(*slot)).count() as u64,
     });
-    Some(TopicStat {
-        published: topic.newest().ok(),
-        pins: kept.filter(|pins| pins.count > 0).collect(),
-        backed,
-    })
+    kept.filter(|pins| pins.count > 0).collect()
 }

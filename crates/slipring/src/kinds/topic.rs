@@ -55,6 +55,7 @@ pub use slipring_core::end::Seek;
 pub use slipring_core::proto::topic::Origin;
 
 use crate::error::Error;
+use crate::inspect::{self, Pins};
 use crate::kind::{
     CrowdKind, InPlaceKind, Kind, PeekKind, SeatToken, SlotKind, TopicKind, sealed::Sealed,
 };
@@ -155,7 +156,7 @@ impl<K: TopicKind> builder::Builder<K> {
     /// By default there are enough for the messages that stay readable, for all that subscribers may hold, and 65 more. So a
     /// publisher that reserves at most 65 messages at once is never [`Full`](Error::Full). It may reserve as many as it has
     /// slots besides those that stay readable; more are [`TooLarge`](Error::TooLarge). With fewer slots it may be, if subscribers hold more messages than there is
-    /// room for. Fewer take less address space, which `ulimit -v` may limit.
+    /// room for: [`pins`](crate::Producer::pins) says which. Fewer take less address space, which `ulimit -v` may limit.
     #[must_use]
     pub fn pool(mut self, slots: usize) -> Self {
         self.pool = Some(slots as u64);
@@ -307,6 +308,30 @@ impl<K: TopicKind> producer::Producer<K> {
     /// so for others.)
     pub fn trim(&mut self, keep: usize) {
         self.end.core.trim(keep as u64);
+    }
+
+    /// Returns the subscribers that hold messages in this publisher's slots, in the order of their seats. They are the reason
+    /// why it is [`Full`](Error::Full). A hint, which writes no word.
+    ///
+    /// ```
+    /// use slipring::{PushError, topic};
+    ///
+    /// let (mut tx, mut rx) = topic::Builder::<u64>::new(1).pool(2).channel_pair()?;
+    /// tx.push(7)?;
+    /// let held = rx.read_owned()?;
+    /// tx.push(8)?;
+    /// assert_eq!(tx.try_push(9), Err(PushError::Full(9)));
+    /// let pins = tx.pins();
+    /// assert_eq!((pins[0].index, pins[0].pid, pins[0].count), (0, u64::from(std::process::id()), 1));
+    /// # drop(held);
+    /// # Ok::<(), slipring::SetupError>(())
+    /// ```
+    pub fn pins(&self) -> Vec<Pins> {
+        let seat = &self.end.seat;
+        let pool = seat.region.geometry().pool;
+        inspect::pins(&seat.region.view(), |slot| {
+            slot / pool == seat.number as u64
+        })
     }
 }
 
