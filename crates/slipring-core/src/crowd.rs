@@ -26,7 +26,9 @@ pub struct Crowd<'m> {
 }
 
 impl<'m> Crowd<'m> {
-    /// Makes a consumer's view of the producers. An end that a fellow has acknowledged is not reported.
+    /// Makes a consumer's view of the producers. An end that one of the fellows has acknowledged is not reported. A consumer
+    /// that competes with others for messages passes all of them; one that sees all messages passes none, and is told
+    /// the last end in any case.
     pub fn producers(seats: Side<'m>, fellows: &[SeatWords<'_>], mine: &'m SeatLine) -> Crowd<'m> {
         // Relaxed: nothing is read that this orders.
         let acknowledged =

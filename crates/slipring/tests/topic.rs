@@ -216,3 +216,45 @@ fn sets_tell_the_end() {
     assert_eq!(rx.try_pop(), Err(Error::Disconnected(End::Finished)));
     assert_eq!(*rx.latest().unwrap(), 7);
 }
+
+/// Every subscriber of an ended topic reads what is there and is told the end, also after another one has taken note of it,
+/// unless a publisher has come since.
+#[test]
+fn late_subscribers_are_told_the_end() {
+    let finished = Err(Error::Disconnected(End::Finished));
+    let topic = topic::Builder::<u64>::new(4)
+        .join(Seek::Oldest)
+        .heap()
+        .unwrap();
+    let mut fresh = topic.consumer().unwrap();
+    assert_eq!(fresh.try_pop(), Err(Error::Empty), "no publisher ever came");
+    let mut tx = topic.producer().unwrap();
+    (0..6).try_for_each(|number| tx.push(number)).unwrap();
+    drop(tx);
+    for _ in 0..3 {
+        let mut late = topic.consumer().unwrap();
+        let read: Vec<u64> = (0..4).map(|_| late.pop().unwrap()).collect();
+        assert_eq!(read, [2, 3, 4, 5]);
+        assert_eq!((late.pop(), late.try_pop()), (finished, finished));
+    }
+    let mut late = topic.consumer().unwrap();
+    late.seek(Seek::Newest).unwrap();
+    let mut set = WaitSet::new().unwrap();
+    set.watch(&late).unwrap();
+    assert_eq!(set.wait().unwrap()[0].ended, Some(End::Finished));
+    assert_eq!(late.pop(), finished);
+    // The next publisher is waited for, by those who were told and by those who come.
+    let mut tx = topic.producer().unwrap();
+    let mut later = topic.consumer().unwrap();
+    later.seek(Seek::Newest).unwrap();
+    assert_eq!(
+        (late.try_pop(), later.try_pop()),
+        (Err(Error::Empty), Err(Error::Empty))
+    );
+    tx.push(6).unwrap();
+    tx.abort();
+    let aborted = Err(Error::Disconnected(End::Aborted));
+    for rx in [&mut late, &mut later] {
+        assert_eq!((rx.pop(), rx.pop()), (Ok(6), aborted));
+    }
+}

@@ -9,6 +9,10 @@
 //! ([`Lagged`](Error::Lagged)). An end that is killed or stopped at any instruction holds up nobody, and what a killed
 //! publisher had published stays readable.
 //!
+//! When the last publisher has left, each subscriber reads what is there and then gets
+//! [`Disconnected`](Error::Disconnected), also one that comes later. A subscriber that goes on reading waits for the next
+//! publisher.
+//!
 //! Memory comes when it is needed: a publisher backs a slot before it first writes there. A publisher that leaves gives back
 //! all but the messages that can still be read ([`trim`](Publisher::trim)). By default there are enough slots
 //! that a publisher is never [`Full`](Error::Full).

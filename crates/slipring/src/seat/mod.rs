@@ -459,9 +459,15 @@ impl Seat {
         // Of those that are dead by now, nobody is told any more. If this fails, whoever waits tries again.
         let _ = self.repair_dead();
         let (peers, line) = (self.region.side(self.role.other()), self.line());
+        let side = self.region.side(self.role);
+        // Where each sees all messages, each is told the end.
+        let fellows = match self.region.geometry().kind.spec().each_sees_all {
+            true => &[],
+            false => side.seats(),
+        };
         Ok(match self.role {
             Role::Producer => Crowd::consumers(peers, line)?,
-            Role::Consumer => Crowd::producers(peers, self.region.side(self.role).seats(), line),
+            Role::Consumer => Crowd::producers(peers, fellows, line),
         })
     }
 
