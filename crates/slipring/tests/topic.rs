@@ -114,6 +114,10 @@ fn slices_hide_no_loss() {
             }
         }
         assert_eq!(seen + lost, count);
+        // What was told is counted, and nothing else.
+        let stat = rx.channel().stat().unwrap();
+        let lagged = stat.seats.iter().map(|seat| seat.lagged);
+        assert_eq!(lagged.sum::<u64>(), lost);
     });
 }
 

@@ -278,16 +278,10 @@ impl<'m, T: Form + ?Sized> Consumer<'m, T> {
         Ok(pinned)
     }
 
-    /// Pins the next message, which `poll` has found.
+    /// Pins the next message, which `poll` has found. If it cannot, it goes on behind what it met.
     #[inline]
     fn pin_next(&mut self) -> Result<Pinned, Error> {
-        let entry = self.found;
-        // The poll may have found a later one's.
-        let pinned = match self.topic.is_of(self.at, entry) {
-            true => self.pin(self.at, entry),
-            false => Ok(Pin::After),
-        };
-        match pinned {
+        match self.pin_found() {
             Ok(Pin::Done(pinned)) => Ok(pinned),
             Ok(_) => Err(self.overrun()),
             Err(corrupt) => {
@@ -295,6 +289,17 @@ impl<'m, T: Form + ?Sized> Consumer<'m, T> {
                 self.go_to(self.at.saturating_add(1));
                 Err(corrupt.into())
             }
+        }
+    }
+
+    /// Tries to pin the next message, which `poll` has found. Changes nothing if it cannot.
+    #[inline(always)]
+    fn pin_found(&self) -> Result<Pin, Corrupt> {
+        let entry = self.found;
+        // The poll may have found a later one's.
+        match self.topic.is_of(self.at, entry) {
+            true => self.pin(self.at, entry),
+            false => Ok(Pin::After),
         }
     }
 
@@ -321,19 +326,6 @@ impl<'m, T: Form + ?Sized> Consumer<'m, T> {
         self.lagged.store(sum, Ordering::Relaxed);
         self.go_to(to);
         Error::Lagged(lost)
-    }
-
-    /// Goes back to message `at`, behind which this end met an error that its caller cannot return: the next call meets it
-    /// again.
-    #[cold]
-    #[inline(never)]
-    fn leave_for_later(&mut self, at: u64, error: Error) {
-        if let Error::Lagged(lost) = error {
-            // Relaxed: as in `overrun`, which counted them.
-            let sum = self.lagged.load(Ordering::Relaxed).wrapping_sub(lost);
-            self.lagged.store(sum, Ordering::Relaxed);
-        }
-        self.go_to(at);
     }
 
     /// Gives up the pin of what this end has in its hands.
@@ -476,17 +468,25 @@ impl<T: Form + ?Sized> Endpoint for Consumer<'_, T> {
     }
 }
 
+impl<T: Copy> Consumer<'_, T> {
+    /// Copies the next message, which is pinned, and goes on behind it.
+    #[inline(always)]
+    fn copy(&mut self, pinned: Pinned) -> T {
+        // SAFETY: pinned: its length is that of a `T`, and no producer writes it until it is unpinned.
+        let value = *unsafe { self.samples.content(pinned.slot, pinned.len) };
+        self.go_to(self.at + 1);
+        self.unpin();
+        value
+    }
+}
+
 impl<T: Copy> Pop for Consumer<'_, T> {
     type Value = T;
 
     #[inline(always)]
     unsafe fn take(&mut self) -> Result<T, Error> {
         let pinned = self.pin_next()?;
-        // SAFETY: pinned: its length is that of a `T`, and no producer writes it until it is unpinned.
-        let value = *unsafe { self.samples.content(pinned.slot, pinned.len) };
-        self.go_to(self.at + 1);
-        self.unpin();
-        Ok(value)
+        Ok(self.copy(pinned))
     }
 
     fn try_pop_slice(&mut self, out: &mut [T]) -> Result<usize, Error> {
@@ -497,16 +497,15 @@ impl<T: Copy> Pop for Consumer<'_, T> {
                 Err(error) if count == 0 => return Err(error),
                 Err(_) => break,
             }
-            let at = self.at;
-            // SAFETY: `ensure` succeeded.
-            match unsafe { self.take() } {
-                Ok(value) => *place = value,
-                Err(error) if count == 0 => return Err(error),
-                Err(error) => {
-                    self.leave_for_later(at, error);
-                    break;
-                }
-            }
+            let pinned = match count {
+                0 => self.pin_next()?,
+                _ => match self.pin_found() {
+                    Ok(Pin::Done(pinned)) => pinned,
+                    // The next call meets it again, and tells.
+                    _ => break,
+                },
+            };
+            *place = self.copy(pinned);
             count += 1;
         }
         Ok(count)
