@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::time::Duration;
+
 use slipring::topic::{self, Seek, records};
 use slipring::{End, Error, SetupError, WaitSet};
 
@@ -260,5 +262,35 @@ fn late_subscribers_are_told_the_end() {
     let aborted = Err(Error::Disconnected(End::Aborted));
     for rx in [&mut late, &mut later] {
         assert_eq!((rx.pop(), rx.pop()), (Ok(6), aborted));
+    }
+}
+
+/// A publisher that waits for a slot is woken by another one whose message displaces its own, and by nothing else here.
+#[test]
+fn displaced_publishers_are_woken() {
+    for in_a_set in [false, true] {
+        let hour = Duration::from_secs(3600);
+        let builder = topic::Builder::<u64>::new(1).pool(2).check_every(hour);
+        let topic = builder.heap().unwrap();
+        let (mut tx, mut other) = (topic.producer().unwrap(), topic.producer().unwrap());
+        let mut rx = topic.consumer().unwrap();
+        tx.push(0).unwrap();
+        let _held = rx.latest_owned().unwrap();
+        tx.push(1).unwrap();
+        assert_eq!(tx.try_push(3), Err(slipring::PushError::Full(3)));
+        let waits = std::thread::spawn(move || match in_a_set {
+            true => {
+                let mut set = WaitSet::new().unwrap();
+                set.watch_room(&tx, 1).unwrap();
+                set.wait_timeout(Duration::from_secs(60)).unwrap();
+                tx.try_push(3)
+            }
+            false => tx.push_timeout(3, Duration::from_secs(60)),
+        });
+        while !in_a_set && topic.stat().unwrap().seats[0].parks == 0 {
+            std::thread::yield_now();
+        }
+        other.push(2).unwrap();
+        assert_eq!(waits.join().unwrap(), Ok(()));
     }
 }

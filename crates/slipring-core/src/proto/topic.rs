@@ -52,6 +52,11 @@
 //! A consumer that joins sets its bit in the gating set before it pins anything, so the producer that sees the pin sees the
 //! bit. What a scan has found free stays free, since only its own producer publishes it again. So one scan serves a batch.
 //!
+//! # Waiting for a slot
+//! A producer with a small pool may wait until a slot is free. It is woken by a consumer that unpins, and by another producer
+//! whose message displaces one of its own. That one stores its entry and then looks for waiters; the one that waits sets its
+//! bit and then looks at the entries (`wait.rs`). A message that displaces one of the same producer wakes no producer.
+//!
 //! # Death
 //! A producer's pool is its own, and what it has in its hands is nobody's. Its successor reads the ring: slots that an entry
 //! names hold messages; all others may be written if there is no pin on them. Nothing else needs repair. A dead consumer's
@@ -141,8 +146,8 @@ pub struct Pool<'m> {
     pub slots: &'m mut [PoolSlot],
     /// The consumers, whose pins it looks at.
     pub consumers: Side<'m>,
-    /// `true` if the topic has a single producer seat.
-    pub alone: bool,
+    /// Wakes the other producers; `None` if the topic has a single producer seat.
+    pub fellows: Option<Notifier<'m>>,
     /// Backs slots with memory; `None` if all of it is there.
     pub backing: Option<&'m dyn Backing>,
     /// Tells the time of each commit, if messages are to have one: see [`Origin::time`].

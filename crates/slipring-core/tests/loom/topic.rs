@@ -16,9 +16,10 @@ use slipring_core::proto::topic::{
     Backing, Consumer, Keep, Pool, PoolSlot, Producer, Ring, Sample, Topic, let_go, vacate,
 };
 use slipring_core::sync::{AtomicU64, Ordering};
-use slipring_core::wait::Notifier;
+use slipring_core::wait::{Notifier, Waiter};
 use slipring_core::{CachedLimit, Error};
 
+use crate::wake::{Kernel, sleeping};
 use crate::{NOBODY, until};
 
 /// Runs `body` with three threads, or with two that do much: there are fewer preemptions.
@@ -46,6 +47,9 @@ struct Board {
     headers: Box<[SampleHeader]>,
     slots: Box<[UnsafeCell<[u64; 16]>]>,
     shadow: Box<[loom::cell::UnsafeCell<()>]>,
+    kernel: Kernel,
+    /// `true` if producers fence before they look for others that wait.
+    fenced: bool,
 }
 
 // SAFETY: loom's atomics and cells, and payloads that only the protocol under test touches, on threads
@@ -77,6 +81,16 @@ impl Board {
     /// Makes a topic whose last `capacity` messages stay readable, with so many producers; each has `spare` slots more than
     /// the ring has entries.
     fn new(capacity: usize, producers: usize, consumers: usize, spare: usize) -> Arc<Board> {
+        Board::made(capacity, producers, consumers, spare, false)
+    }
+
+    fn made(
+        capacity: usize,
+        producers: usize,
+        consumers: usize,
+        spare: usize,
+        fenced: bool,
+    ) -> Arc<Board> {
         let geometry = Geometry {
             kind: Kind::Topic,
             when_full: WhenFull::Overwrite,
@@ -105,6 +119,8 @@ impl Board {
             headers: (0..slots).map(|_| SampleHeader::default()).collect(),
             slots: (0..slots).map(|_| UnsafeCell::new([0; 16])).collect(),
             shadow: (0..slots).map(|_| Default::default()).collect(),
+            kernel: Kernel::new(true),
+            fenced,
         };
         for seat in 0..producers {
             board.lines[seat].take(0).unwrap();
@@ -149,16 +165,33 @@ impl Board {
         }
     }
 
+    fn producers(&self) -> Vec<SeatWords<'_>> {
+        let seats = 0..self.geometry.producers as usize;
+        seats.map(|number| self.seat(number)).collect()
+    }
+
+    fn consumers(&self) -> Vec<SeatWords<'_>> {
+        let seats = SEATS..SEATS + self.geometry.consumers as usize;
+        seats.map(|number| self.seat(number)).collect()
+    }
+
+    /// Returns the notifier by which the producer in this seat wakes others. Its wakes are real ones.
+    fn fellows<'m>(&'m self, seat: usize, producers: &'m [SeatWords<'m>]) -> Notifier<'m> {
+        let (bell, counters) = (&self.bells[0], &self.counters[seat]);
+        let fenced = self.fenced;
+        let notifier = Notifier::new(bell, Side::Many(producers), counters, fenced, &self.kernel);
+        notifier.of_fellows(1 << seat)
+    }
+
     fn publisher<R>(&self, seat: usize, body: impl FnOnce(Publisher<'_>) -> R) -> R {
-        let consumers: Vec<_> = (SEATS..SEATS + self.geometry.consumers as usize)
-            .map(|number| self.seat(number))
-            .collect();
+        let consumers = self.consumers();
+        let producers = self.producers();
         let mut notes = vec![PoolSlot::default(); self.geometry.pool as usize];
         let mut limit = CachedLimit::new();
         let pool = Pool {
             slots: &mut notes,
             consumers: Side::Many(&consumers),
-            alone: self.geometry.producers == 1,
+            fellows: (producers.len() > 1).then(|| self.fellows(seat, &producers)),
             backing: None,
             clock: None,
         };
@@ -167,9 +200,7 @@ impl Board {
     }
 
     fn subscriber<R>(&self, seat: usize, body: impl FnOnce(Subscriber<'_>) -> R) -> R {
-        let producers: Vec<_> = (0..self.geometry.producers as usize)
-            .map(|number| self.seat(number))
-            .collect();
+        let producers = self.producers();
         let number = SEATS + seat;
         let keep = Keep {
             pins: &self.pins[seat],
@@ -210,9 +241,7 @@ impl Board {
 
     /// Gives back the memory of a seat without a producer.
     fn vacate(&self, seat: u64) {
-        let consumers: Vec<_> = (SEATS..SEATS + self.geometry.consumers as usize)
-            .map(|number| self.seat(number))
-            .collect();
+        let consumers = self.consumers();
         let mut notes = vec![PoolSlot::default(); self.geometry.pool as usize];
         let entries = Entries {
             head: &self.head,
@@ -452,6 +481,36 @@ fn vacated_pools_keep_what_is_read() {
         let writer = thread::spawn(move || other.publish(1, 1..2));
         board.vacate(0);
         reader.join().unwrap();
+        writer.join().unwrap();
+    });
+}
+
+/// A producer that waits for a slot of a small pool is woken when another one's message displaces its own.
+#[test]
+fn a_displaced_message_wakes_its_producer() {
+    model_within(2, || {
+        let board = Board::made(1, 2, 1, 1, true);
+        board.publish(0, 0..1);
+        board.subscriber(0, |mut rx| {
+            std::mem::forget(Sample::latest(&mut rx, 0).unwrap());
+        });
+        // Both slots are taken: one is pinned, and the ring names the other.
+        board.publish(0, 1..2);
+        let other = board.clone();
+        let writer = thread::spawn(move || other.publish(1, 2..3));
+        let (bell, counters) = (&board.bells[0], &board.counters[0]);
+        let consumers = board.consumers();
+        let waiter = Waiter::new(
+            bell,
+            0,
+            counters,
+            Side::Many(&consumers),
+            false,
+            &board.kernel,
+        );
+        board.publisher(0, |mut tx| {
+            sleeping(&waiter, || tx.try_push(3).map_err(|error| error.error()));
+        });
         writer.join().unwrap();
     });
 }

@@ -106,7 +106,7 @@ impl Memory {
 }
 
 /// Attempts until it works, and sleeps in between, as `wait/block.rs` of `slipring` does.
-fn sleeping<R>(waiter: &Waiter<'_>, mut attempt: impl FnMut() -> Result<R, Error>) -> R {
+pub(crate) fn sleeping<R>(waiter: &Waiter<'_>, mut attempt: impl FnMut() -> Result<R, Error>) -> R {
     let mut again = || match attempt() {
         Ok(done) => Some(done),
         Err(Error::Full | Error::Empty) => None,

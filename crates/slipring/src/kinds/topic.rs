@@ -233,7 +233,7 @@ unsafe fn publisher<T: Form + ?Sized>(
     let pool = proto::Pool {
         slots,
         consumers: seat.region.side(layout::Role::Consumer),
-        alone: seat.region.geometry().producers == 1,
+        fellows: (seat.region.geometry().producers > 1).then(|| seat.fellow_notifier()),
         backing: seat.backing(),
         clock: token
             .stamps

@@ -122,7 +122,7 @@ unsafe impl Sync for Hold {}
 pub(crate) struct Kernels {
     /// Wakes the other side.
     opposite: Arc<Kernel>,
-    /// Wakes the seat's own side, for a kind whose ends compete.
+    /// Wakes the seat's own side: of a kind whose ends compete, and the publishers of a topic.
     fellows: Option<Arc<Kernel>>,
 }
 
@@ -130,10 +130,11 @@ impl Kernels {
     fn of(region: &Arc<Region>, role: Role) -> Kernels {
         let geometry = region.geometry();
         let kernel = |role| Arc::new(Kernel::of(region, geometry.seats_of(role)));
-        let rivals = geometry.kind.spec().has_claims;
+        let spec = geometry.kind.spec();
+        let publishers = spec.has_pool && role == Role::Producer;
         Kernels {
             opposite: kernel(role.other()),
-            fellows: rivals.then(|| kernel(role)),
+            fellows: (spec.has_claims || publishers).then(|| kernel(role)),
         }
     }
 
@@ -408,14 +409,14 @@ impl Seat {
     /// Wakes the seat's own side, of a kind whose ends compete: what a holder had in its hands is there again, or an end
     /// may stand now.
     fn wake_fellows(&self) {
-        if self.kernels.fellows.is_some() {
+        if self.region.geometry().kind.spec().has_claims {
             self.fellow_notifier().wake();
         }
     }
 
-    /// Wakes another handle of the seat's side in place of this one, which was woken and takes nothing.
+    /// Wakes another handle of the seat's side in place of this one, which was woken and takes nothing, if the two compete.
     pub(crate) fn wake_another(&self) {
-        if self.kernels.fellows.is_some() && self.ours() {
+        if self.region.geometry().kind.spec().has_claims && self.ours() {
             self.fellow_notifier().wake_for(1);
         }
     }
@@ -440,7 +441,7 @@ impl Seat {
         if rivals { notifier.sparing() } else { notifier }
     }
 
-    /// Returns the notifier that wakes the seat's own side, of a kind whose ends compete.
+    /// Returns the notifier that wakes the seat's own side: see [`Kernels`].
     pub(crate) fn fellow_notifier(&self) -> Notifier<'static> {
         let os = on_loan(
             self.kernels

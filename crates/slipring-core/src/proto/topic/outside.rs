@@ -30,10 +30,11 @@ pub const OUTSIDE: Outside = Outside {
             .map_or(0, |words| words.counters.messages.load(Ordering::Relaxed))
     },
     progress: |view, role| match role {
-        // What consumers let go: the sum changes with each pin.
+        // What consumers let go, and what other producers displaced: the sum changes with each pin and message.
         Role::Producer => {
             let consumers = view.geometry.seats_of(Role::Consumer);
-            consumers.flat_map(|seat| pinned_by(view, seat)).sum()
+            let pins: u64 = consumers.flat_map(|seat| pinned_by(view, seat)).sum();
+            pins.wrapping_add(published(view))
         }
         Role::Consumer => published(view),
     },

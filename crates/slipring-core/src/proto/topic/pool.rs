@@ -160,6 +160,12 @@ impl<'m> Slots<'m> {
         self.slots[self.free - 1 - ahead].free as usize
     }
 
+    /// Returns `true` if the slot with this number among all is of another pool.
+    #[inline]
+    pub(super) fn is_foreign(&self, slot: u64) -> bool {
+        slot.wrapping_sub(self.first) >= self.slots.len() as u64
+    }
+
     /// Returns the number of this slot of the pool among all slots.
     #[inline]
     pub(super) fn number(&self, slot: usize) -> u64 {

@@ -3,7 +3,7 @@
 use core::fmt;
 
 use super::pool::Slots;
-use super::word::{Age, Topic};
+use super::word::{Age, Entry, Topic};
 use super::{Backing, Pool, PoolSlot, Ring};
 use crate::cached_limit::CachedLimit;
 use crate::crowd::all_left;
@@ -40,10 +40,10 @@ pub struct Producer<'m, T: ?Sized> {
     gating_set: &'m AtomicU64,
     consumers: Side<'m>,
     notifier: Notifier<'m>,
+    /// Wakes other producers: a message that displaces one of theirs frees a slot. `None` if no other can come.
+    fellows: Option<Notifier<'m>>,
     backing: Option<&'m dyn Backing>,
     clock: Option<fn() -> u64>,
-    /// `true` if no other producer can come.
-    alone: bool,
     seat: u64,
     /// `true` if a call fails once the last consumer has left.
     fails_alone: bool,
@@ -69,7 +69,7 @@ impl<'m, T: Form + ?Sized> Producer<'m, T> {
     /// # Safety
     /// - All ends of this topic have the same words, and as many slots.
     /// - Only they write its words and its payloads.
-    /// - No other producer has this seat until this one is gone. If `pool.alone`, the topic has no other seat for one.
+    /// - No other producer has this seat until this one is gone. If there are no `pool.fellows`, the topic has no other seat for one.
     /// - `pool.slots` has a note for each slot of the seat.
     pub unsafe fn new(
         ring: Ring<'m, T>,
@@ -112,9 +112,9 @@ impl<'m, T: Form + ?Sized> Producer<'m, T> {
             gating_set: ring.gating_set,
             consumers: pool.consumers,
             notifier: ring.notifier,
+            fellows: pool.fellows,
             backing: pool.backing,
             clock: pool.clock,
-            alone: pool.alone,
             seat: ring.seat,
             fails_alone: false,
             keep: u64::MAX,
@@ -312,7 +312,7 @@ impl<'m, T: Form + ?Sized> Producer<'m, T> {
         header.publisher.store(self.seat, Ordering::Relaxed);
         let time = self.clock.map_or(0, |clock| clock());
         header.time.store(time, Ordering::Relaxed);
-        let sequence = match self.alone {
+        let sequence = match self.fellows.is_none() {
             true => {
                 header.sequence.store(self.next + 1, Ordering::Relaxed);
                 self.topic.publish_alone(self.next, slot);
@@ -352,6 +352,7 @@ impl<'m, T: Form + ?Sized> Producer<'m, T> {
                     header.sequence.store(at + 1, Ordering::Relaxed);
                     if self.topic.publish(at, before, slot) {
                         self.topic.advance(at);
+                        self.ring_displaced(before);
                         return Ok(at);
                     }
                 }
@@ -363,6 +364,17 @@ impl<'m, T: Form + ?Sized> Producer<'m, T> {
             }
         }
         Err(self.topic.disagree())
+    }
+
+    /// Wakes the producer whose message was displaced, if it is another one: it may wait for a free slot.
+    #[inline]
+    fn ring_displaced(&self, before: Entry) {
+        let foreign = |slot| self.pool.is_foreign(slot);
+        if let Some(fellows) = &self.fellows
+            && before.slot(u64::MAX).is_ok_and(foreign)
+        {
+            fellows.ring();
+        }
     }
 
     /// Returns the number of the reserved slot `index`: the free slots that come next are reserved.
