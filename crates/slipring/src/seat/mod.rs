@@ -486,8 +486,9 @@ impl Seat {
         unsafe { self.cached_limit.cached_limit() }
     }
 
-    /// Returns what backs the slots of a topic with memory; `None` if all of it is there.
-    pub(crate) fn backing(&self) -> Option<&'static dyn Backing> {
+    /// Lets this process write the slots of a topic's producer, and returns what backs them with memory; `None` if all of it
+    /// is there.
+    pub(crate) fn backing(&self) -> Result<Option<&'static dyn Backing>, Error> {
         self.pool.backing()
     }
 

@@ -97,7 +97,8 @@ pub(super) fn made(file: impl AsFd, len: usize, fill: Fill) -> Result<Mapping, R
     if fill == Fill::Sparse {
         refuse_limit(len)?;
         rustix::fs::ftruncate(file, len as u64)?;
-        return Ok(Mapping::shared(file, len, true)?);
+        // For reading: see `Mapping::let_write`.
+        return Ok(Mapping::shared(file, len, false)?);
     }
     ask(file, &[len])?;
     rustix::fs::ftruncate(file, len as u64)?;
