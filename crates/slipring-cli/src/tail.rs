@@ -1,6 +1,6 @@
-//! `slipring tail`: shows the messages of a live `broadcast` channel, seen from outside.
+//! `slipring tail`: shows the messages of a live topic or `broadcast` channel, seen from outside.
 //!
-//! It holds no seat and maps the channel read-only, and nobody waits for it. It loses the messages
+//! It holds no seat, pins nothing and maps the channel read-only, and nobody waits for it. It loses the messages
 //! for which it is too slow, counts them, and reports them on standard error.
 
 use std::fmt::Write;
@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use slipring::broadcast::Seek;
 use slipring::inspect::{Message, Watch};
+use slipring::spec::Kind;
+use slipring::topic::Origin;
 use slipring::{End, Error};
 
 use crate::exit::{Failure, complain};
@@ -24,18 +26,19 @@ const SECOND: Duration = Duration::from_secs(1);
 /// It looks at its clock once in this many messages.
 const LOOK: u64 = 1024;
 
-/// Show the messages of a broadcast channel as they come
+/// Show the messages of a topic or a broadcast channel as they come
 ///
 /// Each message takes a line: its number, counted from the channel's first, and its first 24 bytes in
-/// hexadecimal.
+/// hexadecimal. (Records of a broadcast channel are numbered by their position in its ring, in bytes, and so are
+/// the lost ones.)
 ///
 /// tail takes no seat and nobody waits for it, so it cannot slow the channel. It reports the
 /// messages that it was too slow for on standard error. A channel that waits for its consumers
 /// overwrites nothing that one of them has not read. tail is not a consumer: it sees all messages
-/// only if it keeps up with the slowest consumer.
+/// only if it keeps up with the slowest consumer. (To read a topic as text, from a seat: slipring sub.)
 ///
-/// It ends when the producer has. If there is none, it waits for the next one; with --oldest or
-/// --from it ends behind the last message of one that has left.
+/// It ends when the producer has (of a topic, the last publisher), unless --follow is given. If there is none, it waits for the
+/// next one; with --oldest or --from it ends behind the last message of one that has left.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// The channel: `topic` or `domain/topic`
@@ -52,11 +55,14 @@ pub(crate) struct Args {
     /// End after this many messages
     #[arg(short = 'n', long, value_name = "COUNT")]
     messages: Option<u64>,
+    /// Go on with the next producer until a signal; report each end on standard error
+    #[arg(long)]
+    follow: bool,
     /// Show every byte, sixteen on a line
     #[arg(long, conflicts_with_all = ["json", "count"])]
     hex: bool,
-    /// Print one JSON object a line: `number`, and the bytes in hexadecimal; with --count, print
-    /// the figures as JSON
+    /// Print one JSON object a line: `number`, and the bytes in hexadecimal; of a topic also
+    /// `publisher` and `time_ns`, as `sub --json` does. With --count, print the figures as JSON
     #[arg(long)]
     json: bool,
     /// Only count; print at the end the messages that came and were lost, and the rate since the
@@ -92,8 +98,9 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         lost: 0,
         untold: 0,
         told: None,
+        in_bytes: watch.header().geometry.kind == Kind::BroadcastRecords,
     };
-    let ended = tail.follow(&mut watch, args.messages, &signals);
+    let ended = tail.all(&mut watch, args, &signals);
     let ended = match ended {
         Err(Failure::BrokenPipe) => ended,
         // This also writes messages that came before a signal, as far as they can be written at
@@ -131,18 +138,20 @@ struct Tail {
     untold: u64,
     /// The time of the last report of lost messages.
     told: Option<Instant>,
+    /// `true` if positions, and so what is lost, count bytes.
+    in_bytes: bool,
 }
 
 impl Tail {
     /// Shows messages until the count is reached or the producer left, and returns the way in which
     /// it ended.
-    fn follow(
+    fn all(
         &mut self,
         watch: &mut Watch,
-        messages: Option<u64>,
+        args: &Args,
         signals: &Signals,
     ) -> Result<Option<End>, Failure> {
-        while messages.is_none_or(|messages| self.seen < messages) {
+        while args.messages.is_none_or(|messages| self.seen < messages) {
             signals.check()?;
             let next = match watch.try_next() {
                 Err(Error::Empty) => {
@@ -160,6 +169,10 @@ impl Tail {
                     self.tick();
                 }
                 Err(Error::TimedOut) => {}
+                Err(Error::Disconnected(end)) if args.follow => {
+                    self.say(&format!("{}; waiting for the next one", Failure::Left(end)));
+                    watch.skip_end()?;
+                }
                 Err(Error::Disconnected(end)) => return Ok(Some(end)),
                 Err(error) => return Err(error.into()),
             }
@@ -204,12 +217,20 @@ impl Tail {
             return;
         }
         let (now, all) = (text::count(untold), text::count(self.lost));
-        let words = format!("{now} messages were lost unseen; {all} in all");
+        let unit = match self.in_bytes {
+            true => "bytes of records",
+            false => "messages",
+        };
+        self.say(&format!("{now} {unit} were lost unseen; {all} in all"));
+        self.told = Some(Instant::now());
+    }
+
+    /// Reports something on standard error.
+    fn say(&self, words: &str) {
         match &self.bar {
-            Some(bar) => bar.say(&words),
+            Some(bar) => bar.say(words),
             None => complain(words),
         }
-        self.told = Some(Instant::now());
     }
 
     fn figures(&self, elapsed: Duration, as_json: bool) -> String {
@@ -225,9 +246,10 @@ impl Tail {
             return format!("{figures:#}");
         }
         format!(
-            "{} messages, {} lost, in {seconds:.3} s: {}",
+            "{} messages, {}{} lost, in {seconds:.3} s: {}",
             text::count(self.seen),
             text::count(self.lost),
+            if self.in_bytes { " bytes" } else { "" },
             text::rate_or_too_short(rate, |rate| text::count(rate as u64) + " a second"),
         )
     }
@@ -244,7 +266,17 @@ fn as_line(message: Message<'_>, out: &mut String) {
 }
 
 fn as_json(message: Message<'_>, out: &mut String) {
-    let _ = write!(out, r#"{{"number":{},"bytes":""#, message.number);
+    let _ = write!(out, r#"{{"number":{},"#, message.number);
+    if let Some(Origin {
+        publisher, time, ..
+    }) = message.origin
+    {
+        let _ = match time {
+            0 => write!(out, r#""publisher":{publisher},"time_ns":null,"#),
+            time => write!(out, r#""publisher":{publisher},"time_ns":{time},"#),
+        };
+    }
+    out.push_str(r#""bytes":""#);
     hex(message.payload, out);
     out.push_str("\"}\n");
 }
@@ -287,8 +319,13 @@ mod tests {
 
     fn shown(show: Show, payload: &[u8]) -> String {
         let mut out = String::new();
-        let number = 7;
-        show(Message { number, payload }, &mut out);
+        let (number, origin) = (7, None);
+        let message = Message {
+            number,
+            origin,
+            payload,
+        };
+        show(message, &mut out);
         out
     }
 

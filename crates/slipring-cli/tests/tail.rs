@@ -583,7 +583,7 @@ fn how_the_producer_left_is_told() {
     }
 }
 
-/// Tail refuses a channel of another kind than broadcast.
+/// Tail refuses a channel whose messages one consumer takes.
 #[test]
 fn tail_refuses_other_kinds() {
     let place = Place::new();
@@ -592,7 +592,7 @@ fn tail_refuses_other_kinds() {
     assert_eq!(output.status.code(), Some(1));
     let said = text(&output.stderr);
     assert!(
-        said.contains("is of kind `bytes`, this program asked for `broadcast`"),
+        said.contains("is of kind `bytes`, this program asked for `broadcast` or `topic`"),
         "{said}"
     );
 }

@@ -6,24 +6,12 @@ mod common;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::process::{ChildStderr, ChildStdout, Command, Output, Stdio};
+use std::process::{ChildStderr, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{Place, Running, noise, text, until};
+use common::{Place, Running, noise, objects, publish, text, until};
 use rustix::process::Signal;
 use serde_json::Value;
-
-/// Runs `pub ARGS..` with this input, to its end.
-fn publish(place: &Place, args: &[&str], input: &[u8]) -> Output {
-    let mut command = place.command(&[&["pub"], args].concat());
-    command.stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut child = command.spawn().unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    // What refuses its arguments reads nothing.
-    let _ = stdin.write_all(input);
-    drop(stdin);
-    child.wait_with_output().unwrap()
-}
 
 /// Publishes, and insists on success without a word.
 fn published(place: &Place, args: &[&str], input: &[u8]) {
@@ -76,12 +64,6 @@ impl Sub {
         self.errors.read_to_string(&mut said).unwrap();
         (self.running.code(), rest, said)
     }
-}
-
-fn objects(lines: &[u8]) -> Vec<Value> {
-    let lines = text(lines);
-    let parsed = lines.lines().map(serde_json::from_str);
-    parsed.map(Result::unwrap).collect()
 }
 
 fn until_subscribed(place: &Place, name: &str, count: usize) {
@@ -496,7 +478,6 @@ fn refusals_have_their_codes() {
         (&["sub", "stream"], 1, "is of kind `bytes`"),
         (&["recv", "x"], 1, "`slipring sub`"),
         (&["send", "x"], 1, "`slipring pub`"),
-        (&["tail", "x"], 1, "`slipring sub`"),
     ] {
         let (found, said) = refused(args);
         assert_eq!(found, Some(code), "{args:?}: {said}");

@@ -79,6 +79,40 @@ pub(crate) fn oldest(write_limit: &AtomicU64, capacity: u64) -> u64 {
     write_limit.load(Ordering::Acquire).saturating_sub(capacity)
 }
 
+/// Returns the oldest position that may still be whole and the newest, if what lies at `at` may be overwritten.
+///
+/// `at` was committed.
+pub(crate) fn overtaken(
+    tail: &AtomicU64,
+    write_limit: &AtomicU64,
+    capacity: u64,
+    at: u64,
+) -> Result<Option<(u64, u64)>, Corrupt> {
+    // Acquire: as in `oldest`.
+    let found = write_limit.load(Ordering::Acquire);
+    let newest = newest(tail, write_limit)?;
+    let oldest = found.saturating_sub(capacity);
+    let (word, expected) = ("write_limit", newest.saturating_add(capacity));
+    if found <= at || oldest > newest {
+        return Err(Corrupt {
+            word,
+            found,
+            expected,
+        });
+    }
+    Ok((oldest > at).then_some((oldest, newest)))
+}
+
+/// Returns `true` if a copy of what was committed at `at`, and of what lies behind it, is whole.
+#[inline(always)]
+pub(crate) fn whole(write_limit: &AtomicU64, capacity: u64, at: u64) -> bool {
+    // Acquire fence: pairs with the fence in `Gate::raise`; see *overwriting* in `broadcast.rs`.
+    fence(Ordering::Acquire);
+    // Relaxed: behind the fence. One comparison checks that the limit is beyond that position, and
+    // by at most a ring.
+    write_limit.load(Ordering::Relaxed).wrapping_sub(at + 1) < capacity
+}
+
 /// Removes the consumer with this bit from the gating set. The caller holds its seat's lock.
 pub fn leave(gating_set: &AtomicU64, bit: u64) {
     // Release: pairs with the acquire in `slowest_of`. That consumer's reads come before the

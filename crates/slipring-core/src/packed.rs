@@ -150,8 +150,14 @@ impl Room for Writer<'_> {
 unsafe fn length(records: &ByteRing<'_>, position: u64, end: u64) -> Result<usize, Corrupt> {
     // SAFETY: the caller's promise.
     let word = unsafe { records.load(position) };
-    let len = word >> 8;
     let room = end.saturating_sub(position).min(records.largest());
+    checked_length(word, room)
+}
+
+/// Returns the payload length that a length word holds, for a record that takes at most `room` bytes of position.
+#[inline]
+pub(crate) fn checked_length(word: u64, room: u64) -> Result<usize, Corrupt> {
+    let len = word >> 8;
     // A record that was committed has a `room` of at least 8, so `room - PREFIX` is the longest that
     // fits. The shift by 8 holds the sum below 2^57, so it cannot overflow.
     if word & 0xff == MESSAGE && record_size(len) <= room {

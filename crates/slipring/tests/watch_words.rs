@@ -143,7 +143,7 @@ fn payloads_of_any_size_are_exact() {
         let slots = Watched::new(&data, &shape).unwrap();
         for position in 0..16 {
             let mut out = vec![0; size as usize];
-            slots.copy(position, &mut out);
+            slots.copy(position, 0, &mut out);
             let first = position % 8 * size;
             let expected: Vec<_> = (first..first + size).map(|byte| byte as u8).collect();
             assert_eq!(out, expected, "message {position} of {size} bytes");

@@ -3,6 +3,7 @@
 #![allow(dead_code)]
 
 use std::fs::File;
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -105,6 +106,18 @@ impl Place {
     }
 }
 
+/// Runs `pub ARGS..` with this input, to its end.
+pub(crate) fn publish(place: &Place, args: &[&str], input: &[u8]) -> Output {
+    let mut command = place.command(&[&["pub"], args].concat());
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    // What refuses its arguments reads nothing.
+    let _ = stdin.write_all(input);
+    drop(stdin);
+    child.wait_with_output().unwrap()
+}
+
 /// A process of the test; killed if the test fails before it ended.
 pub(crate) struct Running(pub(crate) Child);
 
@@ -143,6 +156,13 @@ impl Drop for Running {
 
 pub(crate) fn json(output: &Output) -> Value {
     serde_json::from_slice(&output.stdout).expect("JSON on standard output")
+}
+
+/// Returns the JSON objects of these lines.
+pub(crate) fn objects(lines: &[u8]) -> Vec<Value> {
+    let lines = text(lines);
+    let parsed = lines.lines().map(serde_json::from_str);
+    parsed.map(Result::unwrap).collect()
 }
 
 pub(crate) fn text(bytes: &[u8]) -> String {

@@ -60,12 +60,12 @@ mod watching;
 mod writing;
 
 use crate::error::Corrupt;
-use crate::gate::{self, newest};
+use crate::gate;
 use crate::guard;
 use crate::layout::Side;
 use crate::outside::Outside;
 use crate::payload::Payload;
-use crate::sync::{AtomicU64, Ordering, fence};
+use crate::sync::AtomicU64;
 use crate::wait::Notifier;
 
 pub use crate::end::Seek;
@@ -112,16 +112,6 @@ fn block(capacity: u64) -> u64 {
     (capacity / 8).clamp(16, 256).min(capacity / 2).max(1)
 }
 
-/// Returns `true` if the copy of message `at`, and of those behind it, is what was committed.
-#[inline(always)]
-fn whole(write_limit: &AtomicU64, capacity: u64, at: u64) -> bool {
-    // Acquire fence: pairs with the fence in `Gate::raise`; see *overwriting*.
-    fence(Ordering::Acquire);
-    // Relaxed: behind the fence. One comparison checks that the limit is beyond that message, and
-    // by at most a ring.
-    write_limit.load(Ordering::Relaxed).wrapping_sub(at + 1) < capacity
-}
-
 /// Returns the place where a reader must go on, if its next message `at` may be overwritten.
 ///
 /// `at` was committed. The place is the oldest message plus an eighth of the ring, so that the
@@ -134,19 +124,8 @@ fn overtaken(
     capacity: u64,
     at: u64,
 ) -> Result<Option<u64>, Corrupt> {
-    // Acquire: as in `gate::oldest`.
-    let found = write_limit.load(Ordering::Acquire);
-    let newest = newest(tail, write_limit)?;
-    let oldest = found.saturating_sub(capacity);
-    let (word, expected) = ("write_limit", newest.saturating_add(capacity));
-    if found <= at || oldest > newest {
-        return Err(Corrupt {
-            word,
-            found,
-            expected,
-        });
-    }
-    Ok((oldest > at).then(|| (oldest + capacity / 8).min(newest)))
+    let overtaken = gate::overtaken(tail, write_limit, capacity, at)?;
+    Ok(overtaken.map(|(oldest, newest)| (oldest + capacity / 8).min(newest)))
 }
 
 /// Reads a `broadcast` channel from outside.

@@ -57,6 +57,8 @@
 //! # Source
 //! The gate as in `gate.rs`, records as in `packed.rs`; the floor as a boundary is ours.
 
+mod watching;
+
 use crate::cached_limit::CachedLimit;
 use crate::cursor::{self, Reader};
 use crate::end::{Poll, sealed::Sealed};
@@ -74,6 +76,7 @@ use crate::wait::Notifier;
 
 pub use crate::end::Seek;
 pub use crate::gate::Seat;
+pub use watching::Watcher;
 
 /// The writing end.
 pub type Producer<'m> = packed::Producer<'m, Shared<'m>>;

@@ -79,6 +79,7 @@ mod owned;
 mod pool;
 mod producer;
 mod sample;
+mod watching;
 mod word;
 
 use crate::crowd::Crowd;
@@ -95,6 +96,7 @@ pub use owned::OwnedSample;
 pub use pool::PoolSlot;
 pub use producer::{Producer, vacate};
 pub use sample::Sample;
+pub use watching::{Source, Watcher};
 pub use word::Topic;
 
 /// The number and the origin of a message.

@@ -1,5 +1,7 @@
 //! Models a topic: several producers with a pool each, and consumers that pin what they read.
 
+mod watch;
+
 use std::cell::UnsafeCell;
 use std::ptr::NonNull;
 use std::sync::Arc;

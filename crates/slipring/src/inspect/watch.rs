@@ -1,25 +1,28 @@
-//! Watches the messages of a `broadcast` channel from outside.
+//! Watches the messages of a channel from outside: of a `broadcast` channel, of one of records, and of a topic.
 //!
-//! The watcher maps the channel read-only: it takes no seat and no lock, writes no word and wakes
-//! no waiter. So it needs no free seat, and cannot slow or break the channel. No producer waits for
-//! it. If it is too slow, it gets [`Lagged`](Error::Lagged), as from a channel that overwrites.
-//! [`slipring_core::proto::broadcast::Watcher`] explains why its messages are whole all the same.
+//! The watcher maps the channel read-only: it takes no seat and no lock, pins nothing, writes no word and wakes no waiter. So it
+//! needs no free seat, and cannot slow or break the channel. No producer waits for it. If it is too slow, it gets
+//! [`Lagged`](Error::Lagged), as from a channel that overwrites.
+//!
+//! Its messages are whole all the same: [`broadcast`](slipring_core::proto::broadcast::Watcher),
+//! [`broadcast::records`](slipring_core::proto::broadcast_records::Watcher) and
+//! [`topic`](slipring_core::proto::topic::Watcher) explain why.
+
+mod seen;
 
 use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use slipring_core::layout::{Header, Kind, SeatLine};
-use slipring_core::mem::Watched;
-use slipring_core::proto::broadcast::{Seek, Watcher};
-use slipring_core::seat::Peer;
+use slipring_core::end::Seek;
+use slipring_core::layout::Header;
+use slipring_core::proto::topic::Origin;
 
 use super::{Stat, of_region};
 use crate::error::Error;
 use crate::name::Name;
 use crate::setup_error::SetupError;
 use crate::shm::Region;
+use seen::{Copied, Seen};
 
 /// The time between two looks while there is no message. Watchers are never woken; they poll.
 const NAP: Duration = Duration::from_millis(1);
@@ -32,7 +35,7 @@ const LONG_NAP: Duration = Duration::from_millis(10);
 /// channel exists.
 const CHECK_EVERY: Duration = Duration::from_millis(20);
 
-/// Watches a `broadcast` channel. It needs no payload type: messages come as bytes.
+/// Watches a `broadcast` channel, one of records, or a topic. It needs no payload type: messages come as bytes.
 ///
 /// ```no_run
 /// use slipring::{broadcast, inspect};
@@ -45,20 +48,19 @@ const CHECK_EVERY: Duration = Duration::from_millis(20);
 /// # Ok::<(), slipring::SetupError>(())
 /// ```
 pub struct Watch {
-    core: Watcher<'static>,
+    seen: Seen,
     /// The payload of the latest copied message.
     payload: Vec<u8>,
     /// The number of naps since the last message.
     naps: u32,
-    // Declared after `core`, which points into both.
-    notes: Arc<SeatLine>,
+    // Declared after `seen`, which points into it.
     region: Region,
 }
 
 impl fmt::Debug for Watch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Watch")
-            .field("core", &self.core)
+            .field("position", &self.position())
             .finish_non_exhaustive()
     }
 }
@@ -66,62 +68,29 @@ impl fmt::Debug for Watch {
 /// A copied message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Message<'w> {
-    /// The message's number, counted from the channel's first.
+    /// The message's number, counted from the channel's first; of [`broadcast::records`](crate::broadcast::records) its
+    /// position, in bytes.
     pub number: u64,
+    /// The publisher of a topic's message, and its time; `None` for other kinds.
+    pub origin: Option<Origin>,
     /// The message's bytes.
     pub payload: &'w [u8],
 }
 
-/// Returns the watcher's knowledge of the producer: the ends of its generations up to `known` are
-/// already reported. It acknowledges ends in `notes`, which live longer.
-fn producer(line: &'static SeatLine, notes: &Arc<SeatLine>, known: u64) -> Peer<'static> {
-    // Relaxed: read by this thread alone.
-    notes.acknowledged.store(known, Ordering::Relaxed);
-    // SAFETY: behind an `Arc` that lives beside the watch's `core` and is never given away, and made of atomics.
-    Peer::producer(line, unsafe { &*Arc::as_ptr(notes) })
-}
-
 impl Watch {
     /// Watches a named channel from the oldest message on, the newest, or a number. If messages
-    /// from that number on are gone, the first call returns [`Lagged`](Error::Lagged).
+    /// from that number on are gone, the first call returns [`Lagged`](Error::Lagged). Records are counted in bytes: a watch
+    /// begins with the first that begins at that position or behind it.
     ///
     /// Returns [`NotFound`](SetupError::NotFound), [`Kind`](SetupError::Kind) or
     /// [`Ahead`](Error::Ahead), or an error for invalid contents.
     pub fn new(name: &str, seek: Seek) -> Result<Watch, SetupError> {
-        let region = Region::look(&Name::new(name)?)?;
-        let geometry = *region.geometry();
-        if geometry.kind != Kind::Broadcast {
-            return Err(SetupError::Kind {
-                found: geometry.kind.name(),
-                expected: Kind::Broadcast.name(),
-            });
-        }
-        let words = geometry.data_len().div_ceil(8) as usize;
-        let base = region.data().cast::<AtomicU64>().as_ptr();
-        // SAFETY: the header was checked against the real size. So while `region` lives, the data
-        // part is mapped, page-aligned, for all of its bytes and up to the end of their last page.
-        // Only relaxed loads of whole words follow, beside which the channel's ends may write.
-        let words: &'static [AtomicU64] = unsafe { std::slice::from_raw_parts(base, words) };
-        let slots = Watched::new(words, &geometry).ok_or(SetupError::Truncated {
-            part: "data",
-            found: words.len() as u64 * 8,
-            expected: geometry.data_len(),
-        })?;
-        let control = region.control();
-        let (line, page) = (control.seat(0), control.role(&geometry, 0));
-        // Like a consumer: for a watcher behind everything sent so far, only the last end is news.
-        let known = match seek {
-            Seek::Newest => line.life()?.generation.saturating_sub(1),
-            Seek::Oldest | Seek::To(_) => 0,
-        };
-        let notes = Arc::new(SeatLine::default());
-        let peer = producer(line, &notes, known);
-        let core = Watcher::new(&page.position.0, &page.write_limit.0, slots, peer, seek)?;
+        let (region, data) = Region::look(&Name::new(name)?)?;
+        let seen = Seen::new(&region, data, seek)?;
         Ok(Watch {
-            core,
-            payload: vec![0; geometry.slot_size as usize],
+            seen,
+            payload: vec![0; region.geometry().slot_size as usize],
             naps: 0,
-            notes,
             region,
         })
     }
@@ -129,15 +98,15 @@ impl Watch {
     /// Copies the next message. Returns [`Empty`](Error::Empty) if there is none now.
     ///
     /// Returns `Lagged(n)` if `n` messages, the next one included, were given up before they were
-    /// copied. The next call continues behind them.
+    /// copied; of records, `n` bytes of position. The next call continues behind them.
     ///
-    /// Returns [`Disconnected`](Error::Disconnected) if there is no message and the producer left,
+    /// Returns [`Disconnected`](Error::Disconnected) if there is no message and the producer left (of a topic: all of them),
     /// even before this watch began. Only [`next_timeout`](Self::next_timeout) detects that the
     /// producer *died*. Each call reports an end until a new producer takes the seat; see
     /// [`skip_end`](Self::skip_end).
     pub fn try_next(&mut self) -> Result<Message<'_>, Error> {
-        let number = self.core.try_next(&mut self.payload)?;
-        Ok(self.message(number))
+        let copied = self.seen.try_next(&mut self.payload)?;
+        Ok(self.message(copied))
     }
 
     /// Like [`try_next`](Self::try_next), waiting for at most `timeout`
@@ -150,8 +119,8 @@ impl Watch {
         let began = Instant::now();
         let mut checked = began;
         loop {
-            match self.core.try_next(&mut self.payload) {
-                Ok(number) => return Ok(self.message(number)),
+            match self.seen.try_next(&mut self.payload) {
+                Ok(copied) => return Ok(self.message(copied)),
                 Err(Error::Empty) => {}
                 Err(error) => return Err(error),
             }
@@ -160,9 +129,10 @@ impl Watch {
             let last = left.is_zero();
             if last || now - checked >= CHECK_EVERY {
                 checked = now;
-                if self.check()? {
+                if self.seen.look_for_dead(&self.region)? {
                     continue;
                 }
+                self.region.check_name()?;
             }
             if last {
                 return Err(Error::TimedOut);
@@ -174,49 +144,26 @@ impl Watch {
     }
 
     /// Acknowledges the end of the last producer, so that the next calls wait for another one. Asks
-    /// the kernel with one system call.
+    /// the kernel with a system call or a few.
     ///
     /// Does nothing if that producer is still there, or has sent messages that this watch has not
     /// shown.
     pub fn skip_end(&mut self) -> Result<(), Error> {
-        let control = self.region.control();
-        let (line, page) = (control.seat(0), control.role(self.region.geometry(), 0));
-        let life = line.life()?;
-        let over = life.end().is_some() || self.region.held(0)? == Some(false);
-        // Relaxed: read after `life`, whose load brings everything that was sent before that end.
-        // For a producer that died, the lock does so.
-        let shown = page.position.0.load(Ordering::Relaxed) == self.core.position();
-        if over && shown && line.life()? == life {
-            *self.core.peer() = producer(line, &self.notes, life.generation);
-        }
-        Ok(())
+        self.seen.skip_end(&self.region)
     }
 
-    fn message(&mut self, number: u64) -> Message<'_> {
+    fn message(&mut self, copied: Copied) -> Message<'_> {
         self.naps = 0;
-        let payload = &self.payload[..];
-        Message { number, payload }
-    }
-
-    /// Asks the kernel about the producer, and returns `true` if it died. Returns
-    /// [`Removed`](Error::Removed) or [`Replaced`](Error::Replaced) if the name leads elsewhere.
-    fn check(&mut self) -> Result<bool, Error> {
-        let peer = self.core.peer();
-        // Read the word, the lock, and the word again: see `seat.rs` of the core.
-        if let Some(suspect) = peer.suspect()?
-            && self.region.held(0)? == Some(false)
-            && peer.suspect()? == Some(suspect)
-        {
-            peer.died(suspect);
-            return Ok(true);
+        Message {
+            number: copied.number,
+            origin: copied.origin,
+            payload: &self.payload[..copied.len],
         }
-        self.region.check_name()?;
-        Ok(false)
     }
 
-    /// Returns the number of the next message, counted from the channel's first.
+    /// Returns the number of the next message, counted from the channel's first; of records, its position in bytes.
     pub fn position(&self) -> u64 {
-        self.core.position()
+        self.seen.position()
     }
 
     /// Returns the channel's header, as the creator wrote it.

@@ -60,16 +60,16 @@ impl Region {
 
     /// Opens a named channel.
     pub(crate) fn open(name: &Name) -> Result<Region, SetupError> {
-        Region::open_for(name, OFlags::RDWR)
+        Region::open_for(name, OFlags::RDWR).map(|(region, _)| region)
     }
 
     /// Opens a named channel for watching only: its mappings cannot be written, and no role can be
-    /// taken.
-    pub(crate) fn look(name: &Name) -> Result<Region, SetupError> {
+    /// taken. Also returns the file of its data part.
+    pub(crate) fn look(name: &Name) -> Result<(Region, OwnedFd), SetupError> {
         Region::open_for(name, OFlags::RDONLY)
     }
 
-    fn open_for(name: &Name, access: OFlags) -> Result<Region, SetupError> {
+    fn open_for(name: &Name, access: OFlags) -> Result<(Region, OwnedFd), SetupError> {
         let parent = parent_of(name, None)?;
         let (dir, (control_file, data_file)) = look_in(&parent, name, |dir| {
             let control = open_part(dir.as_fd(), CONTROL, name, access)?;
@@ -83,8 +83,9 @@ impl Region {
             place: Some(place),
             passed: Weak::new(),
         };
-        Region::attach(files, &data_file, &shown, access == OFlags::RDWR)
-            .map_err(|error| error.about(&shown))
+        let region = Region::attach(files, &data_file, &shown, access == OFlags::RDWR)
+            .map_err(|error| error.about(&shown))?;
+        Ok((region, data_file))
     }
 
     /// Returns the bytes of memory that the data part has; `None` for memory without a file to ask about.

@@ -4,11 +4,12 @@ use core::fmt;
 use core::mem::MaybeUninit;
 
 use super::mode::Store;
-use super::{Mode, Ring, Seek, Waiting, overtaken, whole};
+use super::{Mode, Ring, Seek, Waiting, overtaken};
 use crate::cached_limit::CachedLimit;
 use crate::cursor::{Reader, Words};
 use crate::end::{Endpoint, Poll, Pop, sealed::Sealed};
 use crate::error::{Corrupt, Error};
+use crate::gate::whole;
 use crate::gate::{Seat, first, newest};
 use crate::guard::{self, Hold, Runs};
 use crate::payload::Payload;

@@ -24,9 +24,9 @@
 
 use core::fmt;
 
-use super::{Seek, overtaken, whole};
+use super::{Seek, overtaken};
 use crate::error::{Corrupt, Error};
-use crate::gate::{first, newest, oldest};
+use crate::gate::{first, newest, oldest, whole};
 use crate::mem::Watched;
 use crate::seat::Peer;
 use crate::sync::AtomicU64;
@@ -100,7 +100,7 @@ impl<'m> Watcher<'m> {
             if !self.there()? {
                 self.slow_path()?;
             }
-            self.slots.copy(self.at, out);
+            self.slots.copy(self.at, 0, out);
             if whole(self.write_limit, self.slots.capacity(), self.at) {
                 self.at += 1;
                 return Ok(self.at - 1);
