@@ -12,7 +12,7 @@ use crate::difference::Difference;
 use crate::error::Error;
 use crate::kind::{InPlaceKind, Kind, PeekKind, SlotKind};
 use crate::terms::Terms;
-use crate::wait::set::{AnyConsumer, Ask, sealed::Watched};
+use crate::wait::set::{AnyConsumer, Wish, sealed::Watched};
 use crate::wait::{Attached, Readiness, Until, Wait, until_the_end};
 
 /// Messages that a consumer of kind `K` reads in place. Dropping the guard releases them.
@@ -523,8 +523,8 @@ impl<K: Kind> Consumer<K> {
 }
 
 impl<K: Kind> Watched for Consumer<K> {
-    fn ask(&self, _: usize) -> Result<Ask, Error> {
-        self.end.ask(None)
+    fn ask(&self, _: usize) -> Result<Wish, Error> {
+        self.end.ask(None).map(Wish::Channel)
     }
 }
 

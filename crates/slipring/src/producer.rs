@@ -12,7 +12,7 @@ use crate::difference::Difference;
 use crate::error::{BatchError, Error, PushError};
 use crate::kind::{Kind, SlotKind};
 use crate::terms::Terms;
-use crate::wait::set::{AnyProducer, Ask, sealed::Watched};
+use crate::wait::set::{AnyProducer, Wish, sealed::Watched};
 use crate::wait::{Attached, Readiness, Until, Wait};
 
 /// Room that a producer of kind `K` has reserved: slots, or one record. Dropping it discards it.
@@ -520,8 +520,9 @@ impl<K: Kind> Producer<K> {
 }
 
 impl<K: Kind> Watched for Producer<K> {
-    fn ask(&self, amount: usize) -> Result<Ask, Error> {
-        self.end.ask(Some(self.end.core.room_for(amount)?))
+    fn ask(&self, amount: usize) -> Result<Wish, Error> {
+        let room = self.end.core.room_for(amount)?;
+        self.end.ask(Some(room)).map(Wish::Channel)
     }
 }
 

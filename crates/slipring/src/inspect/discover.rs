@@ -16,7 +16,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -24,10 +25,12 @@ use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 use rustix::io::Errno;
 use slipring_core::spec::Kind;
 
+use crate::error::Error;
 use crate::fork::LimitPage;
 use crate::name::{Name, Pattern};
 use crate::setup_error::SetupError;
 use crate::shm::named::{self, Base};
+use crate::wait::set::{AnyConsumer, Feed, Wish, sealed::Watched as Wanted};
 
 /// The news that a [`Discovery`] reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,10 +76,8 @@ pub fn discover(pattern: &str) -> Result<Discovery, SetupError> {
 
 /// Channels that come and go: see [`discover`].
 ///
-/// It is an iterator that waits and has no end. To wait for other things as well, poll its [descriptor](AsFd).
-///
-/// A [`WaitSet`](crate::WaitSet) cannot hold one: the set sleeps on the doorbells of channels, and the kernel rings none for a
-/// directory. Let a thread wait here, and add consumers by the set's [`Members`](crate::set::Members): that wakes the set.
+/// It is an iterator that waits and has no end. To wait for channels as well, [watch](crate::WaitSet::watch) it in a
+/// [`WaitSet`](crate::WaitSet); or poll its [descriptor](AsFd).
 ///
 /// It holds one descriptor. A copy in a forked child fails with [`Forked`](SetupError::Forked).
 pub struct Discovery {
@@ -85,9 +86,12 @@ pub struct Discovery {
     found: VecDeque<Discovered>,
     /// The channels that were reported, or are about to be.
     known: BTreeMap<Name, Channel>,
-    inotify: OwnedFd,
+    /// The descriptor of inotify, and the set that waits for it.
+    feed: Arc<Feed>,
     /// The base directory; `None` while there is none.
     base: Option<Watched>,
+    /// The device and the inode of the base directory, for the set.
+    file: Arc<Mutex<Option<(u64, u64)>>>,
     /// The time at which the base directory's path was last checked.
     checked: Instant,
     /// The domains that are watched.
@@ -168,12 +172,16 @@ impl Discovery {
                 };
                 refused(format!("watch directories by inotify{advice}"), errno)
             })?;
+        let file = Arc::new(Mutex::new(None));
+        let ours = file.clone();
+        let moved = move || *lock(&ours) != named::base_file();
         let mut discovery = Discovery {
             patterns: patterns.into_iter().collect(),
             found: VecDeque::new(),
             known: BTreeMap::new(),
-            inotify,
+            feed: Arc::new(Feed::new(inotify, moved)),
             base: None,
+            file,
             checked: Instant::now(),
             domains: BTreeMap::new(),
             stale: true,
@@ -191,6 +199,14 @@ impl Discovery {
         if !self.page.alive() {
             return Err(SetupError::Forked);
         }
+        let found = self.look();
+        // What was found, and an error, stand until the next call.
+        let pending = self.stale || !self.found.is_empty();
+        self.feed.set_pending(pending);
+        found
+    }
+
+    fn look(&mut self) -> Result<Option<Discovered>, SetupError> {
         loop {
             if let Some(found) = self.found.pop_front() {
                 return Ok(Some(found));
@@ -220,7 +236,7 @@ impl Discovery {
             }
             let at_most = left.unwrap_or(CHECK_EVERY).min(CHECK_EVERY);
             let at_most = Timespec::try_from(at_most).unwrap_or_default();
-            let mut polled = [PollFd::new(&self.inotify, PollFlags::IN)];
+            let mut polled = [PollFd::new(&*self.feed, PollFlags::IN)];
             match poll(&mut polled, Some(&at_most)) {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(errno) => return Err(SetupError::os("wait for channels", errno)),
@@ -252,6 +268,7 @@ impl Discovery {
         let watched = self.watch_base(&base)?;
         if self.base.as_ref() != Some(&watched) {
             self.leave_base();
+            *lock(&self.file) = Some(watched.file);
             self.base = Some(watched);
         }
         let mut names: BTreeSet<Name> = self.known.keys().cloned().collect();
@@ -269,7 +286,7 @@ impl Discovery {
         if base.default {
             flags |= WatchFlags::DONT_FOLLOW;
         }
-        let number = inotify::add_watch(&self.inotify, &base.path, flags);
+        let number = inotify::add_watch(self.feed.as_fd(), &base.path, flags);
         // If the path leads elsewhere by now, the check of a later call finds that out.
         let file = base.file();
         number
@@ -300,7 +317,7 @@ impl Discovery {
             return Ok(Vec::new());
         }
         let path = base.path.join(format!("@{domain}"));
-        match inotify::add_watch(&self.inotify, &path, WATCHED | WatchFlags::DONT_FOLLOW) {
+        match inotify::add_watch(self.feed.as_fd(), &path, WATCHED | WatchFlags::DONT_FOLLOW) {
             Ok(number) => {
                 self.domains.insert(number, domain.into());
                 Ok(base.names(Some(domain)))
@@ -317,7 +334,7 @@ impl Discovery {
 
     /// Takes some events, and looks at what they name. Returns `false` if there are none.
     fn follow(&mut self) -> Result<bool, SetupError> {
-        let events = match read(&self.inotify) {
+        let events = match read(self.feed.as_fd()) {
             Ok(events) => events,
             Err(Errno::AGAIN) => return Ok(false),
             Err(Errno::INTR) => return Ok(true),
@@ -360,9 +377,10 @@ impl Discovery {
     fn leave_base(&mut self) {
         let domains = std::mem::take(&mut self.domains).into_keys();
         let base = self.base.take().map(|base| base.number);
+        *lock(&self.file) = None;
         for number in base.into_iter().chain(domains) {
             // It fails for a directory that was removed.
-            let _ = inotify::remove_watch(&self.inotify, number);
+            let _ = inotify::remove_watch(self.feed.as_fd(), number);
         }
         self.stale = true;
     }
@@ -401,6 +419,30 @@ impl Discovery {
     }
 }
 
+impl Drop for Discovery {
+    fn drop(&mut self) {
+        // In a forked child the set is inert, and its lock may be held for ever.
+        if self.page.alive() {
+            self.feed.leave();
+        }
+    }
+}
+
+impl Wanted for Discovery {
+    fn ask(&self, _: usize) -> Result<Wish, Error> {
+        match self.page.alive() {
+            true => Ok(Wish::Feed(self.feed.clone())),
+            false => Err(Error::Forked),
+        }
+    }
+}
+
+impl AnyConsumer for Discovery {}
+
+fn lock(file: &Mutex<Option<(u64, u64)>>) -> MutexGuard<'_, Option<(u64, u64)>> {
+    file.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Waits for each channel that appears or goes.
 impl Iterator for Discovery {
     type Item = Result<Discovered, SetupError>;
@@ -414,7 +456,7 @@ impl Iterator for Discovery {
 /// not for much longer than a second: the end of the whole directory may make no descriptor readable.
 impl AsFd for Discovery {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.inotify.as_fd()
+        self.feed.as_fd()
     }
 }
 
@@ -436,7 +478,7 @@ struct Event {
 }
 
 /// Reads some events. Fails with `AGAIN` if there are none.
-fn read(inotify: &OwnedFd) -> Result<Vec<Event>, Errno> {
+fn read(inotify: BorrowedFd<'_>) -> Result<Vec<Event>, Errno> {
     let mut buffer = [MaybeUninit::uninit(); 16 << 10];
     let mut reader = inotify::Reader::new(inotify, &mut buffer);
     let mut events = Vec::new();

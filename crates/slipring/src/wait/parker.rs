@@ -66,7 +66,7 @@ pub(crate) struct Parker {
 
 /// A message from a handle to the set that it is in.
 #[derive(Clone, Copy)]
-pub(super) enum Told {
+pub(crate) enum Told {
     /// The handle used the words itself, and is done.
     Vacated,
     /// The handle leaves its seat.
@@ -75,7 +75,7 @@ pub(super) enum Told {
 
 /// Tells the set that the handle is in. Call it while no lock of the parker's is held: the set's
 /// lock comes first.
-pub(super) type TellSet = Arc<dyn Fn(Told) + Send + Sync>;
+pub(crate) type TellSet = Arc<dyn Fn(Told) + Send + Sync>;
 
 /// The current user of a seat's words.
 #[derive(Default)]

@@ -102,6 +102,36 @@
 //! does, even if the set was refused one more. Borrowed memory has no pipes, so there the 128th
 //! channel is refused ([`NoPipes`](Error::NoPipes)).
 //!
+//! # Discoveries
+//! A set may also hold a [`Discovery`](crate::inspect::Discovery): one wait then covers channels, and channels that appear. It is
+//! ready as long as its `try_next` would return something. The kernel rings no doorbell for a directory. So a
+//! set with a discovery that is not passive sleeps on its epoll, however few its channels are.
+//!
+//! ```no_run
+//! use slipring::inspect::{self, Discovered};
+//! use slipring::{WaitSet, topic};
+//!
+//! let mut discovery = inspect::discover("cam/*")?;
+//! let mut set = WaitSet::new()?;
+//! let cameras = set.watch(&discovery)?;
+//! let mut subscribers = std::collections::BTreeMap::new();
+//! loop {
+//!     for event in set.wait()? {
+//!         if event.key == cameras {
+//!             while let Some(Discovered::Appeared { name, .. }) = discovery.try_next()? {
+//!                 let rx = topic::records::Builder::new(4, 1 << 20).consumer(&name.to_string())?;
+//!                 subscribers.insert(set.watch(&rx)?, rx);
+//!             }
+//!         } else if let Some(rx) = subscribers.get_mut(&event.key) {
+//!             println!("{} bytes", rx.latest()?.len());
+//!             # return Ok(());
+//!         }
+//!     }
+//! }
+//! # #[allow(unreachable_code)]
+//! # Ok::<(), slipring::SetupError>(())
+//! ```
+//!
 //! # Why no wake is lost
 //! A set asks to be woken by the same bit that the handle's own sleep would use, and looks once
 //! more after it asked. That is the argument of `slipring_core::wait`.
@@ -119,6 +149,7 @@
 
 mod entry;
 mod event;
+mod feed;
 mod sleep;
 mod state;
 
@@ -128,30 +159,40 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 pub(crate) use super::parker::Ask;
-use super::parker::Told;
+use super::parker::{TellSet, Told};
 use super::policy::Until;
 use crate::error::Error;
 use crate::fork::LimitPage;
 use entry::Entry;
 pub use event::{Event, Key};
+pub(crate) use feed::Feed;
+use feed::FeedEntry;
 use state::State;
 
-/// A consumer of any kind.
+/// A consumer of any kind, or a [`Discovery`](crate::inspect::Discovery) of channels.
 pub trait AnyConsumer: sealed::Watched {}
 
 /// A producer of any kind.
 pub trait AnyProducer: sealed::Watched {}
 
 pub(crate) mod sealed {
-    use super::Ask;
+    use super::Wish;
     use crate::error::Error;
 
     /// A handle that a set can wait for.
     pub trait Watched {
         /// Returns what the set needs to know. A producer's `amount` is slots, or the bytes of a
         /// record.
-        fn ask(&self, amount: usize) -> Result<Ask, Error>;
+        fn ask(&self, amount: usize) -> Result<Wish, Error>;
     }
+}
+
+/// The thing that a set is to wait for.
+pub enum Wish {
+    /// An end of a channel.
+    Channel(Ask),
+    /// A descriptor that is no channel's.
+    Feed(Arc<Feed>),
 }
 
 /// Waits for many channels. See [the module](self).
@@ -306,7 +347,7 @@ impl Drop for WaitSet {
 }
 
 impl Members {
-    /// Adds a consumer, which is ready when there is a message.
+    /// Adds a consumer, which is ready when there is a message; or a discovery, which is ready when a channel appeared or went.
     ///
     /// Returns [`InSet`](Error::InSet) if the handle is in a set already, and
     /// [`NoSet`](Error::NoSet) if this set was dropped. Returns [`Forked`](Error::Forked) for a
@@ -346,7 +387,7 @@ impl Members {
         self.add(producer.ask(amount)?, true)
     }
 
-    fn add(&self, ask: Ask, passive: bool) -> Result<Key, Error> {
+    fn add(&self, wish: Wish, passive: bool) -> Result<Key, Error> {
         /// Key zero is the set's own.
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let shared = self.shared()?;
@@ -356,7 +397,7 @@ impl Members {
         }
         let key = NEXT.fetch_add(1, Ordering::Relaxed);
         let set = Arc::downgrade(&self.0);
-        ask.parker.join(Arc::new(move |told| {
+        let tell: TellSet = Arc::new(move |told| {
             let Some(set) = set.upgrade() else {
                 return;
             };
@@ -366,11 +407,19 @@ impl Members {
                     set.remove(key);
                 }
             }
-        }))?;
-        let parker = ask.parker.clone();
-        if let Err(error) = state.admit(key, Entry::new(ask, passive)) {
-            parker.part();
-            return Err(error);
+        });
+        match wish {
+            Wish::Channel(ask) => {
+                let parker = ask.parker.clone();
+                parker.join(tell)?;
+                let admitted = state.admit(key, Entry::new(ask, passive));
+                admitted.inspect_err(|_| parker.part())?;
+            }
+            Wish::Feed(feed) => {
+                feed.join(tell)?;
+                let admitted = state.admit_feed(key, FeedEntry::new(feed.clone(), passive));
+                admitted.inspect_err(|_| feed.part())?;
+            }
         }
         state.wake(&shared.word);
         Ok(Key(key))

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -12,6 +13,7 @@ use slipring_core::wait::WakeMode;
 
 use super::entry::Entry;
 use super::event::Event;
+use super::feed::FeedEntry;
 use super::sleep::{Poller, Sleep, Woken, doorbell};
 use crate::error::Error;
 use crate::wait::policy::{LONGEST, NAME_EVERY, Until};
@@ -22,6 +24,8 @@ const AT_A_TIME: usize = 16;
 /// The state of a set.
 pub(super) struct State {
     entries: BTreeMap<u64, Entry>,
+    /// The entries that are no channels.
+    feeds: BTreeMap<u64, FeedEntry>,
     passive: BTreeSet<u64>,
     /// The deadlines of the entries that are not passive.
     deadlines: BTreeSet<(Instant, u64)>,
@@ -59,6 +63,7 @@ impl State {
     pub(super) fn new(most: usize) -> State {
         State {
             entries: BTreeMap::new(),
+            feeds: BTreeMap::new(),
             passive: BTreeSet::new(),
             deadlines: BTreeSet::new(),
             due: Vec::new(),
@@ -81,7 +86,7 @@ impl State {
     }
 
     pub(super) fn len(&self) -> usize {
-        self.entries.len()
+        self.entries.len() + self.feeds.len()
     }
 
     /// Adds an entry; on an error nothing has changed.
@@ -91,31 +96,61 @@ impl State {
         } else if let Some(poller) = &self.poller {
             poller.add(entry.parker.descriptor()?, key)?;
         } else if self.watched() >= self.most {
-            let poller = Poller::new()?;
+            let poller = self.poller_of_all()?;
             poller.add(entry.parker.descriptor()?, key)?;
-            for (key, entry) in self.entries.iter().filter(|(_, entry)| !entry.passive) {
-                poller.add(entry.parker.descriptor()?, *key)?;
-            }
             self.sleep_by(Some(poller));
         }
         // Look earlier, if this entry asks for that. A time too far for the clock does not count.
         let check_at = Instant::now().checked_add(entry.check_every);
         self.check_at = check_at.map_or(self.check_at, |at| self.check_at.min(at));
         if !entry.passive && entry.parker.region.named() {
-            if self.named == 0 {
-                self.names_at = Instant::now() + NAME_EVERY;
-            }
-            self.named += 1;
+            self.check_names();
         }
         self.entries.insert(key, entry);
         self.make_due(key);
         Ok(())
     }
 
+    /// Adds an entry that is no channel; on an error nothing has changed.
+    pub(super) fn admit_feed(&mut self, key: u64, entry: FeedEntry) -> Result<(), Error> {
+        if entry.passive {
+            self.passive.insert(key);
+        } else if let Some(poller) = &self.poller {
+            poller.add(entry.feed.as_fd(), key)?;
+        } else {
+            let poller = self.poller_of_all()?;
+            poller.add(entry.feed.as_fd(), key)?;
+            self.sleep_by(Some(poller));
+        }
+        if !entry.passive {
+            self.check_names();
+        }
+        self.feeds.insert(key, entry);
+        self.make_due(key);
+        Ok(())
+    }
+
+    /// Returns a poller with the pipes of all entries that are not passive.
+    fn poller_of_all(&self) -> Result<Poller, Error> {
+        let poller = Poller::new()?;
+        for (key, entry) in self.entries.iter().filter(|(_, entry)| !entry.passive) {
+            poller.add(entry.parker.descriptor()?, *key)?;
+        }
+        Ok(poller)
+    }
+
+    /// Notes one more entry whose name, or directory, is checked once a second.
+    fn check_names(&mut self) {
+        if self.named == 0 {
+            self.names_at = Instant::now() + NAME_EVERY;
+        }
+        self.named += 1;
+    }
+
     /// Takes an entry out; returns `true` if it was there.
     pub(super) fn remove(&mut self, key: u64) -> bool {
         let Some(entry) = self.entries.remove(&key) else {
-            return false;
+            return self.remove_feed(key);
         };
         self.passive.remove(&key);
         if !entry.passive && entry.parker.region.named() {
@@ -130,13 +165,37 @@ impl State {
             if let Ok(pipe) = entry.parker.descriptor() {
                 poller.delete(pipe);
             }
-            // At half, so that one channel that comes and goes does not switch it each time.
-            if self.watched() <= self.most / 2 && self.most > 0 {
-                self.sleep_by(None);
-            }
+            self.leave_pipes();
         }
         entry.parker.part();
         true
+    }
+
+    fn remove_feed(&mut self, key: u64) -> bool {
+        let Some(entry) = self.feeds.remove(&key) else {
+            return false;
+        };
+        if let Some(deadline) = entry.deadline {
+            self.deadlines.remove(&(deadline, key));
+        }
+        if !self.passive.remove(&key) {
+            self.named -= 1;
+            if let Some(poller) = &self.poller {
+                poller.delete(entry.feed.as_fd());
+            }
+            self.leave_pipes();
+        }
+        entry.feed.part();
+        true
+    }
+
+    /// Sleeps on doorbells again, if they suffice.
+    fn leave_pipes(&mut self) {
+        let needed = self.feeds.values().any(|entry| !entry.passive);
+        // At half, so that one channel that comes and goes does not switch it each time.
+        if !needed && self.watched() <= self.most / 2 && self.most > 0 && self.poller.is_some() {
+            self.sleep_by(None);
+        }
     }
 
     /// Ends the set.
@@ -145,15 +204,20 @@ impl State {
         while let Some((&key, _)) = self.entries.first_key_value() {
             self.remove(key);
         }
+        while let Some((&key, _)) = self.feeds.first_key_value() {
+            self.remove(key);
+        }
         self.poller = None;
     }
 
     pub(super) fn set_deadline(&mut self, key: u64, deadline: Option<Instant>) -> bool {
-        let Some(entry) = self.entries.get_mut(&key) else {
-            return false;
+        let (place, passive) = match (self.entries.get_mut(&key), self.feeds.get_mut(&key)) {
+            (Some(entry), _) => (&mut entry.deadline, entry.passive),
+            (_, Some(entry)) => (&mut entry.deadline, entry.passive),
+            (None, None) => return false,
         };
-        let before = std::mem::replace(&mut entry.deadline, deadline);
-        if !entry.passive {
+        let before = std::mem::replace(place, deadline);
+        if !passive {
             if let Some(before) = before {
                 self.deadlines.remove(&(before, key));
             }
@@ -166,6 +230,7 @@ impl State {
     pub(super) fn disturb(&mut self, key: u64) -> bool {
         match self.entries.get_mut(&key) {
             Some(entry) if !entry.passive => entry.armed = None,
+            None if self.feeds.get(&key).is_some_and(|entry| !entry.passive) => {}
             _ => return false,
         }
         self.make_due(key);
@@ -186,7 +251,9 @@ impl State {
     }
 
     fn watched(&self) -> usize {
-        self.entries.len() - self.passive.len()
+        let channels = |entry: &&FeedEntry| entry.passive;
+        let passive = self.passive.len() - self.feeds.values().filter(channels).count();
+        self.entries.len() - passive
     }
 
     fn wake_mode(&self) -> WakeMode {
@@ -207,10 +274,12 @@ impl State {
 
     /// Puts an entry on the list of entries to look at.
     fn make_due(&mut self, key: u64) {
-        if let Some(entry) = self.entries.get_mut(&key)
-            && !entry.passive
-            && !std::mem::replace(&mut entry.due, true)
-        {
+        let due = match (self.entries.get_mut(&key), self.feeds.get_mut(&key)) {
+            (Some(entry), _) if !entry.passive => &mut entry.due,
+            (_, Some(entry)) if !entry.passive => &mut entry.due,
+            _ => return,
+        };
+        if !std::mem::replace(due, true) {
             self.due.push(key);
         }
     }
@@ -227,6 +296,9 @@ impl State {
         {
             self.deadlines.pop_first();
             if let Some(entry) = self.entries.get_mut(&key) {
+                (entry.deadline, entry.overdue) = (None, true);
+            }
+            if let Some(entry) = self.feeds.get_mut(&key) {
                 (entry.deadline, entry.overdue) = (None, true);
             }
             self.make_due(key);
@@ -254,6 +326,7 @@ impl State {
     fn look_at(&mut self, key: u64, events: &mut Vec<Event>) -> Result<(), Error> {
         let wake_mode = self.wake_mode();
         let Some(entry) = self.entries.get_mut(&key) else {
+            self.look_at_feed(key, events);
             return Ok(());
         };
         let looked = Instant::now();
@@ -284,6 +357,19 @@ impl State {
         Ok(())
     }
 
+    fn look_at_feed(&mut self, key: u64, events: &mut Vec<Event>) {
+        if let Some(entry) = self.feeds.get_mut(&key) {
+            match entry.news(key) {
+                // The entry stays due, but not before the next wait.
+                Some(event) => {
+                    events.push(event);
+                    self.reported.push(key);
+                }
+                None => entry.due = false,
+            }
+        }
+    }
+
     fn look_again(&mut self) {
         for key in std::mem::take(&mut self.unsettled) {
             if let Some(entry) = self.entries.get_mut(&key) {
@@ -300,6 +386,11 @@ impl State {
         for (key, entry) in &mut self.entries {
             let renamed = entry.look_at_name(now);
             if renamed && !entry.passive && !std::mem::replace(&mut entry.due, true) {
+                self.due.push(*key);
+            }
+        }
+        for (key, entry) in self.feeds.iter_mut().filter(|(_, entry)| !entry.passive) {
+            if entry.look() && !std::mem::replace(&mut entry.due, true) {
                 self.due.push(*key);
             }
         }
@@ -328,6 +419,11 @@ impl State {
 
     fn attend_all(&mut self) {
         for (key, entry) in &mut self.entries {
+            if !entry.passive && !std::mem::replace(&mut entry.due, true) {
+                self.due.push(*key);
+            }
+        }
+        for (key, entry) in &mut self.feeds {
             if !entry.passive && !std::mem::replace(&mut entry.due, true) {
                 self.due.push(*key);
             }
@@ -379,8 +475,8 @@ impl State {
                 entry.armed = None;
                 entry.hung_up |= hung_up;
                 entry.ask |= hung_up || entry.told_by_bytes();
-                self.make_due(key);
             }
+            self.make_due(key);
         }
     }
 
@@ -429,6 +525,12 @@ impl State {
         self.ask_some();
         for key in &self.passive {
             if let Some(entry) = self.entries.get_mut(key) {
+                if entry.deadline.is_some_and(|deadline| deadline <= now) {
+                    (entry.deadline, entry.overdue) = (None, true);
+                }
+                events.extend(entry.news(*key));
+            }
+            if let Some(entry) = self.feeds.get_mut(key) {
                 if entry.deadline.is_some_and(|deadline| deadline <= now) {
                     (entry.deadline, entry.overdue) = (None, true);
                 }
