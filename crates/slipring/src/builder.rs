@@ -98,6 +98,8 @@ pub struct Builder<K> {
     pub(crate) handling: Handling,
     /// `true` if a topic's producer notes the time of each commit.
     pub(crate) stamps: bool,
+    /// `true` if a topic of values may be opened as one of byte strings, to be read.
+    pub(crate) any_type: bool,
     /// The number of slots of each producer of a topic; `None` for as many as it may need.
     pub(crate) pool: Option<u64>,
     kind: PhantomData<fn() -> K>,
@@ -142,6 +144,7 @@ impl<K> Builder<K> {
             seek: self.seek,
             handling: self.handling,
             stamps: self.stamps,
+            any_type: self.any_type,
             pool: self.pool,
             kind: PhantomData,
         }
@@ -180,6 +183,7 @@ impl<K: Kind> Builder<K> {
             seek: Seek::default(),
             handling: Handling::default(),
             stamps: false,
+            any_type: false,
             pool: None,
             kind: PhantomData,
         }
@@ -568,8 +572,8 @@ impl<K: Kind> Builder<K> {
                 return Err(SetupError::Schema(mismatch(header, &schema).into()));
             }
         }
-        if K::schema().is_none() && header.fingerprint != 0 {
-            return Err(SetupError::Schema(mismatch(header, &RECORDS).into()));
+        if K::schema().is_none() && !self.any_type {
+            refuse_values(header)?;
         }
         if found.when_full != asked.when_full {
             return Err(SetupError::WhenFull {
@@ -600,6 +604,14 @@ impl<K: Kind> Builder<K> {
             },
             kind: PhantomData,
         })
+    }
+}
+
+/// Refuses a channel whose messages are values of a type.
+pub(crate) fn refuse_values(header: &Header) -> Result<(), SetupError> {
+    match header.fingerprint {
+        0 => Ok(()),
+        _ => Err(SetupError::Schema(mismatch(header, &RECORDS).into())),
     }
 }
 

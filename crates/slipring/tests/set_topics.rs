@@ -1,15 +1,17 @@
 //! A set over topics, and over topics that appear: a write wakes only a set that watches it, and one wait covers all.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use slipring::inspect::{Discovered, Discovery};
 use slipring::spec::Kind;
-use slipring::topic::{self, Publisher, Subscriber};
-use slipring::{Error, Pattern, Wait, WaitSet, bytes};
+use slipring::topic::{self, News, Publisher, Seek, Subscriber, Subscriptions, records};
+use slipring::{Error, Name, Pattern, SetupError, Wait, WaitSet, bytes};
 
 /// A timeout so long that a lost wake is a test that does not end.
 const FOR_EVER: Duration = Duration::from_secs(3600);
@@ -28,6 +30,11 @@ impl Domain {
 
     fn all(&self) -> Pattern {
         Pattern::new(&self.name("*")).unwrap()
+    }
+
+    fn path(&self, topic: &str) -> PathBuf {
+        let dir = slipring::directory().0.join(format!("@{}", self.0));
+        dir.join(topic)
     }
 }
 
@@ -212,4 +219,134 @@ fn a_set_waits_for_topics_that_appear() {
     assert_eq!((set.len(), set.unwatch(passive)), (1, false));
     let found = set.wait().unwrap();
     assert_eq!((found.len(), found[0].key), (1, messages));
+}
+
+/// Subscriptions to a pattern take up topics that come later, from their oldest message on, and leave those that go.
+#[test]
+fn subscriptions_take_up_new_topics() {
+    let domain = Domain::new("subs");
+    let builder = records::Builder::new(8, 64);
+    let mut early = builder.producer(&domain.name("early")).unwrap();
+    early.push(b"before").unwrap();
+    bytes::Builder::new(64)
+        .create(&domain.name("stream"))
+        .unwrap();
+    let typed = topic::Builder::<u64>::new(4).producer(&domain.name("typed"));
+    let mut all = Subscriptions::new(builder.clone(), [domain.all()]).unwrap();
+    let mut joined = Vec::new();
+    for news in all.wait().unwrap() {
+        match news {
+            News::Joined(name) => joined.push(name.topic().to_string()),
+            News::Refused(name, SetupError::Schema(_)) => assert_eq!(name.topic(), "typed"),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(joined, ["early"], "channels of other kinds are left out");
+    assert!(all.wait_timeout(Duration::ZERO).unwrap().is_empty());
+    // Behind the newest message of one that was there; from the oldest of one that comes.
+    early.push(b"after").unwrap();
+    let mut late = builder.producer(&domain.name("late")).unwrap();
+    late.push(b"first").unwrap();
+    drop(late);
+    let mut read = BTreeMap::new();
+    while read.len() < 2 {
+        for news in all.wait().unwrap() {
+            if let News::Ready(name) = news {
+                let rx = all.get_mut(&name).unwrap();
+                while let Ok(record) = rx.try_read() {
+                    read.insert(name.topic().to_string(), record.to_vec());
+                }
+            }
+        }
+    }
+    let expected = [("early", &b"after"[..]), ("late", b"first")];
+    assert!(
+        read.iter()
+            .map(|(name, read)| (&name[..], &read[..]))
+            .eq(expected)
+    );
+    // Its last publisher has left, which a read has returned: that is not reported for ever.
+    let news = all.wait_timeout(Duration::ZERO).unwrap();
+    assert!(news.is_empty(), "{news:?}");
+    let names: Vec<_> = all
+        .iter_mut()
+        .map(|(name, _)| name.topic().to_string())
+        .collect();
+    assert_eq!(names, ["early", "late"]);
+    // Removed and made anew: what is left can be read, and the successor is read from its start.
+    builder
+        .producer(&domain.name("late"))
+        .unwrap()
+        .push(b"left")
+        .unwrap();
+    fs::remove_dir_all(domain.path("late")).unwrap();
+    builder
+        .producer(&domain.name("late"))
+        .unwrap()
+        .push(b"anew")
+        .unwrap();
+    let mut seen = Vec::new();
+    while seen.len() < 4 {
+        for news in all.wait().unwrap() {
+            match news {
+                News::Left(name, mut rx) => {
+                    seen.push(format!("{} left", name.topic()));
+                    while let Ok(record) = rx.try_read() {
+                        seen.push(String::from_utf8(record.to_vec()).unwrap());
+                    }
+                }
+                News::Joined(name) => seen.push(format!("{} joined", name.topic())),
+                News::Ready(name) => {
+                    while let Some(Ok(record)) = all
+                        .get_mut(&name)
+                        .map(|rx| rx.try_read().map(|record| record.to_vec()))
+                    {
+                        seen.push(String::from_utf8(record).unwrap());
+                    }
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    // The first message may have been read before the name was found to be gone.
+    seen.sort();
+    assert_eq!(seen, ["anew", "late joined", "late left", "left"]);
+    drop(typed);
+}
+
+/// A topic without a free seat is refused, and can be asked for again; one that was named is refused for its kind.
+#[test]
+fn refused_topics_can_be_joined_later() {
+    let domain = Domain::new("refused");
+    let builder = records::Builder::new(8, 64).consumers(1);
+    let name = Name::new(&domain.name("full")).unwrap();
+    let mut tx = builder.producer(&name.to_string()).unwrap();
+    let holder = builder.consumer(&name.to_string()).unwrap();
+    bytes::Builder::new(64)
+        .create(&domain.name("stream"))
+        .unwrap();
+    let stream = Pattern::new(&domain.name("stream")).unwrap();
+    let from_start = builder.clone().join(Seek::Oldest);
+    let mut all = Subscriptions::new(from_start, [domain.all(), stream]).unwrap();
+    let news = all.wait().unwrap();
+    let refused = |news: &News<_>| match news {
+        News::Refused(name, error) => format!("{}: {error}", name.topic()),
+        other => panic!("{other:?}"),
+    };
+    let refusals: Vec<_> = news.iter().map(refused).collect();
+    assert!(
+        refusals[0].starts_with("full: the consumer of this channel is taken"),
+        "{refusals:?}"
+    );
+    assert!(
+        refusals[1].starts_with("stream: the channel is of kind `bytes`"),
+        "{refusals:?}"
+    );
+    assert_eq!(refusals.len(), 2);
+    assert!(matches!(all.join(&name), Err(SetupError::RoleTaken { .. })));
+    drop(holder);
+    all.join(&name).unwrap();
+    tx.push(b"now").unwrap();
+    assert!(matches!(&all.wait().unwrap()[..], [News::Ready(ready)] if *ready == name));
+    assert_eq!(&all.get_mut(&name).unwrap().try_read().unwrap()[..], b"now");
 }

@@ -44,6 +44,7 @@
 
 mod owned;
 pub mod records;
+mod subscriptions;
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -57,6 +58,7 @@ use slipring_core::{FormatError, Schema};
 pub use owned::OwnedSample;
 pub use slipring_core::end::Seek;
 pub use slipring_core::proto::topic::Origin;
+pub use subscriptions::{News, Subscriptions};
 
 use crate::error::Error;
 use crate::inspect::{self, Pins};

@@ -78,6 +78,25 @@ impl Builder {
         let size = size.unwrap_or(1 << 63);
         builder::Builder::with(geometry(capacity, size, ALIGN))
     }
+
+    /// Also opens topics of values of any type. A subscriber then reads each value as its bytes; a publisher is refused
+    /// ([`SetupError::Schema`]).
+    ///
+    /// ```
+    /// use slipring::topic::{self, records};
+    ///
+    /// let name = format!("doc-any-type-{}", std::process::id());
+    /// let mut tx = topic::Builder::<u32>::new(8).ephemeral().producer(&name)?;
+    /// let mut rx = records::Builder::new(1, 1).any_type().consumer(&name)?;
+    /// tx.push(7)?;
+    /// assert_eq!(&rx.read()?[..], 7_u32.to_le_bytes());
+    /// # Ok::<(), slipring::SetupError>(())
+    /// ```
+    #[must_use]
+    pub fn any_type(mut self) -> Self {
+        self.any_type = true;
+        self
+    }
 }
 
 impl Sealed for Records {}
@@ -99,12 +118,14 @@ impl Kind for Records {
     }
 
     fn producer(token: &SeatToken<'_>) -> Result<Self::Producer, SetupError> {
+        // It may be open for reading alone.
+        builder::refuse_values(&token.seat.region.header)?;
         // SAFETY: a topic without a schema is of byte strings.
         unsafe { publisher(token) }
     }
 
     fn consumer(token: &SeatToken<'_>) -> Result<Self::Consumer, SetupError> {
-        // SAFETY: as above; bytes may be any.
+        // SAFETY: a topic of byte strings, or of values: every value is as many bytes as its slot's header says.
         unsafe { subscriber(token) }
     }
 }
