@@ -8,7 +8,7 @@ use crate::exit::Failure;
 use crate::signals::Signals;
 
 /// The interval between two requests for a role that is taken.
-const AGAIN: Duration = Duration::from_millis(5);
+pub(crate) const AGAIN: Duration = Duration::from_millis(5);
 
 /// The wait for the role
 #[derive(clap::Args)]
@@ -24,7 +24,20 @@ pub(crate) struct Role {
     wait: Duration,
 }
 
+/// Returns `true` if a later request for the role may succeed.
+pub(crate) fn may_become_free(error: &SetupError) -> bool {
+    matches!(
+        error,
+        SetupError::RoleTaken { .. } | SetupError::Recovering { .. }
+    )
+}
+
 impl Role {
+    /// Returns how long to wait for a role that is taken.
+    pub(crate) fn patience(&self) -> Duration {
+        self.wait
+    }
+
     /// Calls `take` until the role is free. A process that was killed holds its role until the
     /// kernel has cleared it away. That may be after its parent knows of its death.
     pub(crate) fn take<T>(
@@ -35,9 +48,9 @@ impl Role {
         let begun = Instant::now();
         loop {
             match take() {
-                Err(Failure::Slipring(
-                    SetupError::RoleTaken { .. } | SetupError::Recovering { .. },
-                )) if begun.elapsed() < self.wait => {
+                Err(Failure::Slipring(error))
+                    if may_become_free(&error) && begun.elapsed() < self.wait =>
+                {
                     signals.check()?;
                     std::thread::sleep(AGAIN.min(self.wait));
                 }

@@ -17,7 +17,7 @@ use crate::exit::{Failure, complain};
 use crate::output::{BATCH, Format, Output};
 use crate::progress::Progress;
 use crate::signals::{Signals, TICK};
-use crate::text;
+use crate::text::{self, push_hex as hex};
 
 /// The number of payload bytes shown on one line: with number and length they fit 80 columns.
 const SHORT: usize = 24;
@@ -302,14 +302,6 @@ fn as_dump(message: Message<'_>, out: &mut String) {
         };
         out.extend(bytes.iter().map(shown));
         out.push_str("|\n");
-    }
-}
-
-fn hex(bytes: &[u8], out: &mut String) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    for byte in bytes {
-        let digit = |value: u8| char::from(DIGITS[usize::from(value)]);
-        out.extend([digit(byte >> 4), digit(byte & 15)]);
     }
 }
 

@@ -22,6 +22,22 @@ pub(crate) fn answer_json(value: &Value) -> Result<(), Failure> {
     answer(format!("{value:#}"))
 }
 
+/// Returns bytes in hexadecimal.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    let mut out = String::with_capacity(2 * bytes.len());
+    push_hex(bytes, &mut out);
+    out
+}
+
+/// Appends bytes in hexadecimal.
+pub(crate) fn push_hex(bytes: &[u8], out: &mut String) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    for byte in bytes {
+        let digit = |value: u8| char::from(DIGITS[usize::from(value)]);
+        out.extend([digit(byte >> 4), digit(byte & 15)]);
+    }
+}
+
 /// Returns text with its control characters escaped.
 pub(crate) fn in_one_line(text: &str) -> String {
     let mut line = String::new();

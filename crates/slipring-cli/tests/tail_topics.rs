@@ -153,7 +153,7 @@ fn large_messages_stay_whole() {
         content.iter().map(|byte| format!("{byte:02x}")).collect()
     };
     let known = contents.each_ref().map(hex);
-    let mut check = |line: &str| {
+    let check = |line: &str| {
         let shown = &objects(line.as_bytes())[0];
         let bytes = shown["bytes"].as_str().unwrap();
         assert!(known.iter().any(|known| known == bytes), "torn");
@@ -171,7 +171,8 @@ fn large_messages_stay_whole() {
     tail.signal(Signal::TERM);
     loop {
         let line = line();
-        if line.is_empty() {
+        // The signal may cut the last line: what no longer fits the pipe is not written.
+        if !line.ends_with('\n') {
             break;
         }
         check(&line);
