@@ -5,6 +5,7 @@
 //! - A signal publishes no part of a line or frame. The first line that was not published is named.
 
 use std::fs;
+use std::io::Read;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -287,21 +288,24 @@ impl Publish<'_> {
 
     fn files(&mut self, files: &[PathBuf]) -> Result<(), Failure> {
         for path in files {
-            let file = fs::read(path)
-                .map_err(|error| Failure::io(format!("read {}", path.display()), error))?;
-            if file.len() > self.max {
+            let shown = path.display();
+            let failed = |error| Failure::io(format!("read {shown}"), error);
+            let file = fs::File::open(path).map_err(failed)?;
+            let len = file.metadata().map_err(failed)?.len();
+            let mut message = Vec::new();
+            // A device may have no end.
+            let most = self.max as u64 + 1;
+            file.take(most).read_to_end(&mut message).map_err(failed)?;
+            if message.len() > self.max {
+                let len = len.max(message.len() as u64);
                 return Err(Failure::Words(format!(
-                    "{} has {} bytes, and the largest message of topic `{}` {}; remove the topic, and make it with \
-                     --max-size {}",
-                    path.display(),
-                    file.len(),
-                    self.name,
-                    self.max,
-                    file.len(),
+                    "{shown} has {len} bytes or more, and the largest message of topic `{}` {}; remove the topic, and \
+                     make it with --max-size {len}",
+                    self.name, self.max,
                 )));
             }
-            self.push(&file)?;
-            self.bar.add(file.len() as u64);
+            self.push(&message)?;
+            self.bar.add(message.len() as u64);
         }
         Ok(())
     }

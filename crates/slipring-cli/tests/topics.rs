@@ -403,6 +403,26 @@ fn files_are_single_messages() {
     let output = publish(&place, &["z", "--file", one], b"");
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("--max-size 100000"));
+    // A device without an end is no message, either; what came before it was published.
+    let output = publish(&place, &["z", "--file", other, "--file", "/dev/zero"], b"");
+    assert_eq!(output.status.code(), Some(1));
+    let said = text(&output.stderr);
+    assert!(said.contains("/dev/zero has 65 bytes or more"), "{said}");
+    assert_eq!(
+        place.run(&["sub", "z", "--latest", "--raw"]).stdout,
+        b"a\nb\n"
+    );
+    // A camera's frame: the topic is made large enough for it.
+    let frame = noise(1920 * 1080 * 3, 4);
+    fs::write(place.file("frame"), &frame).unwrap();
+    let path = place.file("frame");
+    published(
+        &place,
+        &["cam/front", "--file", path.to_str().unwrap()],
+        b"",
+    );
+    let shown = place.run(&["sub", "cam/front", "--latest", "--raw"]);
+    assert!(shown.stdout == frame, "{} bytes", shown.stdout.len());
 }
 
 /// Twenty messages at a hundred a second take at least a fifth of a second.
