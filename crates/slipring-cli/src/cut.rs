@@ -15,7 +15,8 @@
 
 use std::iter;
 
-use slipring::bytes::{PREFIX, Producer, record_size};
+use slipring::bytes::{PREFIX, record_size};
+use slipring::{OfRecords, PackedKind, Producer};
 
 use crate::exit::Failure;
 
@@ -95,7 +96,14 @@ impl Cutter {
 
     /// Pushes all records that are whole after `count` more bytes were read into the space. Never
     /// waits.
-    pub(crate) fn push(&mut self, tx: &mut Producer, count: usize) -> Result<(), Failure> {
+    pub(crate) fn push<R>(
+        &mut self,
+        tx: &mut Producer<OfRecords<R>>,
+        count: usize,
+    ) -> Result<(), Failure>
+    where
+        OfRecords<R>: PackedKind,
+    {
         let kept = self.kept;
         self.kept += count;
         let bytes = &self.buffer[..self.kept];
@@ -126,7 +134,10 @@ impl Cutter {
     }
 
     /// Pushes the line that has no newline, because none will come. Never waits.
-    pub(crate) fn push_rest(&mut self, tx: &mut Producer) -> Result<(), Failure> {
+    pub(crate) fn push_rest<R>(&mut self, tx: &mut Producer<OfRecords<R>>) -> Result<(), Failure>
+    where
+        OfRecords<R>: PackedKind,
+    {
         if self.rule == Rule::Lines && self.kept > 0 {
             tx.try_push(&self.buffer[..self.kept])?;
             self.kept = 0;
@@ -192,7 +203,13 @@ fn frames(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 /// Pushes records for which there is room, published together.
-fn push_all<'a>(tx: &mut Producer, records: impl Iterator<Item = &'a [u8]>) -> Result<(), Failure> {
+fn push_all<'a, R>(
+    tx: &mut Producer<OfRecords<R>>,
+    records: impl Iterator<Item = &'a [u8]>,
+) -> Result<(), Failure>
+where
+    OfRecords<R>: PackedKind,
+{
     let mut records = records.peekable();
     while records.peek().is_some() {
         tx.try_push_iter(&mut records)?;

@@ -13,8 +13,7 @@
 //!
 //! Other metadata belongs to other programs. It counts as no mark, and stays as it is.
 
-use slipring::SetupError;
-use slipring::bytes::{Builder, Channel};
+use slipring::{Builder, Channel, Kind, SetupError};
 
 use crate::exit::Failure;
 use crate::output::Format;
@@ -71,12 +70,12 @@ impl Mode {
 
 /// Opens the channel, or makes it with the mark of `mode`; passes its mark to `check`; then takes a
 /// role.
-pub(crate) fn take<Handle, Checked>(
-    builder: &Builder,
+pub(crate) fn take<K: Kind, Handle, Checked>(
+    builder: &Builder<K>,
     mode: Option<Mode>,
     name: &str,
     check: impl Fn(Option<Mode>) -> Result<Checked, Failure>,
-    role: fn(&Channel) -> Result<Handle, SetupError>,
+    role: fn(&Channel<K>) -> Result<Handle, SetupError>,
 ) -> Result<(Handle, Checked), Failure> {
     let mark = mode.map(Mode::mark).unwrap_or_default();
     let builder = builder.clone().metadata(mark.as_bytes());

@@ -2,17 +2,17 @@
 //!
 //! A record is released only after it was written. If the reader of the output is gone, or a signal
 //! comes while the write is stuck, the record stays in the channel. The next `recv` writes it anew
-//! from its start. The end of the stream is acknowledged last; after that it is not reported again.
+//! from its start. (Of a `broadcast` channel, each `recv` begins at the oldest record that is kept.) The end of the stream is acknowledged last; after that it is not reported again.
 
-use slipring::bytes::{Channel, Consumer};
-use slipring::{End, Error};
+use slipring::broadcast::records;
+use slipring::{Builder, Channel, Consumer, End, Error, OfRecords, PackedKind, bytes};
 
 use crate::exit::Failure;
 use crate::mode::{self, Mode};
 use crate::output::{BATCH, Format, Output};
 use crate::progress::Progress;
 use crate::role::Role;
-use crate::shape::Shape;
+use crate::shape::{Shape, is_broadcast};
 use crate::signals::{Signals, TICK};
 
 /// Write a channel to standard output, until its sender finishes
@@ -25,6 +25,9 @@ use crate::signals::{Signals, TICK};
 /// the channel, its flag is the mark. Without a flag the new channel has no mark, and takes raw
 /// bytes and lines, but no frames. recv refuses --lines without that mark, and --framed if the mark
 /// is --raw or --lines.
+///
+/// Of a channel that was made with --broadcast, every recv writes all records, from the oldest one that
+/// is kept. Its sender waits for the slowest recv.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// The channel: `topic` or `domain/topic`; made if it does not exist
@@ -38,6 +41,9 @@ pub(crate) struct Args {
     /// Write each record as a frame: its length as u32 little-endian, then its bytes
     #[arg(long, group = "mode")]
     framed: bool,
+    /// Let every receiver get all, if this command makes the channel; an existing one stays what it is
+    #[arg(long)]
+    broadcast: bool,
     /// Go on with the next sender until a signal; report each end on standard error
     #[arg(long)]
     follow: bool,
@@ -53,17 +59,32 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let signals = Signals::catch()?;
+    if args.broadcast || is_broadcast(&args.name) {
+        let builder = args.shape.builder(records::Builder::new);
+        return recv_by(args, builder.join(records::Seek::Oldest), &signals);
+    }
+    recv_by(args, args.shape.builder(bytes::Builder::new), &signals)
+}
+
+/// Receives from a channel of this kind.
+fn recv_by<R>(
+    args: &Args,
+    mut builder: Builder<OfRecords<R>>,
+    signals: &Signals,
+) -> Result<(), Failure>
+where
+    OfRecords<R>: PackedKind,
+{
     let asked = Mode::asked(args.raw, args.lines, args.framed);
-    let mut builder = args.shape.builder();
     if args.remove {
         builder = builder.ephemeral();
     }
-    let (mut rx, format) = args.role.take(&signals, || {
+    let (mut rx, format) = args.role.take(signals, || {
         let check = |found| mode::to_write(&args.name, asked, found);
         mode::take(&builder, asked, &args.name, check, Channel::consumer)
     })?;
     args.shape.tell(&args.name, &rx.differences());
-    match recv(&mut rx, format, args.follow, &signals) {
+    match recv(&mut rx, format, args.follow, signals) {
         // All is written, so dropping the consumer acknowledges the end; then `recv` removes the
         // channel.
         Ok(End::Finished) => Ok(()),
@@ -75,12 +96,15 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     }
 }
 
-fn recv(
-    rx: &mut Consumer,
+fn recv<R>(
+    rx: &mut Consumer<OfRecords<R>>,
     format: Format,
     follow: bool,
     signals: &Signals,
-) -> Result<End, Failure> {
+) -> Result<End, Failure>
+where
+    OfRecords<R>: PackedKind,
+{
     let bar = Progress::beside_output("recv");
     let mut output = Output::stdout(format);
     loop {
@@ -105,7 +129,14 @@ fn recv(
 /// records, or ended otherwise.
 ///
 /// An end stands until another sender takes its place, so `read` alone would report it again.
-fn next_sender(rx: &mut Consumer, reported: End, signals: &Signals) -> Result<(), Failure> {
+fn next_sender<R>(
+    rx: &mut Consumer<OfRecords<R>>,
+    reported: End,
+    signals: &Signals,
+) -> Result<(), Failure>
+where
+    OfRecords<R>: PackedKind,
+{
     loop {
         signals.check()?;
         match rx.wait_for_producer(TICK) {
@@ -123,7 +154,14 @@ fn next_sender(rx: &mut Consumer, reported: End, signals: &Signals) -> Result<()
 }
 
 /// Writes some records and releases them; on a failure it releases none.
-fn pass_on(rx: &mut Consumer, output: &mut Output, signals: &Signals) -> Result<u64, Failure> {
+fn pass_on<R>(
+    rx: &mut Consumer<OfRecords<R>>,
+    output: &mut Output,
+    signals: &Signals,
+) -> Result<u64, Failure>
+where
+    OfRecords<R>: PackedKind,
+{
     let mut records = rx.try_read_batch(usize::MAX)?;
     let mut passed = 0;
     let written = (|| {

@@ -14,8 +14,8 @@ use std::time::Duration;
 use rustix::event::PollFlags;
 use rustix::fs::FileType;
 use rustix::io::Errno;
-use slipring::Error;
-use slipring::bytes::{Channel, Producer};
+use slipring::broadcast::records;
+use slipring::{Builder, Channel, Error, OfRecords, PackedKind, Producer, bytes};
 
 use crate::cut::{Cutter, Rule};
 use crate::exit::Failure;
@@ -23,7 +23,7 @@ use crate::feed;
 use crate::mode::{self, Mode};
 use crate::progress::Progress;
 use crate::role::Role;
-use crate::shape::{QueueSize, Shape};
+use crate::shape::{QueueSize, Shape, is_broadcast};
 use crate::signals::{Signals, TICK};
 use crate::text;
 
@@ -41,6 +41,9 @@ use crate::text;
 /// and raw bytes to any other. It refuses these flags: --framed unless the mark is --framed; any
 /// other, or none, if the mark is --framed; --raw if the mark is --lines.
 ///
+/// With --broadcast every receiver gets all of it, and send waits for the slowest of them. Without
+/// a receiver it waits for nobody, and keeps the last records for those that come.
+///
 /// With --queue the channel is a work queue. Any number of sends may feed it at the same time (up to
 /// 63), and `slipring work` runs a command for each line. Lines that are too long are left out and
 /// named, and the exit code is 1. A signal names the first line that was not sent.
@@ -57,9 +60,12 @@ pub(crate) struct Args {
     /// Read frames as recv --framed writes them, and send each as a record
     #[arg(long, group = "mode")]
     framed: bool,
+    /// Send to every receiver, if this command makes the channel; an existing one stays what it is
+    #[arg(long)]
+    broadcast: bool,
     /// Put each line into a work queue as an item, for `slipring work`; leave out a line that is
     /// longer, with its newline, than the queue's largest item
-    #[arg(long, requires = "lines", conflicts_with_all = ["raw", "framed", "ring", "chunk"])]
+    #[arg(long, requires = "lines", conflicts_with_all = ["raw", "framed", "broadcast", "ring", "chunk"])]
     queue: bool,
     /// The number of items that the queue holds, a power of two, if this command makes it [default:
     /// 1024]
@@ -81,19 +87,36 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         let size = QueueSize { items, max_record };
         return feed::run(&args.name, size, &args.role, &signals);
     }
-    let builder = args.shape.builder();
+    if args.broadcast || is_broadcast(&args.name) {
+        let builder = args.shape.builder(records::Builder::new);
+        return send_by(args, &builder, &signals, |_, _, _| Ok(()));
+    }
+    let builder = args.shape.builder(bytes::Builder::new);
+    send_by(args, &builder, &signals, after_unread_end)
+}
+
+/// Sends to a channel of this kind. `first` is done once before anything is sent.
+fn send_by<R>(
+    args: &Args,
+    builder: &Builder<OfRecords<R>>,
+    signals: &Signals,
+    first: First<R>,
+) -> Result<(), Failure>
+where
+    OfRecords<R>: PackedKind,
+{
     let asked = Mode::asked(args.raw, args.lines, args.framed);
     let mark = Some(asked.unwrap_or(Mode::Raw));
-    let (mut tx, mode) = args.role.take(&signals, || {
+    let (mut tx, mode) = args.role.take(signals, || {
         let check = |found| mode::to_send(&args.name, asked, found);
-        mode::take(&builder, mark, &args.name, check, Channel::producer)
+        mode::take(builder, mark, &args.name, check, Channel::producer)
     })?;
     args.shape.tell(&args.name, &tx.differences());
     let max = tx.max_record();
     let sent = match mode {
-        Mode::Raw => send(&mut tx, args.shape.chunk().min(max), &signals),
-        Mode::Lines => send_cut(&mut tx, Cutter::new(Rule::Lines, max), &signals),
-        Mode::Framed => send_cut(&mut tx, Cutter::new(Rule::Frames, max), &signals),
+        Mode::Raw => send(&mut tx, args.shape.chunk().min(max), signals, first),
+        Mode::Lines => send_cut(&mut tx, Cutter::new(Rule::Lines, max), signals, first),
+        Mode::Framed => send_cut(&mut tx, Cutter::new(Rule::Frames, max), signals, first),
     };
     match sent {
         // Dropping the producer finishes the stream.
@@ -105,10 +128,21 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     }
 }
 
-fn send(tx: &mut Producer, chunk: usize, signals: &Signals) -> Result<(), Failure> {
+/// What a sender does before it sends anything.
+type First<R> = fn(&Producer<OfRecords<R>>, &Signals, &Progress) -> Result<(), Failure>;
+
+fn send<R>(
+    tx: &mut Producer<OfRecords<R>>,
+    chunk: usize,
+    signals: &Signals,
+    first: First<R>,
+) -> Result<(), Failure>
+where
+    OfRecords<R>: PackedKind,
+{
     let input = Input::stdin();
     let bar = Progress::bytes("send", input.total);
-    after_unread_end(tx, signals, &bar)?;
+    first(tx, signals, &bar)?;
     let mut told = false;
     loop {
         input.wait(signals, || look_after(tx))?;
@@ -127,17 +161,33 @@ fn send(tx: &mut Producer, chunk: usize, signals: &Signals) -> Result<(), Failur
 }
 
 /// Does the same as `send`, but passes the input through the cutter.
-fn send_cut(tx: &mut Producer, mut cutter: Cutter, signals: &Signals) -> Result<(), Failure> {
-    let sent = cut(tx, &mut cutter, signals);
+fn send_cut<R>(
+    tx: &mut Producer<OfRecords<R>>,
+    mut cutter: Cutter,
+    signals: &Signals,
+    first: First<R>,
+) -> Result<(), Failure>
+where
+    OfRecords<R>: PackedKind,
+{
+    let sent = cut(tx, &mut cutter, signals, first);
     // However the loop ended, the part of the last line that was read is sent.
     cutter.push_rest(tx)?;
     sent
 }
 
-fn cut(tx: &mut Producer, cutter: &mut Cutter, signals: &Signals) -> Result<(), Failure> {
+fn cut<R>(
+    tx: &mut Producer<OfRecords<R>>,
+    cutter: &mut Cutter,
+    signals: &Signals,
+    first: First<R>,
+) -> Result<(), Failure>
+where
+    OfRecords<R>: PackedKind,
+{
     let input = Input::stdin();
     let bar = Progress::bytes("send", input.total);
-    after_unread_end(tx, signals, &bar)?;
+    first(tx, signals, &bar)?;
     let mut told = false;
     loop {
         input.wait(signals, || look_after(tx))?;
@@ -157,7 +207,11 @@ fn cut(tx: &mut Producer, cutter: &mut Cutter, signals: &Signals) -> Result<(), 
 
 /// Waits until the end of the previous stream was read: a receiver could not tell the two streams
 /// apart.
-fn after_unread_end(tx: &Producer, signals: &Signals, bar: &Progress) -> Result<(), Failure> {
+fn after_unread_end(
+    tx: &bytes::Producer,
+    signals: &Signals,
+    bar: &Progress,
+) -> Result<(), Failure> {
     if tx.follows_unread_end() {
         bar.say("the stream before this one is not read to its end; waiting for a receiver");
         while tx.follows_unread_end() {
@@ -174,13 +228,16 @@ fn after_unread_end(tx: &Producer, signals: &Signals, bar: &Progress) -> Result<
 
 /// Waits until a whole chunk can be reserved: for space, and if need be for a receiver. It reports
 /// that wait once.
-fn room(
-    tx: &mut Producer,
+fn room<R>(
+    tx: &mut Producer<OfRecords<R>>,
     chunk: usize,
     signals: &Signals,
     bar: &Progress,
     told: &mut bool,
-) -> Result<(), Failure> {
+) -> Result<(), Failure>
+where
+    OfRecords<R>: PackedKind,
+{
     loop {
         signals.check()?;
         match tx.reserve_timeout(chunk, TICK).map(drop) {
@@ -202,7 +259,10 @@ fn room(
     }
 }
 
-fn next_consumer(tx: &mut Producer, signals: &Signals) -> Result<(), Failure> {
+fn next_consumer<R>(tx: &mut Producer<OfRecords<R>>, signals: &Signals) -> Result<(), Failure>
+where
+    OfRecords<R>: PackedKind,
+{
     loop {
         signals.check()?;
         match tx.wait_for_consumer(TICK) {
@@ -214,7 +274,10 @@ fn next_consumer(tx: &mut Producer, signals: &Signals) -> Result<(), Failure> {
 }
 
 /// Gives a sign of life, and fails if the name leads to another channel by now.
-fn look_after(tx: &Producer) -> Result<(), Failure> {
+fn look_after<R>(tx: &Producer<OfRecords<R>>) -> Result<(), Failure>
+where
+    OfRecords<R>: PackedKind,
+{
     tx.heartbeat();
     Ok(tx.check_name()?)
 }

@@ -3,8 +3,9 @@
 
 use std::time::Duration;
 
-use slipring::Difference;
-use slipring::bytes::Builder;
+use slipring::inspect;
+use slipring::spec::Kind;
+use slipring::{Builder, Difference, OfRecords, PackedKind};
 
 use crate::exit::complain;
 use crate::text;
@@ -54,12 +55,24 @@ impl Shape {
         tell(name, differences.iter().filter(asked));
     }
 
-    /// Returns a builder for the channel.
-    pub(crate) fn builder(&self) -> Builder {
-        Builder::new(self.ring())
+    /// Returns a builder for the channel. `new` makes one of the kind, for a ring of some bytes.
+    pub(crate) fn builder<R>(
+        &self,
+        new: fn(usize) -> Builder<OfRecords<R>>,
+    ) -> Builder<OfRecords<R>>
+    where
+        OfRecords<R>: PackedKind,
+    {
+        new(self.ring())
             .max_record(self.chunk())
             .check_every(CHECK_EVERY)
     }
+}
+
+/// Returns `true` if there is a `broadcast` channel of records with this name.
+pub(crate) fn is_broadcast(name: &str) -> bool {
+    // What is wrong with it is told when it is opened.
+    inspect::stat(name).is_ok_and(|stat| stat.geometry.kind == Kind::BroadcastRecords)
 }
 
 /// The size of a work queue that does not exist yet, as far as the flags name it.

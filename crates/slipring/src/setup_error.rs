@@ -426,7 +426,7 @@ fn serves(kind: &str) -> &'static str {
         "bytes" => "`slipring send` and `slipring recv` serve it",
         "broadcast" => "`slipring tail` shows its messages",
         "topic" => "`slipring pub` and `slipring sub` serve it if its messages are byte strings",
-        "broadcast-records" => "`slipring tail` shows its records",
+        "broadcast-records" => "`slipring send` and `slipring recv` serve it",
         "mpmc" => "it is a work queue: `slipring work` takes its items if they are byte strings",
         _ => "a program that knows its payload serves it; `slipring stat` shows its figures",
     }
