@@ -6,6 +6,8 @@
 #![no_main]
 
 mod queue;
+mod shared;
+mod topic;
 
 use core::cell::UnsafeCell;
 use core::ptr::NonNull;
@@ -83,7 +85,8 @@ fn make<const LEN: usize>(
 ) -> Result<Control<'static>, Wrong> {
     // SAFETY: it is a static of that length, which all code accesses only through this.
     let control = unsafe { Control::new(memory.0.base(), LEN) }?;
-    let schema = (geometry.kind != Kind::Bytes).then_some(&u64::SCHEMA);
+    // Other payloads than values of eight bytes are byte strings.
+    let schema = (geometry.slot_size == 8).then_some(&u64::SCHEMA);
     let made = control.format(
         geometry,
         schema,
@@ -290,7 +293,13 @@ fn feed<M: Mode>(memory: &'static (Ground<CONTROL>, Ground<DATA>)) -> Result<(),
 extern "C" fn run() -> ! {
     let feeds = || feed::<Waiting>(&FEEDS[0]).and_then(|()| feed::<Overwriting>(&FEEDS[1]));
     let rings = || slots().and_then(|()| records());
-    match rings().and_then(|()| feeds()).and_then(|()| queue::jobs()) {
+    let topics = || topic::values().and_then(|()| topic::strings());
+    let all = rings()
+        .and_then(|()| feeds())
+        .and_then(|()| shared::records())
+        .and_then(|()| queue::jobs())
+        .and_then(|()| topics());
+    match all {
         Ok(()) => exit(0),
         Err(Wrong(step)) => exit(step),
     }
