@@ -8,7 +8,7 @@ The orderings are found, not listed: every one stronger than Relaxed, and every 
 `slipring-core` and `slipring`. A new file joins by itself. Each is weakened to Relaxed (AcqRel to each
 of its halves as well), each fence removed (a SeqCst fence made AcqRel as well). Asked are, until one
 finds out: for what loom cannot see, the SPIN models, by the part that stands for this ordering (SPIN
-below); and the loom models, the quickest first. (No test: x86 has no weaker loads and stores than acquire
+below); and the loom models, those of its kind first, the quickest of each first. (No test: x86 has no weaker loads and stores than acquire
 and release. What `slipring` orders, it should have the core do, where loom sees it.)
 
 The loom models are built once, with all mutants of the core in them; the environment says which one to be.
@@ -235,7 +235,7 @@ class Scratch:
         kept["models"] = {"code": code, "quickest first": self.models}
 
     def finds(self, file, which, to, key, before):
-        """What finds this mutant, or nothing. What found it before is asked first."""
+        """What finds this mutant, or nothing. What found it before is asked first, then the models of its kind."""
         if key in SPIN:
             model, variant, part = SPIN[key]
             asked = subprocess.run(
@@ -246,7 +246,9 @@ class Scratch:
             )
             if asked.stdout.strip() not in ["", "0"]:
                 return f"SPIN: `{model}.pml` {variant}, part {part}"
-        models = sorted(self.models, key=lambda model: f"`{model}`" != before)
+        # The models of its own kind are the likeliest.
+        place = lambda model: (f"`{model}`" != before, model.split("::")[0] not in file)
+        models = sorted(self.models, key=place)
         for model in models if file in self.first else []:
             if not self.passes(model, f"{self.first[file] + which}={to}"):
                 return f"`{model}`"

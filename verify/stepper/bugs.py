@@ -182,31 +182,32 @@ BUGS = {
     ),
     "a pin set after the second look": (
         CORE + "proto/topic/consumer.rs",
-        """        set(slot + 1);
+        """        word.store(slot + 1, Ordering::Release);
         // SeqCst: pairs with the fence before a producer's scan; see *why a pinned message stays*.
         fence(Ordering::SeqCst);
         if !self.topic.stands(sequence, entry) {
 """,
         """        fence(Ordering::SeqCst);
         let stands = self.topic.stands(sequence, entry);
-        set(slot + 1);
+        word.store(slot + 1, Ordering::Release);
         if !stands {
 """,
         "--stopped --first --only read-one topic",
     ),
     "a successor that does not read the ring": (
         CORE + "proto/topic/pool.rs",
-        "        for (index, entry) in topic.entries() {\n",
-        "        for (index, entry) in topic.entries().take(0) {\n",
+        "        for (index, entry) in topic.entries(newest) {\n",
+        "        for (index, entry) in topic.entries(newest).take(0) {\n",
         "--first topic",
     ),
     "a head that nobody helps along": (
         CORE + "proto/topic/producer.rs",
         """                Age::Own => {
-                    // The one who published it may be dead.
-                    self.topic.advance(at);
+                    // The one who published it may be dead. If not, the head is further on.
+                    at = self.topic.advance(at);
 """,
         """                Age::Own => {
+                    at += 1;
 """,
         "--first --only fellows topic",
     ),
