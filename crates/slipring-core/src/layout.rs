@@ -312,9 +312,7 @@ impl<'m> Control<'m> {
             put(epoch, 0);
             doorbell.store(0, Ordering::Relaxed);
             upper_doorbell.store(0, Ordering::Relaxed);
-            reserved
-                .iter()
-                .for_each(|word| word.store(0, Ordering::Relaxed));
+            reserved.clear();
         }
         put(self.gating_set(), 0);
         put(self.line(HEAD), 0);
@@ -414,10 +412,12 @@ impl<'m> Control<'m> {
             &counters.at_most_once,
             &counters.handed_out,
         ];
-        let words = line.into_iter().chain(reserved).chain(&counters.reserved);
-        for word in words.chain(&pins.words).chain(&pins.reserved) {
+        for word in line.into_iter().chain(&pins.words) {
             word.store(0, Ordering::Relaxed);
         }
+        reserved.clear();
+        counters.reserved.clear();
+        pins.reserved.clear();
     }
 
     fn copy(&self) -> [u64; WORDS] {

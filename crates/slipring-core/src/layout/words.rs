@@ -1,6 +1,6 @@
 //! The words of the control part and of a topic's slots, as structs whose offsets are asserted.
 
-use crate::sync::{AtomicU32, AtomicU64};
+use crate::sync::{AtomicU32, AtomicU64, Unused};
 
 /// The offset of the wait cells in the control part: one a line, the producers' first.
 pub const WAIT_CELLS: usize = 512;
@@ -49,7 +49,7 @@ pub struct WaitCell {
     pub doorbell: AtomicU32, // 16
     /// The same of the other seats: a futex tells 32 sleepers apart.
     pub upper_doorbell: AtomicU32, // 20
-    pub(super) reserved: [AtomicU32; 26],
+    pub(super) reserved: Unused<13>,
 }
 
 impl WaitCell {
@@ -92,7 +92,7 @@ pub struct SeatLine {
     pub pid_namespace: AtomicU64, // 56
     /// The time of the holder's last sign of life, in nanoseconds since boot. For people.
     pub heartbeat: AtomicU64, // 64
-    pub(super) reserved: [AtomicU64; 7],
+    pub(super) reserved: Unused<7>,
 }
 
 /// One word alone on its line.
@@ -127,7 +127,7 @@ pub struct Counters {
     pub at_most_once: AtomicU64, // 192
     /// On an `mpmc` consumer's page: the number of messages that have left the holder's hands and are not finished with.
     pub handed_out: AtomicU64, // 200
-    pub(super) reserved: [AtomicU64; 6],
+    pub(super) reserved: Unused<6>,
 }
 
 /// The page of a role. Only the holder of its seat writes it.
@@ -155,7 +155,7 @@ pub struct RolePage {
 pub struct Pins {
     /// The pins.
     pub words: [AtomicU64; 4],
-    pub(super) reserved: [AtomicU64; 12],
+    pub(super) reserved: Unused<12>,
 }
 
 /// The header of a topic's slot, before its payload. The producer to whom the slot belongs writes it.
@@ -170,7 +170,7 @@ pub struct SampleHeader {
     pub time: AtomicU64, // 16
     /// The producer's number among those of its side.
     pub publisher: AtomicU64, // 24
-    pub(super) reserved: [AtomicU64; 4],
+    pub(super) reserved: Unused<4>,
 }
 
 /// The words of one seat that others read.
