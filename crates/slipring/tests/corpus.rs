@@ -34,5 +34,5 @@ fn each_corpus_file_behaves_as_named() {
         assert!(expected, "{kind}.{change}: {attached:?}");
         seen += 1;
     }
-    assert_eq!(seen, 4 * 4);
+    assert_eq!(seen, 8 * 4);
 }

@@ -18,7 +18,7 @@ use slipring::{
 use slipring_core::layout::{Geometry, HEAD, PAGE, Role, RolePage};
 
 use memory::calls::{
-    Calls, is_typed, use_broadcast, use_broadcast_records, use_bytes, use_spsc, use_topic,
+    Calls, is_typed, use_broadcast, use_broadcast_records, use_bytes, use_slots, use_topic,
 };
 use memory::{GATE, Memory};
 
@@ -160,7 +160,7 @@ fn resealed_header_words<K: Kind>(
 #[test]
 fn resealed_header_changes_are_harmless() {
     // The skew (160) may be any of eight.
-    resealed_header_words(&spsc_builder(), &[160], use_spsc);
+    resealed_header_words(&spsc_builder(), &[160], use_slots);
     // A `bytes` channel does not use its slots' alignment (88), as long as it divides their size.
     // The fingerprint (96, 104) belongs to no type.
     resealed_header_words(&bytes_builder(), &[88, 96, 104, 160], use_bytes);
@@ -377,7 +377,7 @@ fn wrong_sample_headers_break_one_message() {
             let entry = memory.control(entries + 8 * (broken % 4) as usize);
             let slot = (entry.load(Ordering::Relaxed) & 0xffff) - 1;
             let header = slot as usize * 128 + word;
-            memory.flip_data(header, 1 << bit);
+            memory.change_data(header, |word| word ^ 1 << bit);
             rx.seek(topic::Seek::Oldest).unwrap();
             assert_eq!(rx.try_pop(), Ok(number - 4));
             let found = corrupt(rx.try_read());
@@ -474,7 +474,7 @@ fn spsc_handles_survive_wrong_words() {
         &memory,
         &channel.geometry(),
         || Ok((channel.producer()?, channel.consumer()?)),
-        |(tx, rx), what| use_spsc(tx, rx, what),
+        |(tx, rx), what| use_slots(tx, rx, what),
     );
 }
 
@@ -833,7 +833,7 @@ proptest! {
                 }
                 Poke::Use => {
                     if let (Some(tx), Some(rx)) = (&mut first.0, &mut first.1) {
-                        use_spsc(tx, rx, "spsc");
+                        use_slots(tx, rx, "spsc");
                     }
                     if let (Some(tx), Some(rx)) = (&mut second.0, &mut second.1) {
                         use_bytes(tx, rx, "bytes");

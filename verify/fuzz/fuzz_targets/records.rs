@@ -1,5 +1,5 @@
-//! Changes arbitrary words at any time while both ends of a `bytes` channel are in use: positions,
-//! seats, lengths and payloads change under live handles.
+//! Changes arbitrary words at any time while both ends of a `bytes` channel are in use, or of records that all read:
+//! positions, the gate, seats, lengths and payloads change under live handles.
 #![no_main]
 
 #[path = "../../../crates/slipring/tests/memory/mod.rs"]
@@ -9,16 +9,22 @@ use std::sync::atomic::Ordering;
 
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
+use slipring::broadcast::{self, Seek};
 use slipring::bytes;
+use slipring::{Builder, Consumer, OfRecords, PackedKind};
 
-use memory::Memory;
 use memory::calls::{is_typed, use_bytes};
+use memory::{GATE, Memory};
 
 #[derive(Arbitrary, Debug)]
 enum Step {
     /// Moves the producer's or the consumer's position by this amount, or sets it to that.
     Position(bool, bool, u64),
     Seat(u8, u64),
+    /// The write limit.
+    Limit(u64),
+    GatingSet(u64),
+    Seek(u64),
     Data(u8, u64),
     Push(u8),
     Reserve(u8, u8),
@@ -28,8 +34,40 @@ enum Step {
     Rejoin,
 }
 
-fuzz_target!(|steps: Vec<Step>| {
-    let builder = bytes::Builder::new(128).max_record(48);
+/// The verb that only one of the two kinds has.
+trait Seeks: Sized {
+    fn seek(_: &mut Consumer<OfRecords<Self>>, _: u64)
+    where
+        OfRecords<Self>: PackedKind,
+    {
+    }
+}
+
+impl Seeks for bytes::OneToOne {}
+
+impl Seeks for broadcast::records::OneToAll {
+    fn seek(rx: &mut broadcast::records::Consumer, to: u64) {
+        is_typed(rx.seek(Seek::To(to)), "seek");
+    }
+}
+
+fuzz_target!(|input: (bool, Vec<Step>)| {
+    let (all_read, steps) = input;
+    match all_read {
+        true => run(
+            broadcast::records::Builder::new(128)
+                .consumers(1)
+                .max_record(48),
+            &steps,
+        ),
+        false => run(bytes::Builder::new(128).max_record(48), &steps),
+    }
+});
+
+fn run<R: Seeks>(builder: Builder<OfRecords<R>>, steps: &[Step])
+where
+    OfRecords<R>: PackedKind,
+{
     let memory = Memory::of(&builder);
     let channel = memory.format(&builder).expect("zeroed memory");
     let geometry = channel.geometry();
@@ -51,6 +89,11 @@ fuzz_target!(|steps: Vec<Step>| {
             Step::Seat(at, value) => memory
                 .seat(usize::from(at) & 1, usize::from(at >> 1) % 16 * 8)
                 .store(value, Ordering::Relaxed),
+            Step::Limit(value) => memory
+                .control(geometry.role_offset(0) + GATE)
+                .store(value, Ordering::Relaxed),
+            Step::GatingSet(value) => memory.control(768).store(value, Ordering::Relaxed),
+            Step::Seek(to) => R::seek(&mut rx, to),
             Step::Data(at, value) => memory.set_data(usize::from(at) % data_words * 8, value),
             Step::Push(len) => is_typed(tx.try_push(&[7; 256][..usize::from(len)]), "push"),
             Step::Reserve(len, commit) => is_typed(
@@ -95,4 +138,4 @@ fuzz_target!(|steps: Vec<Step>| {
     }
     drop((tx, rx));
     memory.assert_fences_stand();
-});
+}

@@ -5,26 +5,29 @@
 //!
 //! | byte | what |
 //! |---|---|
-//! | 0 | the kind asked for: `spsc`, `bytes`, `broadcast` that waits, `broadcast` that overwrites (modulo 4) |
+//! | 0 | the kind asked for (modulo 8): `spsc`, `bytes`, `broadcast` that waits, `broadcast` that overwrites, `mpmc`, `topic`, a topic of records, `broadcast::records` |
 //! | 1 | bits: 1, begin with a channel, not with zeros; 2, put the checksum right at the end; 4, leave out the last page of the control part |
 //! | 2.. | changes of 11 bytes: 0 a word of the header, 1 of the control part, 2 of the data (modulo 3); which word, u16; what to flip in it, u64 |
 
 use std::sync::atomic::Ordering;
 
-use slipring::broadcast;
-use slipring::{Builder, Kind, SetupError, bytes, spsc};
+use slipring::broadcast::{self, Seek};
+use slipring::topic;
+use slipring::{Builder, Channel, Consumer, Kind, Producer, SetupError, bytes, mpmc, spsc};
 use slipring_core::layout::PAGE;
 
 use super::Memory;
-use super::calls::{Calls, use_broadcast, use_bytes, use_spsc};
+use super::calls::{
+    Calls, use_broadcast, use_broadcast_records, use_bytes, use_slots, use_topic, use_topic_records,
+};
 
 /// Attaches, and uses the channel if that succeeded.
 pub(crate) fn attach(input: &[u8]) -> Result<(), SetupError> {
     let (kind, input) = input.split_first().unwrap_or((&0, &[]));
-    match kind % 4 {
+    match kind % 8 {
         0 => changed(&spsc::Builder::<u64>::new(8), input, |channel| {
             if let (Ok(mut tx), Ok(mut rx)) = (channel.producer(), channel.consumer()) {
-                use_spsc(&mut tx, &mut rx, "spsc");
+                use_slots(&mut tx, &mut rx, "spsc");
             }
         }),
         1 => changed(&bytes::Builder::new(64).max_record(24), input, |channel| {
@@ -32,16 +35,57 @@ pub(crate) fn attach(input: &[u8]) -> Result<(), SetupError> {
                 use_bytes(&mut tx, &mut rx, "bytes");
             }
         }),
-        kind => {
+        kind @ (2 | 3) => {
             let builder = broadcast::Builder::<u64>::new(8)
                 .consumers(2)
-                .join(broadcast::Seek::Oldest);
+                .join(Seek::Oldest);
             match kind {
                 2 => changed(&builder, input, use_channel),
                 _ => changed(&builder.overwriting(), input, use_channel),
             }
         }
+        4 => {
+            let builder = mpmc::Builder::<u64>::new(4).producers(2).consumers(2);
+            changed(&builder, input, |channel| {
+                let (mut txs, mut rxs) = two_of_each(&channel);
+                for (tx, rx) in txs.iter_mut().zip(&mut rxs) {
+                    use_slots(tx, rx, "mpmc");
+                }
+            })
+        }
+        5 => {
+            let builder = topic::Builder::<u64>::new(4).producers(2).consumers(2);
+            changed(&builder.held(2).join(Seek::Oldest), input, |channel| {
+                let (mut txs, mut rxs) = two_of_each(&channel);
+                use_topic(&mut txs, &mut rxs, "topic");
+            })
+        }
+        6 => {
+            let builder = topic::records::Builder::new(4, 64)
+                .producers(2)
+                .consumers(2);
+            changed(&builder.held(2).join(Seek::Oldest), input, |channel| {
+                let (mut txs, mut rxs) = two_of_each(&channel);
+                use_topic_records(&mut txs, &mut rxs, "a topic of records");
+            })
+        }
+        _ => {
+            let builder = broadcast::records::Builder::new(64).max_record(24);
+            changed(&builder.consumers(2).join(Seek::Oldest), input, |channel| {
+                let (mut txs, mut rxs) = two_of_each(&channel);
+                for tx in &mut txs {
+                    use_broadcast_records(tx, &mut rxs, "records that all read");
+                }
+            })
+        }
     }
+}
+
+/// Takes two seats of each side, if they are to be had.
+fn two_of_each<K: Kind>(channel: &Channel<K>) -> (Vec<Producer<K>>, Vec<Consumer<K>>) {
+    let producers = (0..2).flat_map(|_| channel.producer());
+    let consumers = (0..2).flat_map(|_| channel.consumer());
+    (producers.collect(), consumers.collect())
 }
 
 fn use_channel<M: Calls>(channel: broadcast::Channel<u64, M>) {
@@ -55,7 +99,7 @@ fn use_channel<M: Calls>(channel: broadcast::Channel<u64, M>) {
 fn changed<K: Kind>(
     builder: &Builder<K>,
     input: &[u8],
-    use_it: impl FnOnce(slipring::Channel<K>),
+    use_it: impl FnOnce(Channel<K>),
 ) -> Result<(), SetupError> {
     let memory = Memory::of(builder);
     let (bits, changes) = input.split_first().unwrap_or((&0, &[]));
@@ -69,7 +113,7 @@ fn changed<K: Kind>(
         flips.copy_from_slice(&change[3..]);
         let flips = u64::from_le_bytes(flips);
         match change[0] % 3 {
-            2 => memory.flip_data(at % data * 8, flips),
+            2 => memory.change_data(at % data * 8, |word| word ^ flips),
             part => {
                 let words = if part == 0 { 64 } else { control };
                 memory

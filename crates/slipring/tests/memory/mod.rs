@@ -128,10 +128,13 @@ impl Memory {
         unsafe { self.data(offset).write(value) };
     }
 
-    /// Flips some bits of that word, under the same condition.
-    pub(crate) fn flip_data(&self, offset: usize, bits: u64) {
+    /// Changes that word, under the same condition.
+    pub(crate) fn change_data(&self, offset: usize, change: impl FnOnce(u64) -> u64) {
+        let word = self.data(offset);
         // SAFETY: as in `set_data`.
-        unsafe { *self.data(offset) ^= bits };
+        let before = unsafe { word.read() };
+        // SAFETY: as above.
+        unsafe { word.write(change(before)) };
     }
 
     /// Returns the position word of a seat: producers come first.
