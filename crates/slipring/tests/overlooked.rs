@@ -19,7 +19,8 @@ use executor::block_on;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::mm::{MapFlags, ProtFlags, mmap};
 use rustix::process::{Resource, getrlimit, setrlimit};
-use slipring::{Readiness, Wait, WaitSet, broadcast, bytes, spsc};
+use slipring::{Builder, Consumer, Kind, Producer, Readiness, Wait, WaitSet};
+use slipring::{broadcast, bytes, mpmc, spsc, topic};
 
 /// A timeout so long that it never ends a sleep.
 const FOR_EVER: Duration = Duration::from_secs(3600);
@@ -206,33 +207,64 @@ fn a_descriptor_becomes_readable() {
     );
 }
 
-/// Records and broadcast messages make a descriptor readable too.
+/// Lets a consumer of a fresh channel wait by its descriptor, again and again, for one message.
+fn descriptor_tells<K: Kind>(
+    face: &str,
+    builder: &Builder<K>,
+    take: impl Fn(&mut Consumer<K>) + Send,
+    publish: impl Fn(&mut Producer<K>),
+) {
+    let channel = builder.memfd().unwrap();
+    let waiters = word(channel.descriptors()[0], CONSUMERS);
+    let (mut tx, mut rx) = (channel.producer().unwrap(), channel.consumer().unwrap());
+    let wait = move || {
+        while rx.arm().unwrap() == Readiness::Armed {
+            readable(rx.as_fd().unwrap());
+        }
+        take(&mut rx);
+    };
+    is_told(face, waiters, wait, || publish(&mut tx));
+}
+
+/// Messages of all other kinds make a descriptor readable too.
 #[test]
 fn other_channels_make_descriptors_readable() {
-    let channel = bytes::Builder::new(128).memfd().unwrap();
-    let waiters = word(channel.descriptors()[0], CONSUMERS);
-    let (mut tx, mut rx) = (channel.producer().unwrap(), channel.consumer().unwrap());
-    let wait = || {
-        while rx.arm().unwrap() == Readiness::Armed {
-            readable(rx.as_fd().unwrap());
-        }
-        assert_eq!(&*rx.try_read().unwrap(), b"news");
-    };
-    is_told("bytes", waiters, wait, || tx.try_push(b"news").unwrap());
-
-    let channel = broadcast::Builder::<u64>::new(8)
-        .join(broadcast::Seek::Oldest)
-        .memfd()
-        .unwrap();
-    let waiters = word(channel.descriptors()[0], CONSUMERS);
-    let (mut tx, mut rx) = (channel.producer().unwrap(), channel.consumer().unwrap());
-    let wait = || {
-        while rx.arm().unwrap() == Readiness::Armed {
-            readable(rx.as_fd().unwrap());
-        }
-        assert_eq!(rx.try_pop().unwrap(), 7);
-    };
-    is_told("broadcast", waiters, wait, || tx.try_push(7).unwrap());
+    descriptor_tells(
+        "bytes",
+        &bytes::Builder::new(128),
+        |rx| assert_eq!(&*rx.try_read().unwrap(), b"news"),
+        |tx| tx.try_push(b"news").unwrap(),
+    );
+    descriptor_tells(
+        "broadcast",
+        &broadcast::Builder::<u64>::new(8).join(broadcast::Seek::Oldest),
+        |rx| assert_eq!(rx.try_pop(), Ok(7)),
+        |tx| tx.try_push(7).unwrap(),
+    );
+    descriptor_tells(
+        "broadcast records",
+        &broadcast::records::Builder::new(128).join(broadcast::Seek::Oldest),
+        |rx| assert_eq!(&*rx.try_read().unwrap(), b"news"),
+        |tx| tx.try_push(b"news").unwrap(),
+    );
+    descriptor_tells(
+        "mpmc",
+        &mpmc::Builder::<u64>::new(8),
+        |rx| assert_eq!(rx.try_pop(), Ok(7)),
+        |tx| tx.try_push(7).unwrap(),
+    );
+    descriptor_tells(
+        "topic",
+        &topic::Builder::<u64>::new(8).join(topic::Seek::Oldest),
+        |rx| assert_eq!(rx.try_pop(), Ok(7)),
+        |tx| tx.try_push(7).unwrap(),
+    );
+    descriptor_tells(
+        "topic of records",
+        &topic::records::Builder::new(8, 64).join(topic::Seek::Oldest),
+        |rx| assert_eq!(&*rx.try_read().unwrap(), b"news"),
+        |tx| tx.try_push(b"news").unwrap(),
+    );
 }
 
 /// A producer of many consumers is notified of room. Its descriptor has a timer of its own, and the
