@@ -19,7 +19,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 COUNTS = ROOT / "target/verify/lies.json"
 SHARD = 10_000
 MINUTES = 10
-KINDS = ["spsc", "bytes", "broadcast", "overwriting"]
+KINDS = ["spsc", "bytes", "broadcast", "overwriting", "broadcast-records", "mpmc", "records", "topic", "topic-records"]
 VARIANTS = [f"{kind} {where}".strip() for kind in KINDS for where in ["", "--walls"]]
 
 
