@@ -16,6 +16,9 @@ use slipring::{End, Error, PushError};
 
 use memory::Memory;
 
+/// The builds of the sanitizers take so many times as long, and try as many times fewer.
+const SLOWER: u32 = if cfg!(slipring_plain) { 16 } else { 1 };
+
 /// Returns the start positions: zero, and just before each edge that a narrower counter would have.
 fn starts() -> impl Strategy<Value = u64> {
     let edges = [1 << 8, 1 << 16, 1 << 31, 1 << 32, 1 << 48, 1 << 54];
@@ -373,7 +376,7 @@ fn compare(channel: &Channel<u64>, steps: Vec<Step>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1000 / SLOWER, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// A queue behaves as a queue, and what was given back comes again, whoever calls what and whatever is held.
     #[test]
@@ -570,7 +573,7 @@ fn consume(
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 64 / SLOWER, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Two producers and two consumers at the same time: each message is released once, and first deliveries come in the
     /// order of reservation.
