@@ -70,10 +70,13 @@ impl<'m> Board<'m> {
         slots: &'m mut [PoolSlot; POOL],
         limit: &'m mut CachedLimit,
     ) -> Result<Producer<'m, T>, Wrong> {
+        let (publishers, subscribers) = self.seats.split_at(2);
+        let (wait_cell, counters) = (self.control.wait_cell(false), self.seats[number].counters);
+        let fellows = Notifier::new(wait_cell, Side::Many(publishers), counters, true, &Bare);
         let pool = Pool {
             slots,
-            consumers: Side::Many(&self.seats[2..]),
-            alone: false,
+            consumers: Side::Many(subscribers),
+            fellows: Some(fellows.of_fellows(1 << number)),
             backing: None,
             clock: None,
         };
