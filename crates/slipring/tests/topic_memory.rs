@@ -1,10 +1,6 @@
 //! Counts the memory behind the slots of a topic: it comes with the messages, and goes back when no message needs it.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
-use std::fs::{self, File};
-use std::ops::Range;
-use std::os::unix::fs::MetadataExt;
-
 use slipring::topic::records::{Builder, Channel, Publisher};
 
 /// The size of a large message, in bytes.
@@ -30,29 +26,6 @@ fn builder() -> Builder {
 fn backed(channel: &Channel) -> usize {
     let stat = channel.stat().unwrap();
     stat.topic.unwrap().backed.unwrap() as usize
-}
-
-/// Returns the parts of the data part that this process may write: places in the file.
-fn writable(channel: &Channel) -> Vec<Range<u64>> {
-    let data = channel.descriptors()[1].try_clone_to_owned().unwrap();
-    let inode = File::from(data).metadata().unwrap().ino();
-    let maps = fs::read_to_string("/proc/self/maps").unwrap();
-    let mut parts: Vec<Range<u64>> = Vec::new();
-    for map in maps.lines() {
-        let words: Vec<&str> = map.split_whitespace().collect();
-        if words[4].parse() != Ok(inode) || !words[1].contains('w') {
-            continue;
-        }
-        let number = |text: &str| u64::from_str_radix(text, 16).unwrap();
-        let (start, end) = words[0].split_once('-').unwrap();
-        let at = number(words[2]);
-        let part = at..at + number(end) - number(start);
-        match parts.last_mut() {
-            Some(last) if last.end == part.start => last.end = part.end,
-            _ => parts.push(part),
-        }
-    }
-    parts
 }
 
 fn push_large(tx: &mut Publisher, fills: std::ops::Range<u8>) {
@@ -212,46 +185,4 @@ fn held_messages_are_given_back_later() {
     drop((overwritten, newest));
     (0..LAST + 1 + BATCH).for_each(|_| tx.push(b"small").unwrap());
     assert!(backed(&channel) <= slots * SMALL);
-}
-
-/// A process may write the slots of its own publishers, and no others: a wild write elsewhere ends it before it spoils a message.
-#[test]
-fn only_own_slots_are_writable() {
-    const PAGE: u64 = 4096;
-    for sealed in [false, true] {
-        let builder = builder().producers(3);
-        let builder = if sealed { builder.sealed() } else { builder };
-        let channel = builder.memfd().unwrap();
-        let pool = channel.geometry().pool * channel.geometry().stride();
-        // Whole pages, with those at the ends.
-        let of = |seats: Range<u64>| {
-            let (start, end) = (seats.start * pool, seats.end * pool);
-            start / PAGE * PAGE..end.next_multiple_of(PAGE)
-        };
-        let mut rx = channel.consumer().unwrap();
-        assert_eq!(writable(&channel), []);
-        let (mut first, mut second) = (channel.producer().unwrap(), channel.producer().unwrap());
-        assert_eq!(writable(&channel), [of(0..2)]);
-        let third = channel.producer().unwrap();
-        drop(second);
-        let parts = writable(&channel);
-        assert_eq!(parts.len(), 2);
-        assert!(parts[0].start == 0 && parts[0].end <= of(0..1).end);
-        assert!(parts[1].start.abs_diff(2 * pool) < PAGE && parts[1].end == of(2..3).end);
-        push_large(&mut first, 0..40);
-        second = channel.producer().unwrap();
-        push_large(&mut second, 40..80);
-        assert!(is_large(&rx.latest().unwrap(), 79));
-        drop((first, third));
-        second.trim(0);
-        push_large(&mut second, 0..40);
-        drop(second);
-        // Pages that two pools share stay.
-        let left: u64 = writable(&channel)
-            .iter()
-            .map(|part| part.end - part.start)
-            .sum();
-        assert!(left <= 3 * PAGE, "{left}");
-        assert!(is_large(&rx.latest().unwrap(), 39));
-    }
 }

@@ -236,7 +236,7 @@ unsafe fn publisher<T: Form + ?Sized>(
         slots,
         consumers: seat.region.side(layout::Role::Consumer),
         fellows: (seat.region.geometry().producers > 1).then(|| seat.fellow_notifier()),
-        backing: seat.backing()?,
+        backing: seat.backing(),
         clock: token
             .stamps
             .then_some(clock::since_boot_awake as fn() -> u64),

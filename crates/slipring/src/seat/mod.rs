@@ -486,9 +486,8 @@ impl Seat {
         unsafe { self.cached_limit.cached_limit() }
     }
 
-    /// Lets this process write the slots of a topic's producer, and returns what backs them with memory; `None` if all of it
-    /// is there.
-    pub(crate) fn backing(&self) -> Result<Option<&'static dyn Backing>, Error> {
+    /// Returns what backs the slots of a topic with memory; `None` if all of it is there.
+    pub(crate) fn backing(&self) -> Option<&'static dyn Backing> {
         self.pool.backing()
     }
 

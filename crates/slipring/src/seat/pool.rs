@@ -41,14 +41,11 @@ impl Pool {
         Pool { notes, memory }
     }
 
-    /// Lets this process write the slots, and returns what backs them with memory; `None` if all of it is there.
-    pub(super) fn backing(&self) -> Result<Option<&'static dyn Backing>, Error> {
-        let Some(memory) = &self.memory else {
-            return Ok(None);
-        };
-        memory.region.let_write(memory.number, true)?;
-        let memory: &'static Memory = on_loan(memory);
-        Ok(Some(memory))
+    /// Returns what backs the slots with memory; `None` if all of it is there.
+    pub(super) fn backing(&self) -> Option<&'static dyn Backing> {
+        self.memory
+            .as_ref()
+            .map(|memory| on_loan(memory) as &dyn Backing)
     }
 
     /// Returns the notes of the publisher.
@@ -142,13 +139,10 @@ fn vacate(region: &Region, number: usize, notes: &mut [PoolSlot], backing: &dyn 
     };
     let (gating_set, consumers) = (control.gating_set(), region.side(Role::Consumer));
     let seat = number as u64;
-    // Linux before 6.7 gives back only what a process may write. If it may not, nothing comes back.
-    let _ = region.let_write(number, true);
     // SAFETY: the caller's promise.
     unsafe {
         topic::vacate(
             &topic, geometry, seat, notes, gating_set, consumers, backing,
         )
     };
-    let _ = region.let_write(number, false);
 }

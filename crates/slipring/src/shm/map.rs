@@ -6,7 +6,7 @@ use std::path::Path;
 use std::ptr::NonNull;
 
 use rustix::io::Errno;
-use rustix::mm::{Advice, MapFlags, MprotectFlags, ProtFlags};
+use rustix::mm::{Advice, MapFlags, ProtFlags};
 
 use super::limits::{has_room_for_holes, refuse_absurd};
 use crate::pages::HugePages;
@@ -108,28 +108,6 @@ impl Mapping {
         let _ = unsafe { rustix::mm::madvise(at.as_ptr().cast(), end - start, advice) };
     }
 
-    /// Lets this process write a part, or no longer. Pages at the part's ends that are others' as well become writable, and stay
-    /// so.
-    pub(super) fn let_write(&self, part: Range<usize>, writable: bool) -> Result<(), Errno> {
-        let page = rustix::param::page_size();
-        let (start, end) = match writable {
-            true => (part.start / page * page, part.end.next_multiple_of(page)),
-            false => (part.start.next_multiple_of(page), part.end / page * page),
-        };
-        let end = end.min(self.len.next_multiple_of(page));
-        if start >= end {
-            return Ok(());
-        }
-        let flags = match writable {
-            true => MprotectFlags::READ | MprotectFlags::WRITE,
-            false => MprotectFlags::READ,
-        };
-        // SAFETY: `start` lies in the mapping.
-        let at = unsafe { self.base.add(start) };
-        // SAFETY: whole pages of a mapping of ours. Nothing is taken away but the right to write, which the caller gives up.
-        unsafe { rustix::mm::mprotect(at.as_ptr().cast(), end - start, flags) }
-    }
-
     pub(crate) fn base(&self) -> NonNull<u8> {
         self.base
     }
@@ -218,14 +196,15 @@ pub(super) fn refuse_one_file(
     Ok(())
 }
 
-/// Maps the first `len` bytes of an existing file, whose pages come one by one, for reading. See `Mapping::let_write`.
+/// Maps the first `len` bytes of an existing file, whose pages come one by one.
 pub(crate) fn existing_sparse(
     file: &OwnedFd,
     len: usize,
+    writable: bool,
     shown: &Path,
 ) -> Result<Mapping, SetupError> {
     let fail = |errno| SetupError::space(shown.display(), len as u64, errno);
-    Mapping::shared(file.as_fd(), len, false).map_err(fail)
+    Mapping::shared(file.as_fd(), len, writable).map_err(fail)
 }
 
 /// Maps the first `len` bytes of an existing file, with every page backed.

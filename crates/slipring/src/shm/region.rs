@@ -126,11 +126,11 @@ impl Region {
             .round(header.geometry.data_len() as usize)
             .min(data_len);
         let writable = writable && !is_sealed(data_file);
-        let shown = shown.join("data");
-        let data = match fill(&header.geometry, pages.got) {
-            Fill::Whole => map::existing(data_file, needed, writable, &shown),
-            Fill::Sparse => map::existing_sparse(data_file, needed, &shown),
-        }?;
+        let map = match fill(&header.geometry, pages.got) {
+            Fill::Whole => map::existing,
+            Fill::Sparse => map::existing_sparse,
+        };
+        let data = map(data_file, needed, writable, &shown.join("data"))?;
         Ok(Region {
             control,
             data,
@@ -351,17 +351,6 @@ impl Region {
             Errno::FAULT | Errno::NOSPC | Errno::NOMEM => Error::NoSpace { needed: len },
             errno => error::os("back a message with memory", errno),
         })
-    }
-
-    /// Lets this process write the pool of the publisher in seat `seat`, or no longer. Without files all of it is writable.
-    pub(crate) fn let_write(&self, seat: usize, writable: bool) -> Result<(), Error> {
-        if self.files.is_none() {
-            return Ok(());
-        }
-        let geometry = self.geometry();
-        let len = (geometry.pool * geometry.stride()) as usize;
-        let done = self.data.let_write(seat * len..(seat + 1) * len, writable);
-        done.map_err(|errno| error::os("make a publisher's slots writable", errno))
     }
 
     /// Gives back the whole pages among `len` bytes from `at` on.

@@ -97,8 +97,7 @@ pub(super) fn made(file: impl AsFd, len: usize, fill: Fill) -> Result<Mapping, R
     if fill == Fill::Sparse {
         refuse_limit(len)?;
         rustix::fs::ftruncate(file, len as u64)?;
-        // For reading: see `Mapping::let_write`.
-        return Ok(Mapping::shared(file, len, false)?);
+        return Ok(Mapping::shared(file, len, true)?);
     }
     ask(file, &[len])?;
     rustix::fs::ftruncate(file, len as u64)?;
