@@ -126,16 +126,9 @@ pub struct Alone(pub AtomicU64);
 const GAUGE: (u64, u64) = (4, 250);
 
 impl Meeting {
-    /// Makes a meeting in pages that a child shares. They are never unmapped: the process ends with
-    /// the run.
     fn new() -> &'static Meeting {
-        let (size, rights) = (size_of::<Meeting>(), libc::PROT_READ | libc::PROT_WRITE);
-        let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
-        // SAFETY: a new mapping somewhere, of no file.
-        let page = unsafe { libc::mmap(std::ptr::null_mut(), size, rights, flags, -1, 0) };
-        assert_ne!(page, libc::MAP_FAILED, "mmap: {}", Error::last_os_error());
-        // SAFETY: fresh, aligned to a page, zeroed, and zeroes are a `Meeting`.
-        unsafe { &*page.cast() }
+        // SAFETY: zeroes are a `Meeting`.
+        unsafe { shared() }
     }
 
     fn producer_side<P: FnMut(Range<u64>)>(&self, run: &Run, produce: impl FnOnce() -> P) {
@@ -223,6 +216,20 @@ impl Meeting {
     }
 }
 
+/// Returns a `T` in pages that a child shares. They are never unmapped: the process ends with the run.
+///
+/// # Safety
+/// Zeroes are a `T`, and its alignment is at most a page.
+pub unsafe fn shared<T>() -> &'static T {
+    let (size, rights) = (size_of::<T>(), libc::PROT_READ | libc::PROT_WRITE);
+    let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
+    // SAFETY: a new mapping somewhere, of no file.
+    let page = unsafe { libc::mmap(std::ptr::null_mut(), size, rights, flags, -1, 0) };
+    assert_ne!(page, libc::MAP_FAILED, "mmap: {}", Error::last_os_error());
+    // SAFETY: fresh, aligned to a page and zeroed, which is a `T` as the caller promises.
+    unsafe { &*page.cast() }
+}
+
 /// Returns the nanoseconds of a cache line to the other core and back, for two cores that have nothing
 /// else to do.
 pub fn distance((asker, answerer): (usize, usize)) -> f64 {
@@ -260,7 +267,7 @@ fn wait_for_both(point: &AtomicU32) {
 
 /// Forks into two processes, and returns zero in the child, which does not outlive its parent. Call
 /// it only while this process has one thread.
-fn fork() -> libc::pid_t {
+pub fn fork() -> libc::pid_t {
     // SAFETY: there is no other thread whose locks the child could inherit.
     let child = unsafe { libc::fork() };
     assert!(child >= 0, "fork: {}", Error::last_os_error());

@@ -9,11 +9,14 @@
 //! - `broadcast`: the same for one writer and many readers;
 //! - `message`: the messages and their checks;
 //! - `peers`: the contenders' loops, one file each;
+//! - `asleep`: the kernel's report of sleeping threads;
+//! - `redis`: a Redis server of our own;
 //! - `targets`, `report`, `machine`: the evaluation of the figures;
 //! - `mpmc`: a measurement of its own, of the work queue;
 //! - `topic`: another, of topics;
 //! - `probe`: the costs of this machine, without any contender.
 
+mod asleep;
 mod broadcast;
 mod duel;
 mod machine;
@@ -22,6 +25,7 @@ mod mpmc;
 mod peers;
 mod plan;
 mod probe;
+mod redis;
 mod referee;
 mod report;
 mod targets;

@@ -13,14 +13,13 @@
 use super::crew::{Run, Tally, cores};
 use super::plan::Crew;
 use super::worker::Sample;
+use crate::asleep::{Sleeper, all_asleep};
 use crate::duel::pin;
 use crate::message::{Job, Line, Task};
-use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::*};
 use std::sync::mpsc::channel;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// A contender's calls that block. Items are 64 bytes.
 pub trait Blocking {
@@ -50,8 +49,6 @@ const STOP: u64 = u64::MAX;
 const CAPACITY: usize = 1024;
 /// The fewest items of a run.
 const FEWEST: u64 = 20;
-/// How long a worker has been asleep at least when the next item comes.
-const SETTLED: Duration = Duration::from_micros(20);
 
 /// The part of a wake-up that is timed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,46 +134,6 @@ pub fn wake<B: Blocking>(what: Wake, workers: usize, seconds: f64) -> Result<Sam
         }
         outcome
     })
-}
-
-/// What the kernel says of one thread.
-struct Sleeper(File);
-
-impl Sleeper {
-    fn new(tid: i32) -> Result<Sleeper, String> {
-        let path = format!("/proc/self/task/{tid}/status");
-        let file = File::open(&path).map_err(|e| format!("{path}: {e}"))?;
-        Ok(Sleeper(file))
-    }
-
-    /// Returns how often the thread went to sleep, if it is asleep now.
-    fn slept(&self) -> Option<u64> {
-        let mut text = [0; 4096];
-        let len = self.0.read_at(&mut text, 0).ok()?;
-        let text = str::from_utf8(&text[..len]).ok()?;
-        let field = |name| text.lines().find_map(|line| line.strip_prefix(name));
-        let asleep = field("State:")?.trim().starts_with('S');
-        let slept = field("voluntary_ctxt_switches:")?.trim().parse().ok()?;
-        asleep.then_some(slept)
-    }
-}
-
-/// Waits until all threads are asleep, and have been for a moment. Returns how often they went to
-/// sleep, together.
-fn all_asleep(sleepers: &[Sleeper]) -> Result<u64, String> {
-    let patience = Instant::now();
-    let (mut last, mut since) = (None, Instant::now());
-    while patience.elapsed() < Duration::from_secs(5) {
-        let now = sleepers.iter().map(Sleeper::slept).sum::<Option<u64>>();
-        match (now, last) {
-            (Some(now), Some(before)) if now == before && since.elapsed() >= SETTLED => {
-                return Ok(now);
-            }
-            (Some(now), Some(before)) if now == before => std::hint::spin_loop(),
-            (now, _) => (last, since) = (now, Instant::now()),
-        }
-    }
-    Err("the workers do not fall asleep".to_owned())
 }
 
 /// Pushes items for as long as the run lasts. Returns the rate in million items a second.

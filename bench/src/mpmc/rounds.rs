@@ -5,6 +5,7 @@ use super::Settings;
 use super::peers;
 use super::plan::Case;
 use super::worker::{Order, Sample, read_sample};
+use crate::redis;
 use crate::referee::{answer, turn};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -109,7 +110,7 @@ impl Track {
     /// Starts one worker and waits for its sample.
     fn once(&self, case: Case, name: &str, settings: &Settings) -> Result<Sample, String> {
         if name == peers::redis::ABOUT.name {
-            peers::redis::installed()?;
+            redis::installed()?;
         }
         let order = Order {
             case,
@@ -131,7 +132,7 @@ impl Track {
             let pid = child.id();
             let line = answer(child, settings.timeout);
             // A worker that was killed leaves its server's directory; mostly there is none.
-            let _ = std::fs::remove_dir_all(peers::redis::directory(pid));
+            let _ = std::fs::remove_dir_all(redis::directory(pid));
             line
         });
         // If this fails, the lock goes with the process.

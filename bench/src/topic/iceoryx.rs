@@ -1,6 +1,6 @@
 //! iceoryx2's round trip: publish-subscribe with the same history, overwriting.
 
-use super::{HISTORY, Row, duelled};
+use super::{HISTORY, Row, duelled, pair};
 use crate::duel::{Run, duel};
 use crate::{answer, ask, spin};
 use iceoryx2::node::Node;
@@ -11,11 +11,7 @@ type Message = [u64; 8];
 type Tx = (Publisher<ipc::Service, Message, ()>, Node<ipc::Service>);
 type Rx = (Subscriber<ipc::Service, Message, ()>, Node<ipc::Service>);
 
-pub const ROWS: &[Row] = &[Row {
-    name: "trip/iceoryx2",
-    pair: true,
-    measure: trip,
-}];
+pub const ROWS: &[Row] = &[pair("trip/iceoryx2", trip)];
 
 fn trip(seconds: f64) -> Result<f64, String> {
     set_log_level(LogLevel::Fatal);

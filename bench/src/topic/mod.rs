@@ -5,13 +5,18 @@
 //! to it; for round trips, the median.
 //!
 //! - `rows`: slipring's calls;
-//! - `iceoryx`: the round trip of iceoryx2, publish-subscribe with the same history.
+//! - `iceoryx`: the round trip of iceoryx2, publish-subscribe with the same history;
+//! - `redis`: Redis Streams, with a subscriber that sleeps;
+//! - `sleep`: how publications to a sleeping subscriber are timed.
 
 mod iceoryx;
+mod redis;
 mod rows;
+mod sleep;
 
 use crate::duel::{Run, Sample};
 use crate::machine;
+use crate::redis::directory;
 use crate::referee::{answer, turn};
 use crate::report::number;
 use std::collections::BTreeMap;
@@ -51,8 +56,41 @@ struct Row {
     name: &'static str,
     /// `true` if two cores take part, so that the fastest run may be a lucky one.
     pair: bool,
+    /// Returns an error that says what is missing, if the row cannot be measured here.
+    present: fn() -> Result<(), String>,
     /// Returns the nanoseconds of one message, measured for so many seconds.
     measure: fn(f64) -> Result<f64, String>,
+}
+
+/// Returns a row of calls that have no partner.
+const fn row(name: &'static str, measure: fn(f64) -> Result<f64, String>) -> Row {
+    Row {
+        name,
+        pair: false,
+        present: || Ok(()),
+        measure,
+    }
+}
+
+/// Returns a row in which two cores take part.
+const fn pair(name: &'static str, measure: fn(f64) -> Result<f64, String>) -> Row {
+    Row {
+        name,
+        pair: true,
+        ..row(name, measure)
+    }
+}
+
+/// Returns a row of a peer that may be missing.
+const fn peer(
+    name: &'static str,
+    present: fn() -> Result<(), String>,
+    measure: fn(f64) -> Result<f64, String>,
+) -> Row {
+    Row {
+        present,
+        ..pair(name, measure)
+    }
 }
 
 /// The goal of a row.
@@ -85,12 +123,16 @@ const GOALS: &[Goal] = {
         goal("trip/seats", Faster(2.5, "trip/iceoryx2")),
         goal("view/6.2MB", Times(1.25, "view/64B/large-slots")),
         goal("view/6.2MB", Times(1.5, "view/64B")),
+        goal("sleep/6.2MB", Faster(50.0, "sleep/6.2MB/redis")),
         goal("crowd/60", Times(1.3, "crowd/1")),
     ]
 };
 
 fn rows() -> impl Iterator<Item = &'static Row> {
-    rows::ROWS.iter().chain(iceoryx::ROWS)
+    let ours = rows::ROWS.iter();
+    ours.chain(iceoryx::ROWS)
+        .chain(redis::ROWS)
+
 }
 
 /// Measures what the command line asks for, and prints the tables.
@@ -105,9 +147,13 @@ pub fn compare(options: &Options) -> Result<(), String> {
     let mut failures = Vec::new();
     for _ in 0..options.runs {
         for row in &rows {
+            // A row that failed is not asked again.
+            if failures.iter().any(|(failed, _)| *failed == row.name) {
+                continue;
+            }
             match once(row, options) {
                 Ok(nanos) => figures.entry(row.name).or_default().push(nanos),
-                Err(reason) => failures.push(format!("{}: {reason}", row.name)),
+                Err(reason) => failures.push((row.name, reason)),
             }
         }
     }
@@ -117,6 +163,7 @@ pub fn compare(options: &Options) -> Result<(), String> {
     let mut chosen = BTreeMap::new();
     for row in &rows {
         let Some(figures) = figures.get_mut(row.name) else {
+            println!("| {} | missing | | |", row.name);
             continue;
         };
         figures.sort_by(f64::total_cmp);
@@ -134,8 +181,8 @@ pub fn compare(options: &Options) -> Result<(), String> {
     for goal in GOALS {
         judge(goal, &chosen);
     }
-    for failure in failures {
-        println!("\nno figure: {failure}");
+    for (name, reason) in failures {
+        println!("\nno figure: {name}: {reason}");
     }
     Ok(())
 }
@@ -169,6 +216,7 @@ fn judge(goal: &Goal, figures: &BTreeMap<&str, f64>) {
 
 /// Starts one worker and waits for its figure.
 fn once(row: &Row, options: &Options) -> Result<f64, String> {
+    (row.present)()?;
     let program = std::env::current_exe().map_err(|e| e.to_string())?;
     let timeout = Duration::try_from_secs_f64(options.timeout).map_err(|e| e.to_string())?;
     // Held until the run is over: two measurements at once take turns.
@@ -183,7 +231,11 @@ fn once(row: &Row, options: &Options) -> Result<f64, String> {
         .stderr(Stdio::piped())
         .spawn()
         .map_err(|e| format!("cannot start a worker: {e}"))?;
-    let line = answer(child, timeout)?;
+    let pid = child.id();
+    let line = answer(child, timeout);
+    // A worker that was killed leaves its server's directory; mostly there is none.
+    let _ = std::fs::remove_dir_all(directory(pid));
+    let line = line?;
     let unreadable = |_| format!("unreadable answer {line:?}");
     line.trim().parse().map_err(unreadable)
 }
@@ -198,6 +250,10 @@ pub fn work(order: &Order) -> Result<(), String> {
 
 /// The number of messages that stay readable.
 const HISTORY: usize = 8;
+/// The number of frames that stay readable.
+const FRAMES: usize = 4;
+/// The bytes of a picture of 1920 by 1080 points with three colours.
+const FRAME: usize = 1920 * 1080 * 3;
 
 /// Measures a duel: first a short one, which tells how many messages the other has. Returns the nanoseconds of a message.
 fn duelled(seconds: f64, processes: bool, duel: impl Fn(&Run) -> Sample) -> Result<f64, String> {

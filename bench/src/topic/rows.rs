@@ -1,6 +1,7 @@
 //! slipring's rows.
 
-use super::{HISTORY, Row, duelled};
+use super::sleep::{asleep, check, mark};
+use super::{FRAME, FRAMES, HISTORY, Row, duelled, pair, row};
 use crate::duel::{duel, pin};
 use crate::{answer, ask, spin};
 use slipring::topic::{Builder, Publisher, Subscriber, records};
@@ -11,9 +12,6 @@ use std::time::Instant;
 
 /// A message of 64 bytes.
 type Message = [u64; 8];
-
-/// The bytes of a picture of 1920 by 1080 points with three colours.
-const FRAME: usize = 1920 * 1080 * 3;
 
 pub const ROWS: &[Row] = &[
     row("latest", latest),
@@ -26,25 +24,11 @@ pub const ROWS: &[Row] = &[
     pair("view/64B", |s| view(s, 64, 64)),
     pair("view/64B/large-slots", |s| view(s, FRAME, 64)),
     pair("view/6.2MB", |s| view(s, FRAME, FRAME)),
+    pair("sleep/64B", |s| sleep(s, 64)),
+    pair("sleep/6.2MB", |s| sleep(s, FRAME)),
     pair("crowd/1", |s| crowd(s, 1)),
     pair("crowd/60", |s| crowd(s, 60)),
 ];
-
-const fn row(name: &'static str, measure: fn(f64) -> Result<f64, String>) -> Row {
-    Row {
-        name,
-        pair: false,
-        measure,
-    }
-}
-
-const fn pair(name: &'static str, measure: fn(f64) -> Result<f64, String>) -> Row {
-    Row {
-        name,
-        pair: true,
-        measure,
-    }
-}
 
 /// The messages of a stretch, of which the fastest counts.
 const STRETCH: u64 = 1 << 14;
@@ -138,23 +122,12 @@ fn trip(seconds: f64, seats: usize) -> Result<f64, String> {
 /// Publishes `len` bytes in slots for `largest`, views them in another process, and waits for its answer.
 fn view(seconds: f64, largest: usize, len: usize) -> Result<f64, String> {
     duelled(seconds, true, |run| {
-        let there = records::Builder::new(4, largest).producers(1).memfd();
+        let there = records::Builder::new(FRAMES, largest).producers(1).memfd();
         let there = there.expect("a topic");
         let back = builder(1, false).memfd().expect("a topic");
         let see = |rx: &mut records::Subscriber, seq: u64| {
             let frame = spin!(rx.try_read().ok());
-            let word = |at: usize| {
-                frame[at..at + 8]
-                    .iter()
-                    .fold(0, |bad, b| bad | (*b ^ seq as u8))
-            };
-            u64::from(word(0) | word(len - 8))
-        };
-        let show = |tx: &mut records::Publisher, seq: u64| {
-            let mut frame = tx.try_reserve(len).expect("never full");
-            frame[..8].fill(seq as u8);
-            frame[len - 8..].fill(seq as u8);
-            frame.commit(len);
+            check(&frame, seq)
         };
         duel(
             run,
@@ -174,7 +147,7 @@ fn view(seconds: f64, largest: usize, len: usize) -> Result<f64, String> {
                 move |range: Range<u64>| {
                     let mut bad = 0;
                     for seq in range {
-                        show(&mut tx, seq);
+                        show(&mut tx, len, seq);
                         bad |= take(&mut rx, seq);
                     }
                     bad
@@ -182,6 +155,31 @@ fn view(seconds: f64, largest: usize, len: usize) -> Result<f64, String> {
             },
         )
     })
+}
+
+/// Publishes `len` bytes to a subscriber in another process that sleeps.
+fn sleep(seconds: f64, len: usize) -> Result<f64, String> {
+    let topic = records::Builder::new(FRAMES, len).producers(1).memfd();
+    let topic = topic.map_err(|e| e.to_string())?;
+    asleep(
+        seconds,
+        || {
+            let mut rx = topic.consumer().map_err(|e| e.to_string())?;
+            Ok(move |seq| check(&rx.read().expect("a publisher"), seq))
+        },
+        || {
+            let mut tx = topic.producer().map_err(|e| e.to_string())?;
+            Ok(move |seq| show(&mut tx, len, seq))
+        },
+    )
+}
+
+/// Publishes a frame as it lies there, but for its number.
+#[inline(always)]
+fn show(tx: &mut records::Publisher, len: usize, seq: u64) {
+    let mut frame = tx.try_reserve(len).expect("never full");
+    mark(&mut frame[..len], seq);
+    frame.commit(len);
 }
 
 /// Publishes while so many subscribers look at the newest message again and again, all of them on one other core.
