@@ -7,12 +7,14 @@
 //! - `rows`: slipring's calls;
 //! - `iceoryx`: the round trip of iceoryx2, publish-subscribe with the same history;
 //! - `redis`: Redis Streams, with a subscriber that sleeps;
+//! - `zenoh`: Zenoh with shared memory, likewise; measured if built with the feature `zenoh`;
 //! - `sleep`: how publications to a sleeping subscriber are timed.
 
 mod iceoryx;
 mod redis;
 mod rows;
 mod sleep;
+mod zenoh;
 
 use crate::duel::{Run, Sample};
 use crate::machine;
@@ -132,7 +134,7 @@ fn rows() -> impl Iterator<Item = &'static Row> {
     let ours = rows::ROWS.iter();
     ours.chain(iceoryx::ROWS)
         .chain(redis::ROWS)
-
+        .chain(zenoh::ROWS)
 }
 
 /// Measures what the command line asks for, and prints the tables.
@@ -233,8 +235,9 @@ fn once(row: &Row, options: &Options) -> Result<f64, String> {
         .map_err(|e| format!("cannot start a worker: {e}"))?;
     let pid = child.id();
     let line = answer(child, timeout);
-    // A worker that was killed leaves its server's directory; mostly there is none.
+    // A worker that was killed leaves its server's directory, or its socket; mostly there is none.
     let _ = std::fs::remove_dir_all(directory(pid));
+    zenoh::sweep(pid);
     let line = line?;
     let unreadable = |_| format!("unreadable answer {line:?}");
     line.trim().parse().map_err(unreadable)
