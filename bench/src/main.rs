@@ -12,6 +12,7 @@
 //! - `asleep`: the kernel's report of sleeping threads;
 //! - `redis`: a Redis server of our own;
 //! - `targets`, `report`, `machine`: the evaluation of the figures;
+//! - `plot`: the picture of a run;
 //! - `mpmc`: a measurement of its own, of the work queue;
 //! - `topic`: another, of topics;
 //! - `probe`: the costs of this machine, without any contender.
@@ -24,6 +25,7 @@ mod message;
 mod mpmc;
 mod peers;
 mod plan;
+mod plot;
 mod probe;
 mod redis;
 mod referee;
@@ -99,6 +101,8 @@ enum Other {
     Topic(topic::Options),
     /// Measure what this machine takes to move lines between two cores, and the floors that follow.
     Probe(probe::Options),
+    /// Draw the rates and round trips of a run, from its JSON, as SVG.
+    Plot(plot::Options),
     /// Do one run, for the referee.
     #[command(hide = true)]
     Worker(worker::Order),
@@ -165,6 +169,7 @@ fn main() -> ExitCode {
     let done = match &cli.other {
         Some(Other::Mpmc(options)) => mpmc::compare(options),
         Some(Other::Probe(options)) => probe::probe(options),
+        Some(Other::Plot(options)) => plot::plot(options),
         Some(Other::Worker(order)) => worker::work(order),
         Some(Other::MpmcWorker(order)) => mpmc::work(order),
         #[cfg(feature = "slipring")]

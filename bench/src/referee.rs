@@ -15,7 +15,7 @@ use crate::message::BATCH;
 use crate::peers::About;
 use crate::plan::Case;
 use crate::worker::{Order, read_sample};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Write};
@@ -37,7 +37,7 @@ pub struct Figure {
 }
 
 /// One sample, in the unit of its case.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 pub struct Timing {
     /// Million messages a second, or nanoseconds a round trip.
     pub value: f64,
