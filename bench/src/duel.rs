@@ -1,18 +1,20 @@
-//! One run: two pinned threads or processes, one warm-up, one timed stretch.
+//! One run: two pinned threads or processes, a warm-up, one timed stretch.
 //!
 //! ```text
-//! core 0, producer   set up │ gauge │ warm-up ....... │ wait for go │ timed: send N     │ gauge
-//! core 1, consumer   set up │ gauge │ warm-up, emptied │ t0, go      │ timed: check N, t1 │ gauge
+//! core 0, producer   set up │ gauge │ warm-up ....... │ wait for go │ probes, then timed: send N     │ gauge
+//! core 1, consumer   set up │ gauge │ warm-up, emptied │ t0, go      │ probes, then timed: check N, t1 │ gauge
 //! ```
 //!
 //! The warm-up goes around the ring, so every page is backed and every cached index has been
-//! refreshed. It is drained before the clock starts, so the timed stretch begins and ends with an
-//! empty ring and counts exactly its own N messages.
+//! refreshed. Probes follow until their times agree (`steady`). Each stretch is drained before the
+//! next begins, so the timed stretch begins and ends with an empty ring and counts exactly its own N
+//! messages.
 //!
 //! The gauge passes a cache line to and fro for less than a millisecond. On a virtual machine two
 //! cores may be neighbours now and far apart a minute later, and every figure then changes by a
 //! factor. So each sample says how far apart its cores were, before and after.
 
+use crate::steady::Steady;
 use std::io::Error;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::*};
@@ -27,6 +29,8 @@ pub struct Run {
     pub ring_bytes: usize,
     /// The number of messages before the clock starts.
     pub warm: u64,
+    /// The number of messages in a probe, or zero for a run without probes.
+    pub probe: u64,
     /// The number of messages on the clock.
     pub messages: u64,
     /// The producer's and the consumer's core.
@@ -110,6 +114,7 @@ where
 #[repr(C)]
 struct Meeting {
     ready: AtomicU32,
+    /// Twice the number of the stretch that may begin, plus one if it is on the clock.
     go: AtomicU32,
     done: AtomicU32,
     /// Nanoseconds of processor time that the producer spent on the timed stretch.
@@ -136,17 +141,18 @@ impl Meeting {
         let mut send = produce();
         wait_for_both(&self.ready);
         self.answer_gauge(0);
-        let mut before = thread_cpu();
-        // One call serves both stretches, so that the loop is compiled once and in place.
-        for (stretch, range) in stretches(run) {
-            if stretch == TIMED {
-                while self.go.load(Acquire) == 0 {
-                    std::hint::spin_loop();
-                }
-                before = thread_cpu();
+        let mut stretch = Stretch::first(run);
+        // One call serves all stretches, so that the loop is compiled once and in place.
+        let before = loop {
+            let before = thread_cpu();
+            send(stretch.range());
+            if stretch.timed {
+                break before;
             }
-            send(range);
-        }
+            // Acquire: pairs with the consumer's store.
+            let go = || Some(self.go.load(Acquire)).filter(|go| go / 2 > stretch.number);
+            stretch = stretch.next(run, spin!(go()) % 2 == 1);
+        };
         let cpu = thread_cpu() - before;
         self.producer_cpu.store(cpu.as_nanos() as u64, Relaxed);
         self.answer_gauge(1);
@@ -161,17 +167,21 @@ impl Meeting {
         let mut receive = consume();
         wait_for_both(&self.ready);
         let near = self.ask_gauge(0);
-        let mut bad = 0;
-        let (mut before, mut start) = (thread_cpu(), Instant::now());
-        for (stretch, range) in stretches(run) {
-            if stretch == TIMED {
-                (before, start) = (thread_cpu(), Instant::now());
-                self.go.store(1, Release);
+        let (mut bad, mut steady) = (0, Steady::default());
+        let mut stretch = Stretch::first(run);
+        let (time, cpu) = loop {
+            let (before, start) = (thread_cpu(), Instant::now());
+            // Release: pairs with the producer's load, and comes after the clock's start.
+            let go = 2 * stretch.number + u32::from(stretch.timed);
+            self.go.store(go, Release);
+            bad |= receive(stretch.range());
+            let time = start.elapsed();
+            if stretch.timed {
+                break (time, thread_cpu() - before);
             }
-            bad |= receive(range);
-        }
-        let time = start.elapsed();
-        let cpu = thread_cpu() - before;
+            let probed = stretch.number > 0 && steady.reached(time.as_secs_f64());
+            stretch = stretch.next(run, probed || run.probe == 0);
+        };
         let line = Some((near, self.ask_gauge(1)));
         wait_for_both(&self.done);
         let producer_cpu = Duration::from_nanos(self.producer_cpu.load(Relaxed));
@@ -247,14 +257,39 @@ pub fn distance((asker, answerer): (usize, usize)) -> f64 {
     })
 }
 
-/// The index of the stretch that is on the clock.
-const TIMED: usize = 1;
+/// A stretch of a run: the warm-up, a probe, or the one on the clock.
+#[derive(Clone, Debug)]
+struct Stretch {
+    number: u32,
+    start: u64,
+    end: u64,
+    timed: bool,
+}
 
-/// Returns the two stretches of a run: the warm-up, and the one on the clock.
-fn stretches(run: &Run) -> impl Iterator<Item = (usize, Range<u64>)> {
-    // Opaque, so that the compiler does not make two loops of it.
-    let end = std::hint::black_box(run.warm + run.messages);
-    [0..run.warm, run.warm..end].into_iter().enumerate()
+impl Stretch {
+    fn first(run: &Run) -> Stretch {
+        Stretch {
+            number: 0,
+            start: 0,
+            end: run.warm,
+            timed: false,
+        }
+    }
+
+    fn next(&self, run: &Run, timed: bool) -> Stretch {
+        let length = if timed { run.messages } else { run.probe };
+        Stretch {
+            number: self.number + 1,
+            start: self.end,
+            end: self.end + length,
+            timed,
+        }
+    }
+
+    /// Returns the numbers of the messages; opaque, so that the compiler does not make several loops of one.
+    fn range(&self) -> Range<u64> {
+        self.start..std::hint::black_box(self.end)
+    }
 }
 
 /// Comes to a meeting point, and returns when the other side has come too.

@@ -5,6 +5,7 @@
 //! - `plan`: the cases, and the contenders that take part in each;
 //! - `referee`: rounds, calibration, timeouts; it starts a process for each run;
 //! - `worker`: that process; it picks the contender and the message type;
+//! - `steady`: the length of the warm-up;
 //! - `duel`: two pinned threads, a warm-up, a timed stretch;
 //! - `broadcast`: the same for one writer and many readers;
 //! - `message`: the messages and their checks;
@@ -30,6 +31,7 @@ mod probe;
 mod redis;
 mod referee;
 mod report;
+mod steady;
 mod targets;
 #[cfg(feature = "slipring")]
 mod topic;

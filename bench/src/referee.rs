@@ -14,6 +14,7 @@ use crate::duel::Sample;
 use crate::message::BATCH;
 use crate::peers::About;
 use crate::plan::Case;
+use crate::steady::PROBE;
 use crate::worker::{Order, read_sample};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -190,12 +191,14 @@ impl Arena {
         if figure.messages == 0 {
             figure.messages = self.calibrate(case, about, settings)?;
         }
-        let mut best = self.once(case, about, settings, figure.messages)?;
+        let (messages, probe) = (figure.messages, PROBE / settings.seconds);
+        let probe = whole_batches(messages as f64 * probe);
+        let mut best = self.once(case, about, settings, messages, probe)?;
         for _ in 0..settings.repeats {
             if !is_disturbed(about, &best) {
                 break;
             }
-            let again = self.once(case, about, settings, figure.messages)?;
+            let again = self.once(case, about, settings, messages, probe)?;
             if !is_disturbed(about, &again) || again.on_core > best.on_core {
                 best = again;
             }
@@ -208,7 +211,7 @@ impl Arena {
     fn calibrate(&self, case: Case, about: &About, settings: &Settings) -> Result<u64, String> {
         let mut messages = 4 * BATCH;
         loop {
-            let sample = self.once(case, about, settings, messages)?;
+            let sample = self.once(case, about, settings, messages, 0)?;
             let scale = settings.seconds / sample.time.as_secs_f64();
             // A tenth of the final length is long enough to trust; short runs mislead.
             let target = messages as f64
@@ -231,11 +234,13 @@ impl Arena {
         about: &About,
         settings: &Settings,
         messages: u64,
+        probe: u64,
     ) -> Result<Sample, String> {
         let order = Order {
             case,
             contender: about.name.to_owned(),
             messages,
+            probe,
             capacity: settings.capacity,
             ring_bytes: settings.ring_bytes,
             producer_core: settings.cores.0,

@@ -28,6 +28,9 @@ pub struct Order {
     /// The number of messages on the clock.
     #[arg(long)]
     pub messages: u64,
+    /// The number of messages in a probe of the warm-up.
+    #[arg(long)]
+    pub probe: u64,
     /// The number of slots in a ring of fixed-size messages.
     #[arg(long)]
     pub capacity: usize,
@@ -55,6 +58,7 @@ impl Order {
             ("--case", self.case.to_string()),
             ("--contender", self.contender.clone()),
             ("--messages", self.messages.to_string()),
+            ("--probe", self.probe.to_string()),
             ("--capacity", self.capacity.to_string()),
             ("--ring-bytes", self.ring_bytes.to_string()),
             ("--producer-core", self.producer_core.to_string()),
@@ -123,6 +127,7 @@ fn dispatch(about: &About, order: &Order) -> Sample {
         capacity: order.capacity,
         ring_bytes: order.ring_bytes,
         warm: 2 * order.capacity as u64,
+        probe: order.probe,
         messages: order.messages,
         cores: (order.producer_core, order.consumer_core),
         processes: false,

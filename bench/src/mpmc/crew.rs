@@ -7,9 +7,9 @@
 //! 2+2 on 2 cores   core 0: producer, consumer   core 1: producer, consumer
 //! ```
 //!
-//! A run has three stretches with the same threads and handles: a warm-up that goes around the ring,
-//! a short one from which the length of the last one follows, and the one that counts. Between them
-//! all threads meet, and the queue is empty. The clock of a stretch runs from the first thread that
+//! A run has several stretches with the same threads and handles: a warm-up that goes around the ring,
+//! probes until their rates agree (`steady`), and the one that counts. Between them all threads meet,
+//! and the queue is empty. The clock of a stretch runs from the first thread that
 //! begins to the last thread that ends.
 //!
 //! Producers send disjoint ranges of numbers. Each consumer checks every word of its messages, and
@@ -20,6 +20,7 @@ use super::peers::Contender;
 use super::plan::Crew;
 use crate::duel::pin;
 use crate::message::Job;
+use crate::steady::{PROBE, Steady};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::*};
 use std::sync::{Barrier, Mutex};
@@ -155,10 +156,6 @@ impl Tally {
     }
 }
 
-/// The stretches of a run before the one that counts.
-const BEFORE: usize = 2;
-/// The share of the final length that the stretch before it should last.
-const TRIAL: f64 = 0.15;
 /// Stretches are multiples of this number of messages: whole batches for each producer.
 const STEP: u64 = 256;
 
@@ -168,12 +165,22 @@ struct Shared {
     /// The numbers of the messages of this stretch.
     start: AtomicU64,
     end: AtomicU64,
+    /// The stretches so far: none, the warm-up and some probes, or all.
+    progress: Mutex<Progress>,
     /// The number of producers that have sent their share of this stretch.
     sent: AtomicUsize,
     /// When the first thread began this stretch, when the last one ended it, and what was taken.
     books: Mutex<(Option<Instant>, Option<Instant>, Tally)>,
     /// The figure of the last stretch, or what went wrong.
     result: Mutex<Result<f64, String>>,
+}
+
+#[derive(Debug, Default)]
+struct Progress {
+    steady: Steady,
+    warm: bool,
+    timed: bool,
+    over: bool,
 }
 
 /// Runs one contender, and returns its rate in million messages a second.
@@ -189,6 +196,7 @@ pub fn stream<J: Job, C: Contender<J>>(run: &Run) -> Result<f64, String> {
         barrier: Barrier::new(txs.len() + rxs.len()),
         start: AtomicU64::new(0),
         end: AtomicU64::new((2 * run.capacity as u64).max(4096)),
+        progress: Mutex::new(Progress::default()),
         sent: AtomicUsize::new(0),
         books: Mutex::new((None, None, Tally::default())),
         result: Mutex::new(Err("no stretch ended".to_owned())),
@@ -213,8 +221,7 @@ pub fn stream<J: Job, C: Contender<J>>(run: &Run) -> Result<f64, String> {
 }
 
 fn produce<J: Job, C: Contender<J>>(run: &Run, shared: &Shared, i: usize, mut tx: C::Tx) {
-    for stretch in 0..=BEFORE {
-        let all = shared.begin();
+    while let Some(all) = shared.begin() {
         let began = Instant::now();
         let share = (all.end - all.start) / run.crew.producers as u64;
         let first = all.start + i as u64 * share;
@@ -230,13 +237,12 @@ fn produce<J: Job, C: Contender<J>>(run: &Run, shared: &Shared, i: usize, mut tx
         }
         // Release: a consumer that sees all producers done sees their messages.
         shared.sent.fetch_add(1, Release);
-        shared.end_stretch(run, stretch, began, Tally::default());
+        shared.end_stretch(run, began, Tally::default());
     }
 }
 
 fn consume<J: Job, C: Contender<J>>(run: &Run, shared: &Shared, mut rx: C::Rx) {
-    for stretch in 0..=BEFORE {
-        shared.begin();
+    while shared.begin().is_some() {
         let (began, mut tally) = (Instant::now(), Tally::default());
         let mut wait = Backoff::new();
         loop {
@@ -256,19 +262,20 @@ fn consume<J: Job, C: Contender<J>>(run: &Run, shared: &Shared, mut rx: C::Rx) {
                 wait.pause();
             }
         }
-        shared.end_stretch(run, stretch, began, tally);
+        shared.end_stretch(run, began, tally);
     }
 }
 
 impl Shared {
-    /// Meets the other threads, and returns the numbers of the next stretch.
-    fn begin(&self) -> Range<u64> {
+    /// Meets the other threads, and returns the numbers of the next stretch, if there is one.
+    fn begin(&self) -> Option<Range<u64>> {
         self.barrier.wait();
-        self.start.load(Relaxed)..self.end.load(Relaxed)
+        let over = self.progress.lock().expect("no thread panics").over;
+        (!over).then(|| self.start.load(Relaxed)..self.end.load(Relaxed))
     }
 
     /// Enters one thread's stretch, and meets the others. The last thread closes the books.
-    fn end_stretch(&self, run: &Run, stretch: usize, began: Instant, tally: Tally) {
+    fn end_stretch(&self, run: &Run, began: Instant, tally: Tally) {
         let ended = Instant::now();
         {
             let mut books = self.books.lock().expect("no thread panics");
@@ -278,11 +285,11 @@ impl Shared {
             all.add(tally);
         }
         if self.barrier.wait().is_leader() {
-            self.close(run, stretch);
+            self.close(run);
         }
     }
 
-    fn close(&self, run: &Run, stretch: usize) {
+    fn close(&self, run: &Run) {
         let mut books = self.books.lock().expect("no thread panics");
         let (Some(first), Some(last), tally) = std::mem::take(&mut *books) else {
             return;
@@ -292,11 +299,15 @@ impl Shared {
         let rate = (range.end - range.start) as f64 / seconds;
         let mut result = self.result.lock().expect("no thread panics");
         // A stretch that lost items makes the run worthless, whatever the next one says.
-        if stretch == 0 || result.is_ok() {
+        let mut progress = self.progress.lock().expect("no thread panics");
+        if !progress.warm || result.is_ok() {
             *result = tally.prove(&Tally::of(&range)).map(|()| 1e-6 * rate);
         }
-        let share = if stretch + 1 == BEFORE { 1.0 } else { TRIAL };
-        let next = (rate * run.seconds * share) as u64;
+        progress.over = progress.timed;
+        progress.timed = progress.warm && progress.steady.reached(rate);
+        progress.warm = true;
+        let seconds = if progress.timed { run.seconds } else { PROBE };
+        let next = (rate * seconds) as u64;
         self.start.store(range.end, Relaxed);
         let end = range.end + next.next_multiple_of(STEP).max(STEP);
         self.end.store(end, Relaxed);

@@ -21,6 +21,7 @@ use crate::machine;
 use crate::redis::directory;
 use crate::referee::{answer, turn};
 use crate::report::number;
+use crate::steady::PROBE;
 use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -266,6 +267,7 @@ fn duelled(seconds: f64, processes: bool, duel: impl Fn(&Run) -> Sample) -> Resu
         capacity: HISTORY,
         ring_bytes: 0,
         warm: 1000,
+        probe: 0,
         messages: 1000,
         cores: (0, 1),
         processes,
@@ -273,7 +275,8 @@ fn duelled(seconds: f64, processes: bool, duel: impl Fn(&Run) -> Sample) -> Resu
     };
     let nanos = |run: &Run, sample: &Sample| sample.time.as_nanos() as f64 / run.messages as f64;
     let first = duel(&run);
-    run.messages = (seconds * 1e9 / nanos(&run, &first)).clamp(1000.0, 1e9) as u64;
+    let lasting = |seconds: f64| (seconds * 1e9 / nanos(&run, &first)).clamp(100.0, 1e9) as u64;
+    (run.probe, run.messages) = (lasting(PROBE), lasting(seconds));
     let sample = duel(&run);
     let _ = std::fs::remove_dir_all(&dir);
     match first.bad | sample.bad {
