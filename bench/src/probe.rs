@@ -27,7 +27,7 @@ const SIZES: [(usize, &str); 4] = [(8, "8 B"), (64, "64 B"), (1264, "1264 B"), (
 const SLOTS: usize = 4096;
 const LINE: usize = 64;
 
-/// What a line costs, in nanoseconds, where lines are taken in order.
+/// The costs of a line, in nanoseconds, where lines are taken in order.
 #[derive(Clone, Copy)]
 struct Costs {
     /// Reading a line that the other core wrote.

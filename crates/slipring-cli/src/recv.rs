@@ -2,7 +2,8 @@
 //!
 //! A record is released only after it was written. If the reader of the output is gone, or a signal
 //! comes while the write is stuck, the record stays in the channel. The next `recv` writes it anew
-//! from its start. (Of a `broadcast` channel, each `recv` begins at the oldest record that is kept.) The end of the stream is acknowledged last; after that it is not reported again.
+//! from its start. Of a channel made with `--broadcast`, each `recv` begins at the oldest record that is kept. The end of the
+//! stream is acknowledged last; after that it is not reported again.
 
 use slipring::broadcast::records;
 use slipring::{Builder, Channel, Consumer, End, Error, OfRecords, PackedKind, bytes};
@@ -26,8 +27,8 @@ use crate::signals::{Signals, TICK};
 /// bytes and lines, but no frames. recv refuses --lines without that mark, and --framed if the mark
 /// is --raw or --lines.
 ///
-/// Of a channel that was made with --broadcast, every recv writes all records, from the oldest one that
-/// is kept. Its sender waits for the slowest recv.
+/// Every recv of a channel that was made with --broadcast writes all records, from the oldest one that is
+/// kept. Its sender waits for the slowest recv.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// The channel: `topic` or `domain/topic`; made if it does not exist

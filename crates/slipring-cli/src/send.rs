@@ -128,7 +128,7 @@ where
     }
 }
 
-/// What a sender does before it sends anything.
+/// The step that a sender takes before it sends anything.
 type First<R> = fn(&Producer<OfRecords<R>>, &Signals, &Progress) -> Result<(), Failure>;
 
 fn send<R>(

@@ -190,7 +190,7 @@ fn racing_publishers_leave_messages_whole() {
     assert!(seen > 50 && lost > 0, "{seen} seen, {lost} lost");
 }
 
-/// What a watch looks at gets no memory by that, and its words stay as they are.
+/// A watch backs no memory where it looks, and changes no word.
 #[test]
 fn watches_write_nothing() {
     let domain = Domain::new("still");

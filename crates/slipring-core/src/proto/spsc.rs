@@ -273,18 +273,6 @@ impl<'m, T: Copy> Consumer<'m, T> {
         })
     }
 
-    /// Prefetches a message some way ahead, which will be read soon.
-    ///
-    /// It prefetches only committed slots, so it never takes a line from the producer. Plain version: no prefetch. Then
-    /// the lines of a message are missed only once it is read, and work on the message before keeps the processor from
-    /// getting as far.
-    #[inline(always)]
-    fn prefetch(&self) {
-        if self.reader.known() > Slots::<T>::AHEAD {
-            self.slots.prefetch(self.reader.at() + Slots::<T>::AHEAD);
-        }
-    }
-
     /// Releases `count` messages that were found, and handed out.
     #[inline(always)]
     fn release(&mut self, count: usize) {
@@ -348,7 +336,8 @@ impl<T: Copy> Pop for Consumer<'_, T> {
 
     #[inline(always)]
     unsafe fn take(&mut self) -> Result<T, Error> {
-        self.prefetch();
+        self.slots
+            .prefetch_behind(self.reader.at(), self.reader.known());
         // SAFETY: head < tail, acquired: the slot is committed, and not written until we release.
         let value = unsafe { self.slots.read(self.reader.at()) };
         self.release(1);
@@ -374,7 +363,8 @@ impl<T: Copy> Hold for Consumer<'_, T> {
     #[inline]
     fn hold(&mut self, max: usize) -> Result<usize, Error> {
         let held = self.best_effort(max)?;
-        self.prefetch();
+        self.slots
+            .prefetch_behind(self.reader.at(), self.reader.known());
         Ok(held)
     }
 

@@ -172,9 +172,7 @@ impl<T: Payload> Store<T> for Slots<'_, T> {
 
     #[inline(always)]
     fn prefetch(&self, position: u64, known: u64) {
-        if known > Self::AHEAD {
-            Slots::prefetch(self, position + Self::AHEAD);
-        }
+        self.prefetch_behind(position, known);
     }
 
     #[inline(always)]

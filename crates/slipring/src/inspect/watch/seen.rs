@@ -1,4 +1,4 @@
-//! What a watch sees of each kind: the core's watcher, and the ends of the producers.
+//! The view that a watch has of each kind: the core's watcher, and the ends of the producers.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
