@@ -80,8 +80,8 @@ WANTED = 0.95
 # What loom cannot see: it has no compiler, and runs read-modify-writes in program order. The model's part
 # is what the protocol becomes without the ordering. Key: file, type or module, function, which one there.
 SPIN = {
-    "wait.rs Notifier::ring compiler fence 1": ("wake", "ASYMMETRIC", 9),
-    "wait.rs Notifier::wake Release 4": ("wake", "ASYMMETRIC", 7),
+    "wait.rs Notifier::ring_for compiler fence 1": ("wake", "ASYMMETRIC", 9),
+    "wait.rs Notifier::tell Release 2": ("wake", "ASYMMETRIC", 7),
     "wait.rs Waiter::arm Acquire 1": ("wake", "SET", 4),
 }
 

@@ -37,8 +37,8 @@ impl Feed {
 
     /// Records what the owner's next call would find by itself.
     pub(crate) fn set_pending(&self, pending: bool) {
-        // Release: pairs with the acquire in `ready`; what the owner found comes before. A set that looks too early is told.
-        let before = self.pending.swap(pending, Ordering::Release);
+        // Relaxed: what was found is the owner's alone. A set that looks too early is told, under its lock.
+        let before = self.pending.swap(pending, Ordering::Relaxed);
         if pending && !before {
             self.tell(Told::Vacated);
         }
@@ -81,7 +81,8 @@ impl Feed {
 
     /// Returns `true` if the owner's next call may find news.
     fn ready(&self) -> bool {
-        if self.pending.load(Ordering::Acquire) {
+        // Relaxed: see `set_pending`.
+        if self.pending.load(Ordering::Relaxed) {
             return true;
         }
         let mut polled = [PollFd::new(&self.descriptor, PollFlags::IN)];
