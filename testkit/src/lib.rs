@@ -226,7 +226,7 @@ pub trait Consumer: Handle {
     /// is done. Panics on a torn message.
     fn read(&mut self, max: usize, seen: &mut dyn FnMut(&[u64])) -> Result<(), Error>;
 
-    /// Copies up to `max` messages, if there are any. Only of kinds with slots.
+    /// Copies up to `max` messages, if there are any. Only of kinds with slots, and of work queues.
     fn try_copy(&mut self, _max: usize, _seen: &mut dyn FnMut(Came)) -> Result<(), Error> {
         unimplemented!("records are read in place")
     }

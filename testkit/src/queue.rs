@@ -13,7 +13,7 @@ use slipring::mpmc::{Builder, Mpmc, records};
 use slipring::{Channel, Error, QueueKind, SetupError, Wait};
 
 use crate::message::{self, LARGEST, Message, Numbered, record};
-use crate::{Handle, whole};
+use crate::{Handle, record_ends, whole};
 
 /// A queue's shape, and the way in which it is used.
 #[derive(Clone, Copy, Debug)]
@@ -287,16 +287,7 @@ impl Feeder for records::Producer {
     }
 
     fn try_batch(&mut self, numbers: Range<u64>) -> Result<usize, Error> {
-        let count = (numbers.end - numbers.start) as usize;
-        for (done, number) in numbers.enumerate() {
-            match self.try_push(&record(number)) {
-                Ok(()) => {}
-                // An error only if nothing was appended.
-                Err(error) if done == 0 => return Err(error),
-                Err(_) => return Ok(done),
-            }
-        }
-        Ok(count)
+        record_ends::iterate(self, numbers, &mut || {})
     }
 
     fn scatter(&mut self, numbers: Range<u64>) -> Result<usize, Error> {
@@ -322,15 +313,20 @@ impl Feeder for records::Producer {
 impl Taker for records::Consumer {
     fn take(
         &mut self,
-        _max: usize,
+        max: usize,
         timeout: Duration,
         seen: &mut dyn FnMut(&[u64], u32) -> usize,
     ) -> Result<(), Error> {
-        let record = self.read_timeout(timeout)?;
-        let number = whole(message::check(&record));
-        match seen(&[number], record.deliveries()) {
-            0 => record.keep(),
-            _ => record.release(),
+        // Of two, any number can be released.
+        let mut records = self.read_batch_timeout(max.min(2), timeout)?;
+        let mut numbers = Vec::new();
+        while let Some(record) = records.next()? {
+            numbers.push(whole(message::check(record)));
+        }
+        match seen(&numbers, records.deliveries()) {
+            0 => records.keep(),
+            release if release < numbers.len() => records.keep_last(),
+            _ => records.release(),
         }
         Ok(())
     }

@@ -3,10 +3,10 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use slipring::{Consumer, Error, OfRecords, Producer, RecordKind};
+use slipring::{BatchKind, Consumer, Error, OfRecords, Producer, RecordKind};
 
-use crate::Came;
 use crate::message::{self, LARGEST, record};
+use crate::{Came, whole};
 
 /// Room for a record whose length is torn, as far as a program's channels allow any.
 const LONGEST: usize = 512;
@@ -61,6 +61,58 @@ where
         }
     }
     Ok(count)
+}
+
+/// Implements [`Producer::iterate`](crate::Producer::iterate) for kinds with batches.
+pub(crate) fn iterate<R>(
+    tx: &mut Producer<OfRecords<R>>,
+    numbers: Range<u64>,
+    between: &mut dyn FnMut(),
+) -> Result<usize, Error>
+where
+    OfRecords<R>: BatchKind,
+{
+    let records = numbers.map(record).collect::<Vec<_>>();
+    let records = records.iter().map(Vec::as_slice);
+    tx.try_push_iter(&mut records.inspect(|_| between()).peekable())
+}
+
+/// Implements [`Consumer::try_read_batch`](crate::Consumer::try_read_batch).
+pub(crate) fn try_read_batch<R>(
+    rx: &mut Consumer<OfRecords<R>>,
+    max: usize,
+    release: bool,
+    seen: &mut dyn FnMut(Came),
+) -> Result<(), Error>
+where
+    OfRecords<R>: BatchKind,
+{
+    let mut records = rx.try_read_batch(max)?;
+    while let Some(record) = records.next()? {
+        seen(message::check(record));
+    }
+    if !release {
+        records.keep();
+    }
+    Ok(())
+}
+
+/// Implements [`Consumer::read`](crate::Consumer::read).
+pub(crate) fn read<R>(
+    rx: &mut Consumer<OfRecords<R>>,
+    max: usize,
+    seen: &mut dyn FnMut(&[u64]),
+) -> Result<(), Error>
+where
+    OfRecords<R>: BatchKind,
+{
+    let mut records = rx.read_batch(max)?;
+    let mut numbers = Vec::new();
+    while let Some(record) = records.next()? {
+        numbers.push(whole(message::check(record)));
+    }
+    seen(&numbers);
+    Ok(())
 }
 
 /// Copies the oldest record, waiting for at most `timeout` if there is one.

@@ -127,6 +127,11 @@ fn in_code(column: &Column, role: &str) -> BTreeSet<String> {
     if kind == "mpmc" {
         files.push("crates/slipring/src/kinds/mpmc/owned.rs".to_owned());
     }
+    if matches!(kind, "bytes" | "broadcast/records" | "mpmc/records") {
+        let records = format!("impl<R> {role}<OfRecords<R>>");
+        let file = read("crates/slipring/src/records/batch.rs");
+        found.extend(functions(&file, &[&records]));
+    }
     if matches!(kind, "bytes" | "broadcast/records") {
         let records = format!("impl<R> {role}<OfRecords<R>>");
         for file in ["packed.rs", "packed/io.rs"] {

@@ -5,7 +5,7 @@ use slipring_core::guard::Reserve;
 use slipring_core::layout::{Control, Geometry, Kind, SeatWords, Side, WhenFull};
 use slipring_core::mem::ByteRing;
 use slipring_core::proto::broadcast_records::{Consumer, Producer, Ring, Seat};
-use slipring_core::record::{HoldRecord, PushRecord};
+use slipring_core::record::{HoldRecord, HoldRecords, PushRecord};
 use slipring_core::seat::Peer;
 use slipring_core::wait::Notifier;
 use slipring_core::{CachedLimit, End, Error};

@@ -38,7 +38,7 @@
 //! The slack instead of a wrap marker is ours.
 
 use core::fmt;
-use core::mem::ManuallyDrop;
+use core::iter::Peekable;
 
 use crate::cursor::{Reader, Writer};
 use crate::end::{Endpoint, Poll, sealed::Sealed};
@@ -46,7 +46,7 @@ use crate::error::{Corrupt, Error};
 use crate::guard::Reserve;
 use crate::mem::ByteRing;
 use crate::outside::View;
-use crate::record::{HoldRecord, PushRecord};
+use crate::record::{HoldRecord, HoldRecords, PushRecord, PushRecords};
 use crate::seat::Peer;
 use crate::sync::{AtomicU64, Ordering};
 
@@ -241,41 +241,6 @@ impl<'m, R: Room> Producer<'m, R> {
         }
     }
 
-    /// Appends as many of `payloads` as fit, published as one, and returns their number.
-    ///
-    /// Takes no item from the iterator that it cannot place, so it needs one that can be peeked. An
-    /// oversize record ends the batch; at the batch's start it is an error.
-    pub fn try_push_iter<'a, I>(
-        &mut self,
-        payloads: &mut core::iter::Peekable<I>,
-    ) -> Result<usize, Error>
-    where
-        I: Iterator<Item = &'a [u8]>,
-    {
-        let (mut size, mut count) = (0, 0);
-        while let Some(payload) = payloads.peek() {
-            match self.ensure_behind(size, payload.len()) {
-                Ok(()) => {}
-                Err(error) if count == 0 => return Err(error),
-                Err(_) => break,
-            }
-            // SAFETY: `ensure_behind` saw room at tail + size, and only we write there.
-            unsafe { self.write(self.room.at() + size, payload) };
-            size += record_size(payload.len() as u64);
-            count += 1;
-            payloads.next();
-        }
-        // An iterator may run any code: it may have forked.
-        if !self.room.ours() {
-            return Err(Error::Forked);
-        }
-        if count > 0 {
-            self.publish(size, count);
-        }
-        self.room.end_step();
-        Ok(count as usize)
-    }
-
     /// Makes sure, like `ensure`, that there is room for a record that starts `skip` bytes behind
     /// the tail.
     #[inline]
@@ -417,6 +382,36 @@ impl<R: Room> PushRecord for Producer<'_, R> {
     }
 }
 
+impl<R: Room> PushRecords for Producer<'_, R> {
+    fn try_push_iter<'a, I>(&mut self, payloads: &mut Peekable<I>) -> Result<usize, Error>
+    where
+        I: Iterator<Item = &'a [u8]>,
+    {
+        let (mut size, mut count) = (0, 0);
+        while let Some(payload) = payloads.peek() {
+            match self.ensure_behind(size, payload.len()) {
+                Ok(()) => {}
+                Err(error) if count == 0 => return Err(error),
+                Err(_) => break,
+            }
+            // SAFETY: `ensure_behind` saw room at tail + size, and only we write there.
+            unsafe { self.write(self.room.at() + size, payload) };
+            size += record_size(payload.len() as u64);
+            count += 1;
+            payloads.next();
+        }
+        // An iterator may run any code: it may have forked.
+        if !self.room.ours() {
+            return Err(Error::Forked);
+        }
+        if count > 0 {
+            self.publish(size, count);
+        }
+        self.room.end_step();
+        Ok(count as usize)
+    }
+}
+
 /// The reading end.
 pub struct Consumer<'m, P = ()> {
     pub(crate) reader: Reader<'m>,
@@ -467,21 +462,6 @@ impl<'m, P> Consumer<'m, P> {
         // SAFETY: `length` found the record within what is committed. It is not written until
         // released, which needs `&mut self`.
         Ok(unsafe { self.records.payload(self.reader.at(), len) })
-    }
-
-    /// Reads up to `max` records in place: at least one, or an error.
-    #[inline]
-    pub fn try_read_batch(&mut self, max: usize) -> Result<Records<'_, 'm, P>, Error> {
-        self.ensure(1)?;
-        let end = self.reader.at();
-        self.reader.begin_guard();
-        Ok(Records {
-            consumer: self,
-            last: end,
-            end,
-            count: 0,
-            max,
-        })
     }
 
     /// Returns the checked payload length of the committed record at `position`.
@@ -591,117 +571,34 @@ impl<P> HoldRecord for Consumer<'_, P> {
     }
 }
 
-/// A run of records read in place, one after another.
-///
-/// Dropping it releases the records that were returned, and no others.
-/// [`keep_last`](Self::keep_last) releases all of them but the last one, [`keep`](Self::keep) none.
-/// A kill while it is held releases none. With the feature `std`, nor does a drop while the thread
-/// is panicking. The next read, or the successor's, sees the records again.
-///
-/// An early return by `?` is a drop like any other, and releases the record that failed, too. A
-/// loop that may fail keeps that one:
-///
-/// ```
-/// # mod slipring {
-/// #     pub mod bytes {
-/// #         pub type Records<'c> = slipring_core::proto::bytes::Records<'c, 'static>;
-/// #     }
-/// # }
-/// use slipring::bytes::Records;
-///
-/// fn handle_all(
-///     mut batch: Records<'_>,
-///     handle: fn(&[u8]) -> Result<(), std::io::Error>,
-/// ) -> Result<(), Box<dyn std::error::Error>> {
-///     while let Some(record) = batch.next()? {
-///         if let Err(error) = handle(record) {
-///             batch.keep_last(); // it is read again, and those behind it
-///             return Err(error.into());
-///         }
-///     }
-///     Ok(())
-/// }
-/// # let _ = handle_all;
-/// ```
-pub struct Records<'c, 'm, P = ()> {
-    consumer: &'c mut Consumer<'m, P>,
-    /// The position of the record that was returned last.
-    last: u64,
-    end: u64,
-    count: u64,
-    max: usize,
-}
-
-impl<P> fmt::Debug for Records<'_, '_, P> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Records")
-            .field("returned", &self.count)
-            .field("max", &self.max)
-            .field("position", &self.consumer.reader.at())
-            .finish_non_exhaustive()
-    }
-}
-
-impl<P> Records<'_, '_, P> {
-    /// Returns the next record, or `None` if no more are committed or `max` have been returned.
-    ///
-    /// This is no `Iterator`, since a record must not outlive the borrow of `self`.
-    #[allow(clippy::should_implement_trait)]
+impl<P> HoldRecords for Consumer<'_, P> {
     #[inline]
-    pub fn next(&mut self) -> Result<Option<&[u8]>, Error> {
-        if self.count >= self.max as u64 || self.end >= self.consumer.reader.end() {
+    fn hold_records(&mut self, max: usize) -> Result<(u64, u64), Error> {
+        self.ensure(1)?;
+        Ok((self.reader.at(), max as u64))
+    }
+
+    #[inline]
+    fn pass_record(&self, place: &mut u64) -> Result<Option<usize>, Error> {
+        if *place >= self.reader.end() {
             return Ok(None);
         }
-        let (start, len) = (self.end, self.consumer.length(self.end)?);
-        self.last = start;
-        self.end += record_size(len as u64);
-        self.count += 1;
-        // SAFETY: `length` found the record within what is committed; it is not written until
+        let len = self.length(*place)?;
+        *place += record_size(len as u64);
+        Ok(Some(len))
+    }
+
+    #[inline]
+    unsafe fn record_at<'a>(&self, place: u64, len: usize) -> &'a [u8] {
+        // SAFETY: the caller's promise; `length` found the record within what is committed, and it is not written until
         // released.
-        Ok(Some(unsafe { self.consumer.records.payload(start, len) }))
+        unsafe { self.records.payload(place, len) }
     }
 
-    /// Releases the records that were returned, as dropping the batch does, but also while
-    /// panicking.
     #[inline]
-    pub fn release(self) {
-        let mut guard = ManuallyDrop::new(self);
-        let end = guard.end;
-        let count = guard.count;
-        guard.release_to(end, count);
-    }
-
-    /// Releases the records that were returned, except the last one, which the next read sees
-    /// again.
-    #[inline]
-    pub fn keep_last(self) {
-        let mut guard = ManuallyDrop::new(self);
-        let end = guard.last;
-        let count = guard.count.saturating_sub(1);
-        guard.release_to(end, count);
-    }
-
-    /// Releases nothing: the next read sees all of the records again.
-    #[inline]
-    pub fn keep(self) {
-        core::mem::forget(self);
-    }
-
-    /// Releases the first `count` records, which end at `end`.
-    #[inline]
-    fn release_to(&mut self, end: u64, count: u64) {
-        if count > 0 && self.consumer.reader.ours() {
-            self.consumer
-                .release(end - self.consumer.reader.at(), count);
-        }
-    }
-}
-
-impl<P> Drop for Records<'_, '_, P> {
-    #[inline]
-    fn drop(&mut self) {
-        if self.count > 0 && self.consumer.reader.drop_releases() {
-            self.release_to(self.end, self.count);
+    unsafe fn finish_records(&mut self, count: u64, end: u64) {
+        if count > 0 && self.reader.ours() {
+            self.release(end - self.reader.at(), count);
         }
     }
 }

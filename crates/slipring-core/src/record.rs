@@ -9,11 +9,14 @@
 //! |---|---|---|
 //! | [`PushRecord`] | appends a record; gives the bytes of a reserved one | `Push` |
 //! | [`HoldRecord`] | reads a record in place, releases it; the copying verbs use this too | `Pop`, `Hold` |
+//! | [`PushRecords`] | appends several records, published as one | `Push::try_push_iter` |
+//! | [`HoldRecords`] | reads several records in place | `Hold` |
 //!
 //! A poll may be out of date here as well, and every verb then tries again: see
 //! [`end`](crate::end).
 
 use core::fmt;
+use core::iter::Peekable;
 use core::mem::ManuallyDrop;
 use core::ops::{Deref, DerefMut};
 
@@ -63,6 +66,18 @@ pub trait PushRecord: Reserve {
             }
         }
     }
+}
+
+/// A producer that appends several records at once.
+pub trait PushRecords: PushRecord {
+    /// Appends as many of `payloads` as fit, published as one, and returns their number: at least one, or an error; 0 only
+    /// if there are none.
+    ///
+    /// Takes no item from the iterator that it cannot place, so it needs one that can be peeked. An
+    /// oversize record ends the batch; at the batch's start it is an error.
+    fn try_push_iter<'a, I>(&mut self, payloads: &mut Peekable<I>) -> Result<usize, Error>
+    where
+        I: Iterator<Item = &'a [u8]>;
 }
 
 impl<P: PushRecord> Deref for Reservation<'_, P> {
@@ -236,5 +251,182 @@ impl<C: HoldRecord> Drop for Record<'_, C> {
             // SAFETY: as above.
             unsafe { self.consumer.keep_record() };
         }
+    }
+}
+
+/// A consumer that reads several records in place at once.
+///
+/// A *place* tells where a record lies: its position, or its number within the batch.
+pub trait HoldRecords: HoldRecord {
+    /// Holds up to `max` records and returns the place of the first, and the number of records that may be passed.
+    ///
+    /// At least one is there, or this fails as [`hold_record`](HoldRecord::hold_record).
+    fn hold_records(&mut self, max: usize) -> Result<(u64, u64), Error>;
+
+    /// Returns the length of the held record at `place`, which is checked, and moves `place` behind it; `None` if no more
+    /// are held.
+    ///
+    /// A length that a stranger wrote is `Corrupt`. Then `place` moves only if there is a way on behind that record.
+    fn pass_record(&self, place: &mut u64) -> Result<Option<usize>, Error>;
+
+    /// Returns the payload of the held record at `place`.
+    ///
+    /// # Safety
+    /// [`pass_record`](Self::pass_record) returned `len` for this place, and nothing was released since. The caller does
+    /// not use the reference after the release.
+    unsafe fn record_at<'a>(&self, place: u64, len: usize) -> &'a [u8];
+
+    /// Releases the first `count` held records, which end at the place `end`, and gives the others back. Does nothing in a
+    /// forked child.
+    ///
+    /// # Safety
+    /// `pass_record` has passed that many, nothing was released since, and no reference to a held record is used any more.
+    unsafe fn finish_records(&mut self, count: u64, end: u64);
+
+    /// Reads up to `max` records in place: at least one, or an error.
+    #[inline]
+    fn try_read_batch(&mut self, max: usize) -> Result<Records<'_, Self>, Error>
+    where
+        Self: Sized,
+    {
+        let held = self.hold_records(max)?;
+        // SAFETY: the line above.
+        Ok(unsafe { Records::of_held(self, held) })
+    }
+}
+
+/// Several consecutive records, read in place one after another.
+///
+/// Dropping it releases the records that were returned, and no others.
+/// [`keep_last`](Self::keep_last) releases all of them but the last one, [`keep`](Self::keep) none.
+/// A kill while it is held releases none. With the feature `std`, nor does a drop while the thread
+/// is panicking. The next read, or the successor's, sees the records again.
+///
+/// In a work queue the batch holds all of its records from the start. What is not released is given back: any consumer
+/// takes it, and its count of deliveries rises, though it was not returned.
+///
+/// An early return by `?` is a drop like any other, and releases the record that failed, too. A
+/// loop that may fail keeps that one:
+///
+/// ```
+/// # mod slipring {
+/// #     pub mod bytes {
+/// #         use slipring_core::{proto, record};
+/// #         pub type Records<'c> = record::Records<'c, proto::bytes::Consumer<'static>>;
+/// #     }
+/// # }
+/// use slipring::bytes::Records;
+///
+/// fn handle_all(
+///     mut batch: Records<'_>,
+///     handle: fn(&[u8]) -> Result<(), std::io::Error>,
+/// ) -> Result<(), Box<dyn std::error::Error>> {
+///     while let Some(record) = batch.next()? {
+///         if let Err(error) = handle(record) {
+///             batch.keep_last(); // it is read again, and those behind it
+///             return Err(error.into());
+///         }
+///     }
+///     Ok(())
+/// }
+/// # let _ = handle_all;
+/// ```
+pub struct Records<'c, C: HoldRecords> {
+    pub(crate) consumer: &'c mut C,
+    /// The place of the record that was returned last.
+    last: u64,
+    /// The place behind it.
+    next: u64,
+    /// The number of records that were passed.
+    count: u64,
+    max: u64,
+}
+
+impl<C: HoldRecords> fmt::Debug for Records<'_, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Records")
+            .field("returned", &self.count)
+            .field("max", &self.max)
+            .field("position", &self.consumer.position())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'c, C: HoldRecords> Records<'c, C> {
+    /// Makes the guard of the records that `hold_records` has just found.
+    ///
+    /// # Safety
+    /// `hold_records` returned `held` just now.
+    #[doc(hidden)]
+    #[inline]
+    pub unsafe fn of_held(consumer: &'c mut C, held: (u64, u64)) -> Self {
+        let (first, max) = held;
+        consumer.begin_guard();
+        Records {
+            consumer,
+            last: first,
+            next: first,
+            count: 0,
+            max,
+        }
+    }
+
+    /// Returns the next record, or `None` if no more are committed or `max` have been returned.
+    ///
+    /// This is no `Iterator`, since a record must not outlive the borrow of `self`.
+    #[allow(clippy::should_implement_trait)]
+    #[inline]
+    pub fn next(&mut self) -> Result<Option<&[u8]>, Error> {
+        if self.count >= self.max {
+            return Ok(None);
+        }
+        let place = self.next;
+        let found = self.consumer.pass_record(&mut self.next);
+        if self.next != place {
+            self.last = place;
+            self.count += 1;
+        }
+        // SAFETY: the line above found the record; nothing is released before the guard is gone, which the result borrows.
+        Ok(found?.map(|len| unsafe { self.consumer.record_at(place, len) }))
+    }
+
+    /// Releases the records that were returned, as dropping the batch does, but also while
+    /// panicking.
+    #[inline]
+    pub fn release(self) {
+        let mut guard = ManuallyDrop::new(self);
+        let (count, end) = (guard.count, guard.next);
+        // SAFETY: so many were passed; this consumes the guard, which every reference borrows.
+        unsafe { guard.consumer.finish_records(count, end) };
+    }
+
+    /// Releases the records that were returned, except the last one, which the next read sees
+    /// again.
+    #[inline]
+    pub fn keep_last(self) {
+        let mut guard = ManuallyDrop::new(self);
+        let (count, end) = (guard.count.saturating_sub(1), guard.last);
+        // SAFETY: as in `release`.
+        unsafe { guard.consumer.finish_records(count, end) };
+    }
+
+    /// Releases nothing: the next read sees all of the records again.
+    #[inline]
+    pub fn keep(self) {
+        let mut guard = ManuallyDrop::new(self);
+        // SAFETY: as in `release`.
+        unsafe { guard.consumer.finish_records(0, 0) };
+    }
+}
+
+impl<C: HoldRecords> Drop for Records<'_, C> {
+    #[inline]
+    fn drop(&mut self) {
+        let (count, end) = match self.consumer.drop_releases() {
+            true => (self.count, self.next),
+            false => (0, 0),
+        };
+        // SAFETY: so many were passed; no reference outlives the guard.
+        unsafe { self.consumer.finish_records(count, end) };
     }
 }

@@ -10,7 +10,7 @@ use slipring_core::mem::Form;
 use slipring_core::packed;
 use slipring_core::proto::mpmc::Handling;
 use slipring_core::proto::topic;
-use slipring_core::record::{HoldRecord, PushRecord};
+use slipring_core::record::{HoldRecord, HoldRecords, PushRecord, PushRecords};
 
 use crate::payload::Payload;
 use crate::seat::Seat;
@@ -141,16 +141,24 @@ pub trait PeekKind: InPlaceKind {}
 )]
 pub trait RecordKind: Kind<Producer: PushRecord, Consumer: HoldRecord> {}
 
-/// A [`RecordKind`] whose records lie one behind another in a ring of bytes: [`Bytes`](crate::bytes::Bytes), and the
+/// A [`RecordKind`] whose records can be appended, and read in place, several at once: [`Bytes`](crate::bytes::Bytes), the
+/// [`Records`](crate::broadcast::records::Records) of `broadcast` and those of [`mpmc`](crate::mpmc::records::Records).
+#[diagnostic::on_unimplemented(
+    message = "the records of `{Self}` are published, and read, one at a time",
+    note = "those of `bytes`, `broadcast::records` and `mpmc::records` can be several at once"
+)]
+pub trait BatchKind: RecordKind<Producer: PushRecords, Consumer: HoldRecords> {}
+
+/// A [`BatchKind`] whose records lie one behind another in a ring of bytes: [`Bytes`](crate::bytes::Bytes), and the
 /// [`Records`](crate::broadcast::records::Records) of `broadcast`.
 ///
-/// Their lengths are as they come, so a ring holds as many as fit. Several can be read, or appended, at once.
+/// Their lengths are as they come, so a ring holds as many as fit.
 #[diagnostic::on_unimplemented(
     message = "the records of `{Self}` have a slot each",
     note = "those of `bytes` and `broadcast::records` lie one behind another"
 )]
 pub trait PackedKind:
-    RecordKind<
+    BatchKind<
         Producer = packed::Producer<'static, <Self as PackedKind>::Room>,
         Consumer = packed::Consumer<'static, <Self as PackedKind>::Place>,
     >

@@ -167,14 +167,14 @@ pub use consumer::{Consumer, Message, Messages};
 pub use difference::Difference;
 pub use error::{BatchError, Corrupt, Error, PushError};
 pub use kind::{
-    CrowdKind, InPlaceKind, Kind, OfRecords, PackedKind, PeekKind, QueueKind, RecordKind, SlotKind,
-    TopicKind,
+    BatchKind, CrowdKind, InPlaceKind, Kind, OfRecords, PackedKind, PeekKind, QueueKind,
+    RecordKind, SlotKind, TopicKind,
 };
 pub use kinds::packed::{RecordReader, RecordWriter};
 pub use kinds::{broadcast, bytes, mpmc, spsc, topic};
 pub use name::{Name, Pattern, directory};
 pub use producer::{Producer, Reservation};
-pub use records::Record;
+pub use records::{Record, Records};
 pub use setup_error::{SchemaMismatch, SetupError};
 pub use shm::{Borrowed, HugePages, Pages};
 pub use slipring_core::layout::{Geometry, Role};

@@ -1,5 +1,7 @@
 //! The verbs of records, which are the same for all kinds that carry them.
 
+mod batch;
+
 use std::time::Duration;
 
 use slipring_core::record::{self, HoldRecord, PushRecord};
@@ -12,6 +14,9 @@ use crate::wait::{Until, until_the_end};
 
 /// A record that a consumer of kind `K` reads in place. Dropping it releases it.
 pub type Record<'c, K> = record::Record<'c, <K as Kind>::Consumer>;
+
+/// Several records that a consumer of kind `K` reads in place. Dropping it releases those that it returned.
+pub type Records<'c, K> = record::Records<'c, <K as Kind>::Consumer>;
 
 /// Verbs of records: see [`RecordKind`].
 impl<R> Producer<OfRecords<R>>

@@ -201,3 +201,113 @@ fn kinds_do_not_mix() {
     assert!(matches!(refused, Err(SetupError::Schema(_))), "{refused:?}");
     channel.remove().unwrap();
 }
+
+fn records_of<'a>(
+    messages: &'a [&'a [u8]],
+) -> std::iter::Peekable<impl ExactSizeIterator<Item = &'a [u8]>> {
+    messages.iter().copied().peekable()
+}
+
+/// Records go in and come out several at once, around the end of the ring, at lengths of their own.
+#[test]
+fn batches_keep_lengths_and_order() {
+    for capacity in [1, 2, 4, 8] {
+        let (mut tx, mut rx) = records::channel(capacity, 16).unwrap();
+        for round in 0..40_usize {
+            let wanted: Vec<Vec<u8>> = (0..round % (capacity + 2))
+                .map(|at| vec![(round + at) as u8; (round + at) % 17])
+                .collect();
+            let mut left = wanted.iter().map(Vec::as_slice).peekable();
+            let mut came: Vec<Vec<u8>> = Vec::new();
+            while left.peek().is_some() {
+                let pushed = tx.try_push_iter(&mut left).unwrap();
+                assert!((1..=capacity).contains(&pushed));
+                assert_eq!(tx.len(), Ok(pushed));
+                let mut batch = rx.try_read_batch(usize::MAX).unwrap();
+                while let Some(record) = batch.next().unwrap() {
+                    came.push(record.to_vec());
+                }
+                assert_eq!(batch.next(), Ok(None));
+                assert_eq!(batch.deliveries(), 0);
+                drop(batch);
+                assert_eq!(rx.len(), Ok(0));
+            }
+            assert_eq!(came, wanted);
+        }
+    }
+}
+
+/// A batch takes nothing from the iterator that does not go in: not what is too long, and not what finds no room.
+#[test]
+fn batches_take_what_fits() {
+    let (mut tx, mut rx) = records::channel(4, 8).unwrap();
+    let too_long = [&b"1"[..], b"2", b"too long for it", b"4"];
+    let mut messages = records_of(&too_long);
+    assert_eq!(tx.try_push_iter(&mut messages), Ok(2));
+    let too_large = Error::TooLarge { asked: 15, max: 8 };
+    assert_eq!(pops(&mut rx), [b"1", b"2"]);
+    assert_eq!(tx.try_push_iter(&mut messages), Err(too_large));
+    assert_eq!(messages.next(), Some(&b"too long for it"[..]));
+    assert_eq!(tx.try_push_iter(&mut messages), Ok(1));
+    tx.push_iter([&b"5"[..], b"6"]).unwrap();
+    let too_many = [&b"7"[..], b"8"];
+    let mut messages = records_of(&too_many);
+    assert_eq!(tx.try_push_iter(&mut messages), Ok(1));
+    assert_eq!(tx.try_push_iter(&mut messages), Err(Error::Full));
+    assert_eq!(messages.len(), 1);
+    assert_eq!(tx.try_push_iter(&mut records_of(&[])), Ok(0));
+    assert_eq!(pops(&mut rx), [b"4", b"5", b"6", b"7"]);
+    assert_eq!(tx.push_iter([&b"7"[..], b"8"]).unwrap(), 2);
+    let failed = tx.push_iter([&b"9"[..], b"longer than 8"]).unwrap_err();
+    let too_large = Error::TooLarge { asked: 13, max: 8 };
+    assert_eq!((failed.done, failed.error), (1, too_large));
+    assert_eq!(pops(&mut rx), [b"7", b"8", b"9"]);
+}
+
+/// What a batch does not release is taken again, by any consumer, and says so; so does what it never returned.
+#[test]
+fn batches_give_back_what_they_keep() {
+    let (mut tx, mut rx) = records::channel(8, 8).unwrap();
+    let mut other = rx.another().unwrap();
+    tx.push_iter([&b"1"[..], b"2", b"3", b"4"]).unwrap();
+    let mut batch = rx.read_batch(3).unwrap();
+    assert_eq!(batch.next().unwrap(), Some(&b"1"[..]));
+    assert_eq!(batch.next().unwrap(), Some(&b"2"[..]));
+    batch.keep_last(); // the first is released
+    let mut came: Vec<_> = std::iter::from_fn(|| {
+        let record = other.try_read().ok()?;
+        Some((record.to_vec(), record.deliveries()))
+    })
+    .collect();
+    came.sort();
+    assert_eq!(
+        came,
+        [(b"2".to_vec(), 1), (b"3".to_vec(), 1), (b"4".to_vec(), 0)]
+    );
+    tx.push(b"5").unwrap();
+    rx.read_batch(2).unwrap().keep();
+    let mut batch = other.read_batch_timeout(2, Duration::from_secs(9)).unwrap();
+    assert_eq!(batch.next().unwrap(), Some(&b"5"[..]));
+    assert_eq!(batch.deliveries(), 1);
+    drop(batch);
+    drop(tx);
+    assert_eq!(rx.read_batch(1).unwrap_err(), FINISHED);
+}
+
+/// An iterator that panics leaves nothing behind, and the room is there again.
+#[test]
+fn batches_of_a_broken_iterator_vanish() {
+    let (mut tx, mut rx) = records::channel(4, 8).unwrap();
+    let broken = (0..3).map(|at| match at {
+        2 => panic!("on purpose"),
+        _ => &b"lost"[..],
+    });
+    let mut broken = broken.peekable();
+    let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        tx.try_push_iter(&mut broken)
+    }));
+    assert!(caught.is_err());
+    assert_eq!(rx.try_read().unwrap_err(), Error::Empty);
+    assert_eq!(tx.push_iter([&b"1"[..], b"2", b"3", b"4"]).unwrap(), 4);
+    assert_eq!(pops(&mut rx).len(), 4);
+}

@@ -19,6 +19,7 @@ pub(super) const KIND: Kind = Kind {
     released_apart: false,
     variant: false,
     batches: true,
+    runs: false,
     queue: false,
     topic: false,
     maker,
@@ -81,9 +82,7 @@ impl $crate::Producer for slipring::Producer<$kind> {
     }
 
     fn iterate(&mut self, numbers: std::ops::Range<u64>, between: &mut dyn FnMut()) -> Result<usize, slipring::Error> {
-        let records = numbers.map($crate::message::record).collect::<Vec<_>>();
-        let records = records.iter().map(Vec::as_slice);
-        self.try_push_iter(&mut records.inspect(|_| between()).peekable())
+        $crate::record_ends::iterate(self, numbers, between)
     }
 
     fn hold(
@@ -127,24 +126,11 @@ impl $crate::Consumer for slipring::Consumer<$kind> {
         release: bool,
         seen: &mut dyn FnMut($crate::Came),
     ) -> Result<(), slipring::Error> {
-        let mut records = Self::try_read_batch(self, max)?;
-        while let Some(record) = records.next()? {
-            seen($crate::message::check(record));
-        }
-        if !release {
-            records.keep();
-        }
-        Ok(())
+        $crate::record_ends::try_read_batch(self, max, release, seen)
     }
 
     fn read(&mut self, max: usize, seen: &mut dyn FnMut(&[u64])) -> Result<(), slipring::Error> {
-        let mut records = self.read_batch(max)?;
-        let mut numbers = Vec::new();
-        while let Some(record) = records.next()? {
-            numbers.push($crate::whole($crate::message::check(record)));
-        }
-        seen(&numbers);
-        Ok(())
+        $crate::record_ends::read(self, max, seen)
     }
 
 $($besides)*

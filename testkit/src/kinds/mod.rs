@@ -50,6 +50,8 @@ pub struct Kind {
     pub variant: bool,
     /// `true` if several messages can be committed at once.
     pub batches: bool,
+    /// `true` if one reservation takes several slots.
+    pub runs: bool,
     /// `true` for work queues: several ends a side, guards that leave their handle's hands, dead letters.
     pub queue: bool,
     /// `true` for topics: several producers, and consumers that read and hold any of the last messages.

@@ -22,6 +22,7 @@ pub(super) const KIND: Kind = Kind {
     released_apart: true,
     variant: false,
     batches: true,
+    runs: true,
     queue: true,
     topic: false,
     maker,

@@ -11,7 +11,7 @@ use super::mpmc::with_terms;
 use super::{Delivery, Kind, Unit};
 use crate::message::{self, LARGEST, record};
 use crate::record_ends;
-use crate::{Came, Commit, Consumer, Fate, Finish, Maker, Producer, Terms, whole};
+use crate::{Came, Commit, Consumer, Fate, Finish, Maker, Producer, Terms};
 
 pub(super) const KIND: Kind = Kind {
     name: "records",
@@ -24,7 +24,8 @@ pub(super) const KIND: Kind = Kind {
     ends_survive: false,
     released_apart: true,
     variant: false,
-    batches: false,
+    batches: true,
+    runs: false,
     queue: true,
     topic: false,
     maker,
@@ -61,8 +62,10 @@ impl Producer for slipring::Producer<Records> {
         record_ends::place(self, number)
     }
 
-    fn batch(&mut self, mut numbers: Range<u64>) -> Result<(), Error> {
-        numbers.try_for_each(|number| Producer::push(self, number))
+    fn batch(&mut self, numbers: Range<u64>) -> Result<(), Error> {
+        let records = numbers.map(record).collect::<Vec<_>>();
+        self.push_iter(records.iter().map(Vec::as_slice))?;
+        Ok(())
     }
 
     fn try_batch(&mut self, numbers: Range<u64>) -> Result<usize, Error> {
@@ -70,7 +73,7 @@ impl Producer for slipring::Producer<Records> {
     }
 
     fn iterate(&mut self, numbers: Range<u64>, between: &mut dyn FnMut()) -> Result<usize, Error> {
-        record_ends::iterate_singly(self, numbers, between)
+        record_ends::iterate(self, numbers, between)
     }
 
     fn hold(
@@ -120,43 +123,22 @@ impl Consumer for slipring::Consumer<Records> {
         Ok(message::check(&Self::try_read(self)?))
     }
 
-    /// Reads the messages one by one, and finishes with them when all are read.
     fn try_read_batch(
         &mut self,
         max: usize,
         release: bool,
         seen: &mut dyn FnMut(Came),
     ) -> Result<(), Error> {
-        let mut records = Vec::new();
-        while records.len() < max {
-            match Self::try_read_owned(self) {
-                Ok(record) => records.push(record),
-                Err(error) if records.is_empty() => return Err(error),
-                Err(_) => break,
-            }
-        }
-        for record in records {
-            seen(message::check(&record));
-            match release {
-                true => record.release(),
-                false => record.keep(),
-            }
-        }
-        Ok(())
+        record_ends::try_read_batch(self, max, release, seen)
+    }
+
+    /// Reads a batch in place: records are not copied several at once.
+    fn try_copy(&mut self, max: usize, seen: &mut dyn FnMut(Came)) -> Result<(), Error> {
+        record_ends::try_read_batch(self, max, true, seen)
     }
 
     fn read(&mut self, max: usize, seen: &mut dyn FnMut(&[u64])) -> Result<(), Error> {
-        let first = self.read_owned()?;
-        let mut numbers = vec![whole(message::check(&first))];
-        drop(first);
-        while numbers.len() < max {
-            match Self::try_read(self) {
-                Ok(record) => numbers.push(whole(message::check(&record))),
-                Err(_) => break,
-            }
-        }
-        seen(&numbers);
-        Ok(())
+        record_ends::read(self, max, seen)
     }
 
     fn try_read_owned(&mut self) -> Result<(Came, Finish), Error> {

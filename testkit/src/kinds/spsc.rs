@@ -19,6 +19,7 @@ pub(super) const KIND: Kind = Kind {
     released_apart: false,
     variant: false,
     batches: true,
+    runs: true,
     queue: false,
     topic: false,
     maker,

@@ -29,6 +29,7 @@ pub(super) const KIND: Kind = Kind {
     released_apart: false,
     variant: false,
     batches: true,
+    runs: true,
     queue: false,
     topic: true,
     maker,
@@ -38,6 +39,7 @@ pub(super) const RECORDS: Kind = Kind {
     name: "topic-records",
     producers: 1,
     batches: false,
+    runs: false,
     maker: maker_of_records,
     ..KIND
 };

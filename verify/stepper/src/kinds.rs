@@ -41,8 +41,8 @@ pub(crate) struct Kind {
     pub(crate) released_apart: bool,
     /// `true` if this kind has another kind's memory and seats, and is handed over in the same way.
     pub(crate) variant: bool,
-    /// `true` if several messages can be committed at once.
-    pub(crate) batches: bool,
+    /// `true` if one reservation takes several slots.
+    pub(crate) runs: bool,
     /// `true` for work queues, which have [operations of their own](crate::queue).
     pub(crate) queue: bool,
     /// `true` for topics, which have [operations of their own](crate::topic) as well.
@@ -89,7 +89,7 @@ impl Kind {
             ends_survive: row.ends_survive,
             released_apart: row.released_apart,
             variant: row.variant,
-            batches: row.batches,
+            runs: row.runs,
             queue: row.queue,
             topic: row.topic,
         }

@@ -238,7 +238,7 @@ const STRIDING: [Operation; 1] = [consumes("stride", 3, 0)];
 
 /// Returns the operations of a kind.
 pub(crate) fn of(kind: &testkit::Kind) -> Vec<Operation> {
-    let has_slots = kind.unit == Unit::Slots && kind.batches;
+    let has_slots = kind.runs;
     let lists: [(bool, &[Operation]); 8] = [
         (kind.waits(), &WAITING),
         (kind.waits() && has_slots, &SLOTS),

@@ -91,7 +91,7 @@ pub type Reservation<'p, 'm> = guard::Reservation<'p, Producer<'m>>;
 pub type Record<'c, 'm> = record::Record<'c, Consumer<'m>>;
 
 /// A run of records read in place, one after another.
-pub type Records<'c, 'm> = packed::Records<'c, 'm, Seat<'m>>;
+pub type Records<'c, 'm> = record::Records<'c, Consumer<'m>>;
 
 /// Reads a channel of this kind from outside.
 pub(super) const OUTSIDE: Outside = Outside {

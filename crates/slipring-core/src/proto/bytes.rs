@@ -46,7 +46,7 @@ pub type Reservation<'p, 'm> = guard::Reservation<'p, Producer<'m>>;
 pub type Record<'c, 'm> = record::Record<'c, Consumer<'m>>;
 
 /// A run of records read in place, one after another.
-pub type Records<'c, 'm> = packed::Records<'c, 'm>;
+pub type Records<'c, 'm> = record::Records<'c, Consumer<'m>>;
 
 /// Reads a `bytes` channel from outside.
 pub(super) const OUTSIDE: Outside = Outside {

@@ -4,7 +4,7 @@ use slipring_core::Error;
 use slipring_core::end::Endpoint;
 use slipring_core::guard::Reserve;
 use slipring_core::proto::bytes;
-use slipring_core::record::{HoldRecord, PushRecord};
+use slipring_core::record::{HoldRecord, HoldRecords, PushRecord, PushRecords};
 
 use crate::{Memory, both, model, until};
 

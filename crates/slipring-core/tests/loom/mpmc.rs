@@ -2,6 +2,7 @@
 
 mod carry;
 mod looks;
+mod records;
 mod sleepers;
 
 use std::cell::UnsafeCell;
@@ -15,8 +16,10 @@ use slipring_core::guard::{Hold, Reserve};
 use slipring_core::layout::{
     Claims, Counters, Geometry, Kind, Note, Role, SeatLine, SeatWords, Side, WaitCell, WhenFull,
 };
-use slipring_core::mem::Cells;
-use slipring_core::proto::mpmc::{Consumer, Delivery, Producer, Queue, Ring, State, recover};
+use slipring_core::mem::{ByteCells, Cells};
+use slipring_core::proto::mpmc::{
+    Consumer, DeadLetters, Delivery, OwnedMessage, Producer, Queue, Ring, State, recover,
+};
 use slipring_core::sync::{AtomicU64, Ordering};
 use slipring_core::wait::Notifier;
 use slipring_core::{CachedLimit, End, Error};
@@ -116,7 +119,23 @@ impl Shop {
         })
     }
 
-    fn ring<'m>(&'m self, seats: &'m [SeatWords<'m>], number: usize) -> Ring<'m, Cells<'m, u64>> {
+    /// Returns the payloads as numbers.
+    fn cells(&self) -> Cells<'_, u64> {
+        // SAFETY: there are that many messages, all initialised, for as long as `self` is borrowed.
+        unsafe { Cells::new(self.base(), self.slots.len() as u64, &self.shadow) }
+    }
+
+    /// Returns the payloads as byte strings.
+    fn byte_cells(&self) -> ByteCells<'_> {
+        // SAFETY: as in `cells`, of 8 bytes each.
+        unsafe { ByteCells::new(self.base(), self.slots.len() as u64, 8, &self.shadow) }
+    }
+
+    fn base<T>(&self) -> NonNull<T> {
+        NonNull::new(self.slots.as_ptr().cast_mut().cast()).unwrap()
+    }
+
+    fn ring<'m, C>(&'m self, seats: &'m [SeatWords<'m>], number: usize, cells: C) -> Ring<'m, C> {
         let (producers, consumers) = seats.split_at(SEATS);
         let (mine, theirs, bells) = match number < SEATS {
             true => (producers, consumers, [0, 1]),
@@ -127,15 +146,13 @@ impl Shop {
             true => Crowd::consumers(Side::Many(theirs), line).unwrap(),
             false => Crowd::producers(Side::Many(theirs), mine, line),
         };
-        let base = NonNull::new(self.slots.as_ptr().cast_mut().cast()).unwrap();
         let notifier = |bell: usize, sleepers| {
             let counters = &self.counters[number];
             Notifier::new(&self.bells[bell], sleepers, counters, false, &NOBODY)
         };
         Ring {
             queue: self.queue(),
-            // SAFETY: there are that many messages, all initialised, for as long as `self` is borrowed.
-            cells: unsafe { Cells::new(base, self.slots.len() as u64, &self.shadow) },
+            cells,
             seat: (number % SEATS) as u64,
             position: &self.positions[number],
             handed_out: &self.counters[number].handed_out,
@@ -147,14 +164,14 @@ impl Shop {
 
     fn producer<R>(&self, seat: usize, body: impl FnOnce(Sender<'_>) -> R) -> R {
         let (seats, mut limit) = (self.seats(), CachedLimit::new());
-        let ring = self.ring(&seats, seat);
+        let ring = self.ring(&seats, seat, self.cells());
         // SAFETY: each model has one end at a time in a seat.
         body(unsafe { Producer::new(ring, &mut limit) })
     }
 
     fn consumer<R>(&self, seat: usize, body: impl FnOnce(Receiver<'_>) -> R) -> R {
         let (seats, mut limit) = (self.seats(), CachedLimit::new());
-        let ring = self.ring(&seats, SEATS + seat);
+        let ring = self.ring(&seats, SEATS + seat, self.cells());
         // SAFETY: each model has one end at a time in a seat.
         body(unsafe { Consumer::new(ring, &mut limit) })
     }

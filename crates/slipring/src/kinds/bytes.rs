@@ -40,7 +40,7 @@ use slipring_core::proto::bytes as proto;
 pub use slipring_core::proto::bytes::{PREFIX, record_size};
 
 use crate::builder;
-use crate::kind::{Kind, OfRecords, PackedKind, RecordKind, SeatToken, sealed::Sealed};
+use crate::kind::{BatchKind, Kind, OfRecords, PackedKind, RecordKind, SeatToken, sealed::Sealed};
 use crate::seat::Seat;
 use crate::setup_error::SetupError;
 use crate::{consumer, producer, records};
@@ -73,7 +73,7 @@ pub type Reservation<'p> = producer::Reservation<'p, Bytes>;
 pub type Record<'c> = records::Record<'c, Bytes>;
 
 /// A run of records that a consumer reads in place, one after another.
-pub type Records<'c> = proto::Records<'c, 'static>;
+pub type Records<'c> = crate::records::Records<'c, Bytes>;
 
 /// Writes bytes into a channel as records: see [`Producer::writer`](Producer::writer).
 pub type Writer<'p> = packed::RecordWriter<'p, OneToOne>;
@@ -104,6 +104,8 @@ impl Builder {
 impl Sealed for Bytes {}
 
 impl RecordKind for Bytes {}
+
+impl BatchKind for Bytes {}
 
 impl PackedKind for Bytes {
     type Room = proto::Room<'static>;

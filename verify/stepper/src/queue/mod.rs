@@ -43,12 +43,12 @@ pub(crate) fn all(report: &mut Report) -> ControlFlow<()> {
     ControlFlow::Continue(())
 }
 
-/// Returns the operations of a kind: those of batches only where it has them.
+/// Returns the operations of a kind: those of runs only where it has them.
 fn operations_of(kind: &Kind) -> impl Iterator<Item = &'static Operation> {
-    let batches = kind.batches;
+    let runs = kind.runs;
     OPERATIONS
         .iter()
-        .filter(move |operation| batches || !operation.batch)
+        .filter(move |operation| runs || !operation.run)
 }
 
 fn run(kind: &Kind, operation: &Operation, recovery: bool) -> Result<Figures, String> {

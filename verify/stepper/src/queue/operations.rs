@@ -54,8 +54,8 @@ pub(super) struct Operation {
     pub(super) takes: u64,
     /// The messages that it appends, counted from the next number.
     pub(super) added: &'static [u64],
-    /// `true` if it needs batches.
-    pub(super) batch: bool,
+    /// `true` if it reserves several slots at once.
+    pub(super) run: bool,
     /// `true` if what the victim has in its hands is dropped when it dies.
     pub(super) at_most_once: bool,
     /// The rule of dead letters of the victim.
@@ -129,7 +129,7 @@ const fn operation(name: &'static str, role: Role) -> Operation {
         back: &[],
         takes: 0,
         added: &[],
-        batch: false,
+        run: false,
         at_most_once: false,
         rule: None,
     }
@@ -162,9 +162,9 @@ const fn consumes(name: &'static str, before: u64, takes: u64, gone: &'static [u
     }
 }
 
-const fn batch(operation: Operation) -> Operation {
+const fn run(operation: Operation) -> Operation {
     Operation {
-        batch: true,
+        run: true,
         ..operation
     }
 }
@@ -191,14 +191,14 @@ pub(super) static OPERATIONS: &[Operation] = &[
     carries("push", First::Held, &[0]),
     carries("push", First::Returned, &[0]),
     carries("push", First::Letters, &[0]),
-    batch(produces("push-slice", 1, &[0, 1, 2])),
-    batch(carries("push-slice", First::Held, &[0, 1])),
+    produces("push-slice", 1, &[0, 1, 2]),
+    carries("push-slice", First::Held, &[0, 1]),
     // The first message lies before the end of the run: free positions before it are given up.
-    batch(Operation {
+    run(Operation {
         round: 3,
         ..carries("reserve-two", First::Held, &[0, 1])
     }),
-    batch(produces("owned-part", 0, &[0, 1])),
+    run(produces("owned-part", 0, &[0, 1])),
     produces("owned-commit", 1, &[0, 1]),
     produces("owned-reversed", 1, &[0, 1]),
     produces("owned-drop", 1, &[1]),
@@ -207,9 +207,9 @@ pub(super) static OPERATIONS: &[Operation] = &[
         ..produces("rescue", 4, &[])
     },
     consumes("pop", 2, 1, &[0]),
-    batch(consumes("pop-slice", 3, 3, &[0, 1, 2])),
+    consumes("pop-slice", 3, 3, &[0, 1, 2]),
     at_most_once(consumes("pop", 2, 1, &[0])),
-    at_most_once(batch(consumes("pop-slice", 3, 3, &[0, 1, 2]))),
+    at_most_once(consumes("pop-slice", 3, 3, &[0, 1, 2])),
     at_most_once(consumes("owned-release", 4, 3, &[0, 1, 2])),
     consumes("read-keep", 3, 3, &[]),
     consumes("owned-release", 4, 3, &[0, 1, 2]),

@@ -33,8 +33,8 @@ impl Queue<'_> {
     /// Returns the first slot from slot `from` on that is in this state.
     pub(super) fn find_state(&self, state: State, from: u64) -> Result<Option<Place>, Corrupt> {
         for (index, word) in self.words().iter().enumerate().skip(from as usize) {
-            // Acquire: pairs with the release of whoever made it so, after the producer's.
-            let word = self.shape.read(word.load(Ordering::Acquire))?;
+            // Relaxed: the CAS that takes it compares the word again, and acquires.
+            let word = self.shape.read(word.load(Ordering::Relaxed))?;
             if word.state == state {
                 let (index, lap) = (index as u64, word.lap);
                 return Ok(Some(Place { index, lap }));

@@ -133,7 +133,7 @@ impl<'m, C: Contents> Producer<'m, C> {
 
     /// Reserves up to `wanted` positions: at least one, or an error. Returns 0 if `wanted` is 0.
     #[inline]
-    fn reserve_some(&mut self, wanted: usize) -> Result<u64, Error> {
+    pub(super) fn reserve_some(&mut self, wanted: usize) -> Result<u64, Error> {
         let wanted = (wanted as u64).min(self.claimant.capacity());
         if wanted == 0 {
             return Ok(0);

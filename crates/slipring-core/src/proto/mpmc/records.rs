@@ -3,16 +3,18 @@
 //! The length lies in the slot's note, in the control part. So nothing that anybody writes into the data part changes
 //! more than the bytes of messages.
 
+use core::iter::Peekable;
 use core::mem::ManuallyDrop;
 
 use super::consumer::Consumer;
 use super::owned::note_length;
 use super::producer::Producer;
 use super::word::{State, committed};
+use crate::end::Endpoint;
 use crate::error::{Corrupt, Error};
 use crate::guard::Reserve;
 use crate::mem::{ByteCells, Contents};
-use crate::record::{HoldRecord, PushRecord, Record};
+use crate::record::{HoldRecord, HoldRecords, PushRecord, PushRecords, Record, Records};
 use crate::sync::Ordering;
 
 impl<'m> Reserve for Producer<'m, ByteCells<'m>> {
@@ -81,6 +83,71 @@ impl<'m> PushRecord for Producer<'m, ByteCells<'m>> {
     }
 }
 
+/// Reserved slots that are being filled. Dropped by a panic of the caller's iterator, it gives them up.
+struct Unfilled<'p, 'm>(&'p mut Producer<'m, ByteCells<'m>>);
+
+impl Drop for Unfilled<'_, '_> {
+    fn drop(&mut self) {
+        // Nothing, if they are committed.
+        self.0.commit_slots(0);
+    }
+}
+
+impl<'m> PushRecords for Producer<'m, ByteCells<'m>> {
+    fn try_push_iter<'a, I>(&mut self, payloads: &mut Peekable<I>) -> Result<usize, Error>
+    where
+        I: Iterator<Item = &'a [u8]>,
+    {
+        let mut done = 0;
+        while let Some(len) = payloads.peek().map(|first| first.len()) {
+            // What is reserved must be filled: others wait behind it. So reserve what is sure to come.
+            let sure = payloads.size_hint().0.max(1);
+            let reserved = match self.ensure(len).and_then(|()| self.reserve_some(sure)) {
+                Ok(count) => count,
+                Err(error) if done == 0 => return Err(error),
+                Err(_) => break,
+            };
+            let run = Unfilled(self);
+            let count = run.0.fill(payloads, reserved);
+            // An iterator may run any code: it may have forked.
+            if !run.0.claimant.alive() {
+                return Err(Error::Forked);
+            }
+            run.0.commit_slots(count);
+            done += count as usize;
+            if count < reserved {
+                break;
+            }
+        }
+        Ok(done)
+    }
+}
+
+impl<'m> Producer<'m, ByteCells<'m>> {
+    /// Writes records into the reserved slots, in order, up to one that is longer than a slot. Returns their number.
+    fn fill<'a, I>(&mut self, payloads: &mut Peekable<I>, reserved: u64) -> u64
+    where
+        I: Iterator<Item = &'a [u8]>,
+    {
+        let size = self.cells.size();
+        self.claimant
+            .ask_behind(reserved, size, |index| self.cells.prefetch_to_write(index));
+        for count in 0..reserved {
+            let fits = |payload: &&[u8]| payload.len() as u64 <= size;
+            let Some(payload) = payloads.next_if(fits) else {
+                return count;
+            };
+            let place = self.run.after(count, self.claimant.queue.shape);
+            // SAFETY: a place's index is below the number of slots; the slot lies in the reserved run, and the payload is
+            // no longer than it.
+            let bytes = unsafe { self.cells.bytes_mut(place.index, payload.len()) };
+            bytes.copy_from_slice(payload);
+            note_length(&self.claimant.queue, place.index, payload.len());
+        }
+        reserved
+    }
+}
+
 impl<'m> HoldRecord for Consumer<'m, ByteCells<'m>> {
     fn max_record(&self) -> usize {
         self.cells.size() as usize
@@ -121,19 +188,55 @@ impl<'m> HoldRecord for Consumer<'m, ByteCells<'m>> {
     }
 }
 
+/// A place is the record's number within the held run.
+impl<'m> HoldRecords for Consumer<'m, ByteCells<'m>> {
+    fn hold_records(&mut self, max: usize) -> Result<(u64, u64), Error> {
+        let count = self.hold_as(State::Held, max)?;
+        self.note_time();
+        Ok((0, count as u64))
+    }
+
+    #[inline]
+    fn pass_record(&self, place: &mut u64) -> Result<Option<usize>, Error> {
+        let index = self.index_of(*place);
+        *place += 1;
+        self.length_at(index).map(Some)
+    }
+
+    #[inline]
+    unsafe fn record_at<'a>(&self, place: u64, len: usize) -> &'a [u8] {
+        // SAFETY: a place's index is below the number of slots; the slot is held, and not written until released. The
+        // length was compared with the size of a slot.
+        unsafe { self.cells.content(self.index_of(place), len) }
+    }
+
+    #[inline]
+    unsafe fn finish_records(&mut self, count: u64, _: u64) {
+        // SAFETY: the caller's promise.
+        unsafe { self.finish(count) };
+    }
+}
+
 impl<'m> Consumer<'m, ByteCells<'m>> {
     /// Returns the length of the held message. One that no slot holds was written by a stranger: then the message is
     /// released, and the length is `Corrupt`.
     fn held_length(&mut self) -> Result<usize, Error> {
-        let note = self.claimant.queue.note(self.run.first.index);
-        // Relaxed: the claim has acquired it.
-        let (found, expected) = (
-            u64::from(note.length.load(Ordering::Relaxed)),
-            self.cells.size(),
-        );
-        if found > expected {
+        let length = self.length_at(self.run.first.index);
+        if length.is_err() {
             // SAFETY: the message is held, and nobody has a reference to it.
             unsafe { self.finish(1) };
+        }
+        length
+    }
+
+    /// Returns the checked length of the held message in slot `index`.
+    #[inline]
+    fn length_at(&self, index: u64) -> Result<usize, Error> {
+        let note = self.claimant.queue.note(index);
+        // Relaxed: the claim has acquired it.
+        let found = u64::from(note.length.load(Ordering::Relaxed));
+        let expected = self.cells.size();
+        if found > expected {
             let word = "length";
             return Err(Error::Corrupt(Corrupt {
                 word,
@@ -142,6 +245,13 @@ impl<'m> Consumer<'m, ByteCells<'m>> {
             }));
         }
         Ok(found as usize)
+    }
+
+    /// Returns the index of the slot of the held run's record number `place`.
+    #[inline]
+    fn index_of(&self, place: u64) -> u64 {
+        let shape = self.claimant.queue.shape;
+        self.run.first.after(place, shape).index
     }
 
     /// Reads a dead letter in place: see [`hold_letter`](Self::hold_letter).
@@ -165,5 +275,13 @@ impl<'m> Record<'_, Consumer<'m, ByteCells<'m>>> {
         let mut guard = ManuallyDrop::new(self);
         // SAFETY: the message is held, and this consumes the guard, which every reference borrows.
         unsafe { guard.consumer.put_held_aside() };
+    }
+}
+
+impl<'m> Records<'_, Consumer<'m, ByteCells<'m>>> {
+    /// Returns the number of times that these records had been delivered before: to consumers that gave them back, or died
+    /// with them. A batch has either records for the first time, or a single one that comes again.
+    pub fn deliveries(&self) -> u32 {
+        self.consumer.deliveries()
     }
 }

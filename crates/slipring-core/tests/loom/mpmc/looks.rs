@@ -1,4 +1,4 @@
-//! Models looks that find little.
+//! Models looks that find little, and what ends the last messages.
 
 use super::*;
 
@@ -29,5 +29,98 @@ fn two_producers_find_two_of_three() {
         let other = thread::spawn(move || other.push_some(1, &[6]).len());
         assert_eq!(shop.push_some(0, &[7]).len(), 1);
         assert_eq!(other.join().unwrap(), 1);
+    });
+}
+
+/// Takes the only message of a queue whose producers have left, at seat `seat`, and does `finish` with it on another thread
+/// while the consumer in seat 0 does `body`.
+fn at_the_end(
+    seat: usize,
+    finish: impl FnOnce(OwnedMessage<'static, Cells<'static, u64>>) + 'static,
+    body: impl FnOnce(&mut Receiver<'_>),
+) {
+    let shop = Shop::new(1, [1, 2]);
+    shop.push_all(0, &[7]);
+    shop.lines[0].leave(1, End::Finished);
+    let take = |rx: &mut Receiver<'_>| {
+        rx.hold(1).unwrap();
+        // SAFETY: held just now; the thread that gets it is joined before the end, and the memory, are gone.
+        let message = unsafe { rx.detach_held(0) };
+        // SAFETY: as above.
+        let message = unsafe { std::mem::transmute::<_, OwnedMessage<'static, _>>(message) };
+        thread::spawn(move || finish(message))
+    };
+    shop.consumer(0, |mut rx| match seat {
+        0 => {
+            let finisher = take(&mut rx);
+            body(&mut rx);
+            finisher.join().unwrap();
+        }
+        _ => shop.consumer(seat, |mut other| {
+            let finisher = take(&mut other);
+            body(&mut rx);
+            finisher.join().unwrap();
+        }),
+    });
+}
+
+/// A message that has left its consumer's hands is given back on another thread, after the last producer has left. The
+/// consumer is told no end before it has taken the message again.
+#[test]
+fn message_given_back_elsewhere_comes_before_the_end() {
+    model_within(2, || {
+        at_the_end(0, OwnedMessage::keep, |rx| {
+            assert_eq!(until(|| rx.try_pop()), Ok(7));
+            assert_eq!(rx.deliveries(), 1);
+        });
+    });
+}
+
+/// Who is told the end sees what another consumer did before it released the last message.
+#[test]
+fn end_comes_after_the_work_of_others() {
+    model_within(2, || {
+        let done = Arc::new(AtomicU64::new(0));
+        let work = done.clone();
+        let finish = move |message: OwnedMessage<'static, Cells<'static, u64>>| {
+            // Relaxed: the release of the message orders it.
+            work.store(1, Ordering::Relaxed);
+            message.release();
+        };
+        at_the_end(1, finish, |rx| {
+            let end = Err(Error::Disconnected(End::Finished));
+            assert_eq!(until(|| rx.try_pop()), end);
+            // Relaxed: the look that found the end orders it.
+            assert_eq!(done.load(Ordering::Relaxed), 1);
+        });
+    });
+}
+
+/// Whoever writes into the slot of a letter that was dropped does so after its reader.
+#[test]
+fn slot_of_a_dropped_letter_is_written_after_its_reader() {
+    model_within(2, || {
+        let shop = Shop::new(1, [1, 1]);
+        shop.push_all(0, &[1]);
+        let dropped = Arc::new(AtomicU64::new(0));
+        let (other, told) = (shop.clone(), dropped.clone());
+        let reader = thread::spawn(move || {
+            other.consumer(0, |mut rx| {
+                rx.set_dead_letters(Some(DeadLetters { after: 9, keep: 0 }));
+                let message = rx.try_read().unwrap();
+                assert_eq!(*message, 1);
+                message.put_aside();
+                // Relaxed: it only picks the moment.
+                told.store(1, Ordering::Relaxed);
+            });
+        });
+        if dropped.load(Ordering::Relaxed) == 1 {
+            shop.producer(0, |mut tx| {
+                // The free slot goes by, and the next one is the letter's.
+                drop(tx.try_reserve(1));
+                let _ = tx.try_push(2);
+            });
+        }
+        reader.join().unwrap();
     });
 }

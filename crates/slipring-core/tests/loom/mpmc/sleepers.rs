@@ -67,7 +67,7 @@ impl Shop {
         number: usize,
         kernel: &'m Kernel,
     ) -> Ring<'m, Cells<'m, u64>> {
-        let mut ring = self.ring(seats, number);
+        let mut ring = self.ring(seats, number, self.cells());
         let (consumers, counters) = (Side::Many(&seats[SEATS..]), &self.counters[number]);
         let notifier = Notifier::new(&self.bells[1], consumers, counters, true, kernel).sparing();
         match number < SEATS {

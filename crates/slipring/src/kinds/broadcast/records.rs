@@ -48,7 +48,7 @@ pub use slipring_core::proto::broadcast_records::Seek;
 use super::{CONSUMERS, peer, place};
 use crate::builder;
 use crate::error::Error;
-use crate::kind::{Kind, OfRecords, PackedKind, RecordKind, SeatToken, sealed::Sealed};
+use crate::kind::{BatchKind, Kind, OfRecords, PackedKind, RecordKind, SeatToken, sealed::Sealed};
 use crate::kinds::packed;
 use crate::seat::Seat;
 use crate::setup_error::SetupError;
@@ -81,7 +81,7 @@ pub type Record<'c> = crate::records::Record<'c, Records>;
 
 /// A run of records that a consumer reads in place, one after another: see
 /// [`bytes::Records`](crate::bytes::Records).
-pub type Run<'c> = proto::Records<'c, 'static>;
+pub type Run<'c> = crate::records::Records<'c, Records>;
 
 /// Writes bytes into a channel as records: see [`Producer::writer`](Producer::writer).
 pub type Writer<'p> = packed::RecordWriter<'p, OneToAll>;
@@ -134,6 +134,8 @@ impl Builder {
 impl Sealed for Records {}
 
 impl RecordKind for Records {}
+
+impl BatchKind for Records {}
 
 impl PackedKind for Records {
     type Room = proto::Shared<'static>;

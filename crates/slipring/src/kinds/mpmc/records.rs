@@ -33,7 +33,9 @@ use slipring_core::proto::mpmc as proto;
 use super::{geometry, note_handling, ring};
 use crate::builder;
 use crate::error::Error;
-use crate::kind::{CrowdKind, Kind, OfRecords, QueueKind, RecordKind, SeatToken, sealed::Sealed};
+use crate::kind::{
+    BatchKind, CrowdKind, Kind, OfRecords, QueueKind, RecordKind, SeatToken, sealed::Sealed,
+};
 use crate::records;
 use crate::seat::Seat;
 use crate::setup_error::SetupError;
@@ -65,6 +67,10 @@ pub type Reservation<'p> = producer::Reservation<'p, Records>;
 /// A record that a consumer reads in place.
 pub type Record<'c> = records::Record<'c, Records>;
 
+/// A run of records that a consumer reads in place, one after another. What is not released is given back:
+/// see [`bytes::Records`](crate::bytes::Records).
+pub type Run<'c> = records::Records<'c, Records>;
+
 /// Makes a queue of `capacity` slots between threads of this process, with its first two ends, for records of up to
 /// `largest` bytes.
 ///
@@ -93,6 +99,8 @@ impl Builder {
 impl Sealed for Records {}
 
 impl RecordKind for Records {}
+
+impl BatchKind for Records {}
 
 impl CrowdKind for Records {}
 
