@@ -79,12 +79,12 @@
 //! | the head of a released run, release | a producer's look, acquire | the consumer's reads come before |
 //! | the head of a run that is split, and every word of one that is recovered, release | a walk or a look, acquire | the inner words, or the payload, come before |
 //! | the CAS of a claim, release | the walk that passes the run, acquire | the claimant's look comes before |
-//! | the CAS that carries a slot, acquire and release | a walk that passes it, or a consumer that takes it, acquire | the carrier's look comes before, and the payload still does |
-//! | a hint, release | a walk's jump, acquire | the end has seen every claim before it |
+//! | the CAS of a claim, release | a jump to the position behind it, acquire | the claimant has seen every claim before it |
 //! | `returns`, release | a look, acquire | the words of the returned slots come before |
 //!
 //! A claim of several positions looked at the words of several ends, and its CAS replaces one of them. An end that passes
-//! the run sees only that one. So the CAS releases what the look acquired: whoever passes has acquired it, too.
+//! the run sees only that one. So the CAS releases what the look acquired: whoever passes has acquired it, too. The CAS that
+//! carries a slot needs no order: as a read-modify-write it goes on with what the slot's last store released.
 //!
 //! # Recovery
 //! [`recover`] settles each run whose head names the dead seat: the inner slots first, the head last. A recoverer may be

@@ -24,8 +24,8 @@ pub enum Delivery {
 /// Both sides are to be woken afterwards. Does again whatever an earlier recoverer, who was killed, has not done.
 ///
 /// # Safety
-/// The caller holds the locks of that seat, and no handle uses it any more: what such a handle holds would be
-/// delivered to another one.
+/// The caller holds the locks of that seat, and so sees all that the last holder stored. No handle uses the seat any more:
+/// what such a handle holds would be delivered to another one.
 pub unsafe fn recover(
     queue: &Queue<'_>,
     side: Role,
@@ -56,8 +56,8 @@ fn settle_run(
     let shape = queue.shape;
     // Each turn after the first follows a producer that has carried the slot a lap further.
     for _ in 0..tries {
-        // Acquire: the words of a run that was split come before its head's.
-        let found = queue.word(index).load(Ordering::Acquire);
+        // Relaxed: whoever holds the dead end's locks sees all that it stored.
+        let found = queue.word(index).load(Ordering::Relaxed);
         let head = shape.read(found)?;
         let ours = match side {
             Role::Producer => head.state == State::Reserved,
@@ -110,8 +110,8 @@ fn settle_inner(
     delivery: Delivery,
     place: Place,
 ) -> Result<(), Corrupt> {
-    // Acquire: as above.
-    let found = queue.word(place.index).load(Ordering::Acquire);
+    // Relaxed: as above.
+    let found = queue.word(place.index).load(Ordering::Relaxed);
     let word = queue.shape.read(found)?;
     let unsettled = word.lap == place.lap && unsettled(word, side, seat);
     if unsettled {

@@ -266,9 +266,9 @@ impl<'m> Queue<'m> {
 
     /// Raises the hint of this side to `at`, before which every position is claimed.
     pub(crate) fn raise_hint(&self, side: Role, at: Place) {
-        // Release: pairs with the acquire in `follow_hint`; see *Orderings*.
+        // Relaxed: it says where to look. What a jump rests on is the word there.
         self.hint(side)
-            .fetch_max(at.position(self.shape), Ordering::Release);
+            .fetch_max(at.position(self.shape), Ordering::Relaxed);
     }
 
     /// Walks from `at` to the first position that this side has not claimed, as far as can be seen, and returns the
@@ -369,12 +369,12 @@ impl<'m> Queue<'m> {
 
     /// Carries a slot into the next lap, unless its word has changed since.
     fn carry(&self, index: u64, found: u64) {
-        // Acquire and release: as a claim. Whoever passes this position has acquired what we saw before it, and the
-        // payload still comes before the word.
+        // Relaxed: a read-modify-write goes on with what the last store of the word has released, so the payload still comes
+        // before it. Nothing behind the slot rests on it: a run does not reach across a slot that somebody holds.
         let _ = self.word(index).compare_exchange(
             found,
             found.wrapping_add(self.shape.unit),
-            Ordering::AcqRel,
+            Ordering::Relaxed,
             Ordering::Relaxed,
         );
     }
@@ -422,8 +422,8 @@ impl<'m> Queue<'m> {
     /// carried a slot there, all earlier ones are. A garbage hint cannot lead a walk too far.
     pub(crate) fn follow_hint(&self, at: &mut Place, side: Role) {
         let shape = self.shape;
-        // Acquire: pairs with the release in `raise_hint`.
-        let hint = self.hint(side).load(Ordering::Acquire);
+        // Relaxed: see `raise_hint`.
+        let hint = self.hint(side).load(Ordering::Relaxed);
         let Some(before) = hint.checked_sub(1) else {
             return;
         };
@@ -431,7 +431,7 @@ impl<'m> Queue<'m> {
         if (before.lap, before.index) < (at.lap, at.index) {
             return;
         }
-        // Acquire: as in `walk`.
+        // Acquire: pairs with the release of the claim, whose end has seen every claim before it.
         let Ok(word) = shape.read(self.word(before.index).load(Ordering::Acquire)) else {
             return;
         };

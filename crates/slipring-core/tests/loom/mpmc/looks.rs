@@ -124,3 +124,25 @@ fn slot_of_a_dropped_letter_is_written_after_its_reader() {
         reader.join().unwrap();
     });
 }
+
+/// A consumer passes two runs of another one and takes what lies behind them: it reads what that message's producer wrote.
+#[test]
+fn passer_of_two_runs_reads_behind_them() {
+    model_within(2, || {
+        let shop = Shop::new(4, [2, 2]);
+        shop.push_all(0, &[1]);
+        let (writer, holder) = (shop.clone(), shop.clone());
+        let writer = thread::spawn(move || {
+            writer.producer(1, |mut tx| tx.try_push_slice(&[2, 3]).unwrap());
+        });
+        let holder = thread::spawn(move || {
+            holder.consumer(0, |mut rx| {
+                let _ = rx.hold(1);
+                let _ = rx.hold(1);
+            });
+        });
+        let _ = shop.pop_some(1, 1);
+        writer.join().unwrap();
+        holder.join().unwrap();
+    });
+}
