@@ -88,13 +88,13 @@ BUGS = {
         "--first broadcast",
     ),
     "a gate that lets one message be read too long": (
-        CORE + "proto/broadcast.rs",
+        CORE + "gate.rs",
         "    write_limit.load(Ordering::Relaxed).wrapping_sub(at + 1) < capacity\n",
         "    write_limit.load(Ordering::Relaxed).wrapping_sub(at + 1) <= capacity\n",
         "--first overwriting",
     ),
     "a copy that nobody looks after": (
-        CORE + "proto/broadcast.rs",
+        CORE + "gate.rs",
         "    write_limit.load(Ordering::Relaxed).wrapping_sub(at + 1) < capacity\n",
         "    write_limit.load(Ordering::Relaxed) < u64::MAX || at == capacity\n",
         "--first overwriting",

@@ -51,6 +51,8 @@
 //! Gating by the slowest reader: Thompson et al., *Disruptor* (2011); its write limit at O(1) by
 //! Dekker's pattern, as in `wait.rs`.
 
+pub(crate) mod watching;
+
 use crate::backoff::Backoff;
 use crate::cached_limit::CachedLimit;
 use crate::crowd::all_left;

@@ -59,7 +59,6 @@ mod reading;
 mod watching;
 mod writing;
 
-use crate::error::Corrupt;
 use crate::gate;
 use crate::guard;
 use crate::layout::Side;
@@ -112,20 +111,14 @@ fn block(capacity: u64) -> u64 {
     (capacity / 8).clamp(16, 256).min(capacity / 2).max(1)
 }
 
-/// Returns the place where a reader must go on, if its next message `at` may be overwritten.
+/// Returns the position where a reader goes on that was overtaken, if these are the oldest and the newest.
 ///
-/// `at` was committed. The place is the oldest message plus an eighth of the ring, so that the
-/// reader is not overtaken again at once. That holds for a ring of more than 64 slots; of a smaller
-/// one the next block is as much or more. The place is not beyond the newest message: a reservation
-/// has given up what it overwrites, but its own messages may never come.
-fn overtaken(
-    tail: &AtomicU64,
-    write_limit: &AtomicU64,
-    capacity: u64,
-    at: u64,
-) -> Result<Option<u64>, Corrupt> {
-    let overtaken = gate::overtaken(tail, write_limit, capacity, at)?;
-    Ok(overtaken.map(|(oldest, newest)| (oldest + capacity / 8).min(newest)))
+/// It is the oldest message plus an eighth of the ring, so that the reader is not overtaken again at
+/// once. That holds for a ring of more than 64 slots; of a smaller one the next block is as much or
+/// more. The position is not beyond the newest message: a reservation has given up what it
+/// overwrites, but its own messages may never come.
+fn resume_at(oldest: u64, newest: u64, capacity: u64) -> u64 {
+    (oldest + capacity / 8).min(newest)
 }
 
 /// Reads a `broadcast` channel from outside.

@@ -4,13 +4,12 @@ use core::fmt;
 use core::mem::MaybeUninit;
 
 use super::mode::Store;
-use super::{Mode, Ring, Seek, Waiting, overtaken};
+use super::{Mode, Ring, Seek, Waiting, resume_at};
 use crate::cached_limit::CachedLimit;
 use crate::cursor::{Reader, Words};
 use crate::end::{Endpoint, Poll, Pop, sealed::Sealed};
 use crate::error::{Corrupt, Error};
-use crate::gate::whole;
-use crate::gate::{Seat, first, newest};
+use crate::gate::{Seat, first, newest, overtaken, whole};
 use crate::guard::{self, Hold, Runs};
 use crate::payload::Payload;
 use crate::seat::Peer;
@@ -89,7 +88,8 @@ impl<'m, T: Payload, M: Mode> Consumer<'m, T, M> {
     fn overrun(&mut self) -> Error {
         let (at, seat) = (self.reader.at(), &self.seat);
         match overtaken(self.reader.tail_word(), seat.write_limit, seat.capacity, at) {
-            Ok(Some(to)) => {
+            Ok(Some((oldest, newest))) => {
+                let to = resume_at(oldest, newest, seat.capacity);
                 let lost = (to - at).div_ceil(self.stride);
                 self.reader.go_to(at + lost * self.stride, self.stride - 1);
                 // Relaxed: it has one writer, and tools read it.

@@ -24,32 +24,23 @@
 
 use core::fmt;
 
-use super::{Seek, overtaken};
-use crate::error::{Corrupt, Error};
-use crate::gate::{first, newest, oldest, whole};
+use super::{Seek, resume_at};
+use crate::error::Error;
+use crate::gate::watching::{Next, PATIENCE, Place};
 use crate::mem::Watched;
 use crate::seat::Peer;
 use crate::sync::AtomicU64;
 
-/// The number of tries to copy a message that is overwritten meanwhile, before the caller may look
-/// at its clock.
-///
-/// A producer that is that fast shows by `Lagged`; a garbage word might do this forever.
-const PATIENCE: u32 = 16;
-
 /// Watches a channel.
 pub struct Watcher<'m> {
-    tail: &'m AtomicU64,
-    write_limit: &'m AtomicU64,
+    place: Place<'m>,
     slots: Watched<'m>,
-    peer: Peer<'m>,
-    at: u64,
 }
 
 impl fmt::Debug for Watcher<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Watcher")
-            .field("position", &self.at)
+            .field("position", &self.place.at)
             .finish_non_exhaustive()
     }
 }
@@ -66,30 +57,20 @@ impl<'m> Watcher<'m> {
         peer: Peer<'m>,
         seek: Seek,
     ) -> Result<Self, Error> {
-        let newest = first(tail, write_limit)?;
-        let at = match seek {
-            Seek::Oldest => oldest(write_limit, slots.capacity()).min(newest),
-            Seek::Newest => newest,
-            Seek::To(asked) if asked > newest => return Err(Error::Ahead { asked, newest }),
-            Seek::To(asked) => asked,
-        };
         Ok(Watcher {
-            tail,
-            write_limit,
+            place: Place::new(tail, write_limit, slots.capacity(), peer, seek)?,
             slots,
-            peer,
-            at,
         })
     }
 
     /// Returns the number of the next message, counted from the channel's first.
     pub fn position(&self) -> u64 {
-        self.at
+        self.place.at
     }
 
     /// Returns this watcher's view of the producer.
     pub fn peer(&mut self) -> &mut Peer<'m> {
-        &mut self.peer
+        &mut self.place.peer
     }
 
     /// Copies the next message to `out`, as far as `out` reaches, and returns its number.
@@ -97,56 +78,24 @@ impl<'m> Watcher<'m> {
     /// Fails with `Empty`, `Lagged`, `Disconnected` (empty, and no producer) or `Corrupt`.
     pub fn try_next(&mut self, out: &mut [u8]) -> Result<u64, Error> {
         for _ in 0..PATIENCE {
-            if !self.there()? {
-                self.slow_path()?;
+            let at = self.place.at;
+            match self.place.look()? {
+                Next::Before => {
+                    self.place.slow_path()?;
+                    continue;
+                }
+                Next::Gone { oldest, newest } => {
+                    self.place.at = resume_at(oldest, newest, self.slots.capacity());
+                    return Err(Error::Lagged(self.place.at - at));
+                }
+                Next::There { .. } => {}
             }
-            self.slots.copy(self.at, 0, out);
-            if whole(self.write_limit, self.slots.capacity(), self.at) {
-                self.at += 1;
-                return Ok(self.at - 1);
+            self.slots.copy(at, 0, out);
+            if self.place.whole() {
+                self.place.at += 1;
+                return Ok(at);
             }
         }
         Err(Error::Empty)
-    }
-
-    /// Returns `true` if our next message is there. Fails with `Lagged` if it was there and is
-    /// gone.
-    fn there(&mut self) -> Result<bool, Error> {
-        let (at, newest) = (self.at, newest(self.tail, self.write_limit)?);
-        if newest < at {
-            let (word, found, expected) = ("tail", newest, at);
-            return Err(Corrupt {
-                word,
-                found,
-                expected,
-            }
-            .into());
-        }
-        if newest == at {
-            return Ok(false);
-        }
-        match overtaken(self.tail, self.write_limit, self.slots.capacity(), at)? {
-            Some(to) => Err(self.lagged(to)),
-            None => Ok(true),
-        }
-    }
-
-    /// Goes on at `to`, and returns the number of messages that this cost.
-    fn lagged(&mut self, to: u64) -> Error {
-        let lost = to - self.at;
-        self.at = to;
-        Error::Lagged(lost)
-    }
-
-    /// Returns the reason why there is no message, or `Ok` if there is one by now.
-    fn slow_path(&mut self) -> Result<(), Error> {
-        let newest = newest(self.tail, self.write_limit)?;
-        match self.peer.end(self.at.min(newest))? {
-            // The producer may have committed more just before it left.
-            Some(_) if self.there()? => Ok(()),
-            Some(news) => Err(Error::Disconnected(self.peer.tell(news))),
-            None if self.there()? => Ok(()),
-            None => Err(Error::Empty),
-        }
     }
 }

@@ -21,23 +21,17 @@
 use core::fmt;
 
 use super::Seek;
-use crate::error::{Corrupt, Error};
-use crate::gate::{first, newest, oldest, overtaken, whole};
+use crate::error::Error;
+use crate::gate::watching::{Next, PATIENCE, Place};
 use crate::mem::Watched;
 use crate::packed::{self, PREFIX, record_size};
 use crate::seat::Peer;
 use crate::sync::AtomicU64;
 
-/// The number of tries to copy a record that is overwritten meanwhile, before the caller may look at its clock.
-const PATIENCE: u32 = 16;
-
 /// Watches a channel.
 pub struct Watcher<'m> {
-    tail: &'m AtomicU64,
-    write_limit: &'m AtomicU64,
+    place: Place<'m>,
     records: Watched<'m>,
-    peer: Peer<'m>,
-    at: u64,
     /// The position up to which records are passed over, to begin where `seek` said.
     from: u64,
 }
@@ -45,7 +39,7 @@ pub struct Watcher<'m> {
 impl fmt::Debug for Watcher<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Watcher")
-            .field("position", &self.at)
+            .field("position", &self.place.at)
             .finish_non_exhaustive()
     }
 }
@@ -62,33 +56,31 @@ impl<'m> Watcher<'m> {
         peer: Peer<'m>,
         seek: Seek,
     ) -> Result<Self, Error> {
-        let newest = first(tail, write_limit)?;
-        let floor = oldest(write_limit, records.capacity()).min(newest);
-        let (at, from) = match seek {
-            Seek::Oldest => (floor, 0),
-            Seek::Newest => (newest, 0),
-            Seek::To(asked) if asked > newest => return Err(Error::Ahead { asked, newest }),
-            // What lies before the floor is reported as lost.
-            Seek::To(asked) => (asked.min(floor), asked),
+        let mut place = Place::new(tail, write_limit, records.capacity(), peer, seek)?;
+        let from = match seek {
+            Seek::To(asked) => asked,
+            Seek::Oldest | Seek::Newest => 0,
         };
+        if from > 0 {
+            // Perhaps no record begins there: look for the first from the floor on. What lies before the floor is reported as
+            // lost.
+            place.at = from.min(place.oldest());
+        }
         Ok(Watcher {
-            tail,
-            write_limit,
+            place,
             records,
-            peer,
-            at,
             from,
         })
     }
 
     /// Returns the position of the next record, in bytes.
     pub fn position(&self) -> u64 {
-        self.at
+        self.place.at
     }
 
     /// Returns this watcher's view of the producer.
     pub fn peer(&mut self) -> &mut Peer<'m> {
-        &mut self.peer
+        &mut self.place.peer
     }
 
     /// Copies the next record to `out`, as far as `out` reaches. Returns its position, and its length.
@@ -98,77 +90,49 @@ impl<'m> Watcher<'m> {
         let mut tries = 0;
         while tries < PATIENCE {
             tries += 1;
-            let Some(newest) = self.there()? else {
-                self.slow_path()?;
-                continue;
+            let at = self.place.at;
+            let newest = match self.place.look()? {
+                Next::Before => {
+                    self.place.slow_path()?;
+                    continue;
+                }
+                Next::Gone { oldest, .. } => {
+                    self.go_on(oldest)?;
+                    continue;
+                }
+                Next::There { newest } => newest,
             };
             let mut word = [0; PREFIX as usize];
-            self.records.copy(self.at, 0, &mut word);
-            if !self.whole() {
+            self.records.copy(at, 0, &mut word);
+            if !self.place.whole() {
                 continue;
             }
-            let room = (newest - self.at).min(self.records.size() as u64);
+            let room = (newest - at).min(self.records.size() as u64);
             let len = packed::checked_length(u64::from_le_bytes(word), room)?;
-            let behind = self.at + record_size(len as u64);
-            if self.at < self.from {
+            let behind = at + record_size(len as u64);
+            if at < self.from {
                 // At most a ring of records lies before that position.
-                (self.at, tries) = (behind, 0);
+                (self.place.at, tries) = (behind, 0);
                 continue;
             }
             let part = out.len().min(len);
             let prefix = PREFIX as usize;
-            self.records.copy(self.at, prefix, &mut out[..part]);
-            if self.whole() {
-                let at = core::mem::replace(&mut self.at, behind);
+            self.records.copy(at, prefix, &mut out[..part]);
+            if self.place.whole() {
+                self.place.at = behind;
                 return Ok((at, len));
             }
         }
         Err(Error::Empty)
     }
 
-    /// Returns `true` if what was copied of our next record is whole.
-    fn whole(&self) -> bool {
-        whole(self.write_limit, self.records.capacity(), self.at)
-    }
-
-    /// Returns the newest position if our next record is there. Fails with `Lagged` if it was there and is gone.
-    fn there(&mut self) -> Result<Option<u64>, Error> {
-        let (at, newest) = (self.at, newest(self.tail, self.write_limit)?);
-        if newest < at {
-            let (word, found, expected) = ("tail", newest, at);
-            return Err(Corrupt {
-                word,
-                found,
-                expected,
-            }
-            .into());
-        }
-        if newest == at {
-            return Ok(None);
-        }
-        match overtaken(self.tail, self.write_limit, self.records.capacity(), at)? {
-            None => Ok(Some(newest)),
-            Some((floor, _)) => {
-                // The floor is where a record begins; further on, nobody knows where one does.
-                self.at = floor;
-                match floor.checked_sub(at.max(self.from)) {
-                    Some(lost @ 1..) => Err(Error::Lagged(lost)),
-                    // Only records that were to be passed over are gone.
-                    _ => Ok((floor < newest).then_some(newest)),
-                }
-            }
-        }
-    }
-
-    /// Returns the reason why there is no record, or `Ok` if there is one by now.
-    fn slow_path(&mut self) -> Result<(), Error> {
-        let newest = newest(self.tail, self.write_limit)?;
-        match self.peer.end(self.at.min(newest))? {
-            // The producer may have committed more just before it left.
-            Some(_) if self.there()?.is_some() => Ok(()),
-            Some(news) => Err(Error::Disconnected(self.peer.tell(news))),
-            None if self.there()?.is_some() => Ok(()),
-            None => Err(Error::Empty),
+    /// Goes on at the floor. Fails with `Lagged` if records are gone that were not to be passed over.
+    fn go_on(&mut self, floor: u64) -> Result<(), Error> {
+        // The floor is where a record begins; further on, nobody knows where one does.
+        let at = core::mem::replace(&mut self.place.at, floor);
+        match floor.checked_sub(at.max(self.from)) {
+            Some(lost @ 1..) => Err(Error::Lagged(lost)),
+            _ => Ok(()),
         }
     }
 }
