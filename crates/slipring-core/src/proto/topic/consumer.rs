@@ -308,18 +308,14 @@ impl<'m, T: Form + ?Sized> Consumer<'m, T> {
     #[cold]
     #[inline(never)]
     fn overrun(&mut self) -> Error {
-        let newest = match self.topic.newest() {
-            Ok(newest) => newest,
-            Err(error) => return error,
+        let to = match self.topic.resume_at(self.at) {
+            Ok(to) => to,
+            Err(error) => {
+                // The entry that was found may have been rubbish, too: look at it again.
+                self.limit.set(0);
+                return error;
+            }
         };
-        let capacity = self.topic.capacity();
-        let oldest = newest.saturating_sub(capacity);
-        if oldest <= self.at {
-            self.limit.set(0);
-            return self.topic.disagree().into();
-        }
-        // Not to be overtaken again at once. At most the newest.
-        let to = (oldest + capacity / 8).min(newest - 1);
         let lost = to - self.at;
         // Relaxed: it has one writer, and tools read it.
         let sum = self.lagged.load(Ordering::Relaxed).wrapping_add(lost);

@@ -122,7 +122,7 @@ impl<'m, S: Source> Watcher<'m, S> {
                 self.at += 1;
                 Ok(copied)
             }
-            None => Err(self.lagged()),
+            None => Err(self.overrun()),
         }
     }
 
@@ -180,22 +180,12 @@ impl<'m, S: Source> Watcher<'m, S> {
 
     /// Goes on further ahead after the next message was overwritten, and returns `Lagged` with the number of messages that are
     /// lost, or `Corrupt`.
-    fn lagged(&mut self) -> Error {
+    fn overrun(&mut self) -> Error {
         // Acquire: pairs with the release of the producer that overwrote the message. The head that we look at next shows it.
         fence(Ordering::Acquire);
-        let newest = match self.topic.newest() {
-            Ok(newest) => newest,
-            Err(error) => return error,
-        };
-        let capacity = self.topic.capacity();
-        let oldest = newest.saturating_sub(capacity);
-        if oldest <= self.at {
-            return self.topic.disagree().into();
+        match self.topic.resume_at(self.at) {
+            Ok(to) => Error::Lagged(to - core::mem::replace(&mut self.at, to)),
+            Err(error) => error,
         }
-        // Not to be overtaken again at once. At most the newest.
-        let to = (oldest + capacity / 8).min(newest - 1);
-        let lost = to - self.at;
-        self.at = to;
-        Error::Lagged(lost)
     }
 }

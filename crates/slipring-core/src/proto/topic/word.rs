@@ -182,6 +182,20 @@ impl<'m> Topic<'m> {
         Err(self.disagree().into())
     }
 
+    /// Returns the number of the message to go on with after message `sequence` was overwritten.
+    ///
+    /// Fails with `Corrupt` if the words do not tell that it was, or hold something impossible.
+    #[cold]
+    pub(super) fn resume_at(&self, sequence: u64) -> Result<u64, Error> {
+        let newest = self.newest()?;
+        let oldest = newest.saturating_sub(self.capacity());
+        if oldest <= sequence {
+            return Err(self.disagree().into());
+        }
+        // Not to be overtaken again at once. At most the newest.
+        Ok((oldest + self.capacity() / 8).min(newest - 1))
+    }
+
     /// Returns the error for a head that does not come to agree with the entries.
     #[cold]
     pub(super) fn disagree(&self) -> Corrupt {
