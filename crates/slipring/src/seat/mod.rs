@@ -35,7 +35,7 @@ use rustix::mm::{Advice, MapFlags, ProtFlags};
 use slipring_core::crowd::Crowd;
 use slipring_core::layout::{LINE, PAGE, Role, RolePage, SEATS, SeatLine, WaitCell};
 use slipring_core::proto::topic::{Backing, PoolSlot};
-use slipring_core::seat::{Findings, Peer, State};
+use slipring_core::seat::{Findings, Life, Peer, State};
 use slipring_core::wait::{ALWAYS, Notifier, Waiter};
 use slipring_core::{CachedLimit, End};
 
@@ -363,8 +363,13 @@ impl Seat {
     }
 
     /// Returns `true` if the other seat is held, or if the kernel cannot tell.
-    pub(crate) fn peer_held(&self) -> Result<bool, Error> {
+    fn peer_held(&self) -> Result<bool, Error> {
         Ok(self.region.held(self.peer_number())?.unwrap_or(true))
+    }
+
+    /// Returns `true` if the peer with this `life` is dead.
+    pub(crate) fn peer_died(&self, life: Life) -> Result<bool, Error> {
+        self.region.died(self.peer_number(), life)
     }
 
     /// Returns its bit, among the seats of its side.

@@ -8,6 +8,7 @@ use std::sync::{Arc, Weak};
 use rustix::io::Errno;
 use slipring_core::layout::{Control, Geometry, Header, Identity, METADATA, Role, SeatWords, Side};
 use slipring_core::outside::View;
+use slipring_core::seat::{Life, State};
 use slipring_core::{FormatError, Schema, layout};
 
 use super::fds::is_sealed;
@@ -272,6 +273,15 @@ impl Region {
         };
         let byte = layout::SEATS + seat * layout::LINE;
         crate::lock::is_held(files.control.as_fd(), byte).map(Some)
+    }
+
+    /// Returns `true` if the holder that this seat had with this `life` is dead.
+    ///
+    /// The caller has read the word; this looks at the lock, and at the word again: see `seat.rs` of the core. A holder that
+    /// the kernel cannot be asked about counts as alive.
+    pub(crate) fn died(&self, seat: usize, life: Life) -> Result<bool, Error> {
+        let suspect = life.state == State::Held && self.held(seat)? == Some(false);
+        Ok(suspect && self.control().seat(seat).life()? == life)
     }
 
     /// Returns `true` if the channel has a name, which may later lead elsewhere.

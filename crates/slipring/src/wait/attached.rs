@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use slipring_core::end::{Endpoint, Poll};
-use slipring_core::seat::Peer;
 
 use super::driver::Driver;
 use super::parker::{Ask, Parker};
@@ -130,18 +129,10 @@ impl<C: Endpoint> Attached<C> {
         let Some(suspect) = suspect? else {
             return Ok(());
         };
-        // Read the word, the lock, and the word again: a free lock with the same generation means
-        // dead.
-        if self.seat.peer_held()? {
-            return Ok(());
+        if self.seat.peer_died(suspect)? {
+            self.core.with_peer(|peer| peer.died(suspect));
         }
-        let confirm = |peer: &mut Peer<'_>| {
-            if peer.suspect()? == Some(suspect) {
-                peer.died(suspect);
-            }
-            Ok(())
-        };
-        self.core.with_peer(confirm).unwrap_or(Ok(()))
+        Ok(())
     }
 
     /// Acknowledges the end that was reported to this handle. A later consumer, and the set that

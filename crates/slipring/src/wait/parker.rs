@@ -237,9 +237,8 @@ impl Parker {
         if life.generation <= known || life.state != State::Held {
             return life.generation > known;
         }
-        // Read the word, the lock, and the word again.
-        matches!(self.region.held(seat), Ok(Some(false)))
-            && line.life().is_ok_and(|again| again == life)
+        // If the kernel does not answer, the next look tries again.
+        self.region.died(seat, life).unwrap_or(false)
     }
 
     /// Takes back the request. Returns `false` if a notifier had taken it.

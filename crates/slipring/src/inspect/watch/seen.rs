@@ -167,10 +167,8 @@ impl Seen {
             Seen::Slots { core, .. } => core.peer(),
             Seen::Records { core, .. } => core.peer(),
         };
-        // Read the word, the lock, and the word again: see `seat.rs` of the core.
         if let Some(suspect) = peer.suspect()?
-            && region.held(0)? == Some(false)
-            && peer.suspect()? == Some(suspect)
+            && region.died(0, suspect)?
         {
             peer.died(suspect);
             return Ok(true);
@@ -289,8 +287,7 @@ impl Producers {
         for (number, seat) in self.seats.seats().iter().enumerate() {
             let life = seat.line.life()?;
             if life.state == State::Held {
-                // Read the word, the lock, and the word again.
-                if region.held(number)? != Some(false) || seat.line.life()? != life {
+                if !region.died(number, life)? {
                     return Ok(false);
                 }
                 any = true;

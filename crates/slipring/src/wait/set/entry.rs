@@ -275,13 +275,14 @@ impl Entry {
             return Ok(false);
         }
         self.ask = false;
-        let Some((number, peer)) = self.words.peer else {
+        let Some((number, _)) = self.words.peer else {
             return Ok(false);
         };
-        // Read the word, the lock, and the word again: a free lock with the same generation means
-        // dead. A peer that the kernel cannot be asked about counts as alive.
-        let free = matches!(self.parker.region.held(number), Ok(Some(false)));
-        let dead = free && peer.life()? == life;
+        let dead = match self.parker.region.died(number, life) {
+            Err(Error::Corrupt(corrupt)) => return Err(corrupt),
+            // The next look tries again.
+            dead => dead.unwrap_or(false),
+        };
         if dead {
             self.parker.findings.died(life.generation);
         }
