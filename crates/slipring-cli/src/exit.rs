@@ -29,8 +29,8 @@ Exit codes:
        order, and work gave back what was not done
   130  ended by SIGINT, as by Ctrl-C; likewise
   143  ended by SIGTERM; likewise
-  141  nobody reads the output any more; recv keeps what it
-       could not write
+  141  nobody reads the output any more; recv leaves what it
+       could not write in the channel
 
 Named channels live in $SLIPRING_DIR, by default
 /dev/shm/slipring-UID.";
@@ -54,6 +54,8 @@ pub(crate) enum Failure {
     Signal(i32),
     /// Nobody reads standard output any more.
     BrokenPipe,
+    /// `recv`: likewise; the words say what became of the records.
+    Unwritten(&'static str),
     /// The errors were already reported, line by line; only the code remains.
     Told(u8),
 }
@@ -85,7 +87,7 @@ impl Failure {
                 End::Died => 4,
             },
             Failure::Signal(signal) => u8::try_from(128 + signal).unwrap_or(1),
-            Failure::BrokenPipe => 141,
+            Failure::BrokenPipe | Failure::Unwritten(_) => 141,
             Failure::Told(code) => *code,
         }
     }
@@ -146,9 +148,8 @@ impl fmt::Display for Failure {
             Failure::Signal(2) => f.write_str("interrupted"),
             Failure::Signal(15) => f.write_str("terminated"),
             Failure::Signal(signal) => write!(f, "ended by signal {signal}"),
-            Failure::BrokenPipe => f.write_str(
-                "nobody reads the output any more; what was not written is kept for the next recv",
-            ),
+            Failure::BrokenPipe => f.write_str("nobody reads the output any more"),
+            Failure::Unwritten(kept) => write!(f, "nobody reads the output any more; {kept}"),
             Failure::Told(_) => Ok(()),
         }
     }

@@ -62,15 +62,23 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let signals = Signals::catch()?;
     if args.broadcast || is_broadcast(&args.name) {
         let builder = args.shape.builder(records::Builder::new);
-        return recv_by(args, builder.join(records::Seek::Oldest), &signals);
+        let kept = "the next recv begins at the oldest record that is there then";
+        return recv_by(args, builder.join(records::Seek::Oldest), kept, &signals);
     }
-    recv_by(args, args.shape.builder(bytes::Builder::new), &signals)
+    let kept = "what was not written is kept for the next recv";
+    recv_by(
+        args,
+        args.shape.builder(bytes::Builder::new),
+        kept,
+        &signals,
+    )
 }
 
-/// Receives from a channel of this kind.
+/// Receives from a channel of this kind. `kept` says what becomes of records that cannot be written any more.
 fn recv_by<R>(
     args: &Args,
     mut builder: Builder<OfRecords<R>>,
+    kept: &'static str,
     signals: &Signals,
 ) -> Result<(), Failure>
 where
@@ -92,7 +100,10 @@ where
         Ok(end) => Err(Failure::Ended(end)),
         Err(failure) => {
             rx.abort();
-            Err(failure)
+            Err(match failure {
+                Failure::BrokenPipe => Failure::Unwritten(kept),
+                failure => failure,
+            })
         }
     }
 }

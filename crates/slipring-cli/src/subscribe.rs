@@ -38,7 +38,7 @@ const SECOND: Duration = Duration::from_secs(1);
 /// messages that are no lines, use --json, --framed or --raw. The values of a topic that carries a program's own type are
 /// shown in hexadecimal.
 ///
-/// sub goes on until a signal, or --count; publishers may come and go. It takes a subscriber's seat of each topic. No publisher waits
+/// sub goes on until a signal, or --messages; publishers may come and go. It takes a subscriber's seat of each topic. No publisher waits
 /// for it: if it is too slow, it loses messages, and says how many on standard error. Topics of a pattern that it cannot
 /// read (those without a free seat) are named and left out. To look on without a seat: slipring tail.
 #[derive(clap::Args)]
@@ -60,7 +60,7 @@ pub(crate) struct Args {
     follow: bool,
     /// End after this many messages, of all topics together
     #[arg(short = 'n', long, value_name = "N")]
-    count: Option<u64>,
+    messages: Option<u64>,
     /// Print one JSON object a line: `topic`, `sequence` (counted from the topic's first message), `publisher` (its
     /// seat), `time_ns` (since boot, of `pub --time`), and the message as `text`, or as `bytes` in hexadecimal if it
     /// is no text; of a topic with a type also `type`, and always `bytes`
@@ -283,7 +283,7 @@ impl Sub<'_> {
             }
         }
         match self.show.seen {
-            0 if self.args.count != Some(0) => {
+            0 if self.args.messages != Some(0) => {
                 Err(Failure::Words("nothing was published there yet".into()))
             }
             _ => Ok(()),
@@ -369,7 +369,7 @@ struct Show<'a> {
 impl Show<'_> {
     /// Returns `true` if as many messages were written as were asked for.
     fn is_done(&self) -> bool {
-        self.args.count.is_some_and(|count| self.seen >= count)
+        self.args.messages.is_some_and(|count| self.seen >= count)
     }
 
     /// Writes some messages of a topic, and returns their number.

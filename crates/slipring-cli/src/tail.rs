@@ -53,7 +53,7 @@ pub(crate) struct Args {
     #[arg(long, group = "begin", value_name = "NUMBER")]
     from: Option<u64>,
     /// End after this many messages
-    #[arg(short = 'n', long, value_name = "COUNT")]
+    #[arg(short = 'n', long, value_name = "N")]
     messages: Option<u64>,
     /// Go on with the next producer until a signal; report each end on standard error
     #[arg(long)]

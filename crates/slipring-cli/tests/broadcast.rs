@@ -94,3 +94,23 @@ fn other_kinds_are_refused() {
     let output = place.run(&["send", "y", "--broadcast", "--queue", "--lines"]);
     assert_eq!(output.status.code(), Some(2));
 }
+
+/// A receiver of all keeps no place for the next one, and does not say that it did.
+#[test]
+fn unread_output_keeps_no_place() {
+    let place = Place::new();
+    let mut recv = place.recv_piped(&["x", "--broadcast"]);
+    until("the receiver is there", || held_receivers(&place) == 1);
+    drop(recv.0.stdout.take());
+    let mut sender = place.send_open(&["x", "--broadcast", "--lines"]);
+    let mut input = sender.0.stdin.take().unwrap();
+    input.write_all(b"unread\n").unwrap();
+    assert_eq!(recv.code(), Some(141));
+    let said = recv.stderr();
+    assert!(
+        said.contains("begins at the oldest record") && !said.contains("kept"),
+        "{said}"
+    );
+    drop(input);
+    assert_eq!(sender.code(), Some(0));
+}

@@ -141,6 +141,7 @@ fn unread_data_waits_for_a_receiver() {
     let mut recv = place.recv_piped(&["x"]);
     drop(recv.0.stdout.take());
     assert_eq!(recv.code(), Some(141));
+    assert!(recv.stderr().contains("is kept for the next recv"));
     place.until_seat("x", "consumer", "aborted", 1);
     assert_eq!(place.recv(&["x"], &copy).code(), Some(0));
     let (input, copy) = (fs::read(&input).unwrap(), fs::read(&copy).unwrap());

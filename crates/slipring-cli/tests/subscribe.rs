@@ -133,7 +133,7 @@ fn bad_mixes_are_refused() {
         (&["x", "--raw", "--json"], "cannot be used with"),
         (&["x", "--raw", "--framed"], "cannot be used with"),
         (&["x", "--last", "-1"], "unexpected argument"),
-        (&["x", "--count", "many"], "invalid value"),
+        (&["x", "--messages", "many"], "invalid value"),
     ] {
         let output = place.run(&[&["sub"], args].concat());
         let said = text(&output.stderr);

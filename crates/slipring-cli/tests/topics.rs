@@ -79,7 +79,7 @@ fn until_subscribed(place: &Place, name: &str, count: usize) {
 #[test]
 fn lines_pass_as_they_are() {
     let place = Place::new();
-    let sub = Sub::early(&place, &["x", "--count", "4"]);
+    let sub = Sub::early(&place, &["x", "--messages", "4"]);
     published(&place, &["x"], b"one\n\ntwo \xff\nlast");
     let (code, out, said) = sub.end();
     assert_eq!((code, &out[..]), (Some(0), &b"one\n\ntwo \xff\nlast\n"[..]));
