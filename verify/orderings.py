@@ -82,7 +82,7 @@ WANTED = 0.95
 SPIN = {
     "wait.rs Notifier::ring_for compiler fence 1": ("wake", "ASYMMETRIC", 9),
     "wait.rs Notifier::tell Release 2": ("wake", "ASYMMETRIC", 7),
-    "wait.rs Waiter::arm Acquire 1": ("wake", "SET", 4),
+    "wait/waiter.rs Waiter::arm Acquire 1": ("wake", "SET", 4),
 }
 
 # What survives, and why that is right: none so far.

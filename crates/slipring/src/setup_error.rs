@@ -1,14 +1,16 @@
 //! The error of making, opening or removing a channel, or of taking its role. It tells what was
 //! found, what was expected, and what to do.
 
+mod advice;
+
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use slipring_core::layout::MOST_SEATS;
 use slipring_core::{BatchError, Corrupt, Error, FormatError, PushError};
 
 use crate::pages::HugePages;
+use advice::{first_word, holder, nearest, serves, taken, too_many};
 
 /// The reason why a channel could not be made, opened or removed, or its role not taken.
 ///
@@ -396,69 +398,6 @@ impl fmt::Display for SchemaMismatch {
             "this program uses `{name}` version {version} ({size} bytes, fingerprint {print:032x}); "
         )?;
         write!(f, "both sides must use one definition")
-    }
-}
-
-fn taken(role: &str, seats: u64, pid: u64) -> String {
-    match seats {
-        1 => format!(
-            "the {role} of this channel is taken{}; there is one at a time, so stop it, or wait until it leaves \
-             (`--wait` of `slipring send` and `recv`)",
-            holder(pid)
-        ),
-        _ => format!(
-            "all {seats} {role} seats of this channel are held; wait until one leaves, or make it with more \
-             (`{role}s`, at most {MOST_SEATS})"
-        ),
-    }
-}
-
-fn holder(pid: u64) -> String {
-    if pid == 0 {
-        String::new()
-    } else {
-        format!(" (by process {pid}, it says)")
-    }
-}
-
-fn serves(kind: &str) -> &'static str {
-    match kind {
-        "bytes" => "`slipring send` and `slipring recv` serve it",
-        "broadcast" => "`slipring tail` shows its messages",
-        "topic" => "`slipring pub` and `slipring sub` serve it if its messages are byte strings",
-        "broadcast-records" => "`slipring send` and `slipring recv` serve it",
-        "mpmc" => "it is a work queue: `slipring work` takes its items if they are byte strings",
-        _ => "a program that knows its payload serves it; `slipring stat` shows its figures",
-    }
-}
-
-fn first_word(found: Option<u64>) -> String {
-    match found {
-        Some(word) => format!("begins with {word:#018x} where a channel has \"SLIPRING\""),
-        None => "is not the regular file that a channel has there".into(),
-    }
-}
-
-fn too_many(limit: Option<u64>) -> String {
-    match limit {
-        Some(limit) => format!(
-            "this process has all {limit} file descriptors open that it may have (RLIMIT_NOFILE); raise the limit \
-             (`ulimit -n`, `LimitNOFILE=` of systemd, setrlimit), or drop handles"
-        ),
-        None => {
-            "the machine has as many files open as it may have; raise fs.file-max (sysctl), or \
-                 end programs that hold many"
-                .into()
-        }
-    }
-}
-
-fn nearest(found: u64, min: u64, max: u64) -> String {
-    match found.checked_next_power_of_two() {
-        Some(next) if next != found && next >= min && next <= max => {
-            format!("; {next} is the next")
-        }
-        _ => String::new(),
     }
 }
 

@@ -368,7 +368,7 @@ impl Entry {
     /// Makes the pipe hang up if a present peer dies, and only then.
     ///
     /// A dying peer may have lost its pipe and not yet its lock. Or another process may have
-    /// inherited its lock (`Hold::Descriptor` in `seat/mod.rs`). In both cases the spare writer
+    /// inherited its lock (`Hold::Descriptor` in `seat/taking.rs`). In both cases the spare writer
     /// keeps the pipe from hanging up, and the set asks the kernel again and again.
     pub(super) fn hold_writer(&mut self) -> Result<(), Error> {
         let Some((_, peer)) = self.words.peer else {
