@@ -3,6 +3,7 @@
 
     verify/orderings.py            goes on where it stopped, and prints the table of verify/README.md
     verify/orderings.py FILE...    only files of these names
+    verify/orderings.py --names    only checks that the orderings named below are there still; CI does
 
 The orderings are found, not listed: every one stronger than Relaxed, and every fence, in the sources of
 `slipring-core` and `slipring`. A new file joins by itself. Each is weakened to Relaxed (AcqRel to each
@@ -258,19 +259,24 @@ class Scratch:
 
 
 def main():
+    wanted = [word for word in sys.argv[1:] if word != "--names"]
     kept = json.loads(KEPT.read_text()) if KEPT.exists() else {}
     checks = digest(*(ROOT / part for part in COPIED if "Cargo" not in part))
     every = []
     for path, file in sources():
-        if sys.argv[1:] and path.name not in sys.argv[1:]:
+        if wanted and path.name not in wanted:
             continue
         of = digest(path)
         for which, (_, kind, name) in enumerate(places(path.read_text())):
             every += [(file, which, to, f"{file} {name}", of) for to in weaker(kind)]
 
     keys = {key for *_, key, _ in every}
-    if not sys.argv[1:] and (gone := [key for key in [*SPIN, *SURVIVORS] if key not in keys]):
+    if not wanted and (gone := [key for key in [*SPIN, *SURVIVORS] if key not in keys]):
         sys.exit(f"no such ordering any more; say anew where it is: {', '.join(gone)}")
+
+    if "--names" in sys.argv[1:]:
+        print(f"{len(every)} orderings to weaken; those with a name are there")
+        return
 
     def known(key, to, of):
         found = kept.get(f"{key} {to}")
@@ -304,7 +310,7 @@ def main():
     print(f"\n{caught} of {len(every)} caught: {100 * caught / max(len(every), 1):.1f} %")
     if wrong:
         sys.exit("not as SURVIVORS says: " + "; ".join(wrong))
-    if caught < WANTED * len(every) and not sys.argv[1:]:
+    if caught < WANTED * len(every) and not wanted:
         sys.exit(f"fewer than {100 * WANTED:.0f} % caught")
 
 
