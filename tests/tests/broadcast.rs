@@ -18,6 +18,8 @@ const OVERWRITING: &str = "kind=broadcast capacity=4 consumers=3 full=overwrite"
 /// The same, larger.
 const LARGE: &str = "kind=broadcast capacity=64 consumers=3";
 const LARGE_OVERWRITING: &str = "kind=broadcast capacity=64 consumers=3 full=overwrite";
+/// A ring of records, of which it holds from four to twenty-one.
+const RECORDS: &str = "kind=broadcast-records capacity=512 max=112 consumers=3";
 
 fn room() -> Room {
     Room::new(env!("CARGO_BIN_EXE_peer"))
@@ -91,7 +93,7 @@ fn from(first: u64, count: u64) -> Vec<u64> {
 
 #[test]
 fn each_of_three_processes_sees_all() {
-    for place in places(&[WAITING, LARGE]) {
+    for place in places(&[WAITING, LARGE, RECORDS]) {
         let mut readers = [(); 3].map(|()| place.seat("consumer"));
         let mut tx = place.seat("producer");
         readers.iter_mut().for_each(|rx| rx.tell("follow"));
@@ -166,10 +168,52 @@ fn a_killed_reader_holds_nobody_back() {
     }
 }
 
+/// Readers are killed wherever they are while they read. The writer goes on each time, and the other readers miss nothing.
+#[test]
+fn random_kills_cost_others_nothing() {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    for place in places(&[WAITING, LARGE, RECORDS]) {
+        let mut readers = [place.seat("consumer"), place.seat("consumer")];
+        readers.iter_mut().for_each(|rx| rx.tell("follow"));
+        let mut tx = place.seat("producer");
+        let mut onlooker = place.opened();
+        tx.tell("stream-produce");
+        tx.answer().unwrap();
+        for _ in 0..25 {
+            let mut victim = place.seat("consumer");
+            victim.tell("follow");
+            state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+            let wanted = table(&mut onlooker)[0].position + (state >> 40) % 3000;
+            eventually("the writer goes on", || {
+                table(&mut onlooker)[0].position >= wanted
+            });
+            victim.kill();
+        }
+        tx.kill();
+        let mut tx = place.seat("producer");
+        let next = tx.number("next");
+        // The last victim's seat may not be repaired yet.
+        tx.ok(&format!("push {next} 1000"));
+        all_taken(&mut onlooker);
+        let seats = table(&mut onlooker);
+        assert_eq!((seats[3].state.as_str(), seats[3].member), ("died", false));
+        tx.ok("leave producer");
+        for rx in &mut readers {
+            let all = (next + 1000).to_string();
+            assert_eq!(
+                rx.answer().unwrap(),
+                [&all[..], &all, "0"],
+                "{}",
+                place.shown()
+            );
+        }
+    }
+}
+
 /// When all readers are killed, none of them holds the writer back any longer.
 #[test]
 fn all_killed_readers_hold_nobody_back() {
-    for place in places(&[WAITING]) {
+    for place in places(&[WAITING, RECORDS]) {
         let mut dead = [(); 3].map(|()| place.seat("consumer"));
         let mut tx = place.seat("producer");
         tx.tell("push 0 1000");
@@ -280,7 +324,7 @@ fn only_committed_messages_survive_a_kill() {
 /// When writers are killed under load, their successors go on without a gap in the numbers.
 #[test]
 fn killed_writers_leave_no_gap() {
-    for place in places(&[LARGE, LARGE_OVERWRITING]) {
+    for place in places(&[LARGE, LARGE_OVERWRITING, RECORDS]) {
         let mut readers = [(); 3].map(|()| place.seat("consumer"));
         readers.iter_mut().for_each(|rx| rx.tell("follow"));
         let mut onlooker = place.opened();

@@ -52,8 +52,10 @@ pub(crate) fn obey(worker: &mut Worker, line: &Line<'_>) -> Said {
 }
 
 /// Follows until a producer finishes: others may die, and have successors.
+///
+/// It counts by the numbers that the messages carry, since the positions of records are bytes.
 fn follow(rx: &mut dyn Consumer) -> Said {
-    let mut next = rx.position();
+    let mut next = rx.next();
     let (mut taken, mut lost) = (0_u64, 0_u64);
     loop {
         match rx.pop_timeout(PATIENCE) {
@@ -66,7 +68,7 @@ fn follow(rx: &mut dyn Consumer) -> Said {
             Err(Error::Disconnected(_)) => rx.wait_for_peer(PATIENCE)?,
             Err(error) => return Err(error.into()),
         }
-        assert_eq!(rx.position(), next);
+        assert_eq!(rx.next(), next);
     }
     Ok([next, taken, lost]
         .map(|figure| figure.to_string())
