@@ -167,13 +167,13 @@ impl Feed<'_> {
 pub(crate) struct Lines {
     /// The most bytes that a line may have, with its newline.
     max: usize,
-    /// What was read, from `begin` to `end`.
+    /// The bytes that were read, from `begin` to `end`.
     buffer: Vec<u8>,
     begin: usize,
     end: usize,
     /// The number of the line that begins there, counted from 1.
     number: u64,
-    /// How much of that line is not kept, because it is too long.
+    /// The number of bytes of that line that are not kept, because it is too long.
     dropped: u64,
     /// `true` if no more will be read: the last line needs no newline.
     ended: bool,

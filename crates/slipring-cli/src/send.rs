@@ -31,7 +31,7 @@ use crate::text;
 ///
 /// Together with `slipring recv NAME` it carries any file, whichever of the two starts first.
 ///
-/// What it sends stays in the channel until a receiver has read it, also after send has ended. If
+/// Each record stays in the channel until a receiver has read it, also after send has ended. If
 /// the ring is full, send waits for a receiver. A second send waits until the end of the first one's
 /// stream was read; --wait does not limit that.
 ///

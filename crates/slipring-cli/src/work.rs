@@ -64,7 +64,7 @@ use crate::text;
 /// one that kills them. What ran beside it in the same process counts the same deaths. So an item that
 /// came back twice runs while its process takes no other one, whatever --jobs says.
 ///
-/// What was put aside stays in the queue as a dead letter, and takes the room of an item. See
+/// An item that was put aside stays in the queue as a dead letter, and takes the room of one. See
 /// `slipring letters`, which shows the letters, and tries them again or drops them.
 ///
 /// A signal ends work. The running commands get SIGTERM, and the items of those that do not succeed
@@ -183,7 +183,7 @@ fn take_seats(args: &Args, signals: &Signals) -> Result<(Worker, Vec<Worker>), F
 /// An item that came back this often is suspected of killing its workers.
 const SUSPECT: u32 = 2;
 
-/// What the threads of this process share. Each has a working end of its own.
+/// The state that the threads of this process share. Each has a working end of its own.
 struct Crew<'a> {
     args: &'a Args,
     command: Template,

@@ -131,7 +131,7 @@ fn data_arrives_as_it_is_written() {
     assert_eq!((send.code(), recv.code()), (Some(0), Some(0)));
 }
 
-/// What a receiver could no longer write out is kept for the next receiver.
+/// Bytes that a receiver could no longer write out are kept for the next receiver.
 #[test]
 fn unread_data_waits_for_a_receiver() {
     let place = Place::new();

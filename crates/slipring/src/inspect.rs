@@ -107,7 +107,7 @@ pub struct Stat {
     pub len: u64,
     /// The seats: the producers', then the consumers'.
     pub seats: Vec<SeatStat>,
-    /// Who has what of a work queue in hand; `None` for other kinds.
+    /// The claims of a work queue's ends; `None` for other kinds.
     pub queue: Option<QueueStat>,
     /// The contents of a topic, and who keeps messages of it; `None` for other kinds.
     pub topic: Option<TopicStat>,

@@ -63,7 +63,7 @@ impl<'m> Waiter<'m> {
     /// The caller must look once more afterwards, before [`sleep`](Self::sleep). An earlier publish
     /// may have missed the bit.
     pub fn arm(&self, wake_mode: WakeMode) -> Asked {
-        // Acquire: pairs with the bump in `Notifier::wake`, and comes before the set.
+        // Acquire: pairs with the bump in `Notifier::tell`, and comes before the set.
         let seen = self.doorbell().load(Ordering::Acquire);
         // Relaxed: the set's release keeps this before the set.
         self.mine
@@ -72,14 +72,14 @@ impl<'m> Waiter<'m> {
         // Relaxed, all of `epoch`: a handle and the wait set that it is in do not arm at once. If
         // they do, one more epoch begins.
         if self.epoch.load(Ordering::Relaxed) == 0 {
-            // Release: pairs with the acquire in `Notifier::wake`. Before the barrier.
+            // Release: pairs with the acquire in `Notifier::tell`. Before the barrier.
             self.wait_cell.waiters.fetch_or(self.bit, Ordering::Release);
             let reach = self.os.barrier();
             if reach != Reach::Nobody {
                 let overlooked = reach == Reach::Known;
                 return Asked { seen, overlooked };
             }
-            // Release: pairs with the acquire in `Notifier::wake`; our seat was repaired before it.
+            // Release: pairs with the acquire in `Notifier::wake_for`; our seat was repaired before it.
             let before = self.wait_cell.epoch.fetch_add(1, Ordering::Release);
             self.epoch.store(before.wrapping_add(1), Ordering::Relaxed);
         }
@@ -87,7 +87,7 @@ impl<'m> Waiter<'m> {
         self.wait_cell
             .waiters
             .fetch_or(self.bit | FENCED, Ordering::Release);
-        // SeqCst: pairs with the fence in `Notifier::wake`.
+        // SeqCst: pairs with the fence in `Notifier::wake_for`.
         fence(Ordering::SeqCst);
         Asked {
             seen,
@@ -156,7 +156,7 @@ impl<'m> Waiter<'m> {
     /// Returns the doorbell's value, to sleep on, if the bit that `arm` set still stands. A notifier may have rung for
     /// others since `arm`.
     pub fn asks_still(&self) -> Option<u32> {
-        // Acquire: pairs with the bump in `Notifier::wake`. If this sees the bump of a notifier that took our bit, the next
+        // Acquire: pairs with the bump in `Notifier::tell`. If this sees the bump of a notifier that took our bit, the next
         // load sees that the bit is gone. If not, the kernel finds the doorbell changed.
         let seen = self.doorbell().load(Ordering::Acquire);
         self.armed().then_some(seen)

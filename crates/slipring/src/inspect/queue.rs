@@ -8,7 +8,7 @@ use slipring_core::proto::mpmc::{self, State};
 
 use crate::clock;
 
-/// What an end does with the slots of a claim.
+/// The use that an end makes of the slots of a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ClaimState {
@@ -39,7 +39,7 @@ pub struct Claim {
     pub role: Role,
     /// The number of the end's seat in its role, counted from zero: [`SeatStat::index`](super::SeatStat::index).
     pub index: usize,
-    /// What the end does with the slots.
+    /// The use that the end makes of the slots.
     pub state: ClaimState,
     /// The position of the first slot, in slots. Each time that the queue goes round a held message, its position grows by
     /// a lap.
@@ -61,7 +61,7 @@ pub struct Claim {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct QueueStat {
-    /// What the ends have in their hands, in the order of the slots. A claim that changed meanwhile may be missed, or be
+    /// The slots that the ends have claimed, in the order of the slots. A claim that changed meanwhile may be missed, or be
     /// listed twice.
     pub claims: Vec<Claim>,
     /// The number of dead letters: see [`dead_letters`](crate::mpmc::Builder::dead_letters).

@@ -152,7 +152,7 @@ impl<K: QueueKind> builder::Builder<K> {
     ///
     /// A consumer may also put aside what it has read, by `put_aside` of the guard; then `keep` holds as well.
     ///
-    /// What is put aside is a *dead letter*. It stays in its slot, and `slipring stat` counts it, until somebody reads it
+    /// A message that is put aside is a *dead letter*. It stays in its slot, and `slipring stat` counts it, until somebody reads it
     /// by [`try_dead_letter`](Consumer::try_dead_letter). At most `keep` letters stay, and no more than half as many
     /// as the queue has slots. When one more comes, the oldest is dropped.
     ///

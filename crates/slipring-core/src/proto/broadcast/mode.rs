@@ -20,7 +20,7 @@ use crate::layout::WhenFull;
 use crate::mem::{Racing, Slots};
 use crate::payload::Payload;
 
-/// What the producer of a `broadcast` channel does when the ring is full: [`Waiting`] or
+/// The way of the producer of a `broadcast` channel when the ring is full: [`Waiting`] or
 /// [`Overwriting`]. The trait is sealed: there are these two.
 pub trait Mode: Sealed + 'static {
     /// The mode as it stands in the header.

@@ -3,7 +3,7 @@
 use super::*;
 use slipring_core::proto::mpmc::DeadLetters;
 
-/// What becomes of the message that is held.
+/// The fate of the message that is held.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Fate {
     Released,
