@@ -32,45 +32,25 @@ fn two_producers_find_two_of_three() {
     });
 }
 
-/// Takes the only message of a queue whose producers have left, at seat `seat`, and does `finish` with it on another thread
-/// while the consumer in seat 0 does `body`.
-fn at_the_end(
-    seat: usize,
-    finish: impl FnOnce(OwnedMessage<'static, Cells<'static, u64>>) + 'static,
-    body: impl FnOnce(&mut Receiver<'_>),
-) {
-    let shop = Shop::new(1, [1, 2]);
-    shop.push_all(0, &[7]);
-    shop.lines[0].leave(1, End::Finished);
-    let take = |rx: &mut Receiver<'_>| {
-        rx.hold(1).unwrap();
-        // SAFETY: held just now; the thread that gets it is joined before the end, and the memory, are gone.
-        let message = unsafe { rx.detach_held(0) };
-        // SAFETY: as above.
-        let message = unsafe { std::mem::transmute::<_, OwnedMessage<'static, _>>(message) };
-        thread::spawn(move || finish(message))
-    };
-    shop.consumer(0, |mut rx| match seat {
-        0 => {
-            let finisher = take(&mut rx);
-            body(&mut rx);
-            finisher.join().unwrap();
-        }
-        _ => shop.consumer(seat, |mut other| {
-            let finisher = take(&mut other);
-            body(&mut rx);
-            finisher.join().unwrap();
-        }),
-    });
-}
-
 /// A message that has left its consumer's hands is given back on another thread, after the last producer has left. The
 /// consumer is told no end before it has taken the message again.
 #[test]
 fn message_given_back_elsewhere_comes_before_the_end() {
     model_within(2, || {
-        at_the_end(0, OwnedMessage::keep, |rx| {
+        let shop = Shop::new(1, [1, 1]);
+        shop.push_all(0, &[7]);
+        shop.lines[0].leave(1, End::Finished);
+        shop.consumer(0, |mut rx| {
+            rx.hold(1).unwrap();
+            // SAFETY: held just now; the thread below is joined before the end, and the memory, are gone.
+            let message = unsafe { rx.detach_held(0) };
+            // SAFETY: as above.
+            let message = unsafe {
+                std::mem::transmute::<_, OwnedMessage<'static, Cells<'static, u64>>>(message)
+            };
+            let giver = thread::spawn(move || message.keep());
             assert_eq!(until(|| rx.try_pop()), Ok(7));
+            giver.join().unwrap();
             assert_eq!(rx.deliveries(), 1);
         });
     });
@@ -79,20 +59,27 @@ fn message_given_back_elsewhere_comes_before_the_end() {
 /// Who is told the end sees what another consumer did before it released the last message.
 #[test]
 fn end_comes_after_the_work_of_others() {
-    model_within(2, || {
+    model_within(3, || {
+        let shop = Shop::new(1, [1, 2]);
+        shop.push_all(0, &[7]);
+        shop.lines[0].leave(1, End::Finished);
         let done = Arc::new(AtomicU64::new(0));
-        let work = done.clone();
-        let finish = move |message: OwnedMessage<'static, Cells<'static, u64>>| {
-            // Relaxed: the release of the message orders it.
-            work.store(1, Ordering::Relaxed);
-            message.release();
-        };
-        at_the_end(1, finish, |rx| {
-            let end = Err(Error::Disconnected(End::Finished));
-            assert_eq!(until(|| rx.try_pop()), end);
-            // Relaxed: the look that found the end orders it.
-            assert_eq!(done.load(Ordering::Relaxed), 1);
+        let (other, work) = (shop.clone(), done.clone());
+        let worker = thread::spawn(move || {
+            other.consumer(1, |mut rx| {
+                if let Ok(batch) = rx.try_read_batch(1) {
+                    // Relaxed: the release of the message orders it.
+                    work.store(1, Ordering::Relaxed);
+                    batch.release(1);
+                }
+            });
         });
+        shop.consumer(0, |mut rx| match until(|| rx.try_pop()) {
+            Ok(value) => assert_eq!(value, 7),
+            // Relaxed: the look that found the end orders it.
+            Err(_) => assert_eq!(done.load(Ordering::Relaxed), 1),
+        });
+        worker.join().unwrap();
     });
 }
 
