@@ -193,7 +193,7 @@ BUGS = {
         word.store(slot + 1, Ordering::Release);
         if !stands {
 """,
-        "--stopped --first --only read-one topic",
+        "--stopped --first --only latest topic",
     ),
     "a successor that does not read the ring": (
         CORE + "proto/topic/pool.rs",

@@ -1,7 +1,8 @@
 //! Stops an end of a topic while the others go on: a subscriber at each instruction of a read, a publisher at each new image.
 //!
-//! While it is stopped, a fellow publishes more than its pool has slots, and a subscriber reads the newest: nobody waits. Then
-//! the stopped end goes on. What it reads is whole, and the message that it asked for, or it learns that it is too late.
+//! While it is stopped, a fellow publishes more than its pool has slots, and a subscriber reads the newest: nobody waits. Beside a
+//! stopped subscriber, the fellow has the seat, and so the pool, of the one whose message is read. Then the stopped end goes
+//! on. What it reads is whole, and the message that it asked for, or it learns that it is too late.
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -12,7 +13,7 @@ use super::stage::Stage;
 use super::{BEFORE, OPERATIONS, Operation, PASSED};
 use crate::Args;
 use crate::hostile::LATE;
-use crate::kinds::{self, Kind, push, words};
+use crate::kinds::{self, Kind, producer, push, words};
 
 /// More than a pool has slots.
 const MEANWHILE: u64 = 200;
@@ -72,10 +73,12 @@ fn one(kind: &Kind, operation: &Operation, at: u64) -> Result<bool, String> {
     for _ in 0..at {
         victim.step()?;
     }
+    if operation.role == Role::Consumer {
+        stage.tx = producer(&*stage.memory)?;
+    }
     let begun = Instant::now();
-    for _ in 0..MEANWHILE {
-        // Its number is its place in the order, as long as nobody else publishes.
-        let number = stage.tx.next();
+    // A message's number is its place in the order.
+    for number in PASSED + BEFORE..PASSED + BEFORE + MEANWHILE {
         push(&mut *stage.tx, number, Duration::ZERO)?;
     }
     let (before, came) = stage.rx.try_nth_latest(0).map_err(words)?;
