@@ -9,6 +9,9 @@
 //! [`deliveries`](Consumer::deliveries) tells how often it was before: *at least once*. A consumer that asks for
 //! [`at_most_once`](Builder::at_most_once) has it dropped instead.
 //!
+//! Slots that were reserved and then given up hold no message, and are free again once the queue has gone round to them. Until then
+//! the queue may be [`Full`](crate::Error::Full) with fewer messages than its capacity. So reserve what you will commit.
+//!
 //! The protocol, and why it is right: [`slipring_core::proto::mpmc`].
 //!
 //! ```
