@@ -74,6 +74,7 @@ fn main() -> Result<(), Failure> {
         }
         Ok(())
     });
+    println!("{SECONDS} s of frames and samples, to six processes");
     let begun = Instant::now();
     for number in 0..SECONDS * 30 {
         let mut frame = tx.reserve(FRAME)?;
@@ -85,6 +86,10 @@ fn main() -> Result<(), Failure> {
             readers[2].kill()?;
             readers[2].wait()?;
             readers[2] = start(READERS[2].0, &domain)?;
+            println!(
+                "killed {name} and started it again: it counts from here",
+                name = READERS[2].0
+            );
         }
         wait_until(begun + Duration::from_micros((number + 1) * 1_000_000 / 30));
     }
