@@ -249,9 +249,9 @@ fn arbitrary_entries_do_no_harm() {
             for (index, word) in entries.iter().enumerate() {
                 // The entry of the newest message in its place, as a rule; and of a slot that there is.
                 let lap = (base + shape.capacity - 1 - index as u64) / shape.capacity;
-                let lap = lap + u64::from(random() % 8 == 0);
+                let lap = lap + u64::from(random().is_multiple_of(8));
                 let slot = random() % 9;
-                let slot = if random() % 8 == 0 {
+                let slot = if random().is_multiple_of(8) {
                     random() % 65536
                 } else {
                     slot
@@ -264,7 +264,7 @@ fn arbitrary_entries_do_no_harm() {
             }
             // Sometimes a word is anything at all.
             let all = || entries.iter().chain([&head]).chain(&data);
-            if random() % 2 == 0 {
+            if random().is_multiple_of(2) {
                 let which = random() as usize % all().count();
                 all().nth(which).unwrap().store(random(), Ordering::Relaxed);
             }
