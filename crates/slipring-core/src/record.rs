@@ -70,8 +70,8 @@ pub trait PushRecord: Reserve {
 
 /// A producer that appends several records at once.
 pub trait PushRecords: PushRecord {
-    /// Appends as many of `payloads` as fit, published as one, and returns their number: at least one, or an error; 0 only
-    /// if there are none.
+    /// Appends as many of `payloads` as fit, and returns their number: at least one, or an error; 0 only if there are none.
+    /// They are published as one; in a work queue, as few times as the iterator's `size_hint` allows.
     ///
     /// Takes no item from the iterator that it cannot place, so it needs one that can be peeked. An
     /// oversize record ends the batch; at the batch's start it is an error.

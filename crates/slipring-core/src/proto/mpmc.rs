@@ -79,7 +79,7 @@
 //! | the head of a released run, release | a producer's look, acquire | the consumer's reads come before |
 //! | the head of a run that is split, and every word of one that is recovered, release | a walk or a look, acquire | the inner words, or the payload, come before |
 //! | the CAS of a claim, release | the walk that passes the run, acquire | the claimant's look comes before |
-//! | the CAS of a claim, release | a jump to the position behind it, acquire | the claimant has seen every claim before it |
+//! | the words of a run, behind a release fence | an end that lags or jumps, and meets an inner word alone, acquire | its end has seen every claim before it |
 //! | `returns`, release | a look, acquire | the words of the returned slots come before |
 //!
 //! A claim of several positions looked at the words of several ends, and its CAS replaces one of them. An end that passes

@@ -358,10 +358,14 @@ impl<'m, T: Copy> Push for Producer<'m, Cells<'m, T>> {
             while count < reserved
                 && let Some(value) = values.next()
             {
+                // An iterator may run any code: it may have forked, and the slots are the parent's.
+                if !run.producer.claimant.alive() {
+                    return Err(Error::Forked);
+                }
                 run.write(count, value);
                 count += 1;
             }
-            // An iterator may run any code: it may have forked.
+            // The last step may have forked as well.
             if !run.producer.claimant.alive() {
                 return Err(Error::Forked);
             }

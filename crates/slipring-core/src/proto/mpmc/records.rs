@@ -137,6 +137,10 @@ impl<'m> Producer<'m, ByteCells<'m>> {
             let Some(payload) = payloads.next_if(fits) else {
                 return count;
             };
+            if !self.claimant.alive() {
+                // The iterator has forked: the slots are the parent's.
+                return count;
+            }
             let place = self.run.after(count, self.claimant.queue.shape);
             // SAFETY: a place's index is below the number of slots; the slot lies in the reserved run, and the payload is
             // no longer than it.
@@ -191,6 +195,9 @@ impl<'m> HoldRecord for Consumer<'m, ByteCells<'m>> {
 /// A place is the record's number within the held run.
 impl<'m> HoldRecords for Consumer<'m, ByteCells<'m>> {
     fn hold_records(&mut self, max: usize) -> Result<(u64, u64), Error> {
+        if max == 0 {
+            self.ensure(1)?;
+        }
         let count = self.hold_as(State::Held, max)?;
         self.note_time();
         Ok((0, count as u64))
@@ -198,6 +205,9 @@ impl<'m> HoldRecords for Consumer<'m, ByteCells<'m>> {
 
     #[inline]
     fn pass_record(&self, place: &mut u64) -> Result<Option<usize>, Error> {
+        if *place >= self.run.count {
+            return Ok(None);
+        }
         let index = self.index_of(*place);
         *place += 1;
         self.length_at(index).map(Some)

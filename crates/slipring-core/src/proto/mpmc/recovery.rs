@@ -3,7 +3,7 @@
 use super::word::{Place, Queue, State, Word, returned};
 use crate::error::Corrupt;
 use crate::layout::Role;
-use crate::sync::Ordering;
+use crate::sync::{Ordering, fence};
 
 /// A recoverer tries this often to settle one slot. A queue goes round once for each try: only a stranger who writes the
 /// word again and again outlasts it.
@@ -171,6 +171,11 @@ impl Run {
     ) {
         let Run { first, count, .. } = self;
         let shape = queue.shape;
+        if count > 1 {
+            // Release: pairs with the acquire of an end that lags, or has followed a hint. It may meet the inner words
+            // alone, which are stored without an order of their own, and pass them.
+            fence(Ordering::Release);
+        }
         if part < count && count > 1 {
             for step in (1..count).rev().filter(|step| *step >= part) {
                 let place = first.after(step, shape);

@@ -431,7 +431,8 @@ impl<'m> Queue<'m> {
         if (before.lap, before.index) < (at.lap, at.index) {
             return;
         }
-        // Acquire: pairs with the release of the claim, whose end has seen every claim before it.
+        // Acquire: pairs with the release of the word's last store, or with the fence before it. Whoever stored it has seen
+        // every claim before it.
         let Ok(word) = shape.read(self.word(before.index).load(Ordering::Acquire)) else {
             return;
         };
