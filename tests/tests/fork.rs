@@ -80,7 +80,8 @@ fn a_forked_child_is_inert_unwiped() {
 /// If a batch forks in its iterator, the parent alone appends it.
 #[test]
 fn a_forking_batch_is_appended_once() {
-    for kind in KINDS {
+    let queues = ["kind=mpmc capacity=64", "kind=records capacity=64 max=112"];
+    for kind in KINDS.into_iter().chain(queues) {
         let room = room();
         let (mut tx, mut rx) = (seat(&room, "producer", kind), seat(&room, "consumer", kind));
         let said = tx.ok("fork-iterator 0 5");
