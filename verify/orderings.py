@@ -89,7 +89,7 @@ SPIN = {
 # What survives, and why that is right.
 SURVIVORS = {
     "proto/mpmc/recovery.rs Run::finish Release fence 1": "found by reasoning: no model has an end that meets inner words alone",
-    "proto/mpmc/recovery.rs Run::finish Release 2": "an end that sees an older word behind the cut tries a CAS there, in vain",
+    "proto/mpmc/recovery.rs Run::split Release 1": "an end that sees an older word behind the cut tries a CAS there, in vain",
 }
 
 

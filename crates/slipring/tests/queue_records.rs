@@ -264,7 +264,7 @@ fn batches_take_what_fits() {
     assert_eq!(pops(&mut rx), [b"7", b"8", b"9"]);
 }
 
-/// What a batch does not release is taken again, by any consumer, and says so; so does what it never returned.
+/// A batch gives back what it does not release, returned or not: any consumer takes it, and learns that it came before.
 #[test]
 fn batches_give_back_what_they_keep() {
     let (mut tx, mut rx) = records::channel(8, 8).unwrap();

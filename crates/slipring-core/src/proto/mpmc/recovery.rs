@@ -175,17 +175,9 @@ impl Run {
             // Release: pairs with the acquire of an end that lags, or has followed a hint. It may meet the inner words
             // alone, which are stored without an order of their own, and pass them.
             fence(Ordering::Release);
-        }
-        if part < count && count > 1 {
-            for step in (1..count).rev().filter(|step| *step >= part) {
-                let place = first.after(step, shape);
-                let single = shape.owned(self.state, self.owner, 1, place.lap);
-                // Relaxed: nobody looks at an inner word before the head has changed.
-                queue.word(place.index).store(single, Ordering::Relaxed);
+            if part < count {
+                self.split(queue, part);
             }
-            let cut = shape.owned(self.state, self.owner, part.max(1), first.lap);
-            // Release: pairs with the acquire of a walk; the words of the cut-off slots come before.
-            queue.word(first.index).store(cut, Ordering::Release);
         }
         let (front, back) = queue.run(first, part);
         let inner = [front.get(1..).unwrap_or(&[]), back];
@@ -194,7 +186,7 @@ impl Run {
             .zip([first.lap, first.after(shape.slots, shape).lap])
         {
             let word = part_word(lap);
-            // Relaxed: as above.
+            // Relaxed: as in `split`.
             words
                 .iter()
                 .for_each(|slot| slot.store(word, Ordering::Relaxed));
@@ -210,6 +202,21 @@ impl Run {
         for step in part..count {
             self.finish_one(queue, first.after(step, shape), &rest_word);
         }
+    }
+
+    /// Makes the slots from `part` on runs of their own, and then cuts the head's run.
+    fn split(self, queue: &Queue<'_>, part: u64) {
+        let Run { first, count, .. } = self;
+        let shape = queue.shape;
+        for step in (1..count).rev().filter(|step| *step >= part) {
+            let place = first.after(step, shape);
+            let single = shape.owned(self.state, self.owner, 1, place.lap);
+            // Relaxed: nobody looks at an inner word before the head has changed.
+            queue.word(place.index).store(single, Ordering::Relaxed);
+        }
+        let cut = shape.owned(self.state, self.owner, part.max(1), first.lap);
+        // Release: pairs with the acquire of a walk; the words of the cut-off slots come before.
+        queue.word(first.index).store(cut, Ordering::Release);
     }
 
     /// Finishes with a slot that is a run of its own.

@@ -56,7 +56,7 @@ fn message_given_back_elsewhere_comes_before_the_end() {
     });
 }
 
-/// Who is told the end sees what another consumer did before it released the last message.
+/// A consumer that is told the end sees what another one did before it released the last message.
 #[test]
 fn end_comes_after_the_work_of_others() {
     model_within(3, || {
@@ -83,7 +83,7 @@ fn end_comes_after_the_work_of_others() {
     });
 }
 
-/// Whoever writes into the slot of a letter that was dropped does so after its reader.
+/// The slot of a letter that was dropped is written after the letter was read.
 #[test]
 fn slot_of_a_dropped_letter_is_written_after_its_reader() {
     model_within(2, || {
