@@ -38,7 +38,7 @@ use std::time::Duration;
 use slipring::broadcast::Seek;
 use slipring::inspect::Stat;
 use slipring::set::Key;
-use slipring::{Borrowed, Error, Geometry, Pages, Readiness, SetupError, WaitSet};
+use slipring::{Borrowed, Error, Geometry, Pages, Readiness, ResizeError, SetupError, WaitSet};
 
 pub use kinds::{Delivery, Kind};
 pub use terms::{MessageType, Terms};
@@ -195,6 +195,11 @@ pub trait Producer: Handle {
     fn try_room(&mut self, room: usize) -> Result<usize, Error>;
     /// Waits until there is this room, for at most `timeout`.
     fn wait_for_room(&mut self, room: usize, timeout: Duration) -> Result<(), Error>;
+
+    /// Changes the capacity, in the kind's unit. Only of [kinds that grow](Kind::growing).
+    fn resize(&mut self, _capacity: usize) -> Result<(), ResizeError> {
+        unimplemented!("the capacity of this kind is fixed")
+    }
 
     /// Reserves room by a guard that leaves the handle's hands, and writes the messages there. Where a reservation is
     /// one record, it holds the first message alone. Only of [work queues](Kind::queue).

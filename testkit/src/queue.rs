@@ -87,7 +87,7 @@ pub trait Queue {
 /// A queue with a name, looked up for each seat and made if need be; or one in memfds.
 enum Place<K: slipring::Kind> {
     Named(String, Box<slipring::Builder<K>>),
-    Passed(Channel<K>),
+    Passed(Box<Channel<K>>),
 }
 
 impl QueueTerms {
@@ -137,8 +137,12 @@ impl QueueTerms {
     /// Opens the queue in these memfds.
     pub fn passed(&self, descriptors: Vec<OwnedFd>) -> Result<Box<dyn Queue>, SetupError> {
         Ok(match self.records {
-            true => Box::new(Place::Passed(self.of_records().from_fds(descriptors)?)),
-            false => Box::new(Place::Passed(self.of_values().from_fds(descriptors)?)),
+            true => Box::new(Place::Passed(Box::new(
+                self.of_records().from_fds(descriptors)?,
+            ))),
+            false => Box::new(Place::Passed(Box::new(
+                self.of_values().from_fds(descriptors)?,
+            ))),
         })
     }
 }

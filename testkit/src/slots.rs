@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use slipring::broadcast::Seek;
-use slipring::{Builder, Error, InPlaceKind, SlotKind};
+use slipring::{Builder, Error, InPlaceKind, ResizeError, SlotKind};
 
 use crate::message::Numbered;
 use crate::{
@@ -27,6 +27,11 @@ pub(crate) trait Slots: SlotKind<Value: Numbered> + 'static {
     /// Implements [`Consumer::stride`].
     fn stride(_rx: &mut slipring::Consumer<Self>, _index: u64, _of: u64) -> Result<(), Error> {
         unimplemented!("consumers of this kind have no stride")
+    }
+
+    /// Implements [`Producer::resize`].
+    fn resize(_tx: &mut slipring::Producer<Self>, _capacity: usize) -> Result<(), ResizeError> {
+        unimplemented!("the capacity of this kind is fixed")
     }
 
     /// Implements [`Producer::try_reserve_owned`].
@@ -261,6 +266,10 @@ impl<K: Slots> Producer for slipring::Producer<K> {
 
     fn wait_for_room(&mut self, room: usize, timeout: Duration) -> Result<(), Error> {
         self.reserve_timeout(room, timeout).map(drop)
+    }
+
+    fn resize(&mut self, capacity: usize) -> Result<(), ResizeError> {
+        K::resize(self, capacity)
     }
 
     fn try_reserve_owned(&mut self, numbers: Range<u64>) -> Result<Commit, Error> {

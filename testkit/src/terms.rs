@@ -59,6 +59,8 @@ pub struct Terms {
     pub metadata: Option<String>,
     /// The size of pages to ask for.
     pub huge: Option<HugePages>,
+    /// `true` if a ring that grows shrinks again at every chance.
+    pub shrinks: bool,
     /// `true` if an existing channel must have exactly this shape.
     pub exact: bool,
 }

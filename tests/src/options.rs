@@ -42,6 +42,7 @@ pub fn maker<'o>(options: impl IntoIterator<Item = (&'o str, &'o str)>) -> Box<d
             ("huge", "2m") => terms.huge = Some(HugePages::TwoMiB),
             ("huge", "1g") => terms.huge = Some(HugePages::OneGiB),
             ("exact", _) => terms.exact = true,
+            ("shrinks", _) => terms.shrinks = true,
             _ => {}
         }
     }

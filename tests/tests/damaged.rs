@@ -207,11 +207,11 @@ fn a_truncated_channel_is_refused() {
 /// A channel of another version is refused, and the error names both versions.
 #[test]
 fn another_version_is_refused() {
-    let says = ["version 2", "version 1", "programs of one release"];
+    let says = ["version 3", "version 2", "programs of one release"];
     let bare: &dyn Fn(&Room) = &|room| {
         let path = room.file("ticks", "control");
         let mut bytes = fs::read(&path).unwrap();
-        bytes[8] = 2;
+        bytes[8] = 3;
         fs::write(&path, bytes).unwrap();
     };
     each(
@@ -219,7 +219,7 @@ fn another_version_is_refused() {
             ("a word", bare, "Version", &says),
             (
                 "a whole header",
-                &|room| reseal(room, |words| words[1] = 2),
+                &|room| reseal(room, |words| words[1] = 3),
                 "Version",
                 &says,
             ),

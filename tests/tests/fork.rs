@@ -10,7 +10,15 @@ fn room() -> Room {
     Room::new(env!("CARGO_BIN_EXE_peer"))
 }
 
-const KINDS: [&str; 2] = ["kind=spsc capacity=64", "kind=bytes capacity=4096 max=112"];
+const KINDS: [&str; 4] = [
+    FIXED[0],
+    FIXED[1],
+    "kind=spsc-growing capacity=64 shrinks=yes",
+    "kind=bytes-growing capacity=4096 max=112 shrinks=yes",
+];
+
+/// Those in which a batch is not cut by the end of a small ring.
+const FIXED: [&str; 2] = ["kind=spsc capacity=64", "kind=bytes capacity=4096 max=112"];
 
 fn seat(room: &Room, role: &str, kind: &str) -> Peer {
     let mut peer = room.peer();
@@ -52,6 +60,7 @@ fn a_forked_producer_refuses_any_push() {
         // The same holds in the middle of traffic.
         tx.ok("push 0 5");
         is_forked(&tx.ok("fork try-push 5"));
+        is_forked(&tx.ok("fork try-batch 5 3"));
         tx.ok("push 5 5");
         assert_eq!(rx.numbers("drain"), (0..10).collect::<Vec<_>>());
     }
@@ -70,6 +79,7 @@ fn a_forked_child_is_inert_unwiped() {
         tx.ok("push 0 5");
         let before = room.contents();
         is_forked(&tx.ok("fork try-push 5"));
+        is_forked(&tx.ok("fork try-batch 5 3"));
         is_forked(&rx.ok("fork try-pop"));
         before.are_those_of(&room, "the child wrote into the channel");
         tx.ok("push 5 5");
@@ -81,7 +91,7 @@ fn a_forked_child_is_inert_unwiped() {
 #[test]
 fn a_forking_batch_is_appended_once() {
     let queues = ["kind=mpmc capacity=64", "kind=records capacity=64 max=112"];
-    for kind in KINDS.into_iter().chain(queues) {
+    for kind in FIXED.into_iter().chain(queues) {
         let room = room();
         let (mut tx, mut rx) = (seat(&room, "producer", kind), seat(&room, "consumer", kind));
         let said = tx.ok("fork-iterator 0 5");
@@ -135,7 +145,7 @@ fn a_childs_drop_frees_no_role() {
 /// A guard that is finished in a forked child releases nothing and publishes nothing.
 #[test]
 fn a_childs_guards_change_nothing() {
-    for kind in KINDS {
+    for kind in FIXED {
         let room = room();
         let (mut tx, mut rx) = (seat(&room, "producer", kind), seat(&room, "consumer", kind));
         tx.ok("push 0 4");

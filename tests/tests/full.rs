@@ -145,6 +145,47 @@ fn a_channel_survives_a_full_disk() {
     }
 }
 
+/// A ring for which there is no memory is not opened: nothing is taken, and the channel goes on in the one that it has.
+#[test]
+fn a_ring_that_finds_no_space_is_refused() {
+    use std::os::unix::fs::MetadataExt;
+    for (kind, first, larger) in [
+        ("kind=spsc-growing capacity=1048576", 65_536, 131_072),
+        (
+            "kind=bytes-growing max=112 capacity=16777216",
+            128,
+            16_777_216,
+        ),
+    ] {
+        let room = room();
+        let Some((mut tx, seen)) = small(&room, "size:8m") else {
+            return;
+        };
+        tx.ok(&format!("producer ticks {kind}"));
+        let mut rx = beside(&room, &tx);
+        rx.ok(&format!("consumer ticks {kind}"));
+        let blocks = || fs::metadata(seen.join("ticks/data")).unwrap().blocks();
+        let before = blocks();
+        for _ in 0..3 {
+            let said = tx.ok(&format!("resize-ring {larger}")).join(" ");
+            assert!(said.contains("no memory for a ring of"), "{said}");
+            assert_eq!(blocks(), before);
+        }
+        let said = tx.ok(&format!("resize-ring {}", first / 2)).join(" ");
+        assert!(said.contains("a power of two from"), "{said}");
+        tx.ok("push 0 300");
+        assert_eq!(rx.numbers("pop 300"), (0..300).collect::<Vec<_>>());
+        // A producer that grows by itself takes what there is, and is full then.
+        while tx.ask("try-push 7").is_ok() {}
+        tx.refused("try-push 7", "Full", &["full"]);
+        assert!(blocks() <= (8 << 20) / 512);
+        tx.kill();
+        let mut next = beside(&room, &rx);
+        next.ok(&format!("producer ticks {kind}"));
+        assert!(rx.is_running() && next.is_running());
+    }
+}
+
 /// Holes in a channel's files that find no space are an error when it is opened, and not a signal.
 #[test]
 fn unfillable_holes_are_an_error() {

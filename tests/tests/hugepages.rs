@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use slipring::huge_pages::{pools, reserve};
-use slipring::{HugePages, spsc};
+use slipring::{HugePages, bytes, spsc};
 use slipring_tests::message::Message;
 use slipring_tests::{Peer, Room, from_fds, is_root};
 
@@ -60,6 +60,10 @@ fn falls_back(room: &Room, sizes: &[(&str, &str)]) {
             peer.ok("leave producer");
             peer.ok("leave consumer");
             peer.ok("remove");
+            // The first ring of one that grows is backed, or refused, as the whole of another.
+            peer.ok(&format!("{way} kind=spsc-growing huge={option}"));
+            assert_eq!(peer.ok("pages")[1], "ordinary pages");
+            peer.ok("remove");
         }
         peer.ok(way);
         assert_eq!(peer.ok("pages"), ["ordinary pages", "ordinary pages", ""]);
@@ -112,6 +116,36 @@ fn missing_huge_pages_are_explained() {
     assert_eq!(pool().1, free - 2, "4 MiB");
     drop(channel);
     assert_eq!(pool().1, free);
+
+    // A ring that grows takes pages as it needs them, and its consumer gives them back; in memory of one process and in memfds.
+    for passed in [false, true] {
+        let builder = bytes::Builder::new(1 << 20).max_capacity(8 << 20);
+        let builder = builder.huge_pages(HugePages::TwoMiB);
+        let channel = match passed {
+            false => builder.heap().unwrap(),
+            true => builder.memfd().unwrap(),
+        };
+        assert_eq!(
+            channel.pages().got,
+            HugePages::TwoMiB,
+            "{:?}",
+            channel.pages()
+        );
+        assert_eq!(pool().1, free - 1, "the first ring");
+        let (mut tx, mut rx) = (channel.producer().unwrap(), channel.consumer().unwrap());
+        tx.resize(4 << 20).unwrap();
+        tx.push(&[7; 500_000]).unwrap();
+        // 4 MiB, and half a MiB behind it for the largest record.
+        assert_eq!(pool().1, free - 1 - 3);
+        assert!(rx.read().unwrap().iter().all(|byte| *byte == 7));
+        rx.settle();
+        assert_eq!(pool().1, free - 3);
+        tx.resize(1 << 20).unwrap();
+        rx.settle();
+        assert_eq!(pool().1, free - 1);
+        drop((tx, rx, channel));
+        assert_eq!(pool().1, free);
+    }
 
     // In a passed channel: the child processes see which pages they got.
     let channel = spsc::Builder::<Message>::new(64)

@@ -118,6 +118,12 @@ fn in_code(column: &Column, role: &str) -> BTreeSet<String> {
     let impls: Vec<&str> = impls.iter().map(String::as_str).collect();
     let mut found = functions(&read(&handle), &impls);
     found.extend(functions(&read("crates/slipring/src/channel.rs"), &impls));
+    let growth = read("crates/slipring/src/growth.rs");
+    found.extend(functions(&growth, &impls));
+    if matches!(kind, "spsc" | "bytes") {
+        let growing = format!("impl<K: GrowKind> {role}<K>");
+        found.extend(functions(&growth, &[&growing]));
+    }
     if column.records {
         let records = format!("impl<R> {role}<OfRecords<R>>");
         let file = read("crates/slipring/src/records.rs");

@@ -14,13 +14,14 @@ use core::ptr::NonNull;
 
 use slipring_core::end::{Endpoint, Pop, Push};
 use slipring_core::guard::{Hold, Reserve};
-use slipring_core::layout::{Control, Geometry, Identity, Kind, METADATA, Side, WhenFull};
-use slipring_core::mem::{ByteRing, Slots};
+use slipring_core::layout::{Control, Geometry, Growth, Identity, Kind, METADATA, Side, WhenFull};
+use slipring_core::mem::{ByteRing, Classes, Slots};
 use slipring_core::payload::Payload;
 use slipring_core::proto::broadcast::{self, Mode, Overwriting, Waiting};
 use slipring_core::proto::bytes::{self, record_size};
 use slipring_core::proto::spsc;
 use slipring_core::record::HoldRecord;
+use slipring_core::rings::{Resize, Rings};
 use slipring_core::seat::Peer;
 use slipring_core::sync::{AtomicU32, Ordering};
 use slipring_core::wait::{Notifier, Os, Reach};
@@ -125,7 +126,8 @@ fn notifier(control: &Control<'static>, geometry: &Geometry, role: usize) -> Not
     Notifier::new(control.wait_cell(role == 0), waiter, mine, true, &Bare)
 }
 
-fn slots() -> Result<(), Wrong> {
+/// Passes values through a ring, which grows and shrinks meanwhile if it can.
+fn slots(growth: Option<Growth>) -> Result<(), Wrong> {
     let geometry = Geometry {
         kind: Kind::Spsc,
         capacity: 16,
@@ -137,16 +139,24 @@ fn slots() -> Result<(), Wrong> {
         skew: 0,
         pins: 0,
         pool: 0,
+        growth,
     };
     let control = make(&SLOTS, &geometry)?;
+    let rings = control.rings(&geometry).map(|words| {
+        // SAFETY: `make` found the data part long enough; it is a static.
+        let classes = unsafe { Classes::new(SLOTS.1.base(), geometry) };
+        // All of the memory stays.
+        Rings::new(words, classes, None)
+    });
     let (producer, consumer) = (control.role(&geometry, 0), control.role(&geometry, 1));
     let ring = |role: usize| spsc::Ring {
-        tail: &producer.position.0,
-        head: &consumer.position.0,
+        tail: &producer.position,
+        head: &consumer.position,
         // SAFETY: the data part has more than 16 words, and is a static.
         slots: unsafe { Slots::<u64>::new(SLOTS.1.base().cast(), 16) },
         writable: true,
         notifier: notifier(&control, &geometry, role),
+        rings: rings.as_ref(),
     };
     let (mut ours, mut theirs) = (CachedLimit::new(), CachedLimit::new());
     // SAFETY: this is the only producer.
@@ -160,8 +170,19 @@ fn slots() -> Result<(), Wrong> {
     let peer = Peer::producer(control.seat(0), control.seat(1));
     // SAFETY: this is the only consumer.
     let mut rx = unsafe { spsc::Consumer::new(ring(1), peer, &mut theirs) }?;
-    let mut next = 0;
+    let (mut next, mut resizes) = (0, 0);
     for value in 0..1000 {
+        if value % 100 == 50 && rings.is_some() {
+            let before = tx.capacity();
+            let _ = rx.settle(u32::MAX);
+            // Refused while the consumer is in the ring of that capacity.
+            let resized = tx.resize(48 - before as u64).is_ok();
+            check(
+                9,
+                tx.capacity() == if resized { 48 - before } else { before },
+            )?;
+            resizes += u32::from(resized);
+        }
         check(2, tx.try_push(value) == Ok(()))?;
         if rx.len()? == 13 {
             for found in rx.try_read_batch(13)?.iter() {
@@ -170,6 +191,7 @@ fn slots() -> Result<(), Wrong> {
             }
         }
     }
+    check(10, rings.is_none() || resizes > 5)?;
     check(4, rx.len()? as u64 == 1000 - next)?;
     check(8, matches!(rx.try_read(), Ok(message) if *message == next))?;
     next += 1;
@@ -194,17 +216,19 @@ fn records() -> Result<(), Wrong> {
         skew: 0,
         pins: 0,
         pool: 0,
+        growth: None,
     };
     let control = make(&RECORDS, &geometry)?;
     let (producer, consumer) = (control.role(&geometry, 0), control.role(&geometry, 1));
     let ring = |role: usize, messages| bytes::Ring {
-        tail: &producer.position.0,
-        head: &consumer.position.0,
+        tail: &producer.position,
+        head: &consumer.position,
         // SAFETY: the data part has ring and slack, and is a static.
         records: unsafe { ByteRing::new(RECORDS.1.base(), 4096, 4096) },
         messages,
         writable: true,
         notifier: notifier(&control, &geometry, role),
+        rings: None,
     };
     let (mut ours, mut theirs) = (CachedLimit::new(), CachedLimit::new());
     let peer = Peer::consumer(control.seat(1), || true)?;
@@ -241,12 +265,13 @@ fn feed<M: Mode>(memory: &'static (Ground<CONTROL>, Ground<DATA>)) -> Result<(),
         skew: 0,
         pins: 0,
         pool: 0,
+        growth: None,
     };
     let control = make(memory, &geometry)?;
     let (producer, consumer) = (control.role(&geometry, 0), control.role(&geometry, 1));
     let seats = [control.seat_words(&geometry, 1)];
     let ring = |role: usize| broadcast::Ring::<u64, M> {
-        tail: &producer.position.0,
+        tail: &producer.position,
         write_limit: &producer.write_limit.0,
         gating_set: control.gating_set(),
         consumers: Side::Many(&seats),
@@ -257,7 +282,7 @@ fn feed<M: Mode>(memory: &'static (Ground<CONTROL>, Ground<DATA>)) -> Result<(),
         notifier: notifier(&control, &geometry, role),
     };
     let seat = broadcast::Seat {
-        position: &consumer.position.0,
+        position: &consumer.position,
         write_limit: &producer.write_limit.0,
         gating_set: control.gating_set(),
         bit: 1,
@@ -292,7 +317,16 @@ fn feed<M: Mode>(memory: &'static (Ground<CONTROL>, Ground<DATA>)) -> Result<(),
 
 extern "C" fn run() -> ! {
     let feeds = || feed::<Waiting>(&FEEDS[0]).and_then(|()| feed::<Overwriting>(&FEEDS[1]));
-    let rings = || slots().and_then(|()| records());
+    let growth = Growth {
+        max_capacity: 32,
+        grain: 4096,
+    };
+    let growing = || slots(Some(growth));
+    let rings = || {
+        slots(None)
+            .and_then(|()| growing())
+            .and_then(|()| records())
+    };
     let topics = || topic::values().and_then(|()| topic::strings());
     let all = rings()
         .and_then(|()| feeds())

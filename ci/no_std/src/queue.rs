@@ -90,6 +90,7 @@ pub(crate) fn jobs() -> Result<(), Wrong> {
         skew: 0,
         pins: 0,
         pool: 0,
+        growth: None,
     };
     let control = make(&JOBS, &geometry)?;
     let claims = control.claims(&geometry).ok_or(Wrong(31))?;

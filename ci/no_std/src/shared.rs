@@ -39,7 +39,7 @@ impl<'m> Feed<'m> {
         };
         let wait_cell = self.control.wait_cell(number == 0);
         Ring {
-            tail: &producer.position.0,
+            tail: &producer.position,
             write_limit: &producer.write_limit.0,
             gating_set: self.control.gating_set(),
             consumers: Side::Many(self.readers),
@@ -54,7 +54,7 @@ impl<'m> Feed<'m> {
     /// Returns the place of the consumer in seat `number`.
     fn seat(&self, number: usize) -> Seat<'static> {
         Seat {
-            position: &self.control.role(&self.geometry, number).position.0,
+            position: &self.control.role(&self.geometry, number).position,
             write_limit: &self.control.role(&self.geometry, 0).write_limit.0,
             gating_set: self.control.gating_set(),
             bit: 1 << (number - 1),
@@ -106,6 +106,7 @@ pub(crate) fn records() -> Result<(), Wrong> {
         skew: 0,
         pins: 0,
         pool: 0,
+        growth: None,
     };
     let control = make(&RECORDS, &geometry)?;
     let readers = core::array::from_fn(|number| control.seat_words(&geometry, 1 + number));

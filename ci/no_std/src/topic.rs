@@ -135,6 +135,7 @@ fn within(
         skew: 0,
         pins: PINS,
         pool: POOL as u64,
+        growth: None,
     };
     let control = make(memory, &geometry)?;
     let seats = core::array::from_fn(|seat| control.seat_words(&geometry, seat));

@@ -29,17 +29,44 @@ const IDLE: u32 = 2;
 const LONGEST_REST: u32 = 1024;
 
 /// The pause that one side makes before it looks at the other's position.
-#[derive(Default)]
 pub(crate) struct Backoff {
     pauses: u32,
     misses: u32,
+    /// The number of misses in a row after which a poll may do with the shortest look.
+    short_after: u32,
     /// The number of looks until the next try.
     rest: u32,
     /// The value that `rest` starts from next time.
     next_rest: u32,
 }
 
+impl Default for Backoff {
+    fn default() -> Backoff {
+        Backoff {
+            pauses: 0,
+            misses: 0,
+            short_after: IDLE,
+            rest: 0,
+            next_rest: 0,
+        }
+    }
+}
+
 impl Backoff {
+    /// Makes one whose side has more to look at than a position, so that each poll has to.
+    pub(crate) fn without_short_looks() -> Backoff {
+        Backoff {
+            short_after: u32::MAX,
+            ..Backoff::default()
+        }
+    }
+
+    /// Returns `true` if the last few looks found nothing, so that the shortest one will do.
+    #[inline]
+    pub(crate) fn looks_short(&self) -> bool {
+        self.misses > self.short_after
+    }
+
     /// Lets the peer get ahead. The caller calls it before a look.
     #[inline]
     pub(crate) fn pause(&self) {
@@ -50,7 +77,7 @@ impl Backoff {
 
     /// Returns `true` if the last few looks found nothing.
     #[inline]
-    pub(crate) fn idle(&self) -> bool {
+    fn idle(&self) -> bool {
         self.misses > IDLE
     }
 

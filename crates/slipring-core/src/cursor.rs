@@ -25,17 +25,22 @@
 //! Lamport, *Proving the correctness of multiprocess programs* (1977). Private copies of the other
 //! side's position as in Lee et al., *MCRingBuffer* (2010), though every commit is published.
 
+mod growing;
+mod reader;
+
 use crate::backoff::Backoff;
 use crate::cached_limit::CachedLimit;
 use crate::end::Poll;
 use crate::error::{Corrupt, Error};
-use crate::guard::PanicMark;
 use crate::layout::Role;
-use crate::line_transfer::LineTransfer;
+use crate::mem::RingMemory;
 use crate::outside::{Outside, View};
+use crate::rings::{Opener, Rings, Sizer, Sizing};
 use crate::seat::Peer;
 use crate::sync::{AtomicU64, Ordering};
 use crate::wait::Notifier;
+
+pub(crate) use reader::Reader;
 
 /// The last position at which a handle may start. Beyond it a handle would soon wrap.
 ///
@@ -44,6 +49,9 @@ pub(crate) const LAST: u64 = u64::MAX - (1 << 48);
 
 /// The last possible position. A reader that skips may add to it without wrapping.
 pub(crate) const END: u64 = u64::MAX - (1 << 47);
+
+/// A producer that is to shrink its ring looks this often while the ring goes round once.
+const LOOKS: u64 = 64;
 
 /// Returns the writer's position, and makes visible all that the writer wrote before it.
 ///
@@ -79,7 +87,7 @@ pub(crate) fn committed(
 /// looks again, with its own acquire, and sees at least this.
 pub(crate) const OUTSIDE: Outside = Outside {
     // Any state but *empty* means a message, or something impossible.
-    has_message: |view, _| tail(view) != head(view),
+    has_message: |view, _| tail(view) != head(view) || view.has_old_rings(),
     has_room: |view, _, room| {
         // Acquire: pairs with the release in `Reader::release`. The reader's word comes first. In
         // the other order the writer's position could appear behind it, which is impossible
@@ -89,7 +97,7 @@ pub(crate) const OUTSIDE: Outside = Outside {
     },
     used: |view| {
         let head = view.first_position(Role::Consumer);
-        tail(view).saturating_sub(head).min(view.geometry.capacity)
+        tail(view).saturating_sub(head).min(view.longest())
     },
     waited_for: |view, seat| view.geometry.role_of(seat) == Role::Consumer,
     messages: |view, seat| position(view, seat),
@@ -101,11 +109,13 @@ pub(crate) const OUTSIDE: Outside = Outside {
 
 /// Returns `true` if a writer with this head before it finds `room`, or something impossible.
 pub(crate) fn room_there(view: &View<'_>, head: u64, room: u64) -> bool {
-    let (capacity, step) = (view.geometry.capacity, view.geometry.kind.spec().step);
+    let (capacity, step) = (view.capacity(), view.geometry.kind.spec().step);
     // A reader that skips messages may be ahead of the tail, and a garbage position may be
     // anywhere.
     let used = tail(view).saturating_sub(head);
-    used > capacity || used & (step - 1) != 0 || capacity - used >= room
+    used > view.longest()
+        || used & (step - 1) != 0
+        || capacity.saturating_sub(used) >= room.min(capacity)
 }
 
 /// Returns the position of seat `seat`.
@@ -127,20 +137,21 @@ fn head(view: &View<'_>) -> u64 {
 pub(crate) struct Words<'m> {
     pub(crate) tail: &'m AtomicU64,
     pub(crate) head: &'m AtomicU64,
-    /// The size of the ring: the most that the tail may be ahead of the head, if it waits for the
-    /// head.
+    /// The size of the ring.
     pub(crate) capacity: u64,
+    /// The most that the tail may be ahead of the head.
+    pub(crate) most: u64,
     /// The word with the position before which the writer may write, if there is one. Every commit
     /// stays within it.
     pub(crate) write_limit: Option<&'m AtomicU64>,
-    /// `true` if the tail waits for the head.
-    pub(crate) waits: bool,
     /// `true` if this end may store into the payload memory.
     pub(crate) writable: bool,
     /// Every position is a multiple of this power of two.
     pub(crate) unit: u64,
     /// The most that the head may be ahead of the tail, for a reader that skips messages.
     pub(crate) ahead: u64,
+    /// The rings of a channel that can grow.
+    pub(crate) rings: Option<&'m Rings<'m>>,
 }
 
 impl Words<'_> {
@@ -156,10 +167,23 @@ impl Words<'_> {
         word: &'static str,
         found: u64,
     ) -> Result<u64, Corrupt> {
+        self.distance_within(self.most, head, tail, word, found)
+    }
+
+    /// Returns the same, if it is at most `most`.
+    #[inline]
+    fn distance_within(
+        &self,
+        most: u64,
+        head: u64,
+        tail: u64,
+        word: &'static str,
+        found: u64,
+    ) -> Result<u64, Corrupt> {
         // Checked: positions never wrap. So a head beyond the tail is garbage at any distance,
         // except for a reader that skips.
         if let Some(ahead) = tail.checked_sub(head)
-            && (ahead <= self.capacity || !self.waits)
+            && ahead <= most
             && ahead & (self.unit - 1) == 0
         {
             return Ok(ahead);
@@ -168,7 +192,7 @@ impl Words<'_> {
             return Ok(0);
         }
         let expected = if found == tail {
-            head.saturating_add(self.capacity)
+            head.saturating_add(most)
         } else {
             tail
         };
@@ -201,8 +225,18 @@ impl Words<'_> {
             }
             .into());
         }
-        self.distance(head, tail, "tail", tail)?;
+        self.distance_within(self.longest(), head, tail, "tail", tail)?;
         Ok((tail, head))
+    }
+
+    /// Returns the most that the tail may be ahead of the head, whatever rings lie between them.
+    fn longest(&self) -> u64 {
+        self.rings.map_or(self.most, Rings::most)
+    }
+
+    /// Goes on in a ring of `capacity`, of which more may be in use after a shrink.
+    fn enter(&mut self, capacity: u64, used: u64) {
+        (self.capacity, self.most) = (capacity, capacity.max(used));
     }
 }
 
@@ -219,18 +253,34 @@ pub struct Writer<'m> {
     pub(crate) peer: Peer<'m>,
     /// `true` if a call fails as soon as the reader has left, and not only when the ring is full.
     fails_alone: bool,
+    /// `true` if the cached limit may be below what is known to be free.
+    capped: bool,
     /// The amount that was free at the last look.
     seen_free: u64,
+    /// Opens rings, if the channel can grow.
+    opener: Option<Opener<'m>>,
+    sizer: Sizer,
 }
 
 impl<'m> Writer<'m> {
+    /// Makes a writer that goes on at the tail, and gives `memory` the ring there.
     pub(crate) fn new(
-        words: Words<'m>,
+        mut words: Words<'m>,
         notifier: Notifier<'m>,
         peer: Peer<'m>,
         limit: &'m mut CachedLimit,
+        memory: &mut impl RingMemory<'m>,
     ) -> Result<Self, Error> {
         let (at, head) = words.resume()?;
+        let opener = match words.rings {
+            None => None,
+            Some(rings) => {
+                let opener = Opener::resume(rings, at, words.unit)?;
+                opener.enter(memory);
+                words.enter(opener.capacity(), at.saturating_sub(head));
+                Some(opener)
+            }
+        };
         limit.set(head + words.capacity);
         Ok(Writer {
             words,
@@ -240,21 +290,30 @@ impl<'m> Writer<'m> {
             notifier,
             peer,
             fails_alone: false,
+            capped: false,
             seen_free: 0,
+            opener,
+            sizer: Sizer::default(),
         })
     }
 
     /// Returns how much of `wanted` is free after `ensured`, the answer to a question for it: at least 1, or that answer.
     #[inline]
     pub(crate) fn part_of(&self, wanted: u64, ensured: Result<(), Error>) -> Result<u64, Error> {
-        let found = match self.fails_alone {
-            true => self.seen_free,
-            false => self.known(),
+        let error = match ensured {
+            Ok(()) => return Ok(wanted),
+            Err(error) => error,
         };
-        match ensured {
-            Ok(()) => Ok(wanted),
-            Err(error) if found == 0 || (self.fails_alone && error != Error::Full) => Err(error),
-            Err(_) => Ok(wanted.min(found)),
+        // What the look saw counts only if it came to its end: not in a forked copy, nor among impossible words.
+        let found = match (self.capped, error) {
+            (false, _) => self.known(),
+            (true, Error::Full) => self.seen_free,
+            (true, Error::Disconnected(_)) if !self.fails_alone => self.seen_free,
+            (true, _) => 0,
+        };
+        match found {
+            0 => Err(error),
+            found => Ok(wanted.min(found)),
         }
     }
 
@@ -269,9 +328,7 @@ impl<'m> Writer<'m> {
     /// reloads; [`free`](Self::free) leaves what it found in `seen_free`.
     pub(crate) fn fail_alone(&mut self, on: bool) {
         self.fails_alone = on;
-        if self.limit.alive() {
-            self.limit.set(self.at);
-        }
+        self.change_limit();
     }
 
     /// Returns `true` if this is the handle that took the seat, and not a forked copy.
@@ -327,9 +384,13 @@ impl<'m> Writer<'m> {
         };
         self.backoff
             .found(free.saturating_sub(before), message, self.words.capacity);
-        if free >= wanted {
+        let Sizing {
+            grows,
+            shrinks_after,
+        } = self.sizer.sizing;
+        if free >= wanted && shrinks_after.is_none() {
             Poll::Ready
-        } else if self.peer.quiet() {
+        } else if free < wanted && !grows && self.peer.quiet() {
             Poll::NotReady
         } else {
             Poll::Unclear
@@ -337,27 +398,59 @@ impl<'m> Writer<'m> {
     }
 
     /// Decides a look that ended in [`Poll::Unclear`].
+    ///
+    /// With `memory`, nothing is written that is not committed, so the ring may be resized.
     #[cold]
     #[inline(never)]
-    pub(crate) fn slow_path(&mut self, wanted: u64) -> Result<(), Error> {
+    pub(crate) fn slow_path(
+        &mut self,
+        wanted: u64,
+        memory: Option<&mut impl RingMemory<'m>>,
+    ) -> Result<(), Error> {
         if !self.limit.alive() {
             return Err(Error::Forked);
         }
-        if wanted > self.words.capacity {
+        let may_hold = match &self.opener {
+            Some(opener) if self.sizer.sizing.grows => opener.max_capacity(),
+            _ => self.words.capacity,
+        };
+        if wanted > may_hold {
             return Err(Error::TooLarge {
                 asked: wanted,
-                max: self.words.capacity,
+                max: may_hold,
             });
         }
         if !self.fails_alone && self.free()? >= wanted {
+            if let Some(memory) = memory {
+                self.shrink(wanted, memory)?;
+            }
             return Ok(());
         }
         match self.peer.end(self.at)? {
             // The reader may have released more just before it left.
             Some(_) if !self.fails_alone && self.free()? >= wanted => Ok(()),
             Some(news) => Err(Error::Disconnected(self.peer.tell(news))),
-            None if self.fails_alone && self.free()? >= wanted => Ok(()),
-            None => Err(Error::Full),
+            None if self.fails_alone && self.free()? >= wanted => {
+                if let Some(memory) = memory {
+                    self.shrink(wanted, memory)?;
+                }
+                Ok(())
+            }
+            None => {
+                let grown = match memory {
+                    Some(memory) => self.grow(wanted, memory)?,
+                    None => false,
+                };
+                if grown { Ok(()) } else { Err(Error::Full) }
+            }
+        }
+    }
+
+    /// Forgets what is free, since the rules for the cached limit have changed.
+    fn change_limit(&mut self) {
+        self.capped = self.fails_alone || self.sizer.sizing.shrinks_after.is_some();
+        if self.limit.alive() {
+            self.limit.set(self.at);
         }
     }
 
@@ -366,11 +459,20 @@ impl<'m> Writer<'m> {
         // Acquire: pairs with the release in `Reader::release`; its reads come before our writes.
         let head = self.words.head.load(Ordering::Acquire);
         let used = self.words.distance(head, self.at, "head", head)?;
-        self.limit.set(match self.fails_alone {
-            true => self.at,
-            false => head + self.words.capacity,
+        let capacity = self.words.capacity;
+        let end = head + capacity;
+        self.limit.set(match (self.fails_alone, &self.opener) {
+            (true, _) => self.at,
+            // A producer that is to shrink the ring looks now and then how full it is, however large it is.
+            (false, Some(opener)) if self.sizer.sizing.shrinks_after.is_some() => {
+                let often = opener.min_capacity().max(capacity / LOOKS);
+                end.min(self.at + often)
+            }
+            (false, _) => end,
         });
-        self.seen_free = self.words.capacity - used;
+        // More may be in use after a shrink.
+        self.seen_free = capacity.saturating_sub(used);
+        self.sizer.note(used);
         Ok(self.seen_free)
     }
 
@@ -383,221 +485,5 @@ impl<'m> Writer<'m> {
         // it counts.
         let head = self.words.head.load(Ordering::Acquire);
         Ok(self.words.distance(head, self.at, "head", head)?)
-    }
-}
-
-/// The reading side. It may read the positions from `at` on, as far as they are committed.
-pub(crate) struct Reader<'m> {
-    words: Words<'m>,
-    /// Our own position; `head` is its published copy, exact after every release.
-    at: u64,
-    /// The position that `at` may reach before we must reload the writer's.
-    limit: &'m CachedLimit,
-    backoff: Backoff,
-    line_transfer: LineTransfer,
-    panic: PanicMark,
-    /// Wakes the writer.
-    notifier: Notifier<'m>,
-    pub(crate) peer: Peer<'m>,
-}
-
-impl<'m> Reader<'m> {
-    pub(crate) fn new(
-        words: Words<'m>,
-        notifier: Notifier<'m>,
-        peer: Peer<'m>,
-        limit: &'m mut CachedLimit,
-    ) -> Result<Self, Error> {
-        let (_, at) = words.resume()?;
-        Ok(Reader::standing_at(at, words, notifier, peer, limit))
-    }
-
-    /// Makes a reader that begins at `at`, the position in its own word. It knows nothing yet of
-    /// the messages there.
-    pub(crate) fn standing_at(
-        at: u64,
-        words: Words<'m>,
-        notifier: Notifier<'m>,
-        peer: Peer<'m>,
-        limit: &'m mut CachedLimit,
-    ) -> Self {
-        limit.set(at);
-        Reader {
-            line_transfer: LineTransfer::new(words.writable),
-            panic: PanicMark::default(),
-            words,
-            at,
-            limit,
-            backoff: Backoff::default(),
-            notifier,
-            peer,
-        }
-    }
-
-    #[inline]
-    pub(crate) fn at(&self) -> u64 {
-        self.at
-    }
-
-    /// Returns `true` if this is the handle that took the seat, and not a forked copy.
-    ///
-    /// A forked copy must not finish a guard. A guard checks this itself, since no cached limit
-    /// stands between it and the shared position.
-    #[inline]
-    pub(crate) fn ours(&self) -> bool {
-        self.limit.alive()
-    }
-
-    /// Prepares [`drop_releases`](Self::drop_releases). The caller calls this when it makes a guard.
-    #[inline]
-    pub(crate) fn begin_guard(&mut self) {
-        self.panic.begin();
-    }
-
-    /// Returns `true` if a guard that goes out of scope releases its messages.
-    ///
-    /// A guard that a panic drops does not ([`PanicMark`]). The release itself asks
-    /// [`ours`](Self::ours), so that it asks once.
-    #[inline]
-    pub(crate) fn drop_releases(&self) -> bool {
-        self.panic.drop_releases()
-    }
-
-    /// Returns the position up to which messages are known to be committed, without a load of the
-    /// writer's.
-    #[inline]
-    pub(crate) fn end(&self) -> u64 {
-        self.limit.get()
-    }
-
-    /// Returns the amount that is known to be committed, without a load of the writer's position.
-    #[inline]
-    pub(crate) fn known(&self) -> u64 {
-        self.limit.get().saturating_sub(self.at)
-    }
-
-    /// Checks if a message is there.
-    ///
-    /// `message` is the size of a single message, near enough to tell one from several.
-    #[inline]
-    pub(crate) fn poll(&mut self, message: u64) -> Poll {
-        if self.known() > 0 {
-            Poll::Ready
-        } else if self.backoff.idle()
-            // Relaxed: a hint; it leads either to no message, or to a look.
-            && self.words.tail.load(Ordering::Relaxed) == self.at
-            && self.limit.alive()
-            && self.peer.quiet()
-        {
-            Poll::NotReady
-        } else {
-            self.look(message)
-        }
-    }
-
-    /// *Release*: lets the writer write everything before the new head again.
-    #[inline]
-    pub(crate) fn release(&mut self, amount: u64) {
-        self.at += amount;
-        // Release: pairs with the acquire in `Writer::free`; our reads come before it.
-        self.words.head.store(self.at, Ordering::Release);
-        self.notifier.ring();
-    }
-
-    /// Reloads the writer's position. This is the rare case.
-    #[cold]
-    #[inline(never)]
-    fn look(&mut self, message: u64) -> Poll {
-        if !self.limit.alive() {
-            return Poll::Unclear;
-        }
-        self.backoff.pause();
-        let Ok(found) = self.filled() else {
-            return Poll::Unclear;
-        };
-        self.backoff.found(found, message, self.words.capacity);
-        if found > 0 {
-            let capacity = self.words.capacity;
-            self.line_transfer
-                .looked(self.at, capacity, self.notifier.os());
-            Poll::Ready
-        } else if self.peer.quiet() {
-            Poll::NotReady
-        } else {
-            Poll::Unclear
-        }
-    }
-
-    /// Returns `true` if the reader transfers lines back before it releases them; see
-    /// `line_transfer.rs`.
-    #[inline(always)]
-    pub(crate) fn transfers_lines(&self) -> bool {
-        self.line_transfer.on()
-    }
-
-    /// Decides a look that ended in [`Poll::Unclear`].
-    #[cold]
-    #[inline(never)]
-    pub(crate) fn slow_path(&mut self) -> Result<(), Error> {
-        if !self.limit.alive() {
-            return Err(Error::Forked);
-        }
-        if self.filled()? > 0 {
-            return Ok(());
-        }
-        match self.peer.end(self.at.min(self.limit.get()))? {
-            // The writer may have committed more just before it left.
-            Some(_) if self.filled()? > 0 => Ok(()),
-            Some(news) => Err(Error::Disconnected(self.peer.tell(news))),
-            None => Err(Error::Empty),
-        }
-    }
-
-    /// Goes on at `at`, of which nothing is known yet. From now on the head may be `ahead` of the
-    /// tail.
-    ///
-    /// *Release*, when it goes forward.
-    pub(crate) fn go_to(&mut self, at: u64, ahead: u64) {
-        self.line_transfer.moved(self.at, at);
-        self.at = at;
-        self.words.ahead = ahead;
-        self.limit.set(at);
-        // Release: as in `release`.
-        self.words.head.store(at, Ordering::Release);
-        self.notifier.ring();
-    }
-
-    /// Forgets what is known of the committed messages, so that the next poll reloads.
-    pub(crate) fn forget(&mut self) {
-        self.limit.set(self.at);
-    }
-
-    pub(crate) fn tail_word(&self) -> &'m AtomicU64 {
-        self.words.tail
-    }
-
-    /// Returns the distance by which the reader has skipped ahead of the tail, at most the allowed
-    /// one.
-    pub(crate) fn ahead(&self) -> u64 {
-        // Relaxed: nothing is read that this orders.
-        let tail = self.words.tail.load(Ordering::Relaxed);
-        self.at.saturating_sub(tail).min(self.words.ahead)
-    }
-
-    /// Loads the writer's position, renews the cached limit, and returns the amount that is there.
-    fn filled(&mut self) -> Result<u64, Error> {
-        let tail = self.words.committed()?;
-        let filled = self.words.distance(self.at, tail, "tail", tail)?;
-        self.limit.set(tail);
-        Ok(filled)
-    }
-
-    /// Returns the exact amount that is committed and not released.
-    pub(crate) fn len(&self) -> Result<u64, Error> {
-        if !self.limit.alive() {
-            return Err(Error::Forked);
-        }
-        let tail = self.words.committed()?;
-        Ok(self.words.distance(self.at, tail, "tail", tail)?)
     }
 }

@@ -98,6 +98,16 @@ pub trait Endpoint: sealed::Sealed {
         }
     }
 
+    /// Does what may be put off, but not over a sleep: call it before this end sleeps, and before it leaves.
+    ///
+    /// Only ends of a channel that can grow put something off. The consumer gives back the memory of the rings that it has read,
+    /// in `steps` of 2 MiB at most, and stops when a message comes. The producer shrinks the ring if its rule says so. Returns
+    /// `true` if more is left to do.
+    fn settle(&mut self, steps: u32) -> bool {
+        let _ = steps;
+        false
+    }
+
     /// Calls `ask` with this end's view of its only peer.
     ///
     /// Returns `None` for an end with many peers.

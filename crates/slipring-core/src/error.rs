@@ -265,6 +265,73 @@ impl From<Error> for std::io::Error {
     }
 }
 
+/// The reason why a channel was not resized. It goes on as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ResizeError {
+    /// The channel was made without a largest capacity, so its capacity is fixed.
+    Fixed,
+    /// The capacity is not a power of two, or not within the channel's limits.
+    Capacity {
+        /// The capacity asked for, in slots or bytes of the ring.
+        asked: u64,
+        /// The capacity that the channel was made with.
+        min: u64,
+        /// Its largest capacity.
+        max: u64,
+    },
+    /// The consumer has not read all messages from before an earlier resize, or has not given their memory back. The area of
+    /// that capacity is still in use, or seven rings are.
+    Busy,
+    /// There is no memory for that capacity: the file system is full, or has a quota.
+    NoSpace {
+        /// The bytes that were asked for.
+        needed: u64,
+    },
+    /// The end cannot do anything just now: `Forked`, `Corrupt`, or an error of the operating system.
+    Failed(Error),
+}
+
+impl From<Error> for ResizeError {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::NoSpace { needed } => ResizeError::NoSpace { needed },
+            error => ResizeError::Failed(error),
+        }
+    }
+}
+
+impl From<Corrupt> for ResizeError {
+    fn from(corrupt: Corrupt) -> Self {
+        ResizeError::Failed(corrupt.into())
+    }
+}
+
+impl fmt::Display for ResizeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            ResizeError::Fixed => f.write_str(
+                "the channel's capacity is fixed; make the channel with a largest capacity (`max_capacity`)",
+            ),
+            ResizeError::Capacity { asked, min, max } => write!(
+                f,
+                "a capacity of {asked} is not possible; it is a power of two from {min} to {max}"
+            ),
+            ResizeError::Busy => f.write_str(
+                "the consumer still reads messages from before an earlier resize; try again when it has read them",
+            ),
+            ResizeError::NoSpace { needed } => write!(
+                f,
+                "there is no memory for a ring of {needed} bytes: the file system is full, or has a quota; the channel goes on \
+                 as it is"
+            ),
+            ResizeError::Failed(error) => error.fmt(f),
+        }
+    }
+}
+
+impl core::error::Error for ResizeError {}
+
 /// The reason why memory is not a channel, or cannot become one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]

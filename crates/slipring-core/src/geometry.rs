@@ -4,7 +4,11 @@
 //! Figures may come from a user, or from a header that a stranger wrote. So no function here
 //! overflows or panics, and [`Geometry::check`] comes before all else.
 
+mod growth;
+
 use core::ops::Range;
+
+pub use growth::Growth;
 
 use crate::error::{Corrupt, FormatError};
 use crate::spec::{Kind, MOST_IN_ALL, Role, Unit};
@@ -98,6 +102,8 @@ pub struct Geometry {
     pub pins: u64,
     /// The number of slots that each producer of a topic has; 0 for other kinds.
     pub pool: u64,
+    /// How far the channel can grow; `None` if its capacity is fixed.
+    pub growth: Option<Growth>,
 }
 
 impl Geometry {
@@ -202,11 +208,19 @@ impl Geometry {
 
     /// Returns the size of the data part, in bytes; `None` for a shape beyond all bounds.
     fn checked_data_len(&self) -> Option<u64> {
-        let len = match self.kind.spec().unit {
-            Unit::Slots => self.slots().checked_mul(self.checked_stride()?)?,
-            Unit::Bytes => self.capacity.checked_add(self.slot_size)?,
-        };
+        let len = match self.growth {
+            None => self.checked_payloads(),
+            Some(growth) => growth.checked_len(self),
+        }?;
         (len <= MAX_DATA).then_some(len)
+    }
+
+    /// Returns the size of the payloads of this capacity, in bytes.
+    fn checked_payloads(&self) -> Option<u64> {
+        match self.kind.spec().unit {
+            Unit::Slots => self.slots().checked_mul(self.checked_stride()?),
+            Unit::Bytes => self.capacity.checked_add(self.slot_size),
+        }
     }
 
     /// Returns the distance from the start of one slot to the start of the next, in bytes.
@@ -315,6 +329,9 @@ impl Geometry {
         };
         if !(least..=most).contains(&self.pool) {
             return word("pool", self.pool, most);
+        }
+        if let Some(growth) = self.growth {
+            growth.check(self, max)?;
         }
         match self.checked_data_len() {
             Some(_) => Ok(()),

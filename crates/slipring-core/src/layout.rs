@@ -8,6 +8,7 @@
 //!           512    wait cells: the producers', and at 640 the consumers'
 //!           768    gating set: which consumers the producer waits for
 //!           896    head: how many messages of a `topic` are published; then zeros
+//!                  rings, of a channel that can grow: which area each of its latest rings has
 //!           1024   seat table: one 128-byte line a seat, producers first
 //!           ..     to the next multiple of the page stride
 //!           R      role pages: one page stride a seat, in the order of the seats
@@ -36,13 +37,14 @@ use core::ptr::NonNull;
 
 use crate::error::{Corrupt, FormatError};
 pub use crate::geometry::{
-    BATCH, Geometry, LINE, MOST_PINS, NOTE, PAGE, SAMPLE_HEADER, SEATS, SKEW_STEP, WORDS_OFFSET,
-    WhenFull,
+    BATCH, Geometry, Growth, LINE, MOST_PINS, NOTE, PAGE, SAMPLE_HEADER, SEATS, SKEW_STEP,
+    WORDS_OFFSET, WhenFull,
 };
 use crate::payload::Schema;
 pub use words::{
-    Claims, Counters, Entries, GATING_SET, HEAD, HeaderWords, Line, Note, Pins, RolePage,
-    SampleHeader, SeatLine, SeatWords, Side, WAIT_CELLS, WaitCell,
+    Claims, Counters, Entries, GATING_SET, HEAD, HeaderWords, Line, MOST_RINGS, Note, Pins, RINGS,
+    RingRecord, RingWords, RingsLine, RolePage, SampleHeader, SeatLine, SeatWords, Side,
+    WAIT_CELLS, WaitCell,
 };
 
 pub use crate::spec::{Kind, MOST_IN_ALL, MOST_SEATS, Role};
@@ -50,8 +52,10 @@ use crate::sync::{AtomicU64, Ordering};
 
 /// The first eight bytes of a channel's control part, stored last: `SLIPRING` in memory order.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"SLIPRING");
-/// The format version that this code reads and writes.
+/// The format version that this code reads and writes, for a channel of fixed capacity.
 pub const VERSION: u64 = 1;
+/// The format version of a channel that can grow, so that code which does not know of growth leaves it alone.
+pub const GROWING_VERSION: u64 = 2;
 /// The number of bytes that a creator may leave in the header for its users.
 pub const METADATA: usize = 256;
 /// The number of bytes of the schema's name in the header; longer names are cut.
@@ -193,7 +197,7 @@ impl<'m> Control<'m> {
         let page = self.role(geometry, seat);
         SeatWords {
             line: self.seat(seat),
-            position: &page.position.0,
+            position: &page.position,
             counters: &page.counters,
             pins: geometry.kind.spec().has_pool.then_some(&page.pins),
         }
@@ -262,6 +266,26 @@ impl<'m> Control<'m> {
         })
     }
 
+    fn rings_line(&self) -> &'m RingsLine {
+        // SAFETY: it lies in the first page, which `new` checked to be there, and is 128-byte aligned.
+        let line = unsafe { self.base.add(RINGS) };
+        // SAFETY: as above, and made of atomics.
+        unsafe { line.cast::<RingsLine>().as_ref() }
+    }
+
+    /// Returns the words of the rings of a channel that can grow; `None` if its capacity is fixed.
+    ///
+    /// # Panics
+    /// Never for a geometry that this memory was validated against.
+    pub fn rings(&self, geometry: &Geometry) -> Option<RingWords<'m>> {
+        geometry.growth?;
+        let consumer = geometry.seats_of(Role::Consumer).start;
+        Some(RingWords {
+            line: self.rings_line(),
+            passed: &self.role(geometry, consumer).passed,
+        })
+    }
+
     /// Returns the entries of a topic; `None` for other kinds.
     ///
     /// # Panics
@@ -315,7 +339,18 @@ impl<'m> Control<'m> {
             reserved.clear();
         }
         put(self.gating_set(), 0);
-        put(self.line(HEAD), 0);
+        let RingsLine {
+            newest,
+            reserved,
+            records,
+        } = self.rings_line();
+        // The first word is also the head of a topic.
+        put(newest, 0);
+        reserved.clear();
+        for record in records {
+            put(&record.from, 0);
+            put(&record.class, 0);
+        }
         for seat in 0..geometry.seats() {
             self.clear(geometry, seat);
         }
@@ -332,7 +367,11 @@ impl<'m> Control<'m> {
         if let Some(entries) = self.entries(geometry) {
             entries.words.iter().for_each(|word| put(word, 0));
         }
-        put(&words.version, VERSION);
+        let version = match geometry.growth {
+            None => VERSION,
+            Some(_) => GROWING_VERSION,
+        };
+        put(&words.version, version);
         put(&words.kind, geometry.kind as u64);
         put(&words.flags, geometry.when_full as u64);
         put(&words.control_len, geometry.control_len() as u64);
@@ -355,8 +394,12 @@ impl<'m> Control<'m> {
             schema.map_or(0, |schema| schema.version.into()),
         );
         put(&words.skew, geometry.skew);
-        put(&words.pins, geometry.pins);
-        put(&words.pool, geometry.pool);
+        let limits = match geometry.growth {
+            None => [geometry.pins, geometry.pool],
+            Some(growth) => [growth.max_capacity, growth.grain],
+        };
+        put(&words.limits[0], limits[0]);
+        put(&words.limits[1], limits[1]);
         let mut name = [0; NAME];
         let from = schema.map_or("", |schema| schema.name).as_bytes();
         let cut = from.len().min(NAME);
@@ -385,6 +428,8 @@ impl<'m> Control<'m> {
         } = self.seat(seat);
         let RolePage {
             position,
+            passed,
+            reserved: beside,
             counters,
             write_limit,
             pins,
@@ -399,7 +444,8 @@ impl<'m> Control<'m> {
             start_time,
             pid_namespace,
             heartbeat,
-            &position.0,
+            position,
+            passed,
             &write_limit.0,
             &counters.messages,
             &counters.waits,
@@ -416,6 +462,7 @@ impl<'m> Control<'m> {
             word.store(0, Ordering::Relaxed);
         }
         reserved.clear();
+        beside.clear();
         counters.reserved.clear();
         pins.reserved.clear();
     }
@@ -436,12 +483,24 @@ impl<'m> Control<'m> {
         let copy = self.copy();
         let at = |offset: usize| copy[offset / 8];
         let wide = |offset: usize| u128::from(at(offset)) | u128::from(at(offset + 8)) << 64;
-        if at(8) != VERSION {
-            return Err(FormatError::Version {
-                found: at(8),
-                expected: VERSION,
-            });
-        }
+        let growth = match at(8) {
+            VERSION => None,
+            GROWING_VERSION => Some(Growth {
+                max_capacity: at(168),
+                grain: at(176),
+            }),
+            found => {
+                return Err(FormatError::Version {
+                    found,
+                    expected: GROWING_VERSION,
+                });
+            }
+        };
+        // The two words are a topic's, or those of a channel that can grow.
+        let of_topic = |word: u64| match growth {
+            None => word,
+            Some(_) => 0,
+        };
         let same = |word, found, expected| {
             if found == expected {
                 Ok(())
@@ -473,8 +532,9 @@ impl<'m> Control<'m> {
             producers: at(56),
             consumers: at(64),
             skew: at(160),
-            pins: at(168),
-            pool: at(176),
+            pins: of_topic(at(168)),
+            pool: of_topic(at(176)),
+            growth,
         };
         same("page_stride", at(48), PAGE as u64)?;
         geometry.check()?;

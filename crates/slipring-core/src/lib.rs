@@ -41,6 +41,7 @@ extern crate std;
 #[doc(hidden)]
 pub use zerocopy;
 
+pub mod backing;
 mod backoff;
 mod cached_limit;
 pub mod crowd;
@@ -58,11 +59,12 @@ pub mod packed;
 pub mod payload;
 pub mod proto;
 pub mod record;
+pub mod rings;
 pub mod seat;
 pub mod spec;
 pub mod sync;
 pub mod wait;
 
 pub use cached_limit::CachedLimit;
-pub use error::{BatchError, Corrupt, End, Error, FormatError, PushError};
+pub use error::{BatchError, Corrupt, End, Error, FormatError, PushError, ResizeError};
 pub use payload::{Payload, Schema};

@@ -8,6 +8,7 @@
 mod back;
 mod byte_cells;
 mod cells;
+mod classes;
 mod large;
 pub(crate) mod prefetch;
 mod racing;
@@ -22,6 +23,8 @@ use core::sync::atomic::{AtomicU64, Ordering};
 pub(crate) use back::TRANSFERS_LINES;
 pub use byte_cells::ByteCells;
 pub use cells::{Cells, Contents};
+pub use classes::Classes;
+pub(crate) use classes::{Fixed, RingMemory};
 pub use racing::Racing;
 pub use samples::{Form, Samples};
 use small::Small;

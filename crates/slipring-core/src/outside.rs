@@ -6,7 +6,7 @@
 //! something*: the handle's next call then returns `Corrupt`.
 
 use crate::geometry::Geometry;
-use crate::layout::{Claims, Entries, Role, SeatWords};
+use crate::layout::{Claims, Entries, MOST_RINGS, RingWords, Role, SeatWords};
 use crate::sync::{AtomicU64, Ordering};
 
 /// The words of a channel, for an outside reader.
@@ -24,12 +24,46 @@ pub struct View<'v> {
     pub claims: Option<Claims<'v>>,
     /// The entries of a topic.
     pub entries: Option<Entries<'v>>,
+    /// The rings of a channel that can grow.
+    pub rings: Option<RingWords<'v>>,
 }
 
 impl<'v> View<'v> {
     /// Returns the words of a role's seats.
     pub fn side(&self, role: Role) -> &'v [SeatWords<'v>] {
         self.seats.get(self.geometry.seats_of(role)).unwrap_or(&[])
+    }
+
+    /// Returns the capacity: that of the newest ring, if the channel can grow.
+    pub fn capacity(&self) -> u64 {
+        let newest = self.rings.and_then(|rings| {
+            // Acquire: pairs with the release in `Opener::open`; the record comes before.
+            let newest = rings.line.newest.load(Ordering::Acquire);
+            let record = &rings.line.records[(newest % MOST_RINGS as u64) as usize];
+            self.geometry
+                .capacity_of(record.class.load(Ordering::Relaxed))
+        });
+        newest.unwrap_or(self.geometry.capacity)
+    }
+
+    /// Returns the most that can be unread at a time, in all rings together.
+    pub(crate) fn longest(&self) -> u64 {
+        match self.rings {
+            None => self.geometry.capacity,
+            // No two are of one class, and each class has twice the capacity of the one before.
+            Some(_) => 2 * self.geometry.largest_capacity(),
+        }
+    }
+
+    /// Returns `true` if the consumer has memory to give back.
+    pub(crate) fn has_old_rings(&self) -> bool {
+        // Relaxed, both: hints.
+        self.rings.is_some_and(|rings| {
+            let passed = rings.passed.load(Ordering::Relaxed);
+            let newest = rings.line.newest.load(Ordering::Relaxed);
+            // Anything else is impossible, and nobody gives it back.
+            (1..MOST_RINGS as u64).contains(&newest.wrapping_sub(passed))
+        })
     }
 
     /// Returns the words of seat `seat`, counted with producers first.
@@ -47,13 +81,13 @@ impl<'v> View<'v> {
 
 /// The questions that an outside reader may ask of a kind. Each protocol file exports one.
 pub struct Outside {
-    /// Returns `true` if the consumer in this seat finds a message, or something impossible.
+    /// Returns `true` if the consumer in this seat finds a message, or something impossible, or has memory to give back.
     ///
     /// Seats are counted with producers first.
     pub has_message: fn(&View<'_>, usize) -> bool,
     /// Returns `true` if the producer in this seat finds room for that many units, or something impossible.
     pub has_room: fn(&View<'_>, usize, u64) -> bool,
-    /// Returns the amount that is committed and not yet released, in units; at most the capacity.
+    /// Returns the amount that is committed and not yet released, in units; at most the capacity, unless that shrank.
     ///
     /// The slowest consumer that a producer waits for decides. On an overwriting channel it is the
     /// amount that is there.

@@ -42,11 +42,12 @@ use core::iter::Peekable;
 
 use crate::cursor::{Reader, Writer};
 use crate::end::{Endpoint, Poll, sealed::Sealed};
-use crate::error::{Corrupt, Error};
+use crate::error::{Corrupt, Error, ResizeError};
 use crate::guard::Reserve;
 use crate::mem::ByteRing;
 use crate::outside::View;
 use crate::record::{HoldRecord, HoldRecords, PushRecord, PushRecords};
+use crate::rings::{Resize, Sizing};
 use crate::seat::Peer;
 use crate::sync::{AtomicU64, Ordering};
 
@@ -73,7 +74,7 @@ pub(crate) fn messages(view: &View<'_>, seat: usize) -> u64 {
 /// in bytes of position.
 ///
 /// Two implement it: `cursor::Writer`, for one reader, and the gate of many readers.
-pub trait Room: Sealed {
+pub trait Room<'m>: Sealed {
     /// Returns the writer's own position.
     fn at(&self) -> u64;
 
@@ -84,7 +85,19 @@ pub trait Room: Sealed {
     fn poll(&mut self, wanted: u64, message: u64) -> Poll;
 
     /// Decides a poll that was [`Poll::Unclear`].
-    fn slow_path(&mut self, wanted: u64, message: u64) -> Result<(), Error>;
+    ///
+    /// With `records`, none is written that is not committed, so the ring may be resized.
+    fn slow_path(
+        &mut self,
+        wanted: u64,
+        message: u64,
+        records: Option<&mut ByteRing<'m>>,
+    ) -> Result<(), Error>;
+
+    /// As [`Endpoint::settle`].
+    fn settle(&mut self, _records: &mut ByteRing<'m>) -> bool {
+        false
+    }
 
     /// Gives everything up to the new tail to the readers.
     fn commit(&mut self, amount: u64);
@@ -104,7 +117,7 @@ pub trait Room: Sealed {
 
 impl Sealed for Writer<'_> {}
 
-impl Room for Writer<'_> {
+impl<'m> Room<'m> for Writer<'m> {
     #[inline]
     fn at(&self) -> u64 {
         self.at()
@@ -120,8 +133,17 @@ impl Room for Writer<'_> {
         self.poll(wanted, message)
     }
 
-    fn slow_path(&mut self, wanted: u64, _: u64) -> Result<(), Error> {
-        self.slow_path(wanted)
+    fn slow_path(
+        &mut self,
+        wanted: u64,
+        _: u64,
+        records: Option<&mut ByteRing<'m>>,
+    ) -> Result<(), Error> {
+        self.slow_path(wanted, records)
+    }
+
+    fn settle(&mut self, records: &mut ByteRing<'m>) -> bool {
+        self.settle(records)
     }
 
     #[inline]
@@ -218,7 +240,7 @@ pub struct Producer<'m, R> {
     messages: Count<'m>,
 }
 
-impl<R: Room> fmt::Debug for Producer<'_, R> {
+impl<'m, R: Room<'m>> fmt::Debug for Producer<'m, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Producer")
             .field("position", &self.room.at())
@@ -227,7 +249,7 @@ impl<R: Room> fmt::Debug for Producer<'_, R> {
     }
 }
 
-impl<'m, R: Room> Producer<'m, R> {
+impl<'m, R: Room<'m>> Producer<'m, R> {
     /// Makes the writing end of a ring in which `room` moves the tail, and counts records in
     /// `messages`.
     ///
@@ -252,7 +274,10 @@ impl<'m, R: Room> Producer<'m, R> {
         match self.room.poll(skip + size, size) {
             Poll::Ready => Ok(()),
             Poll::NotReady => Err(Self::NOT_READY),
-            Poll::Unclear => self.room.slow_path(skip + size, size),
+            Poll::Unclear => {
+                let records = (skip == 0).then_some(&mut self.records);
+                self.room.slow_path(skip + size, size, records)
+            }
         }
     }
 
@@ -281,7 +306,7 @@ impl<'m, R: Room> Producer<'m, R> {
 
 impl<R> Sealed for Producer<'_, R> {}
 
-impl<R: Room> Endpoint for Producer<'_, R> {
+impl<'m, R: Room<'m>> Endpoint for Producer<'m, R> {
     const NOT_READY: Error = Error::Full;
 
     #[inline]
@@ -295,7 +320,11 @@ impl<R: Room> Endpoint for Producer<'_, R> {
 
     fn slow_path(&mut self, amount: usize) -> Result<(), Error> {
         let size = self.room_for(amount)?;
-        self.room.slow_path(size, size)
+        self.room.slow_path(size, size, Some(&mut self.records))
+    }
+
+    fn settle(&mut self, _: u32) -> bool {
+        self.room.settle(&mut self.records)
     }
 
     #[inline]
@@ -322,7 +351,21 @@ impl<R: Room> Endpoint for Producer<'_, R> {
     }
 }
 
-impl<R: Room> Reserve for Producer<'_, R> {
+impl<'m> Resize for Producer<'m, Writer<'m>> {
+    fn resize(&mut self, capacity: u64) -> Result<(), ResizeError> {
+        self.room.resize(capacity, &mut self.records)
+    }
+
+    fn set_sizing(&mut self, sizing: Sizing) {
+        self.room.set_sizing(sizing);
+    }
+
+    fn max_capacity(&self) -> u64 {
+        self.room.max_capacity()
+    }
+}
+
+impl<'m, R: Room<'m>> Reserve for Producer<'m, R> {
     /// Claims a record of up to `amount` bytes. Whatever becomes of it, the next step asks again if
     /// this producer is to fail alone.
     #[inline]
@@ -356,7 +399,7 @@ impl<R: Room> Reserve for Producer<'_, R> {
     }
 }
 
-impl<R: Room> PushRecord for Producer<'_, R> {
+impl<'m, R: Room<'m>> PushRecord for Producer<'m, R> {
     fn max_record(&self) -> usize {
         self.records.largest_payload() as usize
     }
@@ -382,7 +425,7 @@ impl<R: Room> PushRecord for Producer<'_, R> {
     }
 }
 
-impl<R: Room> PushRecords for Producer<'_, R> {
+impl<'m, R: Room<'m>> PushRecords for Producer<'m, R> {
     fn try_push_iter<'a, I>(&mut self, payloads: &mut Peekable<I>) -> Result<usize, Error>
     where
         I: Iterator<Item = &'a [u8]>,
@@ -512,7 +555,11 @@ impl<P> Endpoint for Consumer<'_, P> {
     }
 
     fn slow_path(&mut self, _: usize) -> Result<(), Error> {
-        self.reader.slow_path()
+        self.reader.slow_path(&mut self.records)
+    }
+
+    fn settle(&mut self, steps: u32) -> bool {
+        self.reader.settle(steps, &mut self.records)
     }
 
     fn with_peer<R>(&mut self, ask: impl FnOnce(&mut Peer<'_>) -> R) -> Option<R> {
@@ -520,7 +567,7 @@ impl<P> Endpoint for Consumer<'_, P> {
     }
 
     fn capacity(&self) -> usize {
-        self.records.ring() as usize
+        self.reader.capacity() as usize
     }
 
     fn position(&self) -> u64 {

@@ -1,13 +1,13 @@
 //! Describes each kind in one table, which all other code asks.
 //!
-//! | kind | producers | consumers | a position counts | smallest | when full |
-//! |---|---|---|---|---|---|
-//! | `spsc` | 1 | 1 | slots | 1 slot | waits |
-//! | `bytes` | 1 | 1 | bytes, in steps of 8 | 64 bytes | waits |
-//! | `broadcast` | 1 | 63, each sees all | slots | 1 slot | waits, or overwrites |
-//! | `mpmc` | 63 | 63, any one takes a message | slots | 1 slot | waits |
-//! | `topic` | 63 | 63, each sees all | messages | 1 message | overwrites |
-//! | `broadcast-records` | 1 | 63, each sees all | bytes, in steps of 8 | 64 bytes | waits |
+//! | kind | producers | consumers | a position counts | smallest | when full | can grow |
+//! |---|---|---|---|---|---|---|
+//! | `spsc` | 1 | 1 | slots | 1 slot | waits | yes |
+//! | `bytes` | 1 | 1 | bytes, in steps of 8 | 64 bytes | waits | yes |
+//! | `broadcast` | 1 | 63, each sees all | slots | 1 slot | waits, or overwrites | no |
+//! | `mpmc` | 63 | 63, any one takes a message | slots | 1 slot | waits | no |
+//! | `topic` | 63 | 63, each sees all | messages | 1 message | overwrites | no |
+//! | `broadcast-records` | 1 | 63, each sees all | bytes, in steps of 8 | 64 bytes | waits | no |
 
 /// The most seats of one side. Each has a bit in a 64-bit word, which leaves one bit for a flag.
 pub const MOST_SEATS: usize = 63;
@@ -98,6 +98,8 @@ pub struct Spec {
     /// `true` if a ring of entries behind the role pages names the slots of the messages, and each producer has slots of
     /// its own.
     pub has_pool: bool,
+    /// `true` if a channel of this kind can be made so that its capacity changes while it is in use.
+    pub may_grow: bool,
 }
 
 const SPSC: Spec = Spec {
@@ -112,6 +114,7 @@ const SPSC: Spec = Spec {
     may_overwrite: false,
     has_claims: false,
     has_pool: false,
+    may_grow: true,
 };
 
 const BYTES: Spec = Spec {
@@ -127,6 +130,7 @@ const BROADCAST: Spec = Spec {
     consumers: MOST_SEATS as u64,
     each_sees_all: true,
     may_overwrite: true,
+    may_grow: false,
     ..SPSC
 };
 
@@ -135,6 +139,7 @@ const MPMC: Spec = Spec {
     producers: MOST_SEATS as u64,
     consumers: MOST_SEATS as u64,
     has_claims: true,
+    may_grow: false,
     ..SPSC
 };
 
@@ -146,6 +151,7 @@ const TOPIC: Spec = Spec {
     may_wait: false,
     may_overwrite: true,
     has_pool: true,
+    may_grow: false,
     ..SPSC
 };
 
@@ -153,6 +159,7 @@ const BROADCAST_RECORDS: Spec = Spec {
     name: "broadcast-records",
     consumers: MOST_SEATS as u64,
     each_sees_all: true,
+    may_grow: false,
     ..BYTES
 };
 

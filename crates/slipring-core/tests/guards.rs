@@ -63,6 +63,7 @@ impl Made {
             skew: 0,
             pins: 0,
             pool: 0,
+            growth: None,
         };
         let owned = Box::new(UnsafeCell::new(Ground([0; 4 * 4096])));
         let ground = NonNull::new(owned.get()).unwrap().cast::<u8>();
@@ -115,11 +116,12 @@ fn spsc_of_ten(test: impl FnOnce(spsc::Consumer<'_, u64>)) {
     let (mut ours, mut theirs) = (CachedLimit::new(), CachedLimit::new());
     let [producer, consumer] = made.roles();
     let ring = |role| spsc::Ring {
-        tail: &producer.position.0,
-        head: &consumer.position.0,
+        tail: &producer.position,
+        head: &consumer.position,
         slots: made.slots(),
         writable: true,
         notifier: made.notifier(role),
+        rings: None,
     };
     let peer = Peer::consumer(made.control.seat(1), || true).unwrap();
     // SAFETY: the only producer.
@@ -135,7 +137,7 @@ fn broadcast_of_ten(test: impl FnOnce(broadcast::Consumer<'_, u64>)) {
     let [producer, consumer] = made.roles();
     let seats = [made.control.seat_words(&made.geometry, 1)];
     let ring = |role| broadcast::Ring::<u64> {
-        tail: &producer.position.0,
+        tail: &producer.position,
         write_limit: &producer.write_limit.0,
         gating_set: made.control.gating_set(),
         consumers: Side::Many(&seats),
@@ -145,7 +147,7 @@ fn broadcast_of_ten(test: impl FnOnce(broadcast::Consumer<'_, u64>)) {
         notifier: made.notifier(role),
     };
     let seat = broadcast::Seat {
-        position: &consumer.position.0,
+        position: &consumer.position,
         write_limit: &producer.write_limit.0,
         gating_set: made.control.gating_set(),
         bit: 1,

@@ -1,5 +1,7 @@
 //! The builder, which makes or opens a channel of any kind.
 
+mod sizes;
+
 use std::fmt;
 use std::marker::PhantomData;
 use std::os::fd::OwnedFd;
@@ -8,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use slipring_core::end::Seek;
-use slipring_core::layout::{Geometry, Header, METADATA, SKEW_STEP, WhenFull};
+use slipring_core::layout::{Geometry, Growth, Header, METADATA, SKEW_STEP, WhenFull};
 use slipring_core::proto::mpmc::Handling;
 use slipring_core::spec::Unit;
 use slipring_core::{FormatError, Schema};
@@ -16,6 +18,7 @@ use slipring_core::{FormatError, Schema};
 use crate::channel::Channel;
 use crate::consumer::Consumer;
 use crate::difference::Difference;
+use crate::growth::{self, Grow, Shrink};
 use crate::kind::{CrowdKind, Kind};
 use crate::name::Name;
 use crate::pages::HugePages;
@@ -51,7 +54,7 @@ use crate::wait::{Wait, Waiting};
 /// * [`NoSpace`](SetupError::NoSpace) if the memory is not available, or if a file size limit
 ///   (`ulimit -f`) forbids it. All memory is allocated before the channel appears.
 /// * [`FileSystem`](SetupError::FileSystem) if the file system cannot preallocate space.
-/// * [`NotSealable`](SetupError::NotSealable) for [`sealed`](Self::sealed) anywhere but in memfds.
+/// * [`NotSealable`](SetupError::NotSealable) for [`sealed`](Self::sealed) anywhere but in memfds, and for a channel that can grow.
 ///
 /// *Opening* an existing channel, which is not touched on failure:
 /// * [`NotAChannel`](SetupError::NotAChannel), [`Version`](SetupError::Version),
@@ -102,6 +105,8 @@ pub struct Builder<K> {
     pub(crate) any_type: bool,
     /// The number of slots of each producer of a topic; `None` for as many as it may need.
     pub(crate) pool: Option<u64>,
+    grow: Grow,
+    shrink: Shrink,
     kind: PhantomData<fn() -> K>,
 }
 
@@ -146,6 +151,8 @@ impl<K> Builder<K> {
             stamps: self.stamps,
             any_type: self.any_type,
             pool: self.pool,
+            grow: self.grow,
+            shrink: self.shrink,
             kind: PhantomData,
         }
     }
@@ -185,6 +192,8 @@ impl<K: Kind> Builder<K> {
             stamps: false,
             any_type: false,
             pool: None,
+            grow: Grow::default(),
+            shrink: Shrink::default(),
             kind: PhantomData,
         }
     }
@@ -486,13 +495,23 @@ impl<K: Kind> Builder<K> {
                 .unwrap_or(Geometry::pool_of(capacity, consumers, pins)),
             false => 0,
         };
+        // Pages come and go whole.
+        let growth = self.geometry.growth.map(|growth| Growth {
+            grain: self.huge.bytes() as u64,
+            ..growth
+        });
         Geometry {
             pool,
+            growth,
             ..self.geometry
         }
     }
 
     fn plan(&self) -> Result<Plan, SetupError> {
+        // Nobody could give memory back.
+        if self.sealed && self.geometry.growth.is_some() {
+            return Err(SetupError::NotSealable);
+        }
         let metadata = self.metadata.map_err(|found| SetupError::Metadata {
             found,
             max: METADATA,
@@ -543,6 +562,7 @@ impl<K: Kind> Builder<K> {
             "producers" => setting("producers", found, 1, max),
             // A consumer has one pin besides those for what it holds.
             "pins" => setting("held", found.saturating_sub(1), 0, max - 1),
+            "max_capacity" => setting("max_capacity", found, self.geometry.capacity, max),
             "pool" => setting("pool", found, self.geometry.capacity + 1, max),
             _ => corrupt.into(),
         }
@@ -601,6 +621,7 @@ impl<K: Kind> Builder<K> {
                 seek: self.seek,
                 handling: self.handling,
                 stamps: self.stamps,
+                sizing: growth::sizing(self.grow, self.shrink),
             },
             kind: PhantomData,
         })

@@ -112,6 +112,7 @@ impl<K: Kind> Channel<K> {
             seek,
             handling,
             stamps,
+            sizing,
             ..
         } = self.terms;
         let core = make(&SeatToken {
@@ -119,6 +120,7 @@ impl<K: Kind> Channel<K> {
             seek,
             handling,
             stamps,
+            sizing,
         })?;
         Ok(Some(Attached::new(core, seat, self.terms.waiting)))
     }

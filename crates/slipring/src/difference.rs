@@ -11,7 +11,7 @@ use slipring_core::spec::Unit;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Difference {
-    /// The name of the size: `capacity` in slots or bytes of the ring, `largest record` in bytes,
+    /// The name of the size: `capacity` and `largest capacity` in slots or bytes of the ring, `largest record` in bytes,
     /// or `consumer seats`.
     pub word: &'static str,
     /// The channel's size.
@@ -27,8 +27,14 @@ impl Difference {
             Unit::Bytes => geometry.slot_size - bytes::PREFIX,
             _ => geometry.slot_size,
         };
+        let may_grow = found.growth.is_some() || asked.growth.is_some();
+        let largest = |geometry: &Geometry| match may_grow {
+            true => geometry.largest_capacity(),
+            false => 0,
+        };
         let sizes = [
             ("capacity", found.capacity, asked.capacity),
+            ("largest capacity", largest(found), largest(asked)),
             ("largest record", record(found), record(asked)),
             ("consumer seats", found.consumers, asked.consumers),
         ];

@@ -3,7 +3,7 @@
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
-pub use slipring_core::{BatchError, Corrupt, Error, PushError};
+pub use slipring_core::{BatchError, Corrupt, Error, PushError, ResizeError};
 
 /// Sorts the system's error about `call` into the errors that a caller can act on.
 #[cold]

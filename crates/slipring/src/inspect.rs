@@ -1,6 +1,7 @@
 //! Inspects channels without disturbing them: takes no seat and writes no word.
 
 mod discover;
+mod growth;
 mod queue;
 mod topic;
 mod watch;
@@ -22,6 +23,7 @@ use crate::setup_error::SetupError;
 use crate::shm::{self, Mapping, Region, named};
 
 pub use discover::{Discovered, Discovery, discover};
+pub use growth::GrowthStat;
 pub use queue::{Claim, ClaimState, QueueStat};
 pub use slipring_core::layout::WhenFull;
 pub(crate) use topic::pins;
@@ -103,7 +105,7 @@ pub struct Stat {
     /// The header, as the creator wrote it.
     pub header: Header,
     /// The amount that is committed and not yet released by the slowest consumer, in slots or
-    /// bytes; at most the capacity. If the channel overwrites, the amount that is still there.
+    /// bytes; at most the capacity, unless that shrank. If the channel overwrites, the amount that is still there.
     pub len: u64,
     /// The seats: the producers', then the consumers'.
     pub seats: Vec<SeatStat>,
@@ -111,9 +113,17 @@ pub struct Stat {
     pub queue: Option<QueueStat>,
     /// The contents of a topic, and who keeps messages of it; `None` for other kinds.
     pub topic: Option<TopicStat>,
+    /// The rings of a channel that can grow; `None` if its capacity is fixed.
+    pub growth: Option<GrowthStat>,
 }
 
 impl Stat {
+    /// Returns the capacity now, in slots or bytes. A channel that can grow began with that of its geometry.
+    pub fn capacity(&self) -> u64 {
+        let now = self.growth.map(|growth| growth.capacity);
+        now.unwrap_or(self.geometry.capacity)
+    }
+
     /// Returns the seat that holds the producer back: the slowest consumer for which it waits, or
     /// would wait, with a full ring. Nobody holds the publishers of a topic back.
     pub fn holds_back(&self) -> Option<&SeatStat> {
@@ -123,7 +133,7 @@ impl Stat {
             (Unit::Bytes, true) => self.geometry.slot_size,
             _ => 1,
         };
-        let full = self.len.saturating_add(room) > self.geometry.capacity && self.topic.is_none();
+        let full = self.len.saturating_add(room) > self.capacity() && self.topic.is_none();
         let readers = self.seats.iter().filter(|seat| seat.waited_for);
         readers.min_by_key(|seat| seat.position).filter(|_| full)
     }
@@ -260,6 +270,7 @@ fn look(
         write_limit: &control.role(&geometry, 0).write_limit.0,
         claims: control.claims(&geometry),
         entries: control.entries(&geometry),
+        rings: control.rings(&geometry),
     };
     let seats = (0..geometry.seats()).map(|seat| look_at_seat(&view, seat, file));
     let seats = seats.collect::<Result<Vec<_>, SetupError>>()?;
@@ -272,6 +283,7 @@ fn look(
         seats,
         queue: queue::look(&view, header),
         topic: topic::look(&view, backed),
+        growth: growth::look(&view, backed),
     })
 }
 

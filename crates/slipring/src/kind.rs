@@ -11,6 +11,7 @@ use slipring_core::packed;
 use slipring_core::proto::mpmc::Handling;
 use slipring_core::proto::topic;
 use slipring_core::record::{HoldRecord, HoldRecords, PushRecord, PushRecords};
+use slipring_core::rings::{Resize, Sizing};
 
 use crate::payload::Payload;
 use crate::seat::Seat;
@@ -164,10 +165,18 @@ pub trait PackedKind:
     >
 {
     #[doc(hidden)]
-    type Room: packed::Room + Send;
+    type Room: packed::Room<'static> + Send;
     #[doc(hidden)]
     type Place: Send;
 }
+
+/// A kind whose channels can grow and shrink while both ends are at work: [`Spsc`](crate::spsc::Spsc) and
+/// [`Bytes`](crate::bytes::Bytes). See [`max_capacity`](crate::Builder::max_capacity).
+#[diagnostic::on_unimplemented(
+    message = "the capacity of `{Self}` is fixed",
+    note = "`spsc` and `bytes` channels can grow"
+)]
+pub trait GrowKind: Kind<Producer: Resize> {}
 
 /// A kind with several producers and several consumers, who come and go: [`Mpmc`](crate::mpmc::Mpmc),
 /// [`Topic`](crate::topic::Topic), and the records of both.
@@ -232,4 +241,6 @@ pub struct SeatToken<'s> {
     pub(crate) handling: Handling,
     /// `true` if a topic's producer notes the time of each commit.
     pub(crate) stamps: bool,
+    /// When a producer resizes the channel by itself.
+    pub(crate) sizing: Sizing,
 }

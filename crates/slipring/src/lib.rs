@@ -130,6 +130,7 @@ mod difference;
 mod error;
 #[allow(unsafe_code)]
 mod fork;
+mod growth;
 pub mod handover;
 /// Shows and sizes the kernel's pools of huge pages, from which channels get theirs
 /// ([`Builder::huge_pages`]).
@@ -165,9 +166,10 @@ pub use builder::Builder;
 pub use channel::Channel;
 pub use consumer::{Consumer, Message, Messages};
 pub use difference::Difference;
-pub use error::{BatchError, Corrupt, Error, PushError};
+pub use error::{BatchError, Corrupt, Error, PushError, ResizeError};
+pub use growth::{Grow, Shrink};
 pub use kind::{
-    BatchKind, CrowdKind, InPlaceKind, Kind, OfRecords, PackedKind, PeekKind, QueueKind,
+    BatchKind, CrowdKind, GrowKind, InPlaceKind, Kind, OfRecords, PackedKind, PeekKind, QueueKind,
     RecordKind, SlotKind, TopicKind,
 };
 pub use kinds::packed::{RecordReader, RecordWriter};

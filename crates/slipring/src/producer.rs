@@ -358,7 +358,7 @@ impl<K: Kind> Producer<K> {
     }
 
     /// Returns the channel's capacity: messages, or for `bytes` the bytes of the ring, length words
-    /// included.
+    /// included. If the channel can grow, it is that of the newest ring, and more may be unread after a shrink.
     pub fn capacity(&self) -> usize {
         self.end.core.capacity()
     }

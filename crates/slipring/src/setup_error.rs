@@ -286,8 +286,10 @@ pub enum SetupError {
          make it without sealed() to have the producer elsewhere"
     )]
     Sealed,
-    /// Only memfds can be sealed.
-    #[error("only a channel in memfds can be sealed(); make it with memfd(), or without sealed()")]
+    /// Only memfds can be sealed, and only a channel of fixed capacity.
+    #[error(
+        "only a channel of fixed capacity in memfds can be sealed(); make it with memfd() and without max_capacity(), or without sealed()"
+    )]
     NotSealable,
     /// Another process is repairing the seat of a dead holder, and did not finish in time.
     #[error("the {role}'s seat is under repair by another process; try again in a moment")]

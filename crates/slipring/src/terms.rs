@@ -5,6 +5,7 @@ use std::time::Duration;
 use slipring_core::end::Seek;
 use slipring_core::layout::Geometry;
 use slipring_core::proto::mpmc::Handling;
+use slipring_core::rings::Sizing;
 
 use crate::wait::Waiting;
 
@@ -22,4 +23,6 @@ pub(crate) struct Terms {
     pub(crate) handling: Handling,
     /// `true` if a topic's producer notes the time of each commit.
     pub(crate) stamps: bool,
+    /// When a producer resizes the channel by itself.
+    pub(crate) sizing: Sizing,
 }

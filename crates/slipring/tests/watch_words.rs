@@ -26,6 +26,7 @@ fn geometry(when_full: WhenFull, capacity: u64, slot_size: u64) -> Geometry {
         skew: 0,
         pins: 0,
         pool: 0,
+        growth: None,
     }
 }
 
@@ -234,6 +235,7 @@ fn arbitrary_entries_do_no_harm() {
             kind: Kind::Topic,
             pins: 1,
             pool: 8,
+            growth: None,
             ..geometry(WhenFull::Overwrite, [2, 4][round as usize % 2], 16)
         };
         let data = words(&shape);

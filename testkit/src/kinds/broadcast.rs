@@ -24,6 +24,7 @@ pub(super) const WAITING: Kind = Kind {
     runs: true,
     queue: false,
     topic: false,
+    growing: false,
     maker: waiting,
 };
 
@@ -35,6 +36,7 @@ pub(super) const OVERWRITING: Kind = Kind {
     runs: true,
     queue: false,
     topic: false,
+    growing: false,
     maker: overwriting,
     ..WAITING
 };

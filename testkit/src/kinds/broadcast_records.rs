@@ -4,7 +4,7 @@
 use slipring::broadcast::records::{Builder, Records, Seek};
 
 use super::bytes::{self, packed_ends};
-use super::{Delivery, Kind};
+use super::{Delivery, Kind, Resizes};
 use crate::message;
 use crate::{Maker, Terms};
 
@@ -41,6 +41,8 @@ fn to_position(seek: Seek) -> Seek {
         other => other,
     }
 }
+
+impl Resizes for Records {}
 
 packed_ends!(
     Records,

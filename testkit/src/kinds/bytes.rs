@@ -1,9 +1,10 @@
 //! Describes `bytes`: one producer and one consumer, over records of 16 to 112 bytes. Its ends are
 //! here too, because records go through verbs of their own. `broadcast::records` has the same.
 
+use slipring::ResizeError;
 use slipring::bytes::{Builder, Bytes};
 
-use super::{Delivery, Kind, Unit};
+use super::{Delivery, Kind, Resizes, Unit};
 use crate::message;
 use crate::{Maker, Terms};
 
@@ -22,7 +23,23 @@ pub(super) const KIND: Kind = Kind {
     runs: false,
     queue: false,
     topic: false,
+    growing: false,
     maker,
+};
+
+/// Begins with the smallest ring.
+pub(super) const GROWING: Kind = Kind {
+    name: "bytes-growing",
+    variant: true,
+    growing: true,
+    maker: |terms| {
+        let largest = terms.max_record.unwrap_or(message::LARGEST);
+        let first = (largest + 8).next_power_of_two().max(64);
+        let largest_ring = terms.capacity.unwrap_or(4096).max(first);
+        let builder = super::growing(Builder::new(first), largest_ring, terms);
+        Box::new(terms.apply(builder.max_record(largest)))
+    },
+    ..KIND
 };
 
 fn maker(terms: &Terms) -> Box<dyn Maker> {
@@ -100,6 +117,10 @@ impl $crate::Producer for slipring::Producer<$kind> {
     fn wait_for_room(&mut self, room: usize, timeout: std::time::Duration) -> Result<(), slipring::Error> {
         self.reserve_timeout(room, timeout).map(drop)
     }
+
+    fn resize(&mut self, capacity: usize) -> Result<(), slipring::ResizeError> {
+        <$kind as $crate::kinds::Resizes>::resize(self, capacity)
+    }
 }
 
 impl $crate::Consumer for slipring::Consumer<$kind> {
@@ -141,3 +162,9 @@ $($besides)*
 pub(super) use packed_ends;
 
 packed_ends!(Bytes,);
+
+impl Resizes for Bytes {
+    fn resize(tx: &mut slipring::Producer<Self>, capacity: usize) -> Result<(), ResizeError> {
+        tx.resize(capacity)
+    }
+}

@@ -9,8 +9,10 @@ mod records;
 mod spsc;
 mod topic;
 
-use slipring::Role;
+use std::time::Duration;
+
 pub use slipring::spec::Unit;
+use slipring::{Builder, Grow, GrowKind, ResizeError, Role, Shrink};
 
 use crate::{Maker, Terms};
 
@@ -56,6 +58,8 @@ pub struct Kind {
     pub queue: bool,
     /// `true` for topics: several producers, and consumers that read and hold any of the last messages.
     pub topic: bool,
+    /// `true` if the ring grows by itself when it is full.
+    pub growing: bool,
     /// Returns the builder for these terms.
     pub maker: fn(&Terms) -> Box<dyn Maker>,
 }
@@ -75,9 +79,11 @@ impl Kind {
     }
 }
 
-static ALL: [Kind; 9] = [
+static ALL: [Kind; 11] = [
     spsc::KIND,
+    spsc::GROWING,
     bytes::KIND,
+    bytes::GROWING,
     broadcast::WAITING,
     broadcast::OVERWRITING,
     mpmc::KIND,
@@ -86,6 +92,26 @@ static ALL: [Kind; 9] = [
     topic::KIND,
     topic::RECORDS,
 ];
+
+/// Returns the builder of a channel whose producer makes the ring larger when it is full.
+fn growing<K: GrowKind>(builder: Builder<K>, largest: usize, terms: &Terms) -> Builder<K> {
+    let shrink = match terms.shrinks {
+        true => Shrink::WhenIdle(Duration::ZERO),
+        false => Shrink::OnRequest,
+    };
+    builder
+        .max_capacity(largest)
+        .grow(Grow::WhenFull)
+        .shrink(shrink)
+}
+
+/// What producers of the kinds of records can do about their ring.
+pub(crate) trait Resizes: slipring::Kind + Sized {
+    /// Implements [`Producer::resize`](crate::Producer::resize).
+    fn resize(_tx: &mut slipring::Producer<Self>, _capacity: usize) -> Result<(), ResizeError> {
+        unimplemented!("the capacity of this kind is fixed")
+    }
+}
 
 /// Returns all kinds.
 pub fn all() -> &'static [Kind] {

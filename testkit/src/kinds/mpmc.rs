@@ -25,6 +25,7 @@ pub(super) const KIND: Kind = Kind {
     runs: true,
     queue: true,
     topic: false,
+    growing: false,
     maker,
 };
 

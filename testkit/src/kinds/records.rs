@@ -28,6 +28,7 @@ pub(super) const KIND: Kind = Kind {
     runs: false,
     queue: true,
     topic: false,
+    growing: false,
     maker,
 };
 

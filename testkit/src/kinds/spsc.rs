@@ -1,5 +1,6 @@
 //! Describes `spsc`: one producer and one consumer, over slots.
 
+use slipring::ResizeError;
 use slipring::spsc::{Builder, Spsc};
 
 use super::{Delivery, Kind, Unit};
@@ -22,7 +23,21 @@ pub(super) const KIND: Kind = Kind {
     runs: true,
     queue: false,
     topic: false,
+    growing: false,
     maker,
+};
+
+/// Begins with the smallest ring.
+pub(super) const GROWING: Kind = Kind {
+    name: "spsc-growing",
+    variant: true,
+    growing: true,
+    maker: |terms| match terms.message {
+        MessageType::Message => slots::of::<GrowingFamily, Message>(terms),
+        MessageType::Number => slots::of::<GrowingFamily, u64>(terms),
+        other => slots::carries_no(other),
+    },
+    ..KIND
 };
 
 fn maker(terms: &Terms) -> Box<dyn Maker> {
@@ -39,6 +54,16 @@ fn maker(terms: &Terms) -> Box<dyn Maker> {
 
 struct SpscFamily;
 
+struct GrowingFamily;
+
+impl Family for GrowingFamily {
+    type Of<T: Numbered> = Spsc<T>;
+
+    fn builder<T: Numbered>(slots: usize, terms: &Terms) -> Builder<T> {
+        super::growing(Builder::new((slots / 16).max(1)), slots, terms)
+    }
+}
+
 impl Family for SpscFamily {
     type Of<T: Numbered> = Spsc<T>;
 
@@ -49,4 +74,8 @@ impl Family for SpscFamily {
 
 impl<T: Numbered> Slots for Spsc<T> {
     type Reads = InPlace;
+
+    fn resize(tx: &mut slipring::Producer<Self>, capacity: usize) -> Result<(), ResizeError> {
+        tx.resize(capacity)
+    }
 }

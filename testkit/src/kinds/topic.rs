@@ -32,6 +32,7 @@ pub(super) const KIND: Kind = Kind {
     runs: true,
     queue: false,
     topic: true,
+    growing: false,
     maker,
 };
 

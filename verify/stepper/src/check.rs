@@ -11,8 +11,8 @@
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
-use slipring::{End as Ending, Role};
-use slipring_core::layout::{GATING_SET, LINE, SEATS, WAIT_CELLS};
+use slipring::{End as Ending, Error, Role};
+use slipring_core::layout::{GATING_SET, LINE, MOST_RINGS, RINGS, SEATS, WAIT_CELLS};
 use slipring_core::wait::FENCED;
 use slipring_testkit::{Consumer, Delivery, Handle, Maker, Memory, Producer};
 
@@ -539,6 +539,9 @@ pub(crate) fn traffic(
     if room != kind.all {
         return Err(format!("room for {room} of {}", kind.all));
     }
+    if kind.gives_back {
+        given_back(kind, window, &mut *readers[0])?;
+    }
     let image = window.look();
     // Producers of a topic wait for nobody: a dead consumer's bit stays until its seat is taken, and does no harm.
     let gating_set = match kind.delivery {
@@ -563,4 +566,29 @@ pub(crate) fn traffic(
             "nobody waits, and the waiters words are {waiters:x?}"
         )),
     }
+}
+
+/// Checks that an idle consumer of a channel that grows gives back all memory but the newest ring's.
+fn given_back(kind: &Kind, window: &Window, rx: &mut dyn Consumer) -> Result<(), String> {
+    // Each look gives back a part.
+    for _ in 0..2 * MOST_RINGS {
+        match rx.try_pop_any() {
+            Err(Error::Empty) => {}
+            other => return Err(format!("expected Empty, found {other:?}")),
+        }
+    }
+    let (geometry, image) = (kind.maker.heap().map_err(words)?.geometry(), window.look());
+    let newest = image.word(RINGS);
+    let class = image.word(RINGS + 16 + newest as usize % MOST_RINGS * 16 + 8);
+    for other in (0..geometry.classes()).filter(|other| *other != class) {
+        let area = geometry.area_of(other).ok_or("a class without an area")?;
+        // What was given back reads as zeros.
+        let mut words = (area.start as usize..area.end as usize).step_by(8);
+        if words.any(|at| image.word_of(1, at) != 0) {
+            return Err(format!(
+                "the memory of class {other} stays, and the ring is of class {class}"
+            ));
+        }
+    }
+    Ok(())
 }

@@ -18,6 +18,12 @@ pub(crate) const CAPACITY: u64 = 4;
 /// The size of a ring of that many records: each takes 120 bytes at most.
 const RING: usize = 512;
 
+/// The largest capacity of a ring of slots that grows: so large that another ring is left if one is in use.
+const LARGEST: usize = 16;
+
+/// The largest record of a ring that grows: the first ring holds one.
+const RECORD: usize = 112;
+
 /// A kind of channel, and its operations.
 pub(crate) struct Kind {
     row: &'static testkit::Kind,
@@ -45,6 +51,8 @@ pub(crate) struct Kind {
     pub(crate) runs: bool,
     /// `true` for work queues, which have [operations of their own](crate::queue).
     pub(crate) queue: bool,
+    /// `true` if an idle consumer leaves no memory but the newest ring's, of a ring that grows.
+    pub(crate) gives_back: bool,
     /// `true` for topics, which have [operations of their own](crate::topic) as well.
     pub(crate) topic: bool,
 }
@@ -70,6 +78,8 @@ pub(crate) fn named(name: &str) -> Result<Kind, String> {
 impl Kind {
     fn new(row: &'static testkit::Kind) -> Kind {
         let (all, much) = match row.unit {
+            Unit::Bytes if row.growing => (RECORD, RECORD),
+            Unit::Slots if row.growing => (LARGEST, LARGEST - CAPACITY as usize + 1),
             Unit::Slots => (CAPACITY as usize, 1),
             Unit::Bytes => (RING - 8, RING - 8),
         };
@@ -91,6 +101,7 @@ impl Kind {
             variant: row.variant,
             runs: row.runs,
             queue: row.queue,
+            gives_back: row.growing,
             topic: row.topic,
         }
     }
@@ -119,6 +130,14 @@ impl Kind {
             consumers: Some(seats),
             ..terms(self.row, Seek::Oldest)
         })
+    }
+
+    /// Returns the first capacity of its channels.
+    pub(crate) fn first_capacity(&self) -> usize {
+        match self.row.unit {
+            Unit::Slots => 1,
+            Unit::Bytes => RECORD.next_power_of_two(),
+        }
     }
 
     /// Takes the seats of all its consumers.
@@ -171,7 +190,9 @@ fn maker(row: &testkit::Kind, join: Seek) -> Box<dyn Maker> {
 
 fn terms(row: &testkit::Kind, join: Seek) -> Terms {
     let (capacity, max_record) = match row.unit {
+        Unit::Slots if row.growing => (LARGEST, None),
         Unit::Slots => (CAPACITY as usize, None),
+        Unit::Bytes if row.growing => (LARGEST * 128, Some(RECORD)),
         Unit::Bytes => (RING, Some(RING - 8)),
     };
     let message = match row.delivery {

@@ -236,10 +236,14 @@ const SEEKING: [Operation; 6] = [
 /// Besides, those of consumers that take one message of several.
 const STRIDING: [Operation; 1] = [consumes("stride", 3, 0)];
 
+/// The operations of rings that grow. Those of other kinds grow it as well, where they find it full.
+const GROWING: [Operation; 2] = [produces("resize", 1, 0), consumes("drain", 3, 3)];
+
 /// Returns the operations of a kind.
 pub(crate) fn of(kind: &testkit::Kind) -> Vec<Operation> {
     let has_slots = kind.runs;
-    let lists: [(bool, &[Operation]); 8] = [
+    let lists: [(bool, &[Operation]); 9] = [
+        (kind.growing, &GROWING),
         (kind.waits(), &WAITING),
         (kind.waits() && has_slots, &SLOTS),
         (kind.waits() && !has_slots, &RECORDS),
@@ -251,14 +255,23 @@ pub(crate) fn of(kind: &testkit::Kind) -> Vec<Operation> {
     ];
     let own = lists.into_iter().filter(|(has, _)| *has);
     // A topic has no stride, and its records no batches.
-    let has = |name: &str| match name {
+    let has = |operation: &Operation| match operation.name {
         "stride" => !kind.topic,
+        // A set does not grow a ring: it takes as much as the ring has.
+        "watch" | "watch-ready" if operation.role == Role::Producer => !kind.growing,
+        // No record is too large for what four others leave free, and not for the first ring.
+        "reserve-full" | "arm" | "park" if operation.role == Role::Producer => {
+            !(kind.growing && kind.unit == Unit::Bytes)
+        }
+        // So no producer waits for room either.
+        "pop" if operation.other == Other::Armed => !(kind.growing && kind.unit == Unit::Bytes),
         _ => true,
     };
     let list = own.flat_map(|(_, list)| list).copied();
-    list.filter(|operation| has(operation.name))
+    list.filter(has)
         .map(|operation| Operation {
-            whole: operation.whole && kind.batches && !kind.topic,
+            // A batch ends where its ring does.
+            whole: operation.whole && kind.batches && !kind.topic && !kind.growing,
             ..operation
         })
         .collect()
@@ -277,6 +290,7 @@ pub(crate) fn produce(
         "push" => tx.try_push(next).map_err(words),
         "push-waiting" => push(tx, next, patience),
         "place" => tx.place(next).map_err(words),
+        "resize" => resize(kind, tx),
         "push-slice" => tx.try_batch(three).map(drop).map_err(words),
         "push-iter" => tx.iterate(three, &mut || {}).map(drop).map_err(words),
         "reserve-commit" => tx.hold(three, &mut |_| Some(2)).map_err(words),
@@ -348,10 +362,16 @@ pub(crate) fn consume(
             found.add(second.check());
             Found::from(newest.sequence()).check(newest.check())?;
         }
-        "read-nothing" => match rx.try_pop_any() {
-            Err(Error::Empty) => {}
-            other => return Err(format!("expected Empty, found {other:?}")),
-        },
+        "drain" => {
+            for _ in 0..3 {
+                found.add(rx.try_pop_any().map_err(words)?);
+            }
+            // It crosses into the newest ring, and gives the others back.
+            for _ in 0..6 {
+                empty(rx)?;
+            }
+        }
+        "read-nothing" => empty(rx)?,
         "seek-oldest" => seek(rx, Seek::Oldest)?,
         "seek-newest" => seek(rx, Seek::Newest)?,
         // Goes back, to a message that the others have had.
@@ -367,6 +387,20 @@ pub(crate) fn consume(
         name => return Err(no_operation(name)),
     }
     found.wrong
+}
+
+/// Opens a larger ring, and then a smaller one.
+fn resize(kind: &Kind, tx: &mut dyn Producer) -> Result<(), String> {
+    let first = kind.first_capacity();
+    tx.resize(4 * first).map_err(words)?;
+    tx.resize(2 * first).map_err(words)
+}
+
+fn empty(rx: &mut dyn Consumer) -> Result<(), String> {
+    match rx.try_pop_any() {
+        Err(Error::Empty) => Ok(()),
+        other => Err(format!("expected Empty, found {other:?}")),
+    }
 }
 
 /// The messages that an operation takes: each must be whole, and the next.

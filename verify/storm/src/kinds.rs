@@ -82,6 +82,7 @@ const QUEUE: Kind = Kind {
     runs: true,
     queue: true,
     topic: false,
+    growing: false,
     maker: |_| unreachable!("queues are made by their own terms"),
 };
 
@@ -110,6 +111,7 @@ const TOPIC: Kind = Kind {
     runs: true,
     queue: false,
     topic: true,
+    growing: false,
     maker: |terms| topic("topic", terms),
 };
 
@@ -195,6 +197,7 @@ pub(crate) fn maker(kind: &Kind, way: Way) -> Box<dyn Maker> {
         producers: Some(kind.producers),
         consumers: Some(kind.consumers),
         join: Some(Seek::Oldest),
+        shrinks: kind.growing,
         spin_for: (way != Way::Stream).then_some(Duration::ZERO),
         ..Terms::default()
     })

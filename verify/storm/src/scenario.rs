@@ -369,6 +369,7 @@ impl<'k> Scenario<'k> {
             self.tally
                 .add(Count::Again, get(&self.words.seat(seat).again));
         }
+        self.tally.add(Count::Resizes, get(&self.words.resizes));
         self.tally
             .add(Count::Messages, get(&self.words.seat(0).done));
         std::mem::take(&mut self.tally)

@@ -97,10 +97,12 @@ pub(crate) enum Count {
     Dropped,
     /// The publishers of a topic that were killed between the entry of a message and the head.
     Behind,
+    /// The resizes of rings that grow.
+    Resizes,
 }
 
 impl Count {
-    const NAMES: [&'static str; 9] = [
+    const NAMES: [&'static str; 10] = [
         "killed",
         "of those seated",
         "stopped",
@@ -110,6 +112,7 @@ impl Count {
         "overwritten",
         "dropped",
         "head behind",
+        "resizes",
     ];
 }
 
@@ -187,7 +190,7 @@ impl Results {
         format!(
             "{} killed ({} of them seated), {} stopped, {} messages, 0 lost, {} overwritten; the other side unblocked within \
              {} (p50), {} (p99.9), undisturbed {} (p99.9); the next one seated within {} (p50), {} (p99.9); \
-             {} killed between a topic's entry and its head",
+             {} killed between a topic's entry and its head; {} resizes",
             figure(self.total(Count::Kills)),
             figure(self.total(Count::Seated)),
             figure(self.total(Count::Stops)),
@@ -199,6 +202,7 @@ impl Results {
             succeeded.below(500),
             succeeded.below(999),
             figure(self.total(Count::Behind)),
+            figure(self.total(Count::Resizes)),
         )
     }
 

@@ -25,6 +25,8 @@ pub(crate) struct Words {
     /// The seat that held the producer back at the last look, and its holder's process id.
     pub(crate) slowest: AtomicU64,
     pub(crate) slowest_pid: AtomicU64,
+    /// The number of resizes of a ring that grows, once all is done.
+    pub(crate) resizes: AtomicU64,
     seats: [SeatWords; MOST],
     parties: [PartyWords; MOST],
     /// The messages of a topic's publishers.

@@ -204,6 +204,16 @@ fn audit(kind: &Kind, way: Way, ends: &Ends, words: &'static Words) {
     };
     assert!(matches!(end, Error::Disconnected(End::Finished)), "{end}");
     account.close(committed);
+    drop(rx);
+    let stat = ends.stat().unwrap();
+    if let Some(growth) = stat.growth {
+        assert_eq!(growth.rings, Some(1), "old rings are left");
+        let class = stat.geometry.class_of(growth.capacity).unwrap();
+        let area = stat.geometry.area_of(class).unwrap();
+        let backed = growth.backed.unwrap();
+        assert_eq!(backed, area.end - area.start, "memory is left");
+        put(&words.resizes, growth.resizes);
+    }
 }
 
 /// Tells the referee which consumer holds the producer back, as `stat` would tell a person.

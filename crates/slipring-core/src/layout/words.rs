@@ -8,6 +8,10 @@ pub const WAIT_CELLS: usize = 512;
 pub const GATING_SET: usize = 768;
 /// The offset of the word that counts a topic's messages in the control part.
 pub const HEAD: usize = 896;
+/// The offset of the record of resizes in the control part, of a channel that can grow.
+pub const RINGS: usize = 896;
+/// The most rings that a channel has at a time: the newest, and those that are not read to their end or not given back.
+pub const MOST_RINGS: usize = 7;
 
 /// The words of the header in shared memory, 64 bits each. Offsets in bytes.
 #[repr(C, align(128))]
@@ -30,8 +34,8 @@ pub struct HeaderWords {
     pub(super) created: AtomicU64,          // 144
     pub(super) schema_version: AtomicU64,   // 152
     pub(super) skew: AtomicU64,             // 160
-    pub(super) pins: AtomicU64,             // 168
-    pub(super) pool: AtomicU64,             // 176
+    // Of a topic, `pins` and `pool`; of a channel that can grow, `max_capacity` and `grain`; else zeros.
+    pub(super) limits: [AtomicU64; 2],      // 168
     pub(super) checksum: AtomicU64,         // 184
     pub(super) schema_name: [AtomicU64; 8], // 192
     pub(super) metadata: [AtomicU64; 32],   // 256
@@ -100,6 +104,36 @@ pub struct SeatLine {
 #[derive(Default)]
 pub struct Line(pub AtomicU64);
 
+/// The record of the resizes of a channel that can grow. Its producer writes it. See `rings.rs`.
+#[repr(C, align(128))]
+#[derive(Default)]
+pub struct RingsLine {
+    /// The number of the newest ring, counted from the channel's first.
+    pub newest: AtomicU64, // 0
+    pub(super) reserved: Unused<1>, // 8
+    /// The record of ring r, at r modulo their number.
+    pub records: [RingRecord; MOST_RINGS], // 16
+}
+
+/// One ring of a channel that can grow.
+#[repr(C)]
+#[derive(Default)]
+pub struct RingRecord {
+    /// The ring's first position.
+    pub from: AtomicU64, // 0
+    /// The class of its capacity, and so of its area.
+    pub class: AtomicU64, // 8
+}
+
+/// The words by which the ends of a channel that can grow find its rings. See `rings.rs`.
+#[derive(Clone, Copy)]
+pub struct RingWords<'m> {
+    /// The rings.
+    pub line: &'m RingsLine,
+    /// The number of the oldest ring whose memory is not given back.
+    pub passed: &'m AtomicU64,
+}
+
 /// Figures for people. Only the page's holder writes them.
 #[repr(C, align(128))]
 #[derive(Default)]
@@ -135,7 +169,10 @@ pub struct Counters {
 #[derive(Default)]
 pub struct RolePage {
     /// The position before which everything is committed (producer) or released (consumer).
-    pub position: Line, // 0
+    pub position: AtomicU64, // 0
+    /// On the page of the consumer of a channel that can grow: the number of the oldest ring whose memory is not given back.
+    pub passed: AtomicU64, // 8
+    pub(super) reserved: Unused<14>,
     /// Figures for people.
     pub counters: Counters, // 128
     /// On the page of a `broadcast` producer: the position before which it may write.
@@ -266,8 +303,7 @@ const _: () = {
     assert!(offset_of!(HeaderWords, created) == 144);
     assert!(offset_of!(HeaderWords, schema_version) == 152);
     assert!(offset_of!(HeaderWords, skew) == 160);
-    assert!(offset_of!(HeaderWords, pins) == 168);
-    assert!(offset_of!(HeaderWords, pool) == 176);
+    assert!(offset_of!(HeaderWords, limits) == 168);
     assert!(offset_of!(HeaderWords, checksum) == 184);
     assert!(offset_of!(HeaderWords, schema_name) == 192);
     assert!(offset_of!(HeaderWords, metadata) == 256);
@@ -282,7 +318,7 @@ const _: () = {
     assert!(offset_of!(SeatLine, pid_namespace) == 56);
     assert!(offset_of!(SeatLine, heartbeat) == 64);
     assert!(size_of::<SeatLine>() == LINE);
-    assert!(offset_of!(RolePage, position) == 0);
+    assert!(offset_of!(RolePage, position) == 0 && offset_of!(RolePage, passed) == 8);
     assert!(offset_of!(RolePage, counters) == 128);
     assert!(offset_of!(RolePage, write_limit) == 256);
     assert!(offset_of!(RolePage, pins) == 384);
@@ -290,7 +326,10 @@ const _: () = {
     assert!(offset_of!(SampleHeader, length) == 8 && offset_of!(SampleHeader, time) == 16);
     assert!(offset_of!(SampleHeader, publisher) == 24);
     assert!(GATING_SET + LINE <= HEAD && WAIT_CELLS + 2 * LINE <= GATING_SET);
-    assert!(HEAD + LINE <= SEATS);
+    assert!(HEAD + LINE <= SEATS && RINGS + size_of::<RingsLine>() <= SEATS);
+    assert!(offset_of!(RingsLine, newest) == 0 && offset_of!(RingsLine, records) == 16);
+    assert!(size_of::<RingRecord>() == 16 && offset_of!(RingRecord, class) == 8);
+    assert!(size_of::<RingsLine>() == LINE);
     assert!(offset_of!(Counters, messages) == 0);
     assert!(offset_of!(Counters, waits) == 8);
     assert!(offset_of!(Counters, parks) == 16);

@@ -151,7 +151,7 @@ fn unheld(records: ByteRing<'_>, wanted: u64) -> impl FnOnce(&Gate<'_>) -> u64 {
 
 impl Sealed for Shared<'_> {}
 
-impl Room for Shared<'_> {
+impl<'m> Room<'m> for Shared<'m> {
     #[inline]
     fn at(&self) -> u64 {
         self.gate.at()
@@ -168,7 +168,12 @@ impl Room for Shared<'_> {
         self.gate.poll(wanted, message, unheld)
     }
 
-    fn slow_path(&mut self, wanted: u64, message: u64) -> Result<(), Error> {
+    fn slow_path(
+        &mut self,
+        wanted: u64,
+        message: u64,
+        _: Option<&mut ByteRing<'m>>,
+    ) -> Result<(), Error> {
         let unheld = unheld(self.records, wanted);
         self.gate.slow_path(wanted, message, unheld)
     }
@@ -247,11 +252,12 @@ impl<'m> Consumer<'m> {
             tail: ring.tail,
             head: seat.position,
             capacity: seat.capacity,
+            most: seat.capacity,
             write_limit: Some(ring.write_limit),
             writable: ring.writable,
-            waits: true,
             unit: STEP,
             ahead: 0,
+            rings: None,
         };
         let reader = Reader::standing_at(at, words, ring.notifier, peer, cached_limit);
         // SAFETY: the producer waits for what this reader has not released: see `gate.rs`.

@@ -26,6 +26,7 @@ use crate::mem::ByteRing;
 use crate::outside::Outside;
 use crate::packed;
 use crate::record;
+use crate::rings::Rings;
 use crate::seat::Peer;
 use crate::sync::AtomicU64;
 use crate::wait::Notifier;
@@ -70,6 +71,8 @@ pub struct Ring<'m> {
     pub writable: bool,
     /// Wakes the other end.
     pub notifier: Notifier<'m>,
+    /// The rings of a channel that can grow, and `records` is the first one's memory.
+    pub rings: Option<&'m Rings<'m>>,
 }
 
 impl<'m> Ring<'m> {
@@ -78,11 +81,12 @@ impl<'m> Ring<'m> {
             tail: self.tail,
             head: self.head,
             capacity: self.records.ring(),
+            most: self.records.ring(),
             write_limit: None,
-            waits: true,
             writable: self.writable,
             unit: 8,
             ahead: 0,
+            rings: self.rings,
         }
     }
 }
@@ -99,9 +103,10 @@ impl<'m> Producer<'m> {
         peer: Peer<'m>,
         cached_limit: &'m mut CachedLimit,
     ) -> Result<Self, Error> {
-        let writer = Room::new(ring.words(), ring.notifier, peer, cached_limit)?;
+        let (words, mut records) = (ring.words(), ring.records);
+        let writer = Room::new(words, ring.notifier, peer, cached_limit, &mut records)?;
         // SAFETY: what the writer finds free, the only reader has released: see `cursor.rs`.
-        Ok(unsafe { Producer::over(writer, ring.records, ring.messages) })
+        Ok(unsafe { Producer::over(writer, records, ring.messages) })
     }
 }
 
@@ -117,9 +122,10 @@ impl<'m> Consumer<'m> {
         peer: Peer<'m>,
         cached_limit: &'m mut CachedLimit,
     ) -> Result<Self, Error> {
-        let reader = Reader::new(ring.words(), ring.notifier, peer, cached_limit)?;
+        let (words, mut records) = (ring.words(), ring.records);
+        let reader = Reader::new(words, ring.notifier, peer, cached_limit, &mut records)?;
         // SAFETY: what the reader finds committed, the only writer does not write again before the
         // reader releases it: see `cursor.rs`.
-        Ok(unsafe { Consumer::over(reader, ring.records, ring.messages, ()) })
+        Ok(unsafe { Consumer::over(reader, records, ring.messages, ()) })
     }
 }

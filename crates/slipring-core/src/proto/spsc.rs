@@ -27,10 +27,11 @@ use core::fmt;
 use crate::cached_limit::CachedLimit;
 use crate::cursor::{self, Reader, Words, Writer};
 use crate::end::{Endpoint, Poll, Pop, Push, sealed::Sealed};
-use crate::error::Error;
+use crate::error::{Error, ResizeError};
 use crate::guard::{self, Hold, Reserve, Runs};
 use crate::mem::Slots;
 use crate::outside::Outside;
+use crate::rings::{Resize, Rings, Sizing};
 use crate::seat::Peer;
 use crate::sync::AtomicU64;
 use crate::wait::Notifier;
@@ -57,6 +58,8 @@ pub struct Ring<'m, T> {
     pub writable: bool,
     /// Wakes the other end.
     pub notifier: Notifier<'m>,
+    /// The rings of a channel that can grow, and `slots` is the first one's memory.
+    pub rings: Option<&'m Rings<'m>>,
 }
 
 impl<'m, T> Ring<'m, T> {
@@ -67,11 +70,12 @@ impl<'m, T> Ring<'m, T> {
                 tail: self.tail,
                 head: self.head,
                 capacity,
+                most: capacity,
                 write_limit: None,
-                waits: true,
                 writable: self.writable,
                 unit: 1,
                 ahead: 0,
+                rings: self.rings,
             },
             self.slots,
             self.notifier,
@@ -107,11 +111,9 @@ impl<'m, T: Copy> Producer<'m, T> {
         peer: Peer<'m>,
         cached_limit: &'m mut CachedLimit,
     ) -> Result<Self, Error> {
-        let (words, slots, notifier) = ring.split();
-        Ok(Producer {
-            writer: Writer::new(words, notifier, peer, cached_limit)?,
-            slots,
-        })
+        let (words, mut slots, notifier) = ring.split();
+        let writer = Writer::new(words, notifier, peer, cached_limit, &mut slots)?;
+        Ok(Producer { writer, slots })
     }
 
     /// Returns the number of slots, up to `wanted`, that can be had: at least one, or an error.
@@ -122,10 +124,32 @@ impl<'m, T: Copy> Producer<'m, T> {
         if wanted == 0 {
             return Ok(None);
         }
+        if self.writer.grows() {
+            return self.best_effort_growing(wanted as u64).map(Some);
+        }
         let wanted = wanted.min(self.capacity());
         let ensured = self.ensure(wanted);
         let count = self.writer.part_of(wanted as u64, ensured)?;
         Ok(Some(count as usize))
+    }
+
+    /// The same of a producer that makes the ring larger by itself: only if there is no room at all.
+    #[cold]
+    #[inline(never)]
+    fn best_effort_growing(&mut self, wanted: u64) -> Result<usize, Error> {
+        let some = wanted.min(self.slots.capacity());
+        let ensured = match self.writer.poll(some, 1) {
+            Poll::Ready => Ok(()),
+            Poll::NotReady => Err(Error::Full),
+            Poll::Unclear => self.writer.slow_path(some, None::<&mut Slots<'m, T>>),
+        };
+        match self.writer.part_of(some, ensured) {
+            Err(Error::Full) => {
+                self.ensure(1)?;
+                Ok(wanted.min(self.writer.known().max(1)) as usize)
+            }
+            found => Ok(found? as usize),
+        }
     }
 }
 
@@ -140,7 +164,11 @@ impl<T: Copy> Endpoint for Producer<'_, T> {
     }
 
     fn slow_path(&mut self, amount: usize) -> Result<(), Error> {
-        self.writer.slow_path(amount as u64)
+        self.writer.slow_path(amount as u64, Some(&mut self.slots))
+    }
+
+    fn settle(&mut self, _: u32) -> bool {
+        self.writer.settle(&mut self.slots)
     }
 
     fn with_peer<R>(&mut self, ask: impl FnOnce(&mut Peer<'_>) -> R) -> Option<R> {
@@ -157,6 +185,20 @@ impl<T: Copy> Endpoint for Producer<'_, T> {
 
     fn len(&self) -> Result<usize, Error> {
         Ok(self.writer.len()? as usize)
+    }
+}
+
+impl<T: Copy> Resize for Producer<'_, T> {
+    fn resize(&mut self, capacity: u64) -> Result<(), ResizeError> {
+        self.writer.resize(capacity, &mut self.slots)
+    }
+
+    fn set_sizing(&mut self, sizing: Sizing) {
+        self.writer.set_sizing(sizing);
+    }
+
+    fn max_capacity(&self) -> u64 {
+        self.writer.max_capacity()
     }
 }
 
@@ -266,11 +308,9 @@ impl<'m, T: Copy> Consumer<'m, T> {
         peer: Peer<'m>,
         cached_limit: &'m mut CachedLimit,
     ) -> Result<Self, Error> {
-        let (words, slots, notifier) = ring.split();
-        Ok(Consumer {
-            reader: Reader::new(words, notifier, peer, cached_limit)?,
-            slots,
-        })
+        let (words, mut slots, notifier) = ring.split();
+        let reader = Reader::new(words, notifier, peer, cached_limit, &mut slots)?;
+        Ok(Consumer { reader, slots })
     }
 
     /// Releases `count` messages that were found, and handed out.
@@ -311,7 +351,11 @@ impl<T: Copy> Endpoint for Consumer<'_, T> {
     }
 
     fn slow_path(&mut self, _: usize) -> Result<(), Error> {
-        self.reader.slow_path()
+        self.reader.slow_path(&mut self.slots)
+    }
+
+    fn settle(&mut self, steps: u32) -> bool {
+        self.reader.settle(steps, &mut self.slots)
     }
 
     fn with_peer<R>(&mut self, ask: impl FnOnce(&mut Peer<'_>) -> R) -> Option<R> {
@@ -319,7 +363,7 @@ impl<T: Copy> Endpoint for Consumer<'_, T> {
     }
 
     fn capacity(&self) -> usize {
-        self.slots.capacity() as usize
+        self.reader.capacity() as usize
     }
 
     fn position(&self) -> u64 {

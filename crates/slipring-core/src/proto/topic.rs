@@ -82,8 +82,8 @@ mod sample;
 mod watching;
 mod word;
 
+use crate::backing::Backing;
 use crate::crowd::Crowd;
-use crate::error::Error;
 use crate::layout::{Pins, Side};
 use crate::mem::Samples;
 use crate::sync::{AtomicU64, Ordering};
@@ -111,14 +111,8 @@ pub struct Origin {
     pub time: u64,
 }
 
-/// The part of an operating system that a sparse data part needs: pages come and go.
-pub trait Backing: Sync {
-    /// Backs `len` bytes of the data part from `at` on, so that writing them cannot fail. Fails with `NoSpace` or `Os`.
-    fn back(&self, at: u64, len: u64) -> Result<(), Error>;
-
-    /// Gives back the whole pages among `len` bytes from `at` on. They read as zeros then. Best effort.
-    fn give_back(&self, at: u64, len: u64);
-
+/// The memory of a topic's sparse data part.
+pub trait PoolBacking: Backing {
     /// Gives back what the pools of seats without a producer hold, but for messages that are needed: see [`vacate`]. Best
     /// effort.
     fn give_back_vacant(&self);
@@ -151,7 +145,7 @@ pub struct Pool<'m> {
     /// Wakes the other producers; `None` if the topic has a single producer seat.
     pub fellows: Option<Notifier<'m>>,
     /// Backs slots with memory; `None` if all of it is there.
-    pub backing: Option<&'m dyn Backing>,
+    pub backing: Option<&'m dyn PoolBacking>,
     /// Tells the time of each commit, if messages are to have one: see [`Origin::time`].
     pub clock: Option<fn() -> u64>,
 }

@@ -38,6 +38,7 @@ const GEOMETRY: Geometry = Geometry {
     skew: 0,
     pins: 0,
     pool: 0,
+    growth: None,
 };
 
 /// Whoever finds the magic in a header finds the whole header.

@@ -18,6 +18,7 @@
 mod broadcast;
 mod bytes;
 mod ends;
+mod growth;
 mod header;
 mod mpmc;
 mod outside;
@@ -213,6 +214,7 @@ impl Memory {
             slots: unsafe { Slots::new(self.base(), self.words.len() as u64, &self.shadow) },
             writable: true,
             notifier,
+            rings: None,
         }
     }
 
@@ -226,6 +228,7 @@ impl Memory {
             messages: &self.messages[role],
             writable: true,
             notifier: self.notifier(role),
+            rings: None,
         }
     }
 

@@ -78,6 +78,7 @@ impl Shop {
                 skew: 0,
                 pins: 0,
                 pool: 0,
+                growth: None,
             },
             hints: Default::default(),
             returns: AtomicU64::new(0),

@@ -33,6 +33,7 @@ fn a_bystander_sees_only_real_room() {
                     skew: 0,
                     pins: 0,
                     pool: 0,
+                    growth: None,
                 };
                 let (seats, nobody) = ([memory.seat(0), memory.seat(1)], AtomicU64::new(0));
                 let view = View {
@@ -42,6 +43,7 @@ fn a_bystander_sees_only_real_room() {
                     write_limit: &nobody,
                     claims: None,
                     entries: None,
+                    rings: None,
                 };
                 let seen = outside(geometry.kind);
                 assert!(!(seen.has_room)(&view, 0, 2));

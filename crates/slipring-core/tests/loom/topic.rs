@@ -7,6 +7,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use loom::thread;
+use slipring_core::backing::Backing;
 use slipring_core::crowd::Crowd;
 use slipring_core::end::{Endpoint, Pop, Push, Seek};
 use slipring_core::layout::{
@@ -15,7 +16,7 @@ use slipring_core::layout::{
 };
 use slipring_core::mem::Samples;
 use slipring_core::proto::topic::{
-    Backing, Consumer, Keep, Pool, PoolSlot, Producer, Ring, Sample, Topic, let_go, vacate,
+    Consumer, Keep, Pool, PoolBacking, PoolSlot, Producer, Ring, Sample, Topic, let_go, vacate,
 };
 use slipring_core::sync::{AtomicU64, Ordering};
 use slipring_core::wait::{Notifier, Waiter};
@@ -72,7 +73,9 @@ impl Backing for Board {
             self.shadow[slot as usize].with_mut(|_| ());
         }
     }
+}
 
+impl PoolBacking for Board {
     fn give_back_vacant(&self) {}
 }
 
@@ -104,6 +107,7 @@ impl Board {
             skew: 0,
             pins: 2,
             pool: (capacity + spare) as u64,
+            growth: None,
         };
         geometry.check().unwrap();
         let slots = geometry.slots() as usize;
@@ -445,26 +449,48 @@ fn one_that_leaves_has_read() {
 /// A pin that takes the place of another, whose guard was forgotten, lets go of the first message.
 #[test]
 fn a_replaced_pin_was_read() {
-    model_within(2, || {
+    model_within(3, || {
         let board = Board::new(2, 1, 1, 1);
         board.publish(0, 0..2);
-        let reader = board.reader(false, |mut rx| {
-            for back in [1, 0] {
-                if let Ok(sample) = Sample::latest(&mut rx, back) {
-                    assert_eq!(*sample, sample.origin().sequence);
-                    std::mem::forget(sample);
-                }
+        board.subscriber(0, |mut rx| {
+            let other = board.clone();
+            let first = Sample::latest(&mut rx, 1).unwrap();
+            let writer = thread::spawn(move || {
+                other.publisher(0, |mut tx| {
+                    // The second may find all slots pinned.
+                    for number in 2..4 {
+                        if tx.try_push(number).is_err() {
+                            break;
+                        }
+                    }
+                });
+            });
+            assert_eq!(*first, 0);
+            std::mem::forget(first);
+            if let Ok(second) = Sample::latest(&mut rx, 0) {
+                assert_eq!(*second, second.origin().sequence);
             }
+            writer.join().unwrap();
         });
-        board.publisher(0, |mut tx| {
-            // The second may find all slots pinned.
-            for number in 2..4 {
-                if tx.try_push(number).is_err() {
-                    break;
-                }
-            }
+    });
+}
+
+/// A sample that has left its subscriber's hands was read before its slot is written again.
+#[test]
+fn a_dropped_sample_was_read() {
+    model_within(3, || {
+        let board = Board::new(1, 1, 1, 1);
+        board.publish(0, 0..1);
+        board.subscriber(0, |mut rx| {
+            rx.hold_latest(0).unwrap();
+            // SAFETY: dropped before the memory is.
+            let sample = unsafe { rx.detach() }.unwrap();
+            let other = board.clone();
+            let writer = thread::spawn(move || other.publish(0, 1..3));
+            assert_eq!(*sample, 0);
+            drop(sample);
+            writer.join().unwrap();
         });
-        reader.join().unwrap();
     });
 }
 

@@ -136,6 +136,7 @@ impl<T: Payload> Builder<T> {
             skew: 0,
             pins: 0,
             pool: 0,
+            growth: None,
         })
     }
 
@@ -235,7 +236,7 @@ fn ring<T: Payload, M: Mode>(seat: &Seat) -> proto::Ring<'static, T, M> {
     let slots = unsafe { M::slots(region.data(), geometry.capacity) };
     let producer = region.control().role(geometry, 0);
     proto::Ring {
-        tail: &producer.position.0,
+        tail: &producer.position,
         write_limit: &producer.write_limit.0,
         gating_set: region.control().gating_set(),
         consumers: region.side(Role::Consumer),
@@ -249,7 +250,7 @@ fn ring<T: Payload, M: Mode>(seat: &Seat) -> proto::Ring<'static, T, M> {
 /// Returns the words that hold a consumer's place.
 fn place(seat: &Seat, write_limit: &'static AtomicU64) -> proto::Seat<'static> {
     proto::Seat {
-        position: &seat.page().position.0,
+        position: &seat.page().position,
         write_limit,
         gating_set: seat.region.control().gating_set(),
         bit: seat.bit(),

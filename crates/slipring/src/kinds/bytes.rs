@@ -36,11 +36,14 @@
 use slipring_core::Schema;
 use slipring_core::layout::{self, RolePage};
 use slipring_core::proto::bytes as proto;
+use slipring_core::rings::Resize;
 
 pub use slipring_core::proto::bytes::{PREFIX, record_size};
 
 use crate::builder;
-use crate::kind::{BatchKind, Kind, OfRecords, PackedKind, RecordKind, SeatToken, sealed::Sealed};
+use crate::kind::{
+    BatchKind, GrowKind, Kind, OfRecords, PackedKind, RecordKind, SeatToken, sealed::Sealed,
+};
 use crate::seat::Seat;
 use crate::setup_error::SetupError;
 use crate::{consumer, producer, records};
@@ -112,6 +115,8 @@ impl PackedKind for Bytes {
     type Place = ();
 }
 
+impl GrowKind for Bytes {}
+
 impl Kind for Bytes {
     type Producer = proto::Producer<'static>;
     type Consumer = proto::Consumer<'static>;
@@ -127,7 +132,9 @@ impl Kind for Bytes {
         let cached_limit = unsafe { seat.cached_limit() };
         // SAFETY: the seat makes us the only producer. The cached limit is taken once. The cached
         // limit and the ring are used only while the seat lives beside them.
-        Ok(unsafe { proto::Producer::new(ring, seat.peer()?, cached_limit) }?)
+        let mut producer = unsafe { proto::Producer::new(ring, seat.peer()?, cached_limit) }?;
+        producer.set_sizing(token.sizing);
+        Ok(producer)
     }
 
     fn consumer(token: &SeatToken<'_>) -> Result<Self::Consumer, SetupError> {
@@ -148,12 +155,13 @@ fn ring(
 ) -> proto::Ring<'static> {
     let messages = &seat.page().counters.messages;
     proto::Ring {
-        tail: &producer.position.0,
-        head: &consumer.position.0,
+        tail: &producer.position,
+        head: &consumer.position,
         records: packed::ring(seat),
         messages,
         writable: seat.region.writable,
         notifier: seat.notifier(),
+        rings: seat.rings(),
     }
 }
 

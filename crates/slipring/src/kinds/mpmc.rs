@@ -119,6 +119,7 @@ fn geometry(capacity: usize, slot_size: u64, slot_align: u64) -> Geometry {
         skew: 0,
         pins: 0,
         pool: 0,
+        growth: None,
     }
 }
 
@@ -241,7 +242,7 @@ fn ring<C>(seat: &Seat, cells: C) -> Result<proto::Ring<'static, C>, SetupError>
         queue,
         cells,
         seat: (seat.number - geometry.seats_of(seat.role).start) as u64,
-        position: &seat.page().position.0,
+        position: &seat.page().position,
         handed_out: &seat.page().counters.handed_out,
         peers: seat.crowd()?,
         notifier: seat.notifier(),

@@ -27,6 +27,7 @@ pub(super) fn geometry(kind: layout::Kind, ring: usize, consumers: u64) -> Geome
         skew: 0,
         pins: 0,
         pool: 0,
+        growth: None,
     }
 }
 

@@ -46,9 +46,10 @@ use slipring_core::Schema;
 use slipring_core::layout::{self, Geometry, RolePage};
 use slipring_core::mem::Slots;
 use slipring_core::proto::spsc as proto;
+use slipring_core::rings::Resize;
 
 use crate::builder;
-use crate::kind::{InPlaceKind, Kind, PeekKind, SeatToken, SlotKind, sealed::Sealed};
+use crate::kind::{GrowKind, InPlaceKind, Kind, PeekKind, SeatToken, SlotKind, sealed::Sealed};
 use crate::payload::Payload;
 use crate::seat::Seat;
 use crate::setup_error::SetupError;
@@ -112,6 +113,7 @@ impl<T: Payload> Builder<T> {
             skew: 0,
             pins: 0,
             pool: 0,
+            growth: None,
         })
     }
 }
@@ -125,6 +127,8 @@ impl<T: Payload> SlotKind for Spsc<T> {
 impl<T: Payload> InPlaceKind for Spsc<T> {}
 
 impl<T: Payload> PeekKind for Spsc<T> {}
+
+impl<T: Payload> GrowKind for Spsc<T> {}
 
 impl<T: Payload> Kind for Spsc<T> {
     type Producer = proto::Producer<'static, T>;
@@ -142,7 +146,9 @@ impl<T: Payload> Kind for Spsc<T> {
         // SAFETY: the seat makes us the only producer, and `T: Payload` accepts any bits. The
         // cached limit is taken once. The cached limit and the ring are used only while the seat
         // lives beside them.
-        Ok(unsafe { proto::Producer::new(ring, seat.peer()?, cached_limit) }?)
+        let mut producer = unsafe { proto::Producer::new(ring, seat.peer()?, cached_limit) }?;
+        producer.set_sizing(token.sizing);
+        Ok(producer)
     }
 
     fn consumer(token: &SeatToken<'_>) -> Result<Self::Consumer, SetupError> {
@@ -167,10 +173,11 @@ fn ring<T: Payload>(
     // compared.
     let slots = unsafe { Slots::new(seat.region.data().cast::<T>(), capacity) };
     proto::Ring {
-        tail: &producer.position.0,
-        head: &consumer.position.0,
+        tail: &producer.position,
+        head: &consumer.position,
         slots,
         writable: seat.region.writable,
         notifier: seat.notifier(),
+        rings: seat.rings(),
     }
 }

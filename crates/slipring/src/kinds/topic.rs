@@ -125,6 +125,7 @@ fn geometry(capacity: usize, slot_size: u64, slot_align: u64) -> Geometry {
         skew: 0,
         pins: PINS,
         pool: Geometry::pool_of(capacity, ENDS, PINS),
+        growth: None,
     }
 }
 
@@ -293,7 +294,7 @@ unsafe fn ring<T: Form + ?Sized>(seat: &Seat) -> Result<proto::Ring<'static, T>,
         // slots, page-aligned or checked. The type is the caller's promise.
         samples: unsafe { Samples::new(region.data(), geometry) },
         seat: (seat.number - geometry.seats_of(seat.role).start) as u64,
-        position: &page.position.0,
+        position: &page.position,
         messages: &page.counters.messages,
         gating_set: region.control().gating_set(),
         notifier: seat.notifier(),

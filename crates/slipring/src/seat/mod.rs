@@ -23,6 +23,7 @@
 
 mod pool;
 mod repair;
+mod rings;
 mod taking;
 
 use std::ops::{Deref, Range};
@@ -31,7 +32,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use slipring_core::crowd::Crowd;
 use slipring_core::layout::{Role, RolePage, SeatLine, WaitCell};
-use slipring_core::proto::topic::{Backing, PoolSlot};
+use slipring_core::proto::topic::{PoolBacking, PoolSlot};
+use slipring_core::rings::Rings;
 use slipring_core::seat::{Findings, Life, Peer, State};
 use slipring_core::wait::{Notifier, Waiter};
 use slipring_core::{CachedLimit, End};
@@ -58,6 +60,8 @@ pub(crate) struct Seat {
     generation: u64,
     cached_limit: LimitPage,
     pool: Pool,
+    /// The rings of a channel that can grow.
+    rings: Option<Arc<Rings<'static>>>,
     hold: Hold,
     aborted: AtomicBool,
     /// `true` if the channel is removed when this was the last handle, and nothing is unread.
@@ -313,8 +317,14 @@ impl Seat {
         unsafe { self.cached_limit.cached_limit() }
     }
 
+    /// Returns the rings of a channel that can grow; `None` if its capacity is fixed. Do not use them after the seat is
+    /// dropped.
+    pub(crate) fn rings(&self) -> Option<&'static Rings<'static>> {
+        self.rings.as_ref().map(on_loan)
+    }
+
     /// Returns what backs the slots of a topic with memory; `None` if all of it is there.
-    pub(crate) fn backing(&self) -> Option<&'static dyn Backing> {
+    pub(crate) fn backing(&self) -> Option<&'static dyn PoolBacking> {
         self.pool.backing()
     }
 

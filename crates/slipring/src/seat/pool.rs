@@ -4,8 +4,9 @@ use std::cell::UnsafeCell;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
+use slipring_core::backing::Backing;
 use slipring_core::layout::{Geometry, LINE, Role, SEATS};
-use slipring_core::proto::topic::{self, Backing, PoolSlot, Topic};
+use slipring_core::proto::topic::{self, PoolBacking, PoolSlot, Topic};
 
 use super::on_loan;
 use crate::error::Error;
@@ -42,10 +43,10 @@ impl Pool {
     }
 
     /// Returns what backs the slots with memory; `None` if all of it is there.
-    pub(super) fn backing(&self) -> Option<&'static dyn Backing> {
+    pub(super) fn backing(&self) -> Option<&'static dyn PoolBacking> {
         self.memory
             .as_ref()
-            .map(|memory| on_loan(memory) as &dyn Backing)
+            .map(|memory| on_loan(memory) as &dyn PoolBacking)
     }
 
     /// Returns the notes of the publisher.
@@ -90,7 +91,9 @@ impl Backing for Memory {
     fn give_back(&self, at: u64, len: u64) {
         self.region.give_back(at, len);
     }
+}
 
+impl PoolBacking for Memory {
     fn give_back_vacant(&self) {
         // On the heap no lock keeps a taker off.
         let Some(files) = &self.region.files else {

@@ -12,6 +12,7 @@ use slipring_core::wait::ALWAYS;
 
 use super::pool::Pool;
 use super::repair::give_back;
+use super::rings;
 use super::{Kernels, Seat, waiter};
 use crate::clock;
 use crate::error::Error;
@@ -116,6 +117,7 @@ impl Seat {
                         generation,
                         cached_limit,
                         pool: Pool::new(region, role, number),
+                        rings: rings::of(region),
                         hold,
                         aborted: AtomicBool::new(true),
                         ephemeral: false,
@@ -232,7 +234,7 @@ fn sit_down(
     line.heartbeat.store(clock::since_boot(), Ordering::Relaxed);
     // Relaxed: the seat is ours, so its position is. The last holder's store came before its lock,
     // or its word, was free.
-    Ok(line.take(page.position.0.load(Ordering::Relaxed))?)
+    Ok(line.take(page.position.load(Ordering::Relaxed))?)
 }
 
 impl Files {

@@ -439,6 +439,7 @@ pub(super) fn create_huge(
     size: HugePages,
     needed: usize,
     mode: u32,
+    fill: Fill,
 ) -> Result<(OwnedFd, Mapping), SetupError> {
     let Some(mount) = huge::mount(size) else {
         return Err(SetupError::NotMounted { size });
@@ -453,7 +454,7 @@ pub(super) fn create_huge(
         let _ = unlink_data();
         fail(errno.into())
     })?;
-    let made = made(&file, size.round(needed), Fill::Whole).and_then(|mapping| {
+    let made = made(&file, size.round(needed), fill).and_then(|mapping| {
         rustix::fs::fchmod(&file, Mode::from_raw_mode(mode & 0o666))?;
         Ok(mapping)
     });

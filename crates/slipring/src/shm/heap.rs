@@ -27,8 +27,11 @@ impl Region {
 
 fn private(len: usize, huge: HugePages, fill: Fill) -> Result<Mapping, SetupError> {
     let fail = |errno| SetupError::space("memory of this machine", len as u64, errno);
-    if fill == Fill::Sparse {
-        return Mapping::reserved(len).map_err(fail);
+    if let Fill::Sparse(first) = fill {
+        let mapping = Mapping::reserved(len, huge).map_err(fail)?;
+        refuse_absurd(first).map_err(fail)?;
+        mapping.back_range(0..first).map_err(fail)?;
+        return Ok(mapping);
     }
     refuse_absurd(len).map_err(fail)?;
     let mapping = Mapping::private(len, huge).map_err(fail)?;

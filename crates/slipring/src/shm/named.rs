@@ -129,6 +129,11 @@ fn room_for(plan: &Plan, parent: &OwnedFd) -> Result<(), SetupError> {
     );
     let (part, lengths) = match plan.huge {
         HugePages::Off if plan.fill(HugePages::Off) == Fill::Whole => (DATA, vec![control, data]),
+        // The first ring of a channel that can grow.
+        HugePages::Off if plan.geometry.growth.is_some() => {
+            let first = plan.geometry.area_of(0).map_or(0, |area| area.end);
+            (DATA, vec![control, first as usize])
+        }
         // The data part goes elsewhere, or checks its own space; a sparse one takes none yet.
         _ => (CONTROL, vec![control]),
     };
@@ -196,7 +201,7 @@ fn fill(name: &Name, parent: &OwnedFd, dir: &OwnedFd, plan: &Plan) -> Result<Fil
     let needed = plan.geometry.data_len() as usize;
     let ((_, data), pages) = huge::with_fallback(plan.huge, |size| match size {
         HugePages::Off => create_part(dir, DATA, needed, plan.mode, plan.fill(size)),
-        size => create_huge(dir, size, needed, plan.mode),
+        size => create_huge(dir, size, needed, plan.mode, plan.fill(size)),
     })?;
     pipes::create(dir, plan.geometry.seats(), plan.mode)?;
     let fail = |errno| SetupError::os("open the channel's directory", errno);

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, Weak};
 
 use rustix::io::Errno;
+use slipring_core::backing::Backing;
 use slipring_core::layout::{Control, Geometry, Header, Identity, METADATA, Role, SeatWords, Side};
 use slipring_core::outside::View;
 use slipring_core::seat::{Life, State};
@@ -14,9 +15,10 @@ use slipring_core::{FormatError, Schema, layout};
 use super::fds::is_sealed;
 use super::files::Place;
 use super::huge::Pages;
+use super::limits::{free_in, refuse_absurd};
 use super::map::{self, Mapping};
 use super::pipes::{self, Private};
-use super::space::Fill;
+use super::space::{Fill, STEP};
 use crate::error::{self, Error};
 use crate::pages::HugePages;
 use crate::setup_error::SetupError;
@@ -62,10 +64,14 @@ impl Plan {
     }
 }
 
-/// Returns how the data part of a channel is made: that of a topic is sparse, unless its pages come from a pool.
+/// Returns how the data part of a channel is made: that of a channel that can grow is sparse, and that of a topic, unless its
+/// pages come from a pool.
 fn fill(geometry: &Geometry, size: HugePages) -> Fill {
+    if geometry.growth.is_some() {
+        return Fill::Sparse(geometry.area_of(0).map_or(0, |first| first.end) as usize);
+    }
     match (geometry.kind.spec().has_pool, size) {
-        (true, HugePages::Off) => Fill::Sparse,
+        (true, HugePages::Off) => Fill::Sparse(0),
         _ => Fill::Whole,
     }
 }
@@ -129,7 +135,7 @@ impl Region {
         let writable = writable && !is_sealed(data_file);
         let map = match fill(&header.geometry, pages.got) {
             Fill::Whole => map::existing,
-            Fill::Sparse => map::existing_sparse,
+            Fill::Sparse(_) => map::existing_sparse,
         };
         let data = map(data_file, needed, writable, &shown.join("data"))?;
         Ok(Region {
@@ -247,13 +253,14 @@ impl Region {
             write_limit: &control.role(geometry, 0).write_limit.0,
             claims: control.claims(geometry),
             entries: control.entries(geometry),
+            rings: control.rings(geometry),
         }
     }
 
     /// Returns `true` if the pages of the data part come one by one.
     pub(crate) fn is_sparse(&self) -> bool {
         let ours = self.files.is_some() || self.private.is_some();
-        ours && fill(self.geometry(), self.pages.got) == Fill::Sparse
+        ours && fill(self.geometry(), self.pages.got) != Fill::Whole
     }
 
     /// Returns the start of the data part.
@@ -367,6 +374,52 @@ impl Region {
     pub(crate) fn give_back(&self, at: u64, len: u64) {
         let part = at as usize..(at + len) as usize;
         self.data.give_back(part, self.files.is_some());
+    }
+
+    /// Backs `len` bytes from `at` on, which have no memory yet. Asks first, and again before each step: see `space.rs`. If there
+    /// is not enough, gives all of it back.
+    fn back_fresh(&self, at: u64, len: u64) -> Result<(), Errno> {
+        let (start, end) = (at as usize, (at + len) as usize);
+        refuse_absurd(len as usize)?;
+        if self.pages.got == HugePages::Off {
+            self.data.wish_huge_within(start..end);
+        }
+        for step in (start..end).step_by(STEP) {
+            // Huge pages come from a pool of their own.
+            let free = match (&self.files, self.pages.got) {
+                (Some(files), HugePages::Off) => free_in(files.control.as_fd()),
+                _ => None,
+            };
+            let populated = match free {
+                Some(free) if free < (end - step) as u64 => Err(Errno::NOSPC),
+                _ => self.data.back_range(step..end.min(step + STEP)),
+            };
+            if let Err(errno) = populated {
+                self.give_back(at, len);
+                return Err(errno);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The areas of a channel that can grow.
+impl Backing for Region {
+    fn back(&self, at: u64, len: u64) -> Result<(), Error> {
+        self.back_fresh(at, len).map_err(|errno| match errno {
+            Errno::FAULT | Errno::NOSPC | Errno::NOMEM => Error::NoSpace { needed: len },
+            errno => error::os("back a ring with memory", errno),
+        })
+    }
+
+    fn give_back(&self, at: u64, len: u64) {
+        Region::give_back(self, at, len);
+    }
+
+    fn touch(&self, at: u64, len: u64) {
+        let part = at as usize..(at + len) as usize;
+        // Whoever comes to a page that is not there yet finds it a little later.
+        let _ = self.data.populate_range(part, true);
     }
 }
 

@@ -27,15 +27,16 @@ use super::map::Mapping;
 use crate::setup_error::SetupError;
 
 /// The bytes taken between two checks.
-const STEP: usize = 2 << 20;
+pub(super) const STEP: usize = 2 << 20;
 
 /// The pages of a fresh file.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fill {
     /// All are backed at once.
     Whole,
-    /// They come one by one: whoever is about to write one backs it before.
-    Sparse,
+    /// They come one by one: whoever is about to write one backs it before. The first bytes, as many as this, are backed at
+    /// once.
+    Sparse(usize),
 }
 
 /// The reason why a file was not made.
@@ -94,19 +95,34 @@ pub(super) fn ask(dir: BorrowedFd<'_>, lengths: &[usize]) -> Result<(), Refused>
 /// refused file is empty again.
 pub(super) fn made(file: impl AsFd, len: usize, fill: Fill) -> Result<Mapping, Refused> {
     let file = file.as_fd();
-    if fill == Fill::Sparse {
-        refuse_limit(len)?;
-        rustix::fs::ftruncate(file, len as u64)?;
-        return Ok(Mapping::shared(file, len, true)?);
+    let backed = match fill {
+        Fill::Whole => len,
+        Fill::Sparse(first) => first,
+    };
+    refuse_limit(len)?;
+    if !is_hugetlbfs(file) || fill == Fill::Whole {
+        ask(file, &[backed])?;
     }
-    ask(file, &[len])?;
     rustix::fs::ftruncate(file, len as u64)?;
-    let filled = fill_whole(file, len);
+    let filled = match fill {
+        Fill::Whole => fill_whole(file, len),
+        Fill::Sparse(first) => fill_first(file, len, first),
+    };
     if filled.is_err() {
         // At once, and not when the file's last descriptor is closed.
         let _ = rustix::fs::ftruncate(file, 0);
     }
     filled
+}
+
+/// Maps a file whose pages come one by one, and backs its first bytes.
+fn fill_first(file: BorrowedFd<'_>, len: usize, first: usize) -> Result<Mapping, Refused> {
+    let mapping = Mapping::shared_sparse(file, len, true)?;
+    mapping.back_range(0..first).map_err(|errno| match errno {
+        Errno::FAULT => Errno::NOSPC,
+        errno => errno,
+    })?;
+    Ok(mapping)
 }
 
 fn fill_whole(file: BorrowedFd<'_>, len: usize) -> Result<Mapping, Refused> {

@@ -18,6 +18,9 @@ use crate::error::Error;
 use crate::seat::{Seat, SharedSeat};
 use crate::setup_error::SetupError;
 
+/// The steps in which a waiting consumer gives memory back between two looks at its deadline: some 3 ms in all.
+const STEPS: u32 = 8;
+
 /// One attached end of a channel: the contents of a handle.
 pub(crate) struct Attached<C: Endpoint> {
     // Dropped in this order: the core's end points into memory that the seat keeps alive.
@@ -36,6 +39,8 @@ pub(crate) struct WaitState {
     pub(super) woken: u64,
     /// Wakes its futures.
     pub(super) driver: Driver,
+    /// `true` if it has memory to give back still: see `Endpoint::settle`.
+    pub(super) owes: bool,
     /// `true` if its last sleep was ended by a wake.
     pub(super) told: bool,
     /// The number of its futures' polls in a row that were ready.
@@ -53,6 +58,7 @@ impl WaitState {
             spin: AdaptiveSpin::new(Duration::ZERO),
             woken: 0,
             driver: Driver::default(),
+            owes: false,
             told: false,
             ready_polls: 0,
             parker: Arc::new(parker),
@@ -95,7 +101,11 @@ impl<C: Endpoint> Attached<C> {
     pub(super) fn found(&mut self, amount: usize) -> Result<bool, Error> {
         match self.core.ready(amount) {
             Ok(()) => Ok(true),
-            Err(error) if error == C::NOT_READY => Ok(false),
+            Err(error) if error == C::NOT_READY => {
+                // A sleep may follow. Whatever comes meanwhile wakes us. A producer waits for room, and shrinks nothing.
+                self.state.owes = error == Error::Empty && self.core.settle(STEPS);
+                Ok(false)
+            }
             Err(error) => Err(error),
         }
     }
@@ -181,6 +191,7 @@ fn known_of(core: &mut impl Endpoint) -> u64 {
 impl<C: Endpoint> Drop for Attached<C> {
     fn drop(&mut self) {
         if self.seat.ours() {
+            self.core.settle(u32::MAX);
             self.acknowledge();
             // Before the seat is free: no set may ask to be woken by words that are no longer ours.
             self.state.parker.leave();

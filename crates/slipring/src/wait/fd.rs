@@ -102,6 +102,10 @@ impl<C: Endpoint> Attached<C> {
         let end = match self.found(amount) {
             Ok(true) => return Ok(Readiness::Ready),
             Ok(false) => {
+                // Nobody asks again before the descriptor is readable.
+                if self.state.owes {
+                    self.core.settle(u32::MAX);
+                }
                 self.ask_for_a_byte()?;
                 let mut found = self.found(amount);
                 if found == Ok(false) && !looks::look_later(&self.state.parker)? {

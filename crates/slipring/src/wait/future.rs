@@ -118,6 +118,10 @@ impl<C: Endpoint> Attached<C> {
         let WaitState { driver, parker, .. } = &mut self.state;
         driver.rest(parker, cx)?;
         self.seat.beat();
+        if self.state.owes {
+            // The next poll gives more back.
+            cx.waker().wake_by_ref();
+        }
         Poll::Pending
     }
 }

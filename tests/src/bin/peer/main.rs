@@ -26,7 +26,7 @@
 //! |---|---|
 //! | `create`, `open`, `open-or-create` NAME; `heap`; `memfd`; `from-fds` C,D,P,P | makes or opens a channel and keeps it; says its identity |
 //! | `producer`, `consumer` (NAME) | takes the role, of the channel kept or of the one named |
-//! | `push` FIRST COUNT, `try-push` N, `place` N | appends; `timeout=` in milliseconds |
+//! | `push` FIRST COUNT, `try-push` N, `place` N, `try-batch` FIRST COUNT | appends; `timeout=` in milliseconds |
 //! | `pop` COUNT, `try-pop`, `drain` | says the numbers |
 //! | `hold-push` FIRST COUNT, `hold-pop` COUNT | holds a guard in place, until `commit N`, `release`; `fork N` meanwhile |
 //! | `leave`, `abort`, `panic` ROLE | gives the role up |

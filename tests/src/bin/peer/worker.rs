@@ -227,6 +227,14 @@ impl Worker {
                 self.tx().try_push(line.number(1))?;
                 Ok(vec![])
             }
+            "resize-ring" => one(match self.tx().resize(line.number(1) as usize) {
+                Ok(()) => "resized".to_owned(),
+                Err(error) => error.to_string(),
+            }),
+            "try-batch" => {
+                let first = line.number(1);
+                one(self.tx().try_batch(first..first + line.number(2))?)
+            }
             "place" => {
                 self.tx().place(line.number(1))?;
                 Ok(vec![])

@@ -11,6 +11,7 @@ use crate::end::{Endpoint, Poll, Pop, sealed::Sealed};
 use crate::error::{Corrupt, Error};
 use crate::gate::{Seat, first, newest, overtaken, whole};
 use crate::guard::{self, Hold, Runs};
+use crate::mem::Fixed;
 use crate::payload::Payload;
 use crate::seat::Peer;
 use crate::sync::{AtomicU64, Ordering};
@@ -66,9 +67,13 @@ impl<'m, T: Payload, M: Mode> Consumer<'m, T, M> {
             capacity: seat.capacity,
             write_limit: Some(ring.write_limit),
             writable: ring.writable,
-            waits: !M::OVERWRITES,
+            most: match M::OVERWRITES {
+                true => u64::MAX,
+                false => seat.capacity,
+            },
             unit: 1,
             ahead: 0,
+            rings: None,
         };
         Ok(Consumer {
             reader: Reader::standing_at(at, words, ring.notifier, peer, cached_limit),
@@ -199,7 +204,7 @@ impl<T: Payload, M: Mode> Endpoint for Consumer<'_, T, M> {
     }
 
     fn slow_path(&mut self, _: usize) -> Result<(), Error> {
-        self.reader.slow_path()
+        self.reader.slow_path(&mut Fixed)
     }
 
     fn with_peer<R>(&mut self, ask: impl FnOnce(&mut Peer<'_>) -> R) -> Option<R> {

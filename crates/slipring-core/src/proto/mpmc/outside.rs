@@ -198,6 +198,7 @@ mod tests {
         skew: 0,
         pins: 0,
         pool: 0,
+        growth: None,
     };
     /// One lap, in a word's bits.
     const LAP: u64 = GEOMETRY.capacity << 9;
@@ -240,6 +241,7 @@ mod tests {
                     notes: &self.notes,
                 }),
                 entries: None,
+                rings: None,
             };
             let (mut claims, mut count) = ([None; SLOTS], 0);
             let tally = super::claims(&view, |claim| {

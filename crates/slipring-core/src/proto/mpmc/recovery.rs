@@ -279,6 +279,7 @@ mod tests {
             skew: 0,
             pins: 0,
             pool: 0,
+            growth: None,
         };
         let claims = Claims {
             tail_hint,

@@ -465,6 +465,7 @@ mod tests {
             skew: 0,
             pins: 0,
             pool: 0,
+            growth: None,
         })
     }
 

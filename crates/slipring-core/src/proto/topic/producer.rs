@@ -6,7 +6,7 @@ use core::fmt;
 
 use super::pool::Slots;
 use super::word::{Age, Entry, Topic};
-use super::{Backing, Pool, Ring};
+use super::{Pool, PoolBacking, Ring};
 use crate::cached_limit::CachedLimit;
 use crate::crowd::all_left;
 use crate::end::{Endpoint, Poll, Push, sealed::Sealed};
@@ -47,7 +47,7 @@ pub struct Producer<'m, T: ?Sized> {
     notifier: Notifier<'m>,
     /// Wakes other producers: a message that displaces one of theirs frees a slot. `None` if no other can come.
     fellows: Option<Notifier<'m>>,
-    backing: Option<&'m dyn Backing>,
+    backing: Option<&'m dyn PoolBacking>,
     clock: Option<fn() -> u64>,
     seat: u64,
     /// `true` if a call fails once the last consumer has left.

@@ -20,6 +20,7 @@ fn watch<M: Modelled>(feed: &Feed<M>, messages: u64) {
         skew: 0,
         pins: 0,
         pool: 0,
+        growth: None,
     };
     let slots = Watched::new(&feed.words, &geometry).unwrap();
     let notes = SeatLine::default();

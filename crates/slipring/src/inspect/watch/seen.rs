@@ -101,7 +101,7 @@ impl Seen {
         };
         let notes = Notes(Arc::new(SeatLine::default()));
         let peer = notes.peer(line, known);
-        let (tail, limit) = (&page.position.0, &page.write_limit.0);
+        let (tail, limit) = (&page.position, &page.write_limit.0);
         Ok(match geometry.kind {
             Kind::Broadcast => Seen::Slots {
                 core: broadcast::Watcher::new(tail, limit, memory, peer, seek)?,
@@ -198,7 +198,7 @@ impl Seen {
         let over = life.end().is_some() || region.held(0)? == Some(false);
         // Relaxed: read after `life`, whose load brings everything that was sent before that end.
         // For a producer that died, the lock does so.
-        let shown = page.position.0.load(Ordering::Relaxed) == at;
+        let shown = page.position.load(Ordering::Relaxed) == at;
         if over && shown && line.life()? == life {
             *peer = notes.peer(line, life.generation);
         }

@@ -175,7 +175,7 @@ fn ring(seat: &Seat) -> proto::Ring<'static> {
     let (region, geometry) = (&seat.region, seat.region.geometry());
     let producer = region.control().role(geometry, 0);
     proto::Ring {
-        tail: &producer.position.0,
+        tail: &producer.position,
         write_limit: &producer.write_limit.0,
         gating_set: region.control().gating_set(),
         consumers: region.side(Role::Consumer),

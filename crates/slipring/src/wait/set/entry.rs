@@ -86,7 +86,7 @@ impl Entry {
         } = ask;
         let (control, geometry) = (parker.region.control(), parker.region.geometry());
         let first = |role: Role| geometry.seats_of(role).start;
-        let position = |seat| &control.role(geometry, seat).position.0;
+        let position = |seat| &control.role(geometry, seat).position;
         let (reader, peer) = match parker.role {
             Role::Producer => (first(Role::Consumer), first(Role::Consumer)),
             Role::Consumer => (parker.number, first(Role::Producer)),

@@ -13,7 +13,8 @@ pub struct Event {
     /// The key that `watch` returned.
     pub key: Key,
     /// `true` if the handle's next call returns a message, an end or an error, or finds the room
-    /// that was asked for.
+    /// that was asked for. Or it is a consumer whose channel was resized, and has memory to give back: then the next `try_`
+    /// verb may return `Empty`, and [`settle`](crate::Consumer::settle) gives it back at once.
     pub ready: bool,
     /// The way in which the other end's holder ended, if this set has not reported it yet. The end
     /// itself stands: see [the module](crate::set#ends).

@@ -1,12 +1,13 @@
 //! The memory of a producer's slots, where it comes and goes.
 
 use super::Producer;
+use crate::backing::Backing;
 use crate::error::Error;
 use crate::layout::{Geometry, Side};
 use crate::mem::Form;
+use crate::proto::topic::PoolSlot;
 use crate::proto::topic::pool::Slots;
 use crate::proto::topic::word::Topic;
-use crate::proto::topic::{Backing, PoolSlot};
 use crate::sync::AtomicU64;
 
 impl<T: Form + ?Sized> Producer<'_, T> {
