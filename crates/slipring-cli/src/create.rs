@@ -22,6 +22,9 @@ pub(crate) struct Args {
     /// Bytes of the ring, a power of two
     #[arg(long, visible_alias = "capacity", default_value = "512K", value_parser = text::parse_bytes, allow_negative_numbers = true)]
     ring: usize,
+    /// Let the ring grow up to this many bytes, a power of two, while it is in use; it takes memory only as it grows
+    #[arg(long, visible_alias = "max-capacity", value_parser = text::parse_bytes, allow_negative_numbers = true)]
+    max_ring: Option<usize>,
     /// The largest record in bytes [default: half the ring, less 8]
     #[arg(long, value_parser = text::parse_bytes, allow_negative_numbers = true)]
     max_record: Option<usize>,
@@ -78,6 +81,9 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     if let Some(max_record) = args.max_record {
         builder = builder.max_record(max_record);
     }
+    if let Some(max_ring) = args.max_ring {
+        builder = builder.max_capacity(max_ring);
+    }
     let channel = builder.create(&args.name)?;
     let (geometry, pages) = (channel.geometry(), channel.pages());
     let max_record = geometry.slot_size - bytes::PREFIX;
@@ -86,6 +92,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
             "name": args.name,
             "kind": geometry.kind.name(),
             "ring": geometry.capacity,
+            "max_ring": geometry.largest_capacity(),
             "max_record": max_record,
             "mode": format!("{:04o}", args.mode),
             "pages": {
@@ -95,11 +102,19 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
             },
         }));
     }
+    let ring = match geometry.growth {
+        None => text::bytes(geometry.capacity),
+        Some(growth) => format!(
+            "{} to {}",
+            text::bytes(geometry.capacity),
+            text::bytes(growth.max_capacity)
+        ),
+    };
     text::answer(format!(
         "{}: {}, ring {}, records up to {}, mode {:04o}, {}",
         args.name,
         geometry.kind.name(),
-        text::bytes(geometry.capacity),
+        ring,
         text::exact(max_record),
         args.mode,
         pages_in_words(pages),

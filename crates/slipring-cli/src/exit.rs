@@ -24,7 +24,7 @@ Exit codes:
   4    recv, tail, work: the sender died (killed, crashed);
        all that it had sent was written, or run
   5    taken: another process holds the role, or uses the
-       channel to be removed
+       channel to be removed or resized
   129  ended by SIGHUP; send, recv, pub and sub left in good
        order, and work gave back what was not done
   130  ended by SIGINT, as by Ctrl-C; likewise
@@ -50,6 +50,10 @@ pub(crate) enum Failure {
     Left(End),
     /// `work`: the queue is empty, but not every feeder finished.
     Drained(End),
+    /// A size that the channel cannot have, in words.
+    Usage(String),
+    /// Somebody uses what is to be changed, in words.
+    Taken(String),
     /// A signal asked us to stop.
     Signal(i32),
     /// Nobody reads standard output any more.
@@ -81,6 +85,8 @@ impl Failure {
         match self {
             Failure::Slipring(error) => code_of(error),
             Failure::Io(..) | Failure::Words(_) => 1,
+            Failure::Usage(_) => 2,
+            Failure::Taken(_) => 5,
             Failure::Ended(end) | Failure::Left(end) | Failure::Drained(end) => match end {
                 End::Finished => 0,
                 End::Aborted => 3,
@@ -128,7 +134,9 @@ impl fmt::Display for Failure {
         match self {
             Failure::Slipring(error) => error.fmt(f),
             Failure::Io(what, source) => write!(f, "cannot {what}: {source}"),
-            Failure::Words(words) => f.write_str(words),
+            Failure::Words(words) | Failure::Usage(words) | Failure::Taken(words) => {
+                f.write_str(words)
+            }
             Failure::Ended(End::Finished) => f.write_str("the sender finished"),
             Failure::Ended(End::Aborted) => f.write_str(
                 "the sender aborted (by a signal or an error); all that it had sent was written",

@@ -69,7 +69,7 @@ fn row(name: &str, stat: &Stat) -> Vec<String> {
     let mut row = vec![
         name.to_string(),
         stat.geometry.kind.name().to_string(),
-        figure(stat.geometry.capacity) + unit,
+        figure(stat.capacity()) + unit,
         stat::unread(stat).map_or("-".into(), |unread| figure(unread) + unit),
     ];
     row.extend([Role::Producer, Role::Consumer].map(|role| side(stat, role)));

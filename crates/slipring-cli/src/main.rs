@@ -23,6 +23,7 @@ mod progress;
 mod publish;
 mod queue;
 mod recv;
+mod resize;
 mod rm;
 mod role;
 mod send;
@@ -62,6 +63,7 @@ enum Verb {
     Pub(publish::Args),
     Sub(subscribe::Args),
     Create(create::Args),
+    Resize(resize::Args),
     Ls(ls::Args),
     Stat(stat::Args),
     Tail(tail::Args),
@@ -101,6 +103,7 @@ fn main() -> ExitCode {
         Verb::Pub(args) => publish::run(&args).map_err(|failure| failure.about(&args.name)),
         Verb::Sub(args) => subscribe::run(&args),
         Verb::Create(args) => create::run(&args),
+        Verb::Resize(args) => resize::run(&args),
         Verb::Ls(args) => ls::run(&args),
         Verb::Stat(args) => stat::run(&args),
         Verb::Tail(args) => tail::run(&args).map_err(|failure| failure.about(&args.name)),

@@ -6,7 +6,7 @@
 //! stream is acknowledged last; after that it is not reported again.
 
 use slipring::broadcast::records;
-use slipring::{Builder, Channel, Consumer, End, Error, OfRecords, PackedKind, bytes};
+use slipring::{Builder, Channel, Consumer, End, Error, OfRecords, PackedKind};
 
 use crate::exit::Failure;
 use crate::mode::{self, Mode};
@@ -66,12 +66,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         return recv_by(args, builder.join(records::Seek::Oldest), kept, &signals);
     }
     let kept = "what was not written is kept for the next recv";
-    recv_by(
-        args,
-        args.shape.builder(bytes::Builder::new),
-        kept,
-        &signals,
-    )
+    recv_by(args, args.shape.bytes_builder(), kept, &signals)
 }
 
 /// Receives from a channel of this kind. `kept` says what becomes of records that cannot be written any more.

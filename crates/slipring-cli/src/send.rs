@@ -15,7 +15,7 @@ use rustix::event::PollFlags;
 use rustix::fs::FileType;
 use rustix::io::Errno;
 use slipring::broadcast::records;
-use slipring::{Builder, Channel, Error, OfRecords, PackedKind, Producer, bytes};
+use slipring::{Builder, Channel, Error, Grow, OfRecords, PackedKind, Producer, Shrink, bytes};
 
 use crate::cut::{Cutter, Rule};
 use crate::exit::Failure;
@@ -26,6 +26,9 @@ use crate::role::Role;
 use crate::shape::{QueueSize, Shape, is_broadcast};
 use crate::signals::{Signals, TICK};
 use crate::text;
+
+/// A ring that can grow shrinks after this time in which it was mostly empty.
+const SHRINKS_AFTER: Duration = Duration::from_secs(1);
 
 /// Read standard input into a channel; its end closes the channel
 ///
@@ -61,11 +64,11 @@ pub(crate) struct Args {
     #[arg(long, group = "mode")]
     framed: bool,
     /// Send to every receiver, if this command makes the channel; an existing one stays what it is
-    #[arg(long)]
+    #[arg(long, conflicts_with = "max_ring")]
     broadcast: bool,
     /// Put each line into a work queue as an item, for `slipring work`; leave out a line that is
     /// longer, with its newline, than the queue's largest item
-    #[arg(long, requires = "lines", conflicts_with_all = ["raw", "framed", "broadcast", "ring", "chunk"])]
+    #[arg(long, requires = "lines", conflicts_with_all = ["raw", "framed", "broadcast", "ring", "chunk", "max_ring"])]
     queue: bool,
     /// The number of items that the queue holds, a power of two, if this command makes it [default:
     /// 1024]
@@ -91,7 +94,10 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         let builder = args.shape.builder(records::Builder::new);
         return send_by(args, &builder, &signals, |_, _, _| Ok(()));
     }
-    let builder = args.shape.builder(bytes::Builder::new);
+    let builder = args.shape.bytes_builder();
+    let builder = builder
+        .grow(Grow::WhenFull)
+        .shrink(Shrink::WhenIdle(SHRINKS_AFTER));
     send_by(args, &builder, &signals, after_unread_end)
 }
 
@@ -192,7 +198,7 @@ where
     loop {
         input.wait(signals, || look_after(tx))?;
         room(tx, cutter.wanted(), signals, &bar, &mut told)?;
-        let free = tx.capacity() - tx.len()?;
+        let free = tx.capacity().saturating_sub(tx.len()?);
         match rustix::io::read(rustix::stdio::stdin(), cutter.space(free)) {
             Ok(0) => return cutter.check_end(),
             Ok(count) => {
@@ -273,12 +279,13 @@ where
     }
 }
 
-/// Gives a sign of life, and fails if the name leads to another channel by now.
-fn look_after<R>(tx: &Producer<OfRecords<R>>) -> Result<(), Failure>
+/// Gives a sign of life, shrinks a ring that has become too large, and fails if the name leads to another channel by now.
+fn look_after<R>(tx: &mut Producer<OfRecords<R>>) -> Result<(), Failure>
 where
     OfRecords<R>: PackedKind,
 {
     tx.heartbeat();
+    tx.settle();
     Ok(tx.check_name()?)
 }
 
@@ -312,7 +319,7 @@ impl Input {
     pub(crate) fn wait(
         &self,
         signals: &Signals,
-        look_after: impl Fn() -> Result<(), Failure>,
+        mut look_after: impl FnMut() -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         if self.ready {
             return signals.check();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use slipring::inspect;
 use slipring::spec::Kind;
-use slipring::{Builder, Difference, OfRecords, PackedKind};
+use slipring::{Builder, Difference, OfRecords, PackedKind, bytes};
 
 use crate::exit::complain;
 use crate::text;
@@ -29,6 +29,10 @@ pub(crate) struct Shape {
     /// Bytes of the ring, a power of two, if this command makes the channel [default: 512K]
     #[arg(long, value_parser = text::parse_bytes, allow_negative_numbers = true)]
     ring: Option<usize>,
+    /// Let the ring grow up to this many bytes, a power of two, if this command makes the channel. A ring that can grow
+    /// does so when send finds it full, and shrinks when it was mostly empty for a second
+    #[arg(long, value_name = "BYTES", value_parser = text::parse_bytes, allow_negative_numbers = true)]
+    max_ring: Option<usize>,
     /// The largest record in bytes, if this command makes the channel [default: 64K, or a quarter
     /// of the ring if that is less]
     #[arg(long, value_parser = text::parse_some_bytes, allow_negative_numbers = true)]
@@ -50,6 +54,7 @@ impl Shape {
     pub(crate) fn tell(&self, name: &str, differences: &[Difference]) {
         let asked = |difference: &&Difference| match difference.word {
             "capacity" => self.ring.is_some(),
+            "largest capacity" => self.max_ring.is_some(),
             _ => self.chunk.is_some(),
         };
         tell(name, differences.iter().filter(asked));
@@ -66,6 +71,17 @@ impl Shape {
         new(self.ring())
             .max_record(self.chunk())
             .check_every(CHECK_EVERY)
+    }
+}
+
+impl Shape {
+    /// Returns a builder for a `bytes` channel, which may grow as far as the flags say.
+    pub(crate) fn bytes_builder(&self) -> bytes::Builder {
+        let builder = self.builder(bytes::Builder::new);
+        match self.max_ring {
+            Some(max_ring) => builder.max_capacity(max_ring),
+            None => builder,
+        }
     }
 }
 

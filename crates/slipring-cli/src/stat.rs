@@ -4,7 +4,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
-use slipring::inspect::{self, SeatStat, SeatState, Stat, TopicStat, WhenFull};
+use slipring::inspect::{self, GrowthStat, SeatStat, SeatState, Stat, TopicStat, WhenFull};
 use slipring::spec::Unit;
 use slipring::{Name, Role, bytes};
 
@@ -25,6 +25,9 @@ use crate::{claims, text};
 /// or `held` (read in place) by a consumer. SINCE tells when held messages were taken, DELIVERIES how
 /// often they had been delivered before. `returned` messages wait to be delivered again; `dead letters`
 /// were delivered too often, and lie aside.
+///
+/// For a channel that can grow, `range` is how small and large it can be, and `rings` counts those that have memory: the one
+/// that is written, and older ones that are not read to their end. `memory` is what they take now.
 ///
 /// For a topic, PINS are the messages that a subscriber keeps from being overwritten, of those that it may keep:
 /// publishers use other slots meanwhile. `memory` is what its slots take now, and could take.
@@ -70,7 +73,7 @@ pub(crate) fn as_json(name: &str, stat: &Stat) -> Value {
     let mut out = json!({
         "name": name,
         "kind": stat.geometry.kind.name(),
-        "capacity": stat.geometry.capacity,
+        "capacity": stat.capacity(),
         "len": stat.len,
         "unread": unread(stat),
         "slot_size": stat.geometry.slot_size,
@@ -91,6 +94,13 @@ pub(crate) fn as_json(name: &str, stat: &Stat) -> Value {
     });
     if is_bytes(stat) {
         out["max_record"] = (stat.geometry.slot_size - bytes::PREFIX).into();
+    }
+    if let Some(growth) = &stat.growth {
+        out["min_capacity"] = stat.geometry.capacity.into();
+        out["max_capacity"] = growth.max_capacity.into();
+        out["resizes"] = growth.resizes.into();
+        out["rings"] = growth.rings.into();
+        out["memory"] = growth.backed.into();
     }
     if let Some(topic) = &stat.topic {
         add_topic(&mut out, stat, topic);
@@ -221,13 +231,16 @@ fn as_text(name: &str, stat: &Stat) -> String {
     let mut facts = vec![
         ("channel", name.to_string()),
         ("kind", stat.geometry.kind.name().to_string()),
-        ("capacity", figure(stat.geometry.capacity) + unit),
+        ("capacity", figure(stat.capacity()) + unit),
         largest,
         (
             "unread",
             unread(stat).map_or("-".into(), |unread| figure(unread) + unit),
         ),
     ];
+    if let Some(growth) = &stat.growth {
+        facts.extend(growth_facts(stat, growth));
+    }
     if let Some(topic) = &stat.topic {
         facts.extend(topic_facts(stat, topic));
     } else if is_broadcast(stat) {
@@ -350,6 +363,25 @@ fn topic_facts(stat: &Stat, topic: &TopicStat) -> Vec<(&'static str, String)> {
         ("subscribers", held_seats(stat, Role::Consumer)),
         ("memory", memory.unwrap_or(most)),
     ]
+}
+
+fn growth_facts(stat: &Stat, growth: &GrowthStat) -> Vec<(&'static str, String)> {
+    let (unit, figure) = units(stat);
+    let (min, max) = (stat.geometry.capacity, growth.max_capacity);
+    let rings = match growth.rings {
+        Some(1) => "1".into(),
+        Some(rings) => format!("{rings}: {} not yet read or given back", rings - 1),
+        None => "impossible".into(),
+    };
+    let mut facts = vec![
+        ("range", format!("{} to {}{unit}", figure(min), figure(max))),
+        ("resizes", text::count(growth.resizes)),
+        ("rings", rings),
+    ];
+    if let Some(backed) = growth.backed {
+        facts.push(("memory", text::bytes(backed)));
+    }
+    facts
 }
 
 /// Returns the name of the consumer that keeps the producer from going on.
