@@ -45,6 +45,8 @@ waiting() { errors "$1" -O0 "-DVARIANT=$2" "-DWITHOUT=$3"; }
 queue() { errors mpmc "-O2 -DCOLLAPSE" "-DBROKEN=$1" "${@:2}"; }
 # topic FAULT DEFINES..: the same of a topic's. A fault shows soon.
 topic() { errors topic "$([ "$1" = 0 ] && echo -O2 || echo -O0) -DCOLLAPSE" "-DBUG=$1" "${@:2}"; }
+# grow PART DEFINES..: a ring that is resized while both sides run, without that part (0: with all).
+grow() { errors grow "-O2 -DCOLLAPSE" "-DWITHOUT=$1" "${@:2}"; }
 
 if [ $# = 3 ]; then
     waiting "$@"
@@ -77,6 +79,7 @@ one_two=(-DNP=1 -DNC=2 -DCAP=1 -DPER=4 -DHELPER=0 -DSKIP=1 -DREQUEUE=1)
 one_entry=(-DR=1 -DMSGS=3 -DSUBS=1)
 sound() { expect none "$1 ${*:2}" "$1" 0 "${@:2}"; }
 # The longest first.
+sound topic -DR=1 -DMSGS=2 -DSUBS=2
 sound topic "${one_entry[@]}"
 sound queue "${two_one[@]}"
 sound queue "${one_one[@]}"
@@ -86,6 +89,11 @@ sound queue -DNP=1 -DNC=1 -DCAP=4 -DPER=6 -DHELPER=0
 sound queue -DNP=1 -DNC=2 -DCAP=2 -DPER=2 -DHELPER=0
 sound queue -DNP=1 -DNC=1 -DCAP=2 -DPER=3 -DHELPER=0 -DREQUEUE=1 -DDISCARD=1
 sound queue -DNP=1 -DNC=1 -DCAP=2 -DPER=3 -DHELPER=0 -DAMO=1
+# Rings with a record, messages and resizes; either side is killed at any step, and has a successor.
+two_records=(-DK=2 -DN=3 -DKILLS=1 -DRESIZES=3)
+three_records=(-DK=3 -DN=3 -DKILLS=1 -DRESIZES=3)
+sound grow "${two_records[@]}"
+sound grow -DK=3 -DN=3 -DKILLS=2 -DRESIZES=2
 
 faults=0
 found() {
@@ -111,6 +119,12 @@ for case in wake:ASYMMETRIC:{2,3,4,5,7,8,9} wake:FENCED:{1,3,4,5,7,8} wake:MIXED
     expect some "$model $variant without part $part" waiting "$model" "$variant" "$part"
     parts=$((parts + 1))
 done
+for part in {1..7} {9..13}; do
+    expect some "grow without part $part" grow "$part" "${three_records[@]}"
+    parts=$((parts + 1))
+done
+expect some "grow without part 8" grow 8 "${two_records[@]}"
+parts=$((parts + 1))
 
 wait
 failed=0

@@ -69,7 +69,7 @@ BUGS = {
         "--first names",
     ),
     "a consumer that begins at the tail": (
-        CORE + "cursor.rs",
+        CORE + "cursor/reader.rs",
         "        let (_, at) = words.resume()?;\n",
         "        let (at, _) = words.resume()?;\n",
     ),
@@ -209,6 +209,38 @@ BUGS = {
 """,
         "--first --only fellows topic",
     ),
+    "a consumer that reads beyond the end of its ring": (
+        CORE + "rings.rs",
+        """            if from > at {
+                return Ok(from);
+            }
+""",
+        """            if from > at {
+                return Ok(tail);
+            }
+""",
+        "--first spsc-growing",
+    ),
+    "a ring that is known before its record": (
+        CORE + "rings.rs",
+        """        // Relaxed, both: the store of `rings` publishes them.
+""",
+        """        self.rings.words.line.newest.store(next, Ordering::Release);
+""",
+        "--first --only resize spsc-growing",
+    ),
+    "a consumer that begins in the newest ring": (
+        CORE + "rings.rs",
+        "        let live = Live::resume(rings, tail, step, |from| from <= head)?;\n",
+        "        let live = Live::resume(rings, tail, step, |_| true)?;\n",
+        "--first spsc-growing",
+    ),
+    "memory that is said to be given back, and is not": (
+        CORE + "rings.rs",
+        "            backing.give_back(area.start + self.given, step);\n            self.given += step;\n",
+        "            self.given += step;\n",
+        "--first bytes-growing",
+    ),
 }
 
 # Which of them a storm is asked about, over which kind. Where it says so it finds nothing: no message is lost by
@@ -222,6 +254,9 @@ STORMS = {
     "a gate that lets one message be read too long": ("overwriting", True),
     "a copy that nobody looks after": ("overwriting", True),
     "a dead consumer that is waited for": ("broadcast", True),
+    "a consumer that begins in the newest ring": ("spsc-growing", True),
+    # The next producer gives back what no ring uses.
+    "memory that is said to be given back, and is not": ("bytes-growing", False),
 }
 
 
