@@ -16,11 +16,14 @@
 //! - `plot`: the picture of a run;
 //! - `mpmc`: a measurement of its own, of the work queue;
 //! - `topic`: another, of topics;
+//! - `growth`: a channel that can grow beside a fixed one;
 //! - `probe`: the costs of this machine, without any contender.
 
 mod asleep;
 mod broadcast;
 mod duel;
+#[cfg(feature = "slipring")]
+mod growth;
 mod machine;
 mod message;
 mod mpmc;
@@ -101,6 +104,9 @@ enum Other {
     /// Measure topics: publish, look at the newest, round trips.
     #[cfg(feature = "slipring")]
     Topic(topic::Options),
+    /// Measure a channel that can grow beside a fixed one, and what resizes take.
+    #[cfg(feature = "slipring")]
+    Growth(growth::Options),
     /// Measure what this machine takes to move lines between two cores, and the floors that follow.
     Probe(probe::Options),
     /// Draw the rates and round trips of a run, from its JSON, as SVG.
@@ -170,6 +176,8 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match &cli.other {
         Some(Other::Mpmc(options)) => mpmc::compare(options),
+        #[cfg(feature = "slipring")]
+        Some(Other::Growth(options)) => growth::compare(options),
         Some(Other::Probe(options)) => probe::probe(options),
         Some(Other::Plot(options)) => plot::plot(options),
         Some(Other::Worker(order)) => worker::work(order),
