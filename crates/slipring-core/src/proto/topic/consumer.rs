@@ -166,8 +166,9 @@ impl<'m, T: Form + ?Sized> Consumer<'m, T> {
     #[inline(always)]
     fn pin(&self, sequence: u64, entry: Entry) -> Result<Pin, Corrupt> {
         let word = &self.pins.words[0];
-        // Release: pairs with the acquire of a producer's scan.
-        let clear = || word.store(0, Ordering::Release);
+        // Relaxed: what this pin kept before is let go of below. Of this slot no more than the header was read, and what stands
+        // there leads here.
+        let clear = || word.store(0, Ordering::Relaxed);
         let slot = entry.slot(self.samples.count())?;
         // Its lines are on their way while the fence waits.
         self.samples.prefetch(slot);
@@ -377,9 +378,10 @@ impl<'m, T: Form + ?Sized> Consumer<'m, T> {
             return Err(Error::TooManyHeld { max });
         };
         let (word, shift) = pin;
-        // Release: the slot stays pinned by the first pin until this one is there: a producer that finds the first one gone,
-        // behind an acquire, finds this one. No other thread sets a pin, and this one was 0.
-        self.pins.words[word].fetch_or((held.slot + 1) << shift, Ordering::Release);
+        // Relaxed: the slot stays pinned by the first pin until this one is there. A producer that finds the first one gone, by
+        // an acquire that pairs with the release in `unpin`, finds this one: it looks at the first one first. What others
+        // released in this word goes on with a read-modify-write. No other thread sets a pin, and this one was 0.
+        self.pins.words[word].fetch_or((held.slot + 1) << shift, Ordering::Relaxed);
         // Relaxed: for tools.
         self.handed_out.fetch_add(1, Ordering::Relaxed);
         let sample = OwnedSample {

@@ -103,10 +103,10 @@ impl<'m> Topic<'m> {
 
     /// Returns `true` if the entry of message `sequence` names `slot` for it.
     ///
-    /// Acquire: pairs with the release of the producer that displaced the message, whose entry comes before our fence.
+    /// Relaxed: the caller's fence follows, before it looks at the pins.
     pub(super) fn names(&self, sequence: u64, slot: u64) -> bool {
         let (word, lap) = self.place(sequence);
-        word.load(Ordering::Acquire) == Entry::of(lap, slot).0
+        word.load(Ordering::Relaxed) == Entry::of(lap, slot).0
     }
 
     /// Returns `true` if `entry` is that of message `sequence`.
@@ -127,12 +127,12 @@ impl<'m> Topic<'m> {
     pub(super) fn entries(&self, oldest: u64) -> impl Iterator<Item = (u64, Entry)> {
         let mask = self.words.len() - 1;
         let indices = (0..self.words.len()).map(move |ahead| (oldest as usize + ahead) & mask);
-        // Acquire: pairs with the release of the producer that displaced the message which was there, whose entry comes before
-        // our fence. (The seat's lock has brought what the seat's last holder did.)
+        // Relaxed: the caller's fence follows, before it looks at the pins. (The seat's lock has brought what the seat's last
+        // holder did.)
         indices.map(|index| {
             (
                 index as u64,
-                Entry(self.words[index].load(Ordering::Acquire)),
+                Entry(self.words[index].load(Ordering::Relaxed)),
             )
         })
     }
@@ -233,12 +233,13 @@ impl<'m> Topic<'m> {
     #[inline]
     pub(super) fn advance(&self, sequence: u64) -> u64 {
         // Release: pairs with the acquire in `head`; the entry comes before, and what this thread has seen of others' entries.
-        // Acquire where it fails: as in `head`.
+        // Relaxed where it fails: only a figure. Whoever goes on from it looks at entries, and the head itself goes on by
+        // read-modify-writes, with what others released in it.
         let told = self.head.compare_exchange(
             sequence,
             sequence + 1,
             Ordering::Release,
-            Ordering::Acquire,
+            Ordering::Relaxed,
         );
         match told {
             Ok(_) => sequence + 1,
