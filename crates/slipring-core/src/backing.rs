@@ -1,4 +1,4 @@
-//! What the protocols ask of an operating system about the memory of a sparse data part: its pages come and go.
+//! The part of an operating system that a sparse data part needs: its pages come and go.
 
 use crate::error::Error;
 

@@ -321,7 +321,7 @@ impl<'m> Opener<'m> {
     }
 }
 
-/// What a consumer gave back in one step.
+/// The result of one step of giving memory back.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum GivesBack {
     /// There was nothing.

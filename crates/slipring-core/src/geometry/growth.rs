@@ -14,7 +14,7 @@ const HUGE: u64 = 2 << 20;
 /// The smallest and the largest size of pages by which memory comes and goes, in bytes.
 const GRAINS: RangeInclusive<u64> = 4096..=1 << 30;
 
-/// How far a channel can grow.
+/// The largest size of a channel that can grow, and the pages in which it does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Growth {
     /// The largest capacity: a power of two, and at least the first capacity. In the unit of that.

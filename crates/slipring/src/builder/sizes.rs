@@ -1,4 +1,4 @@
-//! How far a channel grows and shrinks.
+//! Terms of channels that grow and shrink.
 
 use slipring_core::layout::Growth;
 
