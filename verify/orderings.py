@@ -90,7 +90,6 @@ SPIN = {
 SURVIVORS = {
     "proto/mpmc/recovery.rs Run::finish Release fence 1": "found by reasoning: no model has an end that meets inner words alone",
     "proto/mpmc/recovery.rs Run::split Release 1": "an end that sees an older word behind the cut tries a CAS there, in vain",
-    "outside.rs View::capacity Acquire 1": "a hint: no model has a bystander of a ring that grows",
     "proto/topic/watching.rs Watcher::overrun Acquire fence 1": "found by reasoning: no model has a watcher with a new entry and an old head",
     "proto/topic/word.rs Topic::raise Release 1": "only a stranger's write leads there, and no model has strangers",
 }

@@ -28,19 +28,9 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     // The sizes of an existing channel do not depend on the builder's.
     let channel = bytes::Builder::new(64).open(&args.name)?;
-    let (geometry, asked) = (channel.geometry(), args.ring as u64);
-    let impossible = match geometry.growth {
-        None => Some(ResizeError::Fixed),
-        Some(growth) if geometry.class_of(asked).is_none() => Some(ResizeError::Capacity {
-            asked,
-            min: geometry.capacity,
-            max: growth.max_capacity,
-        }),
-        Some(_) => None,
-    };
-    if let Some(error) = impossible {
-        return Err(refused(&args.name, error));
-    }
+    // Before anybody is kept from a place.
+    let class = channel.geometry().class_for(args.ring as u64);
+    class.map_err(|error| refused(&args.name, error))?;
     // Both places, so that nobody takes this for a sender that came and left.
     let mut rx = channel.consumer()?;
     let mut tx = channel.producer()?;

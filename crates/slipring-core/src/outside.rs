@@ -36,23 +36,14 @@ impl<'v> View<'v> {
 
     /// Returns the capacity: that of the newest ring, if the channel can grow.
     pub fn capacity(&self) -> u64 {
-        let newest = self.rings.and_then(|rings| {
-            // Acquire: pairs with the release in `Opener::open`; the record comes before.
-            let newest = rings.line.newest.load(Ordering::Acquire);
-            let record = &rings.line.records[(newest % MOST_RINGS as u64) as usize];
-            self.geometry
-                .capacity_of(record.class.load(Ordering::Relaxed))
-        });
+        let class = self.rings.map(|rings| rings.newest_class());
+        let newest = class.and_then(|class| self.geometry.capacity_of(class));
         newest.unwrap_or(self.geometry.capacity)
     }
 
     /// Returns the most that can be unread at a time, in all rings together.
     pub(crate) fn longest(&self) -> u64 {
-        match self.rings {
-            None => self.geometry.capacity,
-            // No two are of one class, and each class has twice the capacity of the one before.
-            Some(_) => 2 * self.geometry.largest_capacity(),
-        }
+        self.geometry.most_unread()
     }
 
     /// Returns `true` if the consumer has memory to give back.

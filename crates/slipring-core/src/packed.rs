@@ -95,9 +95,7 @@ pub trait Room<'m>: Sealed {
     ) -> Result<(), Error>;
 
     /// As [`Endpoint::settle`].
-    fn settle(&mut self, _records: &mut ByteRing<'m>) -> bool {
-        false
-    }
+    fn settle(&mut self, _records: &mut ByteRing<'m>) {}
 
     /// Gives everything up to the new tail to the readers.
     fn commit(&mut self, amount: u64);
@@ -142,8 +140,8 @@ impl<'m> Room<'m> for Writer<'m> {
         self.slow_path(wanted, records)
     }
 
-    fn settle(&mut self, records: &mut ByteRing<'m>) -> bool {
-        self.settle(records)
+    fn settle(&mut self, records: &mut ByteRing<'m>) {
+        self.settle(records);
     }
 
     #[inline]
@@ -324,7 +322,8 @@ impl<'m, R: Room<'m>> Endpoint for Producer<'m, R> {
     }
 
     fn settle(&mut self, _: u32) -> bool {
-        self.room.settle(&mut self.records)
+        self.room.settle(&mut self.records);
+        false
     }
 
     #[inline]

@@ -91,26 +91,16 @@ impl<'m> Rings<'m> {
 
     /// Returns an upper bound of what all live rings hold together.
     pub(crate) fn most(&self) -> u64 {
-        // No two are of one class, and each class has twice the capacity of the one before.
-        2 * self.max_capacity()
+        self.classes.geometry().most_unread()
     }
 
-    /// Returns the largest capacity.
-    fn max_capacity(&self) -> u64 {
-        let last = self.classes.geometry().classes() - 1;
-        self.classes.capacity(last)
-    }
-
-    fn record(&self, ring: u64) -> &'m RingRecord {
-        &self.words.line.records[place(ring)]
+    fn record(&self, ring: u64) -> &RingRecord {
+        self.words.record(ring)
     }
 
     /// Returns the capacity of the newest ring.
     fn newest_capacity(&self) -> u64 {
-        // Acquire: pairs with the release in `Opener::open`; its record comes before.
-        let newest = self.words.line.newest.load(Ordering::Acquire);
-        self.classes
-            .capacity(self.record(newest).class.load(Ordering::Relaxed))
+        self.classes.capacity(self.words.newest_class())
     }
 
     /// Makes the pages of a class ready, which have memory.
@@ -256,7 +246,7 @@ impl<'m> Opener<'m> {
 
     /// Returns the largest capacity.
     pub(crate) fn max_capacity(&self) -> u64 {
-        self.rings.max_capacity()
+        self.rings.classes.geometry().largest_capacity()
     }
 
     /// Gives `memory` the area of the newest ring.
@@ -279,13 +269,7 @@ impl<'m> Opener<'m> {
 
     /// Opens a ring of `capacity` at `at`, the producer's position; returns `false` if the newest one has that capacity.
     pub(crate) fn open(&mut self, capacity: u64, at: u64) -> Result<bool, ResizeError> {
-        let Some(class) = self.rings.classes.geometry().class_of(capacity) else {
-            return Err(ResizeError::Capacity {
-                asked: capacity,
-                min: self.min_capacity(),
-                max: self.max_capacity(),
-            });
-        };
+        let class = self.rings.classes.geometry().class_for(capacity)?;
         if class == self.live.class() {
             return Ok(false);
         }

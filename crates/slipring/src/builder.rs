@@ -105,6 +105,8 @@ pub struct Builder<K> {
     pub(crate) any_type: bool,
     /// The number of slots of each producer of a topic; `None` for as many as it may need.
     pub(crate) pool: Option<u64>,
+    /// The largest capacity; `None` for one that is fixed.
+    max_capacity: Option<u64>,
     grow: Grow,
     shrink: Shrink,
     kind: PhantomData<fn() -> K>,
@@ -151,6 +153,7 @@ impl<K> Builder<K> {
             stamps: self.stamps,
             any_type: self.any_type,
             pool: self.pool,
+            max_capacity: self.max_capacity,
             grow: self.grow,
             shrink: self.shrink,
             kind: PhantomData,
@@ -192,6 +195,7 @@ impl<K: Kind> Builder<K> {
             stamps: false,
             any_type: false,
             pool: None,
+            max_capacity: None,
             grow: Grow::default(),
             shrink: Shrink::default(),
             kind: PhantomData,
@@ -496,9 +500,9 @@ impl<K: Kind> Builder<K> {
             false => 0,
         };
         // Pages come and go whole.
-        let growth = self.geometry.growth.map(|growth| Growth {
+        let growth = self.max_capacity.map(|max_capacity| Growth {
+            max_capacity,
             grain: self.huge.bytes() as u64,
-            ..growth
         });
         Geometry {
             pool,
@@ -509,7 +513,7 @@ impl<K: Kind> Builder<K> {
 
     fn plan(&self) -> Result<Plan, SetupError> {
         // Nobody could give memory back.
-        if self.sealed && self.geometry.growth.is_some() {
+        if self.sealed && self.max_capacity.is_some() {
             return Err(SetupError::NotSealable);
         }
         let metadata = self.metadata.map_err(|found| SetupError::Metadata {

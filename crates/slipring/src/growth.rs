@@ -51,8 +51,8 @@ impl<K: GrowKind> Producer<K> {
     ///
     /// `capacity` is a power of two, from the capacity that the channel was made with to its largest. Nothing is copied, lost
     /// or reordered: messages that are not read yet stay where they are. After a shrink the channel is full until fewer
-    /// than `capacity` are left. Once the consumer has read them, it gives their memory back; it does so in its own calls,
-    /// and before it sleeps. Until then both rings take up memory.
+    /// than `capacity` are left. Once the consumer has read them, it gives their memory back; it does so in its own
+    /// calls, a part at a time. Until then both rings take up memory.
     ///
     /// The call never waits. It takes about 30 µs, and a millisecond for each MiB of new memory. If the process is killed
     /// in it, the channel has either capacity, and the next producer goes on.
@@ -101,8 +101,7 @@ impl<K: GrowKind> Consumer<K> {
 impl<K: Kind> Producer<K> {
     /// Shrinks the channel if this producer's [rule](Shrink) says so.
     ///
-    /// Calls that append look at the rule only now and then, and waiting calls before each sleep. A program that appends
-    /// little calls this on a timer. Does nothing to a channel that cannot grow.
+    /// Calls that append look at the rule only now and then. A program that appends little calls this on a timer. Does nothing to a channel that cannot grow.
     pub fn settle(&mut self) {
         self.end.core.settle(u32::MAX);
     }
@@ -112,7 +111,8 @@ impl<K: Kind> Consumer<K> {
     /// Gives back the memory of the rings that are read to their end, if the channel was resized. It stops when a message
     /// comes.
     ///
-    /// Calls that read give back up to 2 MiB at a time, and waiting calls all of it before each sleep. A program that takes
+    /// Calls that read give back up to 2 MiB at a time, and waiting calls up to 16 MiB at each look, so that they keep to their
+    /// timeouts. A program that takes
     /// messages only with `try_` verbs, and then does other work, may call this before. Does nothing to a channel that cannot
     /// grow.
     pub fn settle(&mut self) {

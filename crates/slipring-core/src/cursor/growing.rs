@@ -89,13 +89,12 @@ impl<'m> Writer<'m> {
         }
     }
 
-    /// Shrinks the ring if this producer is to and it is time. Returns `false`: nothing is left to do.
-    pub(crate) fn settle(&mut self, memory: &mut impl RingMemory<'m>) -> bool {
+    /// Shrinks the ring if this producer is to and it is time.
+    pub(crate) fn settle(&mut self, memory: &mut impl RingMemory<'m>) {
         if self.sizer.sizing.shrinks_after.is_some() && self.limit.alive() && self.free().is_ok() {
             // Whatever is wrong, the next call reports it.
             let _ = self.shrink(0, memory);
         }
-        false
     }
 
     /// Goes on in a ring of `capacity`, and gives `memory` that ring.
@@ -129,8 +128,11 @@ impl<'m> Writer<'m> {
 
     /// Sets the rules by which this producer resizes the ring.
     pub(crate) fn set_sizing(&mut self, sizing: Sizing) {
-        self.sizer = Sizer::new(sizing);
-        self.change_limit();
+        // A channel of fixed capacity would only look more often.
+        if self.opener.is_some() {
+            self.sizer = Sizer::new(sizing);
+            self.change_limit();
+        }
     }
 
     /// Returns the largest capacity that the channel can have.
@@ -146,12 +148,9 @@ impl<'m> Reader<'m> {
     pub(crate) fn settle(&mut self, steps: u32, memory: &mut impl RingMemory<'m>) -> bool {
         let newest = self.crosser.as_ref().map_or(0, Crosser::newest);
         for _ in 0..steps {
-            // A stranger may open rings without end.
-            let done = self.is_settled()
-                || self
-                    .crosser
-                    .as_ref()
-                    .is_none_or(|crosser| crosser.has_passed(newest));
+            // Not those that come meanwhile: a stranger may open rings without end.
+            let passed = |crosser: &Crosser<'_>| crosser.has_passed(newest);
+            let done = self.crosser.as_ref().is_none_or(passed);
             if done || !self.limit.alive() || self.filled(memory) != Ok(0) || !self.give_back() {
                 return false;
             }

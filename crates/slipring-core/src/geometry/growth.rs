@@ -6,7 +6,7 @@
 use core::ops::{Range, RangeInclusive};
 
 use super::Geometry;
-use crate::error::{Corrupt, FormatError};
+use crate::error::{Corrupt, FormatError, ResizeError};
 
 /// Areas of this many bytes or more begin at a multiple of it, so that huge pages fit.
 const HUGE: u64 = 2 << 20;
@@ -81,6 +81,27 @@ impl Geometry {
     pub fn largest_capacity(&self) -> u64 {
         self.growth
             .map_or(self.capacity, |growth| growth.max_capacity)
+    }
+
+    /// Returns the most that can be unread at a time, in all rings together.
+    pub(crate) fn most_unread(&self) -> u64 {
+        match self.growth {
+            None => self.capacity,
+            // No two live rings are of one class, and each class has twice the capacity of the one before.
+            Some(growth) => growth.max_capacity.saturating_mul(2),
+        }
+    }
+
+    /// Returns the class with this capacity, to which a channel can be resized.
+    ///
+    /// Fails with `Fixed` or `Capacity`.
+    pub fn class_for(&self, capacity: u64) -> Result<u64, ResizeError> {
+        let growth = self.growth.ok_or(ResizeError::Fixed)?;
+        self.class_of(capacity).ok_or(ResizeError::Capacity {
+            asked: capacity,
+            min: self.capacity,
+            max: growth.max_capacity,
+        })
     }
 
     /// Returns the number of classes: 1 if the capacity is fixed.

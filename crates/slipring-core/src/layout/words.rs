@@ -1,6 +1,6 @@
 //! The words of the control part and of a topic's slots, as structs whose offsets are asserted.
 
-use crate::sync::{AtomicU32, AtomicU64, Unused};
+use crate::sync::{AtomicU32, AtomicU64, Ordering, Unused};
 
 /// The offset of the wait cells in the control part: one a line, the producers' first.
 pub const WAIT_CELLS: usize = 512;
@@ -113,6 +113,20 @@ pub struct RingsLine {
     pub(super) reserved: Unused<1>, // 8
     /// The record of ring r, at r modulo their number.
     pub records: [RingRecord; MOST_RINGS], // 16
+}
+
+impl RingWords<'_> {
+    /// Returns the record of ring `ring`.
+    pub(crate) fn record(&self, ring: u64) -> &RingRecord {
+        &self.line.records[(ring % MOST_RINGS as u64) as usize]
+    }
+
+    /// Returns the class of the newest ring, which a stranger may have made impossible.
+    pub(crate) fn newest_class(&self) -> u64 {
+        // Acquire: pairs with the release in `Opener::open`; the record comes before.
+        let newest = self.line.newest.load(Ordering::Acquire);
+        self.record(newest).class.load(Ordering::Relaxed)
+    }
 }
 
 /// One ring of a channel that can grow.

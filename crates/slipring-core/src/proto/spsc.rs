@@ -168,7 +168,8 @@ impl<T: Copy> Endpoint for Producer<'_, T> {
     }
 
     fn settle(&mut self, _: u32) -> bool {
-        self.writer.settle(&mut self.slots)
+        self.writer.settle(&mut self.slots);
+        false
     }
 
     fn with_peer<R>(&mut self, ask: impl FnOnce(&mut Peer<'_>) -> R) -> Option<R> {

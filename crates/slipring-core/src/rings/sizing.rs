@@ -51,7 +51,6 @@ impl Sizer {
         let after = self.sizing.shrinks_after?;
         // It begins to watch at the first look.
         let began = *self.began.get_or_insert(now);
-        self.note(used);
         if now.saturating_sub(began) < after {
             return None;
         }

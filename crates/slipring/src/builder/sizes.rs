@@ -1,7 +1,5 @@
 //! Terms of channels that grow and shrink.
 
-use slipring_core::layout::Growth;
-
 use super::Builder;
 use crate::growth::{Grow, Shrink};
 use crate::kind::GrowKind;
@@ -36,10 +34,7 @@ impl<K: GrowKind> Builder<K> {
     /// ```
     #[must_use]
     pub fn max_capacity(mut self, capacity: usize) -> Self {
-        self.geometry.growth = Some(Growth {
-            max_capacity: capacity as u64,
-            grain: self.huge.bytes() as u64,
-        });
+        self.max_capacity = Some(capacity as u64);
         self
     }
 

@@ -85,7 +85,7 @@ struct Memory {
 
 impl Backing for Memory {
     fn back(&self, at: u64, len: u64) -> Result<(), Error> {
-        self.region.back(at, len)
+        self.region.back_slot(at, len)
     }
 
     fn give_back(&self, at: u64, len: u64) {

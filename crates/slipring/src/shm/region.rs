@@ -359,8 +359,8 @@ impl Region {
 
 /// The memory of a sparse data part.
 impl Region {
-    /// Backs `len` bytes of the data part from `at` on.
-    pub(crate) fn back(&self, at: u64, len: u64) -> Result<(), Error> {
+    /// Backs `len` bytes of a topic's slot from `at` on, some of which may have memory.
+    pub(crate) fn back_slot(&self, at: u64, len: u64) -> Result<(), Error> {
         let page = rustix::param::page_size();
         let part = at as usize / page * page..(at + len) as usize;
         let populated = self.data.populate_range(part, true);
